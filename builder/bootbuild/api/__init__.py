@@ -1,0 +1,100 @@
+"""All that a plugin may import, with `bootbuild.platform`. Everything here is stable within API_VERSION.
+
+A plugin is a distribution with entry points in the group `bootbuild1`, one for each thing it offers,
+named `kind.name`: `target.pvh`, `guest.freebsd`, `profile.pvh@bhyve`, `loader.xen-libelf`, `hook.name`.
+Each points to a class that is called without arguments, or to an object.
+"""
+
+from __future__ import annotations
+
+from bootbuild.api.environment import Profile
+from bootbuild.api.guest import Guest, GuestView
+from bootbuild.api.hooks import hookimpl
+from bootbuild.api.loader import Loader, LoaderVerdict
+from bootbuild.api.machine import Cpu, Platform
+from bootbuild.api.stubs import load_blob
+from bootbuild.api.target import Target
+from bootbuild.errors import InputError, PluginError, Problem, RefusedError
+from bootbuild.model.blob import Blob
+from bootbuild.model.content import Content, FileContent, MemoryContent
+from bootbuild.model.contribution import AddressOf, Contribution, NoteSpec
+from bootbuild.model.machine import (
+    Descriptor,
+    EntryState,
+    Filling,
+    Given,
+    GivenModule,
+    Load,
+    MapEntry,
+    Offer,
+    Region,
+    RegionKind,
+    TableRegister,
+    Undefined,
+)
+from bootbuild.model.payload import ElfImage, Note, Payload, Segment, Startup
+from bootbuild.model.rule import Rule
+from bootbuild.model.span import Span, align_up, holes
+from bootbuild.model.trace import BootTrace, Event, Stop, StopKind
+from bootbuild.model.verdict import Evidence, Finding, Outcome, ProfileVerdict
+from bootbuild.model.waist import NoRoute, Piece, Waist, route
+
+API_VERSION = 1
+
+__all__ = [
+    "API_VERSION",
+    "AddressOf",
+    "Blob",
+    "BootTrace",
+    "Content",
+    "Contribution",
+    "Cpu",
+    "Descriptor",
+    "ElfImage",
+    "EntryState",
+    "Event",
+    "Evidence",
+    "FileContent",
+    "Filling",
+    "Finding",
+    "Given",
+    "GivenModule",
+    "Guest",
+    "GuestView",
+    "InputError",
+    "Load",
+    "Loader",
+    "LoaderVerdict",
+    "MapEntry",
+    "MemoryContent",
+    "NoRoute",
+    "Note",
+    "NoteSpec",
+    "Offer",
+    "Outcome",
+    "Payload",
+    "Piece",
+    "Platform",
+    "PluginError",
+    "Problem",
+    "Profile",
+    "ProfileVerdict",
+    "RefusedError",
+    "Region",
+    "RegionKind",
+    "Rule",
+    "Segment",
+    "Span",
+    "Startup",
+    "Stop",
+    "StopKind",
+    "TableRegister",
+    "Target",
+    "Undefined",
+    "Waist",
+    "align_up",
+    "holes",
+    "hookimpl",
+    "load_blob",
+    "route",
+]

@@ -1,0 +1,50 @@
+"""Plugin kind `profile`: one way in which one real program starts an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bootbuild.api.machine import Platform
+from bootbuild.model.machine import EntryState, Filling, Given, Load, Offer, Region, Undefined
+from bootbuild.model.payload import ElfImage
+from bootbuild.model.rule import Rule
+from bootbuild.model.verdict import Evidence
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything about one run, set up and ready: the machine is built from this and nothing else."""
+
+    regions: tuple[Region, ...]
+    loads: tuple[Load, ...]  #: in order; later ones win
+    state: EntryState
+    given: Given
+    platform: Platform
+    poisoned: frozenset[str] = frozenset()  #: names of the `Undefined` that were filled with garbage
+    garbage: int = 0  #: seed of the garbage in RAM that nothing loads; 0: zeros
+    facts: Mapping[str, str] = field(default_factory=dict)  #: for `--trace`
+
+
+class Profile(Protocol):
+    """An environment: it reads the image as that program's loader does and sets the machine up."""
+
+    target: str  #: "pvh"
+    name: str  #: "qemu": the profile is then called pvh@qemu
+    version: str  #: of the program that it was compared with
+    evidence: Evidence
+    source: str  #: where the facts are from
+    summary: str  #: one line
+    loader: str  #: name of the loader model that judges a file first; "" for none
+    undefined: tuple[Undefined, ...]  #: what the ABI leaves undefined; poisoned in runs 2 and 3
+    rules: tuple[Rule, ...]  #: rules of its own that its findings name
+
+    def scene(
+        self, image: ElfImage, offer: Offer, filling: Filling, only: frozenset[str] | None = None
+    ) -> Scene:
+        """Set up one run.
+
+        `only` restricts the poison to the named `undefined` ones (to find out which of them a guest
+        relies on). Raises InputError when this program would refuse the file, with its own message.
+        """

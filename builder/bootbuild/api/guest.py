@@ -1,0 +1,57 @@
+"""Plugin kind `guest`: the handover protocol that a payload's startup path speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from bootbuild.model.machine import Given
+from bootbuild.model.payload import Startup
+from bootbuild.model.rule import Rule
+from bootbuild.model.span import Span
+from bootbuild.model.verdict import Finding
+from bootbuild.model.waist import Piece
+
+
+class GuestView(Protocol):
+    """The machine standing at the startup path, read only. Addresses virtual unless they say physical."""
+
+    def get(self, register: str) -> int:
+        """A register by its lower-case name."""
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes through the page tables now in force. LookupError if not mapped."""
+
+    def read_physical(self, address: int, size: int) -> bytes:
+        """Bytes at a physical address. LookupError where there is no memory."""
+
+    def translate(self, address: int) -> int | None:
+        """Physical address of a virtual one; None if not mapped."""
+
+
+class Guest(Protocol):
+    """One handover protocol: how to enter it, and how to tell whether it was kept."""
+
+    name: str
+    summary: str
+    widths: tuple[int, ...]  #: widths of startup code that it knows
+    rules: tuple[Rule, ...]  #: that its findings name
+
+    def back(self, width: int) -> Piece | None:
+        """The stub that turns the record into this protocol and jumps to `bb_startup`.
+
+        None: it cannot be entered by a stub of ours; only `entry = "native"` works.
+        """
+
+    def judge(
+        self,
+        view: GuestView,
+        startup: Startup,
+        given: Given,
+        stub: Span | None,
+    ) -> tuple[Mapping[str, Any], Sequence[Finding]]:
+        """Compare what the guest is handed at its startup path with what the environment gave.
+
+        `stub`: physical range of our inserted stubs, None for a native entry. Returns the handover as
+        JSON types (addresses as hex strings) for the report, and every difference.
+        """

@@ -1,0 +1,35 @@
+"""Plugin kind `target`: one way of being started."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from bootbuild.api.guest import Guest
+from bootbuild.model.contribution import Contribution
+from bootbuild.model.payload import ElfImage, Payload
+from bootbuild.model.rule import Rule
+
+
+class Target(Protocol):
+    """A boot protocol: what an image needs so that its environments start it."""
+
+    name: str
+    summary: str
+    options: type[Any] | None
+    """A frozen dataclass whose fields are this target's own recipe keys, all with defaults."""
+    rules: tuple[Rule, ...]
+
+    def contribute(self, payload: Payload, guest: Guest, options: Any) -> Contribution:
+        """The part of an image that starts `payload` by a stub of ours (`entry = "insert"`).
+
+        `options` is an instance of `self.options`, or None. Raises RefusedError with the reason.
+        """
+
+    def native(self, payload: Payload, guest: Guest, options: Any) -> Contribution:
+        """The same for the payload's own entry (`entry = "native"`): no stub, only the claim.
+
+        Raises RefusedError when the payload has none.
+        """
+
+    def entry_of(self, image: ElfImage) -> int | None:
+        """Physical address where this target enters a finished image; None when it cannot (`inspect`)."""

@@ -1,0 +1,1 @@
+"""Frozen values that the two sides of bootbuild exchange. Standard library only."""

@@ -1,0 +1,96 @@
+"""Bytes that are too many to copy: read by range, straight into the buffer that needs them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+CHUNK = 1 << 20  #: bytes moved at a time when a whole content is streamed
+
+
+class Content(Protocol):
+    """A fixed sequence of bytes with random access. Never changes while in use."""
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes from `offset`; fewer only at the end."""
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fill `buffer` from `offset`; the number of bytes there were."""
+
+
+class MemoryContent:
+    """Content that already lies in memory (a decompressed kernel, a generated image)."""
+
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        self._view = memoryview(data).cast("B").toreadonly()
+
+    @property
+    def size(self) -> int:
+        return len(self._view)
+
+    def read(self, offset: int, size: int) -> bytes:
+        return bytes(self._view[offset : offset + size])
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        part = self._view[offset : offset + len(buffer)]
+        buffer[: len(part)] = part
+        return len(part)
+
+
+class FileContent:
+    """Content of a regular file, kept open; its pages never count as this process's own memory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self._size = os.fstat(self._fd).st_size
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def read(self, offset: int, size: int) -> bytes:
+        size = max(0, min(size, self._size - offset))
+        return os.pread(self._fd, size, offset) if size else b""
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        done = 0
+        while done < len(buffer):
+            got = os.preadv(self._fd, [buffer[done:]], offset + done)
+            if not got:
+                break
+            done += got
+        return done
+
+    def __del__(self) -> None:
+        fd = getattr(self, "_fd", -1)
+        if fd >= 0:
+            os.close(fd)
+
+
+def chunks(content: Content, offset: int = 0, size: int | None = None) -> Iterator[memoryview]:
+    """Stream `size` bytes (default: to the end). Each view is valid until the next is asked for."""
+    left = content.size - offset if size is None else size
+    buffer = memoryview(bytearray(min(CHUNK, max(left, 0))))
+    while left > 0:
+        got = content.read_into(offset, buffer[: min(left, CHUNK)])
+        if not got:
+            return
+        yield buffer[:got].toreadonly()
+        offset += got
+        left -= got
+
+
+def digest(content: Content, offset: int = 0, size: int | None = None) -> str:
+    """SHA-256 of a range, in hex."""
+    state = hashlib.sha256()
+    for part in chunks(content, offset, size):
+        state.update(part)
+    return state.hexdigest()

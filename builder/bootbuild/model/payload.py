@@ -1,0 +1,125 @@
+"""The kernel that is given, and any ELF image as it was read: inert data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bootbuild.model.content import Content
+from bootbuild.model.span import Span
+
+# ELF-64 Object File Format 1.5, and System V gABI chapter 5
+PT_NULL, PT_LOAD, PT_DYNAMIC, PT_NOTE, PT_PHDR = 0, 1, 2, 4, 6
+PF_X, PF_W, PF_R = 1, 2, 4
+ET_EXEC, ET_DYN = 2, 3
+EM_386, EM_X86_64 = 3, 62
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One program header: `offset`/`filesz` in the file, `vaddr`/`paddr`/`memsz` in memory (bytes)."""
+
+    type: int
+    flags: int
+    offset: int
+    vaddr: int
+    paddr: int
+    filesz: int
+    memsz: int
+    align: int
+
+    @property
+    def physical(self) -> Span:
+        return Span(self.paddr, self.memsz)
+
+    @property
+    def virtual(self) -> Span:
+        return Span(self.vaddr, self.memsz)
+
+    @property
+    def file(self) -> Span:
+        return Span(self.offset, self.filesz)
+
+
+@dataclass(frozen=True)
+class Note:
+    """One ELF note. `owner` without its NUL; `offset` is the file offset of its header, 0 if new."""
+
+    owner: str
+    type: int
+    desc: bytes
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class ElfImage:
+    """An ELF file as read: headers in full, contents by reference."""
+
+    name: str  #: how messages call it
+    bits: int  #: 32 or 64
+    machine: int  #: e_machine
+    type: int  #: e_type
+    entry: int  #: e_entry, virtual
+    segments: tuple[Segment, ...]  #: every program header, in file order
+    notes: tuple[Note, ...]  #: of all PT_NOTE segments, in file order
+    content: Content = field(repr=False, compare=False)
+    symbols: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def loads(self) -> tuple[Segment, ...]:
+        """The PT_LOAD segments that take up memory."""
+        return tuple(s for s in self.segments if s.type == PT_LOAD and s.memsz)
+
+    @property
+    def physical_end(self) -> int:
+        """First physical address after every PT_LOAD."""
+        return max(s.physical.end for s in self.loads)
+
+    def to_physical(self, vaddr: int) -> int | None:
+        """Where the loader puts the byte linked at `vaddr`; None outside every PT_LOAD."""
+        for segment in self.loads:
+            if vaddr in segment.virtual:
+                return segment.paddr + (vaddr - segment.vaddr)
+        return None
+
+    def segment_at(self, vaddr: int) -> Segment | None:
+        """The PT_LOAD that holds virtual address `vaddr`."""
+        return next((s for s in self.loads if vaddr in s.virtual), None)
+
+
+@dataclass(frozen=True)
+class Startup:
+    """The kernel's shared startup path, which every entry must reach."""
+
+    name: str  #: the symbol, or the address in hex
+    vaddr: int  #: as linked
+    paddr: int  #: where it is loaded
+    width: int  #: 32 or 64: the CPU mode that its code is for
+
+    @property
+    def address(self) -> int:
+        """Where the CPU's instruction pointer stands there: virtual at width 64, physical at 32."""
+        return self.vaddr if self.width == 64 else self.paddr
+
+
+@dataclass(frozen=True)
+class Module:
+    """A file that is loaded beside the kernel."""
+
+    name: str
+    content: Content = field(repr=False, compare=False)
+    cmdline: bytes = b""
+
+
+@dataclass(frozen=True)
+class Payload:
+    """The kernel of a recipe, ready to be built from."""
+
+    elf: ElfImage
+    source: str  #: path of the file that was named
+    format: str  #: "elf", "bzimage (lz4)" …: what that file was
+    digest: str  #: SHA-256 of the named file, hex
+    guest: str  #: handover protocol that the startup path speaks
+    startup: Startup
+    cmdline: bytes = b""
+    modules: tuple[Module, ...] = ()

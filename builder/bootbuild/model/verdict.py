@@ -1,0 +1,55 @@
+"""Judgements on what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from bootbuild.model.trace import BootTrace
+
+
+class Outcome(Enum):
+    """BOOTED needs every condition; FAILED needs proof; anything else is INCONCLUSIVE."""
+
+    BOOTED = "BOOTED"
+    FAILED = "FAILED"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+class Evidence(Enum):
+    """How a profile or loader model is known to be true."""
+
+    ORACLE = "oracle"  #: a test holds it to the real program
+    SOURCE = "source"  #: read in the real program's source
+    INFERRED = "inferred"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One broken rule in one run."""
+
+    rule: str
+    message: str
+    remedy: str = ""
+    lines: tuple[str, ...] = ()  #: registers, page walk: shown under the message
+
+
+@dataclass(frozen=True)
+class ProfileVerdict:
+    """One image in one profile: three runs, judged."""
+
+    target: str
+    profile: str
+    version: str
+    evidence: Evidence
+    outcome: Outcome
+    findings: tuple[Finding, ...]
+    runs: tuple[BootTrace, ...] = field(repr=False)
+    handover: Mapping[str, Any] | None = None  #: what the guest found at its startup path, JSON types
+    reached: str = ""  #: the level: "startup_64", "console 'hello from'", … "" if nothing was
+
+    @property
+    def name(self) -> str:
+        return f"{self.target}@{self.profile}"
