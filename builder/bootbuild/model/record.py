@@ -1,0 +1,43 @@
+"""What one build made and saw: the value behind the table and `--json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bootbuild.model.verdict import Outcome, ProfileVerdict
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image: where it is, what it is, how it did."""
+
+    path: str  #: as the user would name it
+    targets: tuple[str, ...]
+    size: int  #: bytes
+    digest: str  #: SHA-256, hex
+    entries: Mapping[str, int]  #: target → physical entry address
+    verdicts: tuple[ProfileVerdict, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        """FAILED if a profile failed, else INCONCLUSIVE if one is or none ran, else BOOTED."""
+        outcomes = {verdict.outcome for verdict in self.verdicts}
+        for worst in (Outcome.FAILED, Outcome.INCONCLUSIVE):
+            if worst in outcomes:
+                return worst
+        return Outcome.BOOTED if outcomes else Outcome.INCONCLUSIVE
+
+
+@dataclass(frozen=True)
+class BuildRecord:
+    """One recipe, built and booted."""
+
+    recipe: str
+    payload: str
+    payload_format: str
+    payload_digest: str
+    images: tuple[ImageRecord, ...]
+    plugins: tuple[tuple[str, str], ...]  #: (distribution, version) of everything that took part
+    bootbuild: str  #: version
+    seconds: float = field(default=0.0, compare=False)
