@@ -1,0 +1,269 @@
+"""The Linux bzImage: its setup header, and the ELF kernel compressed inside it."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from bootbuild.errors import InputError, Problem
+from bootbuild.formats import rules
+from bootbuild.model.content import Content, MemoryContent
+
+MAX_UNPACKED = 1 << 30  #: bytes
+PIECE = 1 << 20  #: compressed bytes given to a library at a time
+LZ4_BLOCK = 8 << 20  #: unpacked bytes of a legacy block at most (lz4 frame format, Legacy frame)
+LZ4_MAGIC = 0x184C2102
+SECTOR = 512
+SIGNATURE = b"HdrS"
+OLDEST_PROTOCOL = 0x0208
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of the setup header: Linux Documentation/arch/x86/boot.rst, The Real-Mode Kernel Header."""
+
+    name: str
+    offset: int  #: in the file
+    size: int  #: bytes
+    protocol: int  #: the version that brought it
+
+
+FIELDS = (
+    Field("setup_sects", 0x1F1, 1, 0),
+    Field("root_flags", 0x1F2, 2, 0),
+    Field("syssize", 0x1F4, 4, 0x0204),
+    Field("vid_mode", 0x1FA, 2, 0),
+    Field("boot_flag", 0x1FE, 2, 0),
+    Field("version", 0x206, 2, 0x0200),
+    Field("kernel_version", 0x20E, 2, 0x0200),
+    Field("loadflags", 0x211, 1, 0x0200),
+    Field("code32_start", 0x214, 4, 0x0200),
+    Field("initrd_addr_max", 0x22C, 4, 0x0203),
+    Field("kernel_alignment", 0x230, 4, 0x0205),
+    Field("relocatable_kernel", 0x234, 1, 0x0205),
+    Field("min_alignment", 0x235, 1, 0x020A),
+    Field("xloadflags", 0x236, 2, 0x020C),
+    Field("cmdline_size", 0x238, 4, 0x0206),
+    Field("hardware_subarch", 0x23C, 4, 0x0207),
+    Field("hardware_subarch_data", 0x240, 8, 0x0207),
+    Field("payload_offset", 0x248, 4, 0x0208),
+    Field("payload_length", 0x24C, 4, 0x0208),
+    Field("setup_data", 0x250, 8, 0x0209),
+    Field("pref_address", 0x258, 8, 0x020A),
+    Field("init_size", 0x260, 4, 0x020A),
+    Field("handover_offset", 0x264, 4, 0x020B),
+    Field("kernel_info_offset", 0x268, 4, 0x020F),
+)
+
+
+def is_bzimage(content: Content) -> bool:
+    """Whether `HdrS` stands where every bzImage has it."""
+    return content.read(0x202, 4) == SIGNATURE
+
+
+def header(content: Content) -> Mapping[str, int]:
+    """The setup header's fields that its protocol version has, by name. `is_bzimage` must hold.
+
+    Fields outside a truncated file are left out.
+    """
+    raw = content.read(0, 0x280)
+    version = int.from_bytes(raw[0x206:0x208], "little")
+    return {
+        field.name: int.from_bytes(raw[field.offset : field.offset + field.size], "little")
+        for field in FIELDS
+        if field.protocol <= version and field.offset + field.size <= len(raw)
+    }
+
+
+def kernel_version(content: Content) -> str:
+    """The human-readable version that the setup header points to; "" if it has none."""
+    pointer = header(content).get("kernel_version", 0)
+    if not pointer:
+        return ""
+    text = content.read(pointer + SECTOR, 256).split(b"\0")[0]
+    return text.decode("ascii", "replace")
+
+
+class _Output:
+    """Memory for the unpacked kernel: pages come into being as they are written, whatever was promised."""
+
+    def __init__(self, size: int) -> None:
+        self._pages = mmap.mmap(-1, size)
+        self.view = memoryview(self._pages)
+        self.size = size
+        self.at = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Raises ValueError when more comes than was promised."""
+        if self.at + len(data) > self.size:
+            raise ValueError(f"it unpacks to more than the {self.size} bytes that it states")
+        self.view[self.at : self.at + len(data)] = data
+        self.at += len(data)
+
+
+def _lz4(data: memoryview, out: _Output) -> None:
+    from lz4.block import LZ4BlockError, decompress
+
+    at = 0
+    while at < len(data):
+        if len(data) - at < 4:
+            raise ValueError("a block ends in its size")
+        (size,) = struct.unpack_from("<I", data, at)
+        at += 4
+        if size == LZ4_MAGIC:  # frames may follow each other
+            continue
+        if size > len(data) - at:
+            raise ValueError("a block runs over the end")
+        try:
+            # One byte more than there may be, so that a block that is too long is told from a broken one.
+            room = min(LZ4_BLOCK, out.size - out.at + 1)
+            out.write(decompress(data[at : at + size], uncompressed_size=room, return_bytearray=True))
+        except LZ4BlockError as error:
+            raise ValueError(str(error)) from None
+        at += size
+
+
+def _zstd(data: memoryview, out: _Output) -> None:
+    import zstandard
+
+    # Linux compresses with a window of up to 128 MiB (scripts/Makefile.lib: zstd -22 --ultra).
+    context = zstandard.ZstdDecompressor(max_window_size=128 << 20)
+    try:
+        with context.stream_reader(data, read_across_frames=True, closefd=False) as reader:
+            while out.at < out.size:
+                got = reader.readinto(out.view[out.at :])
+                if not got:
+                    return
+                out.at += got
+            out.write(reader.read(1))
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from None
+
+
+def _gzip(data: memoryview, out: _Output) -> None:
+    import zlib
+
+    state = zlib.decompressobj(wbits=31)
+    try:
+        for at in range(0, len(data), PIECE):
+            rest: bytes | memoryview = data[at : at + PIECE]
+            while rest and not state.eof:
+                out.write(state.decompress(rest, PIECE))
+                rest = state.unconsumed_tail
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if not state.eof:
+        raise ValueError("it ends before its own end mark")
+
+
+def _bzip2(data: memoryview, out: _Output) -> None:
+    import bz2
+
+    state = bz2.BZ2Decompressor()
+    _stream(state.decompress, lambda: state.needs_input, lambda: state.eof, data, out)
+
+
+def _lzma(data: memoryview, out: _Output) -> None:
+    import lzma
+
+    kind = lzma.FORMAT_XZ if data[0] == 0xFD else lzma.FORMAT_ALONE
+    # Linux's xz dictionary is 32 MiB (scripts/xz_wrap.sh), lzma -9 takes 64 MiB.
+    state = lzma.LZMADecompressor(format=kind, memlimit=160 << 20)
+    try:
+        _stream(state.decompress, lambda: state.needs_input, lambda: state.eof, data, out)
+    except lzma.LZMAError as error:
+        raise ValueError(str(error)) from None
+
+
+def _stream(
+    decompress: Callable[[bytes, int], bytes],
+    needs_input: Callable[[], bool],
+    eof: Callable[[], bool],
+    data: memoryview,
+    out: _Output,
+) -> None:
+    """Drive a decompressor of the standard library piece by piece; ValueError as in `_Output.write`."""
+    at = 0
+    try:
+        while not eof():
+            piece = b""
+            if needs_input():
+                piece = bytes(data[at : at + PIECE])
+                at += len(piece)
+                if not piece:
+                    raise ValueError("it ends before its own end mark")
+            out.write(decompress(piece, PIECE))
+    except (OSError, EOFError) as error:
+        raise ValueError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class Compression:
+    """One way in which Linux compresses itself: boot.rst, payload_offset."""
+
+    name: str
+    magics: tuple[bytes, ...]
+    unpack: Callable[[memoryview, _Output], None]
+    appended: int = 4  #: bytes of the size that follow the compressed data; gzip's own trailer has it
+
+
+COMPRESSIONS = (
+    Compression("gzip", (b"\x1f\x8b", b"\x1f\x9e"), _gzip, appended=0),
+    Compression("bzip2", (b"BZh",), _bzip2),
+    Compression("lzma", (b"\x5d\x00",), _lzma),
+    Compression("xz", (b"\xfd7zXZ",), _lzma),
+    Compression("lz4", (b"\x02\x21\x4c\x18", b"\x02\x21"), _lz4),
+    Compression("zstd", (b"\x28\xb5\x2f\xfd",), _zstd),
+)
+_LZO = b"\x89LZO"
+
+
+def _payload_span(content: Content, name: str) -> tuple[int, int]:
+    """File offset and length of the compressed kernel. Raises InputError (BB-E020, BB-E021)."""
+    fields = header(content)
+    if not is_bzimage(content):
+        raise InputError(Problem(rules.BZIMAGE_HEADER, f"{name}@0x202", "`HdrS` is missing"))
+    version = fields.get("version", 0)
+    if version < OLDEST_PROTOCOL:
+        text = f"boot protocol {version >> 8}.{version & 255:02}; payload_offset came with 2.08"
+        raise InputError(Problem(rules.BZIMAGE_HEADER, f"{name}@0x206", text))
+    if "payload_length" not in fields:
+        raise InputError(Problem(rules.BZIMAGE_HEADER, name, "the file ends inside the setup header"))
+    # 0 stands for 4, for historical reasons (boot.rst, setup_sects).
+    start = ((fields["setup_sects"] or 4) + 1) * SECTOR + fields["payload_offset"]
+    length = fields["payload_length"]
+    if length < 8 or start + length > content.size:
+        text = f"{length:#x} bytes at {start:#x} in a file of {content.size:#x} bytes"
+        raise InputError(Problem(rules.BZIMAGE_PAYLOAD, f"{name}@0x248", text))
+    return start, length
+
+
+def unpack(content: Content, name: str) -> tuple[MemoryContent, str]:
+    """The vmlinux inside a bzImage, and the name of its compression.
+
+    What is unpacked is what the kernel's own decompressor would see: the ELF file, with its relocations
+    appended where it has some. Raises InputError (BB-E020 to BB-E024).
+    """
+    start, length = _payload_span(content, name)
+    packed = memoryview(bytearray(length))
+    content.read_into(start, packed)
+    where = f"{name}@{start:#x}"
+    compression = next((c for c in COMPRESSIONS if packed[:8].tobytes().startswith(c.magics)), None)
+    if compression is None:
+        known = packed[:4].tobytes() == _LZO
+        text = "LZO, which no library at hand can undo" if known else f"begins with {packed[:8].hex(' ')}"
+        raise InputError(Problem(rules.COMPRESSION, where, text))
+    size = int.from_bytes(packed[-4:], "little")
+    if not 0 < size <= MAX_UNPACKED:
+        raise InputError(Problem(rules.UNPACKED_SIZE, where, f"it states {size} bytes unpacked"))
+    out = _Output(size)
+    try:
+        compression.unpack(packed[: length - compression.appended], out)
+        if out.at != size:
+            raise ValueError(f"it unpacks to {out.at} bytes and states {size}")
+    except ValueError as error:
+        text = f"{compression.name}: {error}"
+        raise InputError(Problem(rules.COMPRESSED_DATA, where, text)) from None
+    return MemoryContent(out.view), compression.name

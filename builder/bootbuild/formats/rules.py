@@ -1,0 +1,196 @@
+"""The rules that an input file must keep (BB-E0nn). What breaks one is never built from."""
+
+from __future__ import annotations
+
+from bootbuild.model.rule import Rule
+
+GABI = "System V gABI chapters 4 and 5, ELF-64 Object File Format 1.5"
+
+NOT_ELF = Rule(
+    "BB-E001",
+    "Not an ELF file",
+    f"An ELF file begins with 7f 45 4c 46 and sixteen bytes of e_ident ({GABI}).",
+    "name a vmlinux, another ELF kernel, or a bzImage",
+)
+TRUNCATED_HEADER = Rule(
+    "BB-E002",
+    "File ends inside the ELF header",
+    f"The header is 52 bytes in ELF32 and 64 in ELF64 ({GABI}); nothing behind it can be found without it.",
+    "copy the file again: it is truncated",
+)
+ENCODING = Rule(
+    "BB-E003",
+    "ELF class, byte order or version not of x86",
+    f"EI_CLASS is 1 or 2, EI_DATA is 1 (little endian) and both versions are 1 ({GABI}; x86 psABI 4.1).",
+    "build the kernel for x86",
+)
+MACHINE = Rule(
+    "BB-E004",
+    "Machine other than x86",
+    "x86 loaders take ELF32 with e_machine EM_386 and ELF64 with EM_X86_64 (Xen libelf elf_init and "
+    "arch checks, GRUB loader/multiboot_elfxx.c, rust-vmm linux-loader elf.rs).",
+    "build the kernel for i386 or x86-64",
+)
+FILE_TYPE = Rule(
+    "BB-E005",
+    "ELF file that is not linked",
+    f"Only ET_EXEC and ET_DYN have a loadable form ({GABI}); ET_REL and ET_CORE have not.",
+    "link the kernel; name vmlinux, not vmlinux.o",
+)
+HEADER_SIZES = Rule(
+    "BB-E006",
+    "Wrong size of an ELF header",
+    f"e_ehsize and e_phentsize (and e_shentsize where there are sections) are fixed by the class ({GABI}); "
+    "loaders that step by sizeof and loaders that step by the field would read different tables.",
+    "make the file again with a linker",
+)
+PHDR_COUNT = Rule(
+    "BB-E007",
+    "No program headers, or too many",
+    "Without program headers a loader has nothing to load. bootbuild reads at most 1024 and no PN_XNUM: "
+    "no boot loader knows that extension.",
+    "link the kernel with a PHDRS command or the linker's default",
+)
+PHDR_TABLE = Rule(
+    "BB-E008",
+    "Program header table outside the file",
+    "Xen refuses with 'ELF: phdr overflow' (libelf-loader.c elf_init).",
+    "copy the file again: it is truncated or damaged",
+)
+SHDR_TABLE = Rule(
+    "BB-E009",
+    "Section header table outside the file",
+    "Xen refuses with 'ELF: shdr overflow' (libelf-loader.c elf_init); it is also how a truncated kernel "
+    "is recognised. e_shstrndx must name one of the sections.",
+    "copy the file again, or drop the table with `objcopy --strip-section-headers` (binutils 2.41)",
+)
+SEGMENT_FILE = Rule(
+    "BB-E010",
+    "Segment outside the file",
+    f"p_offset + p_filesz is at most the size of the file ({GABI}); loaders read that range.",
+    "copy the file again: it is truncated or damaged",
+)
+SEGMENT_SIZE = Rule(
+    "BB-E011",
+    "Segment larger in the file than in memory",
+    f"p_filesz may not exceed p_memsz of a PT_LOAD ({GABI} chapter 5).",
+    "correct the linker script",
+)
+ADDRESS_WRAP = Rule(
+    "BB-E012",
+    "Segment addresses wrap",
+    "p_vaddr + p_memsz and p_paddr + p_memsz of a PT_LOAD stay within the address width of the class.",
+    "correct the linker script",
+)
+NO_LOAD = Rule(
+    "BB-E013",
+    "No PT_LOAD segment that takes up memory",
+    "A loader copies PT_LOAD segments and nothing else; an image without one starts in empty memory.",
+    "link the kernel with at least one loaded segment",
+)
+LOAD_OVERLAP = Rule(
+    "BB-E014",
+    "PT_LOAD segments overlap in physical memory",
+    "Which bytes win depends on the loader: QEMU cuts the zeroed part (elf_ops.h.inc), Xen and rust-vmm "
+    "copy in table order.",
+    "give the segments disjoint load addresses (AT() in the linker script)",
+)
+NOTE_MALFORMED = Rule(
+    "BB-E015",
+    "Malformed ELF note",
+    "Name and contents of each note lie inside their PT_NOTE, padded to 4 bytes (Xen libelf elf_note_next; "
+    "8 with p_align 8 by the gABI). Xen gives up a file with more than 65536 notes.",
+    "correct the note section: `.balign 4` after the name and after the contents",
+)
+SYMBOL_TABLE = Rule(
+    "BB-E016",
+    "Symbol table unreadable",
+    f".symtab and its string table lie inside the file, with entries of the class's size ({GABI} chapter 4).",
+    "copy the file again, or remove the table with `strip` and give startup as an address",
+)
+SYSTEM_MAP = Rule(
+    "BB-E017",
+    "Not a System.map",
+    "Each line is `address type name` as nm(1) prints it; Linux's scripts/mksysmap makes it.",
+    "name the System.map of this very kernel",
+)
+NOTE_CLAIM = Rule(
+    "BB-E018",
+    "Malformed bootbuild note",
+    "A note of owner `bootbuild` says what an image claims to be (docs/handover.md); it has one exact form.",
+    "build the image again",
+)
+BZIMAGE_HEADER = Rule(
+    "BB-E020",
+    "Damaged or too old bzImage header",
+    "`HdrS` at 0x202 and protocol 2.08 or newer, which brought payload_offset and payload_length "
+    "(Linux Documentation/arch/x86/boot.rst).",
+    "name a bzImage of Linux 2.6.26 or newer, or its vmlinux",
+)
+BZIMAGE_PAYLOAD = Rule(
+    "BB-E021",
+    "Compressed kernel outside the bzImage",
+    "payload_offset counts from the protected-mode code at (setup_sects + 1) * 512, and payload_length "
+    "bytes from there lie in the file (boot.rst).",
+    "copy the file again: it is truncated or damaged",
+)
+COMPRESSION = Rule(
+    "BB-E022",
+    "Compression that bootbuild cannot undo",
+    "The magic of the payload is one of gzip, bzip2, lzma, xz, lz4 (legacy frames) or zstd "
+    "(boot.rst, payload_offset).",
+    "name the vmlinux, or unpack it with the kernel's scripts/extract-vmlinux",
+)
+COMPRESSED_DATA = Rule(
+    "BB-E023",
+    "Damaged compressed kernel",
+    "The payload unpacks without error to exactly the size in its last four bytes (Linux "
+    "scripts/Makefile.lib size_append; gzip's own ISIZE).",
+    "copy the file again: it is truncated or damaged",
+)
+UNPACKED_SIZE = Rule(
+    "BB-E024",
+    "Unpacked kernel too large",
+    "bootbuild unpacks at most 1 GiB, so that a small hostile file cannot take all memory.",
+    "name the vmlinux",
+)
+UNKNOWN_FORMAT = Rule(
+    "BB-E030",
+    "Unknown kernel format",
+    "A payload is an ELF file (7f 45 4c 46) or a bzImage (`HdrS` at 0x202).",
+    "name a vmlinux, another ELF kernel, or a bzImage",
+)
+UNREADABLE = Rule(
+    "BB-E031",
+    "File cannot be read",
+    "Inputs are regular files: they are read in pieces, by offset, more than once.",
+    "check the path and its permissions",
+)
+
+RULES = (
+    NOT_ELF,
+    TRUNCATED_HEADER,
+    ENCODING,
+    MACHINE,
+    FILE_TYPE,
+    HEADER_SIZES,
+    PHDR_COUNT,
+    PHDR_TABLE,
+    SHDR_TABLE,
+    SEGMENT_FILE,
+    SEGMENT_SIZE,
+    ADDRESS_WRAP,
+    NO_LOAD,
+    LOAD_OVERLAP,
+    NOTE_MALFORMED,
+    SYMBOL_TABLE,
+    SYSTEM_MAP,
+    NOTE_CLAIM,
+    BZIMAGE_HEADER,
+    BZIMAGE_PAYLOAD,
+    COMPRESSION,
+    COMPRESSED_DATA,
+    UNPACKED_SIZE,
+    UNKNOWN_FORMAT,
+    UNREADABLE,
+)
