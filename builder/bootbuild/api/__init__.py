@@ -7,16 +7,17 @@ Each points to a class that is called without arguments, or to an object.
 
 from __future__ import annotations
 
-from bootbuild.api.environment import Profile
+from bootbuild.api.environment import Profile, Scene
 from bootbuild.api.guest import Guest, GuestView
 from bootbuild.api.hooks import hookimpl
 from bootbuild.api.loader import Loader, LoaderVerdict
 from bootbuild.api.machine import Cpu, Platform
-from bootbuild.api.stubs import load_blob
+from bootbuild.api.stubs import load_blob, switches
 from bootbuild.api.target import Target
 from bootbuild.errors import InputError, PluginError, Problem, RefusedError
 from bootbuild.model.blob import Blob
 from bootbuild.model.content import Content, FileContent, MemoryContent
+from bootbuild.model.content import digest as content_digest
 from bootbuild.model.contribution import AddressOf, Contribution, NoteSpec
 from bootbuild.model.machine import (
     Descriptor,
@@ -83,6 +84,7 @@ __all__ = [
     "Region",
     "RegionKind",
     "Rule",
+    "Scene",
     "Segment",
     "Span",
     "Startup",
@@ -93,8 +95,10 @@ __all__ = [
     "Undefined",
     "Waist",
     "align_up",
+    "content_digest",
     "holes",
     "hookimpl",
     "load_blob",
     "route",
+    "switches",
 ]

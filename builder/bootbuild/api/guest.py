@@ -49,9 +49,11 @@ class Guest(Protocol):
         startup: Startup,
         given: Given,
         stub: Span | None,
+        symbols: Mapping[str, int],
     ) -> tuple[Mapping[str, Any], Sequence[Finding]]:
         """Compare what the guest is handed at its startup path with what the environment gave.
 
-        `stub`: physical range of our inserted stubs, None for a native entry. Returns the handover as
+        `stub`: physical range of our inserted stubs, None for a native entry. `symbols`: the payload's,
+        as far as they are known. Returns the handover as
         JSON types (addresses as hex strings) for the report, and every difference.
         """

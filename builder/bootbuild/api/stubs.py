@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bootbuild.model.blob import Blob
+from bootbuild.model.waist import Piece
 
 
 def load_blob(package: str, name: str) -> Blob:
@@ -13,3 +16,10 @@ def load_blob(package: str, name: str) -> Blob:
     from bootbuild.stubs.load import load
 
     return load(package, name)
+
+
+def switches() -> Sequence[Piece]:
+    """The core's pieces that change the width between a front and a back."""
+    from bootbuild.stubs.pieces import switches as pieces
+
+    return pieces()

@@ -1,0 +1,1 @@
+"""Boot ABI structures as bytes: packed and parsed with the standard library alone."""

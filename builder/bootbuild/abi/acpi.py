@@ -1,0 +1,25 @@
+"""The least ACPI that a root pointer may point to: RSDP and an XSDT without tables (ACPI 6.4 §5.2.5, §5.2.8)."""
+
+from __future__ import annotations
+
+import struct
+
+RSDP_SIZE, XSDT_SIZE = 36, 36
+
+
+def _checked(data: bytes, at: int) -> bytes:
+    """`data` with the byte at `at` chosen so that all bytes add up to 0."""
+    return data[:at] + bytes([(data[at] - sum(data)) & 0xFF]) + data[at + 1 :]
+
+
+def rsdp(xsdt: int) -> bytes:
+    """Root System Description Pointer, revision 2, to an XSDT at physical address `xsdt`."""
+    first = _checked(struct.pack("<8sB6sBI", b"RSD PTR ", 0, b"BOOTBD", 2, 0), 8)
+    return _checked(first + struct.pack("<IQB3x", RSDP_SIZE, xsdt, 0), 32)
+
+
+def xsdt() -> bytes:
+    """Extended System Description Table with no entry."""
+    return _checked(
+        struct.pack("<4sIBB6s8sI4sI", b"XSDT", XSDT_SIZE, 1, 0, b"BOOTBD", b"BOOTBILD", 1, b"BBLD", 1), 9
+    )

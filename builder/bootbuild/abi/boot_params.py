@@ -1,0 +1,62 @@
+"""struct boot_params, what a Linux kernel is given: the kernel's Documentation/arch/x86/boot.rst and uapi/asm/bootparam.h."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from bootbuild.model.machine import MapEntry
+
+SIZE = 4096
+E820_MAX = 128  #: E820_MAX_ENTRIES_ZEROPAGE
+E820_ENTRY_SIZE = 20
+
+# offsets in the zero page
+EXT_RAMDISK_IMAGE, EXT_RAMDISK_SIZE, EXT_CMD_LINE_PTR = 0x0C0, 0x0C4, 0x0C8
+ACPI_RSDP_ADDR = 0x070
+E820_ENTRIES, E820_TABLE = 0x1E8, 0x2D0
+HDR_MAGIC, VERSION, TYPE_OF_LOADER, LOADFLAGS = 0x202, 0x206, 0x210, 0x211
+RAMDISK_IMAGE, RAMDISK_SIZE, CMD_LINE_PTR = 0x218, 0x21C, 0x228
+HARDWARE_SUBARCH, SETUP_DATA = 0x23C, 0x250
+
+
+@dataclass(frozen=True)
+class BootParams:
+    """The fields of a zero page that a loader or entry stub fills. Addresses physical."""
+
+    type_of_loader: int
+    version: int
+    cmd_line_ptr: int
+    ramdisk_image: int
+    ramdisk_size: int
+    acpi_rsdp_addr: int
+    hardware_subarch: int
+    setup_data: int
+    e820: tuple[MapEntry, ...]
+
+
+def parse(page: bytes) -> BootParams:
+    """Read a zero page. ValueError when it is short or counts more than 128 e820 entries."""
+    if len(page) < SIZE:
+        raise ValueError(f"boot_params has {len(page)} bytes, not {SIZE}")
+
+    def u32(offset: int) -> int:
+        return int.from_bytes(page[offset : offset + 4], "little")
+
+    count = page[E820_ENTRIES]
+    if count > E820_MAX:
+        raise ValueError(f"boot_params.e820_entries is {count}, more than {E820_MAX}")
+    table = [
+        MapEntry(*struct.unpack_from("<QQI", page, E820_TABLE + E820_ENTRY_SIZE * i)) for i in range(count)
+    ]
+    return BootParams(
+        type_of_loader=page[TYPE_OF_LOADER],
+        version=int.from_bytes(page[VERSION : VERSION + 2], "little"),
+        cmd_line_ptr=u32(CMD_LINE_PTR) | u32(EXT_CMD_LINE_PTR) << 32,
+        ramdisk_image=u32(RAMDISK_IMAGE) | u32(EXT_RAMDISK_IMAGE) << 32,
+        ramdisk_size=u32(RAMDISK_SIZE) | u32(EXT_RAMDISK_SIZE) << 32,
+        acpi_rsdp_addr=u32(ACPI_RSDP_ADDR) | u32(ACPI_RSDP_ADDR + 4) << 32,
+        hardware_subarch=u32(HARDWARE_SUBARCH),
+        setup_data=u32(SETUP_DATA) | u32(SETUP_DATA + 4) << 32,
+        e820=tuple(table),
+    )

@@ -1,0 +1,125 @@
+"""One image in one profile: three runs, compared and judged; what a guest relies on is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bootbuild.api.environment import Profile
+from bootbuild.api.loader import Loader
+from bootbuild.boot.run import Run, Subject, run_once
+from bootbuild.errors import InputError
+from bootbuild.model.machine import Filling
+from bootbuild.model.verdict import Finding, Outcome, ProfileVerdict
+
+_GARBAGE = (Filling.POISON_A, Filling.POISON_B)
+_SLACK = 1_000_000  #: instructions that a poisoned run may always take
+
+
+def prove(
+    subject: Subject,
+    profile: Profile,
+    loader: Loader | None = None,
+    disabled: frozenset[str] = frozenset(),
+) -> ProfileVerdict:
+    """Boot three times and judge.
+
+    A file that the profile's loader refuses is FAILED without booting. `disabled` leaves out the findings
+    of these rules: tests use it to see that each rule decides something.
+    """
+    refusal = _refusal(subject, profile, loader)
+    runs: list[Run] = []
+    if refusal:
+        findings = refusal
+    else:
+        runs, findings = _three_runs(subject, profile)
+    kept = tuple(dict.fromkeys(f for f in findings if f.rule not in disabled))
+    return ProfileVerdict(
+        target=profile.target,
+        profile=profile.name,
+        version=profile.version,
+        evidence=profile.evidence,
+        outcome=_outcome(runs, kept),
+        findings=kept,
+        runs=tuple(run.trace for run in runs),
+        handover=runs[0].handover if runs else None,
+        reached=runs[0].proved if runs else "",
+    )
+
+
+def _refusal(subject: Subject, profile: Profile, loader: Loader | None) -> list[Finding]:
+    """Why the profile's loader does not start the file at all; empty if it does."""
+    if loader is not None:
+        said = loader.judge(subject.image)
+        if said.verdict != "accept":
+            text = f"{loader.name} {loader.version}: {said.verdict}: {said.message}"
+            return [Finding("BB-B024", f"{text} ({said.rule})" if said.rule else text)]
+    try:
+        profile.scene(subject.image, subject.offer, Filling.EXACT)
+    except InputError as error:
+        return [Finding(p.rule.id, p.message, p.remedy or p.rule.remedy) for p in error.problems]
+    return []
+
+
+def _three_runs(subject: Subject, profile: Profile) -> tuple[list[Run], list[Finding]]:
+    """The exact run; then, if it passed, the two poisoned ones and what their differences mean."""
+    exact = run_once(subject, profile, Filling.EXACT, subject.budget)
+    runs = [exact]
+    if exact.findings:
+        return runs, list(exact.findings)
+    # the first run tells how much a boot takes: a poisoned one that needs far more is lost
+    budget = min(subject.budget, 4 * exact.trace.instructions + _SLACK)
+    for filling in _GARBAGE:
+        runs.append(run_once(subject, profile, filling, budget))
+    if not any(_differs(exact, run) for run in runs[1:]):
+        return runs, []
+    if not all(run.conclusive for run in runs):
+        return runs, [f for run in runs for f in run.findings if not run.conclusive]
+    return runs, list(_reliance(subject, profile, exact, runs[1:], budget))
+
+
+def _differs(exact: Run, run: Run) -> bool:
+    return bool(run.findings) or run.trace.digest != exact.trace.digest
+
+
+def _reliance(
+    subject: Subject, profile: Profile, exact: Run, poisoned: list[Run], budget: int
+) -> Iterator[Finding]:
+    """Poison each undefined thing alone: whichever changes the run is what the guest relies on."""
+    found = False
+    for undefined in profile.undefined:
+        only = frozenset({undefined.name})
+        for filling in _GARBAGE:
+            run = run_once(subject, profile, filling, budget, only)
+            if _differs(exact, run):
+                found = True
+                text = f"relies on {undefined.name}, which {profile.target} leaves undefined: {_change(exact, run)}"
+                yield Finding(undefined.rule, text, lines=run.findings[0].lines if run.findings else ())
+                break
+    if not found:
+        run = next(run for run in poisoned if _differs(exact, run))
+        text = f"with garbage in everything that {profile.target} leaves undefined: {_change(exact, run)}"
+        yield Finding("BB-U009", text, lines=run.findings[0].lines if run.findings else ())
+
+
+def _change(exact: Run, run: Run) -> str:
+    """What a poisoned run did differently."""
+    if run.findings:
+        return run.findings[0].message
+    if run.handover != exact.handover:
+        return "what is handed over changes with it"
+    ours = exact.trace.blocks[: exact.trace.startup_blocks]
+    theirs = run.trace.blocks[: run.trace.startup_blocks]
+    for (a, _), (b, _) in zip(ours, theirs, strict=False):
+        if a != b:
+            return f"it goes to {b:#x} where it went to {a:#x}"
+    return f"it runs {len(theirs)} blocks where it ran {len(ours)}"
+
+
+def _outcome(runs: list[Run], findings: tuple[Finding, ...]) -> Outcome:
+    if any(not run.conclusive for run in runs):
+        return Outcome.INCONCLUSIVE
+    if findings:
+        return Outcome.FAILED
+    if not runs or not all(run.proved for run in runs):
+        return Outcome.INCONCLUSIVE  # a rule was disabled: nothing is left to prove it by
+    return Outcome.BOOTED

@@ -1,0 +1,79 @@
+"""Rules that the judge applies over whole runs; what stops a single run is in machine/rules.py."""
+
+from __future__ import annotations
+
+from bootbuild.model.rule import Rule
+
+_POISON = (
+    "Each profile is run three times: in its exact state, and twice with garbage wherever the ABI promises "
+    "nothing. A guest that reads what is not promised takes another way there; then each undefined thing is "
+    "poisoned alone to name it. "
+)
+_FIX = "do not read it before it has been set"
+
+RULES = (
+    Rule(
+        "BB-B020",
+        "startup path is not the payload's",
+        "The bytes at the startup path, when control arrives there, are the payload's own.",
+        "find what overwrote the kernel: a stub, the loader's structures, or the kernel itself",
+    ),
+    Rule(
+        "BB-B021",
+        ".bss is not zero at the startup path",
+        "A kernel may rely on zeros between p_filesz and p_memsz; a loader that does not clear them leaves it "
+        "to the front stub.",
+        "clear the range before the startup path, and keep the environment's structures out of it",
+    ),
+    Rule(
+        "BB-B022",
+        "the guest stopped before its startup path",
+        "It asked the platform to power off, to reset, or reported a crash, before the shared startup path.",
+        "read the console output: the stub says in one line why it cannot go on",
+    ),
+    Rule(
+        "BB-B023",
+        "expected console output did not come",
+        "The recipe's [expect] names text that the guest must print after its startup path.",
+        "compare the console in `--json` with the expectation",
+    ),
+    Rule(
+        "BB-B024",
+        "the loader refuses the file",
+        "The loader model of this profile does not accept the image, so it was not booted.",
+        "mend what the loader's message names",
+    ),
+    Rule(
+        "BB-B025",
+        "wall time ran out",
+        "Nothing is proved by the clock alone: the verdict is INCONCLUSIVE.",
+        "raise `[boot] timeout`, or lower what the guest does before its startup path",
+    ),
+    Rule("BB-U001", "relies on an undefined register", _POISON, _FIX),
+    Rule(
+        "BB-U002",
+        "relies on ESP",
+        _POISON + "Xen and Firecracker enter PVH with ESP=0, QEMU with a usable stack.",
+        "load a stack of your own before the first push or call",
+    ),
+    Rule(
+        "BB-U003",
+        "relies on GDTR or IDTR",
+        _POISON + "No monitor leaves the same descriptor tables.",
+        "load a GDT of your own before the first segment load or far jump",
+    ),
+    Rule("BB-U004", "relies on selector values", _POISON, "load every segment register from a GDT of your own"),
+    Rule("BB-U005", "relies on undefined flags", _POISON, "clear the direction flag (cld) and set the others"),
+    Rule(
+        "BB-U006",
+        "relies on the contents of free memory",
+        _POISON + "Only what the loader put there or cleared has known contents.",
+        "write memory before reading it",
+    ),
+    Rule(
+        "BB-U009",
+        "relies on undefined state",
+        _POISON + "Here no single thing explains the difference, only several together.",
+        "compare the traces of the runs (`bootbuild boot --trace`)",
+    ),
+)

@@ -1,0 +1,183 @@
+"""One run of one image in one profile: build the scene, start the machine, stop at the startup path."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bootbuild.api.environment import Profile, Scene
+from bootbuild.api.guest import Guest, GuestView
+from bootbuild.model.content import Content
+from bootbuild.model.machine import Filling, Offer
+from bootbuild.model.payload import ElfImage, Startup
+from bootbuild.model.span import Span
+from bootbuild.model.trace import BootTrace, Stop, StopKind
+from bootbuild.model.verdict import Finding
+
+STARTUP = "startup"
+_CODE = 64  #: bytes compared at the startup path
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is to be proved of an image, whatever the profile."""
+
+    image: ElfImage
+    startup: Startup
+    guest: Guest | None  #: None: nobody knows the protocol, so no handover is judged
+    offer: Offer
+    stub: Span | None  #: physical range of the inserted stubs, None for a native entry
+    symbols: Mapping[str, int]
+    expect: bytes  #: console text, b"" for none
+    budget: int  #: instructions
+    timeout: float  #: seconds of wall time
+    code: bytes  #: the payload's bytes at its startup path
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trace, what the guest was handed, and what is wrong with either."""
+
+    trace: BootTrace
+    handover: Mapping[str, Any] | None
+    findings: tuple[Finding, ...]
+    proved: str  #: the level that was reached, "" if the startup path was not
+
+    @property
+    def conclusive(self) -> bool:
+        """Whether it passed, or failed on proof: the clock proves nothing."""
+        return self.trace.stop.kind is not StopKind.TIME
+
+
+def code_at(image: ElfImage, startup: Startup) -> bytes:
+    """The file's own bytes at `startup`, up to 64; b"" where the file has none (.bss, decompressed code)."""
+    segment = image.segment_at(startup.vaddr)
+    if segment is None:
+        return b""
+    offset = startup.vaddr - segment.vaddr
+    size = min(_CODE, segment.filesz - offset)
+    content: Content = image.content
+    return content.read(segment.offset + offset, size) if size > 0 else b""
+
+
+def run_once(
+    subject: Subject,
+    profile: Profile,
+    filling: Filling,
+    budget: int,
+    only: frozenset[str] | None = None,
+) -> Run:
+    """Boot once. Raises InputError when the profile's loader would refuse the file."""
+    from bootbuild.machine import Machine
+
+    began = time.perf_counter()
+    scene = profile.scene(subject.image, subject.offer, filling, only)
+    startup = subject.startup
+    stops = {startup.vaddr: STARTUP, startup.paddr: STARTUP}  # by its linked or its physical address
+    with Machine(scene) as machine:
+        stop = machine.run(checkpoints=stops, budget=budget, seconds=subject.timeout)
+        reached = stop.kind is StopKind.CHECKPOINT
+        blocks_to_startup = len(machine.blocks)
+        handover: Mapping[str, Any] | None = None
+        findings: list[Finding] = []
+        passed = [stop]
+        proved = ""
+        if reached:
+            proved = startup.name
+            handover, found = _judge(subject, scene, machine)
+            findings += found
+            if subject.expect:
+                last = machine.run(
+                    checkpoints={},
+                    budget=budget,
+                    seconds=subject.timeout - (time.perf_counter() - began),
+                    console=subject.expect,
+                )
+                passed.append(last)
+                if last.kind is StopKind.CONSOLE or subject.expect in scene.platform.console:
+                    proved = f"{startup.name}, console {subject.expect.decode('utf-8', 'replace')!r}"
+                else:
+                    findings.append(_missing_text(last, subject.expect, scene))
+        else:
+            findings.append(finding_of(stop, scene))
+        trace = BootTrace(
+            target=profile.target,
+            profile=profile.name,
+            filling=filling,
+            entered=scene.state.ip,
+            stops=tuple(passed),
+            instructions=machine.instructions,
+            blocks=machine.blocks,
+            startup_blocks=blocks_to_startup,
+            digest=_digest(machine.blocks[:blocks_to_startup], reached, handover),
+            console=bytes(scene.platform.console),
+            events=machine.events,
+            seconds=time.perf_counter() - began,
+        )
+    return Run(trace, handover, tuple(findings), proved)
+
+
+def _judge(
+    subject: Subject, scene: Scene, view: GuestView
+) -> tuple[Mapping[str, Any] | None, list[Finding]]:
+    """Everything that can be said of the machine standing at the startup path."""
+    startup, findings = subject.startup, []
+    handover: Mapping[str, Any] | None = None
+    if subject.guest is not None:
+        handover, found = subject.guest.judge(view, startup, scene.given, subject.stub, subject.symbols)
+        findings += found
+    if subject.code and view.read_physical(startup.paddr, len(subject.code)) != subject.code:
+        findings.append(
+            Finding("BB-B020", f"the bytes at {startup.name} ({startup.paddr:#x}) are not the payload's")
+        )
+    if subject.stub is not None:
+        findings += _judge_bss(subject.image, subject.stub, view)
+    return handover, findings
+
+
+def _judge_bss(image: ElfImage, stub: Span, view: GuestView) -> list[Finding]:
+    """The payload's .bss is zero: the front stub answers for it."""
+    for segment in image.loads:
+        rest = Span(segment.paddr + segment.filesz, segment.memsz - segment.filesz)
+        if rest.size <= 0 or stub.overlaps(segment.physical):
+            continue
+        for offset in range(0, rest.size, 1 << 20):
+            part = view.read_physical(rest.start + offset, min(1 << 20, rest.size - offset))
+            if part.count(0) != len(part):
+                at = next(i for i, byte in enumerate(part) if byte)
+                return [Finding("BB-B021", f"the byte at {rest.start + offset + at:#x} of .bss {rest} is not zero")]
+    return []
+
+
+def _digest(
+    blocks: tuple[tuple[int, int], ...], reached: bool, handover: Mapping[str, Any] | None
+) -> str:
+    """Two runs with the same digest took the same way and handed over the same."""
+    text = json.dumps([blocks, reached, handover], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _console_tail(scene: Scene) -> tuple[str, ...]:
+    text = bytes(scene.platform.console).decode("utf-8", "replace").splitlines()
+    return tuple(f"console: {line}" for line in text[-3:] if line.strip())
+
+
+def finding_of(stop: Stop, scene: Scene) -> Finding:
+    """Why a run that did not reach the startup path ended."""
+    rule = stop.rule
+    if stop.kind in (StopKind.SHUTDOWN, StopKind.RESET, StopKind.CRASH):
+        rule = "BB-B022"
+    elif stop.kind is StopKind.TIME:
+        rule = "BB-B025"
+    return Finding(rule, stop.detail, lines=(*_console_tail(scene), *stop.report))
+
+
+def _missing_text(stop: Stop, expect: bytes, scene: Scene) -> Finding:
+    if stop.kind is StopKind.TIME:
+        return finding_of(stop, scene)
+    text = f"{expect.decode('utf-8', 'replace')!r} was not printed: {stop.detail}"
+    return Finding("BB-B023", text, lines=(*_console_tail(scene), *stop.report))

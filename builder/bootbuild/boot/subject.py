@@ -1,0 +1,123 @@
+"""What a boot has to reach: from a recipe's words, or from what an image says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bootbuild.boot.run import Subject, code_at
+from bootbuild.errors import InputError, Problem
+from bootbuild.model.machine import Offer
+from bootbuild.model.payload import ElfImage, Startup
+from bootbuild.model.rule import Rule
+
+if TYPE_CHECKING:
+    from bootbuild.host.host import Host
+    from bootbuild.model.request import BootRequest
+
+STARTUP_UNKNOWN = Rule(
+    "BB-E080",
+    "startup path unknown",
+    "A boot is proved by reaching the kernel's shared startup path, so its address must be known: from a "
+    "symbol of the file or of a System.map, from an address, or from the record in an image of bootbuild's.",
+    "name a symbol or address: `startup` in the recipe, `--until` on the command line, and `symbols` "
+    "where the file is stripped",
+)
+STARTUP_OUTSIDE = Rule(
+    "BB-E081",
+    "startup path outside the kernel",
+    "The startup path must lie in an executable PT_LOAD segment: code elsewhere is never loaded.",
+    "give the linked virtual address (or, for a kernel at its physical address, that) of the startup code",
+)
+RULES = (STARTUP_UNKNOWN, STARTUP_OUTSIDE)
+
+_CONSOLE = "console:"
+
+
+def find_startup(elf: ElfImage, asked: str | int | None, width: int | None) -> Startup:
+    """The startup path that was named: a symbol, or a virtual or physical address. Raises InputError."""
+    width = width or elf.bits
+    if asked is None:
+        raise InputError(Problem(STARTUP_UNKNOWN, elf.name, "nothing says where the startup path is"))
+    if isinstance(asked, str):
+        name = asked
+        address = elf.symbols.get(asked)
+        if address is None:
+            raise InputError(Problem(STARTUP_UNKNOWN, elf.name, f"there is no symbol {asked!r}"))
+    else:
+        name, address = f"{asked:#x}", asked
+    segment = elf.segment_at(address)
+    if segment is None:  # not linked there: a physical address, then
+        segment = next((s for s in elf.loads if address in s.physical), None)
+        if segment is not None:
+            address = segment.vaddr + (address - segment.paddr)
+    if segment is None or not segment.flags & 1:
+        raise InputError(
+            Problem(STARTUP_OUTSIDE, elf.name, f"{name} ({address:#x}) is in no executable PT_LOAD segment")
+        )
+    return Startup(name, address, segment.paddr + (address - segment.vaddr), width)
+
+
+def request_subject(request: BootRequest, host: Host, budget: int, timeout: float) -> Subject:
+    """What `bootbuild boot` has to prove of a file.
+
+    Without `until`: the image's own record says it, then `e_entry` for a Linux ELF; else InputError.
+    """
+    from bootbuild.formats.notes import claims
+    from bootbuild.formats.payload import open_content, read_payload
+    from bootbuild.formats.symbols import read_system_map
+
+    image, _ = read_payload(open_content(request.image), str(request.image))
+    symbols: Mapping[str, int] = image.symbols
+    if request.symbols is not None:
+        symbols = read_system_map(open_content(request.symbols), str(request.symbols))
+        image = replace(image, symbols=symbols)
+    expect = b""
+    until = request.until
+    if until is not None and until.startswith(_CONSOLE):
+        expect, until = until[len(_CONSOLE) :].encode(), None
+    targets = {name.split("@")[0] for name in request.profiles}
+    claim = next((c for c in claims(image) if c.target in targets), None)
+    guest, stub = request.guest, None
+    if claim is not None:
+        guest, stub = guest or claim.guest, claim.stub if claim.stub.size else None
+    if until is not None:
+        startup = find_startup(image, _address(until), claim.startup.width if claim else None)
+    elif claim is not None:
+        startup = claim.startup
+    elif any(note.owner == "Linux" for note in image.notes):
+        startup = replace(find_startup(image, image.entry, None), name="startup_64")
+        guest = guest or "linux"
+    else:
+        raise InputError(Problem(STARTUP_UNKNOWN, image.name, "the image does not say where its startup path is"))
+    return Subject(
+        image=image,
+        startup=startup,
+        guest=host.guest(guest) if guest else None,
+        offer=_offer(request),
+        stub=stub,
+        symbols=symbols,
+        expect=expect,
+        budget=request.budget or budget,
+        timeout=request.timeout or timeout,
+        code=code_at(image, startup),
+    )
+
+
+def _offer(request: BootRequest) -> Offer:
+    from bootbuild.formats.payload import open_content
+
+    return Offer(
+        cmdline=request.cmdline,
+        modules=tuple((path.name, open_content(path), cmdline) for path, cmdline in request.modules),
+        memory=request.memory or 0,
+    )
+
+
+def _address(text: str) -> str | int:
+    """A number if it is one, else a symbol."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        return text

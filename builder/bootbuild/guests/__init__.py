@@ -1,0 +1,1 @@
+"""The guest protocol that is bootbuild's own."""

@@ -1,0 +1,22 @@
+"""What `bootbuild boot` is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class BootRequest:
+    """One image and the profiles to boot it in; None leaves the choice to the image or the profile."""
+
+    image: Path
+    profiles: tuple[str, ...]  #: full names ("pvh@qemu") or targets ("pvh": all their profiles)
+    until: str | None = None  #: symbol, address, or console:TEXT
+    symbols: Path | None = None  #: a System.map
+    guest: str | None = None
+    cmdline: bytes = b""
+    modules: tuple[tuple[Path, bytes], ...] = ()  #: file, its own command line
+    memory: int | None = None  #: bytes
+    budget: int | None = None  #: instructions
+    timeout: float | None = None  #: seconds

@@ -1,0 +1,172 @@
+"""The whole of bootbuild, in the order in which it happens: recipe → payload → image → boots → record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import bootbuild
+from bootbuild.boot.prove import prove
+from bootbuild.boot.run import Subject, code_at
+from bootbuild.boot.subject import find_startup, request_subject
+from bootbuild.model.content import digest
+from bootbuild.model.contribution import Contribution, Layout
+from bootbuild.model.machine import Offer
+from bootbuild.model.payload import ElfImage, Module, Payload
+from bootbuild.model.record import BuildRecord, ImageRecord
+from bootbuild.model.verdict import Outcome, ProfileVerdict
+
+if TYPE_CHECKING:
+    from bootbuild.host.host import Host
+    from bootbuild.model.request import BootRequest
+    from bootbuild.recipe.model import Recipe, TargetRecipe
+
+BUDGET = 200_000_000  #: instructions of one run, unless the recipe says otherwise
+TIMEOUT = 60.0  #: seconds of one run
+
+Progress = Callable[[str], None]
+
+
+def build(recipe: Recipe, host: Host, progress: Progress = lambda text: None) -> BuildRecord:
+    """Build every image of a recipe and boot each in every profile that was asked for.
+
+    Raises a BootbuildError when something cannot be built; a guest that fails is in the record.
+    """
+    began = time.perf_counter()
+    progress(f"reading {recipe.payload.path}")
+    payloads = {name: read_payload(recipe, target) for name, target in recipe.targets.items()}
+    images = []
+    for names in groups(recipe):
+        contributions = [contribute(payloads[name], recipe.targets[name], host) for name in names]
+        image, path, layout = make_image(recipe, payloads[names[0]], contributions, host, progress)
+        verdicts: list[ProfileVerdict] = []
+        for name, contribution in zip(names, contributions, strict=True):
+            subject = recipe_subject(recipe, payloads[name], contribution, image, layout, host)
+            for profile in profiles(recipe.targets[name], host):
+                progress(f"booting {path} as {profile}")
+                verdicts.append(boot_in(subject, profile, host))
+        images.append(
+            ImageRecord(
+                path=str(path),
+                targets=tuple(names),
+                size=image.content.size,
+                digest=digest(image.content),
+                entries={n: entry for n in names if (entry := host.target(n).entry_of(image)) is not None},
+                verdicts=tuple(verdicts),
+            )
+        )
+    first = next(iter(payloads.values()))
+    record = BuildRecord(
+        recipe=str(recipe.path),
+        payload=first.source,
+        payload_format=first.format,
+        payload_digest=first.digest,
+        images=tuple(images),
+        plugins=host.active(),
+        bootbuild=bootbuild.__version__,
+        seconds=time.perf_counter() - began,
+    )
+    host.hooks().finished(record)
+    return record
+
+
+def boot(request: BootRequest, host: Host) -> tuple[ProfileVerdict, ...]:
+    """Boot an image that anybody made in each profile of the request. Raises a BootbuildError."""
+    subject = request_subject(request, host, BUDGET, TIMEOUT)
+    return tuple(boot_in(subject, profile, host) for profile in host.select(request.profiles))
+
+
+def read_payload(recipe: Recipe, target: TargetRecipe) -> Payload:
+    """The recipe's kernel, with the startup path that `target` joins."""
+    from bootbuild.formats.payload import open_content, open_payload
+    from bootbuild.formats.symbols import read_system_map
+
+    asked = recipe.payload
+    elf, form, sha256 = open_payload(asked.path)
+    symbols: Mapping[str, int] = elf.symbols
+    if asked.symbols is not None:
+        symbols = read_system_map(open_content(asked.symbols), str(asked.symbols))
+    elf = replace(elf, symbols=symbols)
+    return Payload(
+        elf=elf,
+        source=str(asked.path),
+        format=form,
+        digest=sha256,
+        guest=asked.guest,
+        startup=find_startup(elf, target.startup if target.startup is not None else asked.startup, asked.width),
+        cmdline=asked.cmdline.encode(),
+        modules=tuple(Module(m.path.name, open_content(m.path), m.cmdline.encode()) for m in asked.modules),
+    )
+
+
+def groups(recipe: Recipe) -> list[list[str]]:
+    """Which targets share an image: those of `combine` one, every other its own."""
+    together = [name for name in recipe.targets if name in recipe.output.combine]
+    alone = [[name] for name in recipe.targets if name not in recipe.output.combine]
+    return ([together] if together else []) + alone
+
+
+def contribute(payload: Payload, target: TargetRecipe, host: Host) -> Contribution:
+    """The target's part of the image."""
+    plugin, guest = host.target(target.name), host.guest(payload.guest)
+    make = plugin.contribute if target.entry == "insert" else plugin.native
+    return make(payload, guest, target.options)
+
+
+def make_image(
+    recipe: Recipe, payload: Payload, contributions: Sequence[Contribution], host: Host, progress: Progress
+) -> tuple[ElfImage, Path, Layout]:
+    """Lay out, write whole or not at all, have it checked by other code, and read it back."""
+    from bootbuild.containers import container
+    from bootbuild.formats.elf_read import read_elf
+    from bootbuild.model.content import FileContent
+
+    holder = container(contributions[0].container)
+    name = "+".join(contribution.target for contribution in contributions)
+    path = recipe.output.directory / f"{recipe.payload.path.stem}-{name}.{holder.suffix}"
+    progress(f"writing {path}")
+    layout = host.hooks().build(payload, contributions, lambda: holder.lay_out(payload, contributions))
+    holder.write(payload, layout, path)
+    return read_elf(FileContent(path), str(path)), path, layout
+
+
+def recipe_subject(
+    recipe: Recipe, payload: Payload, contribution: Contribution, image: ElfImage, layout: Layout, host: Host
+) -> Subject:
+    """What is to be proved. The startup path is the payload's, never what the image says of itself."""
+    inserted = bool(contribution.chain)
+    return Subject(
+        image=image,
+        startup=payload.startup,
+        guest=host.guest(contribution.guest),
+        offer=Offer(
+            cmdline=payload.cmdline,
+            modules=tuple((m.name, m.content, m.cmdline) for m in payload.modules),
+            memory=recipe.boot.memory or 0,
+        ),
+        stub=layout.stub if inserted else None,
+        symbols=payload.elf.symbols,
+        expect=(recipe.expect.console or "").encode(),
+        budget=recipe.boot.budget or BUDGET,
+        timeout=recipe.boot.timeout or TIMEOUT,
+        code=code_at(payload.elf, payload.startup),
+    )
+
+
+def profiles(target: TargetRecipe, host: Host) -> tuple[str, ...]:
+    """The profiles that a target is proved in: those of the recipe, else every one that is installed."""
+    return target.profiles if target.profiles is not None else host.profiles_of(target.name)
+
+
+def boot_in(subject: Subject, name: str, host: Host) -> ProfileVerdict:
+    """Prove one image in one profile; plugins may add findings."""
+    profile = host.profile(name)
+    loader = host.loader(profile.loader) if profile.loader else None
+    verdict = host.hooks().boot(subject.image, profile, lambda: prove(subject, profile, loader))
+    added = host.hooks().judge(verdict)
+    if not added:
+        return verdict
+    return replace(verdict, findings=(*verdict.findings, *added), outcome=Outcome.FAILED)

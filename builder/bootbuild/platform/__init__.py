@@ -1,0 +1,8 @@
+"""Behaviour that several environments share: devices and hypervisor interfaces. Knows no target."""
+
+from __future__ import annotations
+
+from bootbuild.platform.pc import Pc
+from bootbuild.platform.xen import XenHvm
+
+__all__ = ["Pc", "XenHvm"]

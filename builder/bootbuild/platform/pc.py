@@ -1,0 +1,76 @@
+"""The devices of a PC that a kernel meets before it has drivers: a 16550 UART, and the ways to power off."""
+
+from __future__ import annotations
+
+from bootbuild.api.machine import Cpu, Cpuid, Platform
+
+COM1 = 0x3F8
+_LSR_EMPTY = 0x60  #: transmitter holding register and shift register empty (16550 data sheet, LSR)
+_IIR_NONE = 0x01  #: no interrupt pending
+_MSR_READY = 0xB0  #: carrier, data set ready, clear to send
+_KBD_COMMAND, _KBD_RESET = 0x64, 0xFE
+_RESET_CONTROL = 0xCF9
+_SLP_EN = 1 << 13  #: ACPI 6.4 §4.8.3.2.1, PM1 control
+HYPERVISOR_BIT = 1 << 31  #: CPUID.1:ECX
+
+
+def signature(text: bytes) -> tuple[int, int, int]:
+    """EBX, ECX, EDX of a CPUID leaf that spells twelve characters."""
+    return (
+        int.from_bytes(text[0:4], "little"),
+        int.from_bytes(text[4:8], "little"),
+        int.from_bytes(text[8:12], "little"),
+    )
+
+
+class Pc(Platform):
+    """A PC with one serial port, whose output is the console.
+
+    `pm1_control`: I/O port of the ACPI PM1a control register, 0 for none. `hypervisor`: twelve characters
+    that CPUID leaf 0x40000000 spells, b"" for bare metal. `vendor` replaces the CPU's own.
+    """
+
+    def __init__(self, *, pm1_control: int = 0, hypervisor: bytes = b"", vendor: bytes = b"") -> None:
+        super().__init__()
+        self._uart = [0] * 8
+        self._pm1_control = pm1_control
+        self._hypervisor = hypervisor
+        self._vendor = vendor
+
+    def cpuid(self, cpu: Cpu, leaf: int, subleaf: int, native: Cpuid) -> Cpuid:
+        eax, ebx, ecx, edx = native
+        if leaf == 0 and self._vendor:
+            ebx, edx, ecx = signature(self._vendor)
+        elif leaf == 1 and self._hypervisor:
+            ecx |= HYPERVISOR_BIT
+        elif leaf == 0x40000000 and self._hypervisor:
+            return (0x40000001, *signature(self._hypervisor))
+        elif 0x40000000 <= leaf < 0x40010000:
+            return (0, 0, 0, 0)
+        return (eax, ebx, ecx, edx)
+
+    def port_in(self, cpu: Cpu, port: int, size: int) -> int:
+        if COM1 <= port < COM1 + 8 and size == 1:
+            return self._uart_in(port - COM1)
+        return super().port_in(cpu, port, size)
+
+    def port_out(self, cpu: Cpu, port: int, size: int, value: int) -> None:
+        if COM1 <= port < COM1 + 8 and size == 1:
+            self._uart_out(port - COM1, value)
+        elif port == _KBD_COMMAND and value & 0xFF == _KBD_RESET:
+            cpu.stop("reset", "the keyboard controller was told to reset the CPU")
+        elif port == _RESET_CONTROL and value & 0x04:
+            cpu.stop("reset", "a reset was written to port 0xcf9")
+        elif self._pm1_control and port == self._pm1_control and value & _SLP_EN:
+            cpu.stop("shutdown", "ACPI power off")
+
+    def _uart_in(self, register: int) -> int:
+        if register in (0, 1) and self._uart[3] & 0x80:  # DLAB: the divisor latch
+            return 1 if register == 0 else 0
+        return {0: 0, 2: _IIR_NONE, 5: _LSR_EMPTY, 6: _MSR_READY}.get(register, self._uart[register])
+
+    def _uart_out(self, register: int, value: int) -> None:
+        if register == 0 and not self._uart[3] & 0x80:
+            self.console.append(value)
+        elif not (register == 1 and self._uart[3] & 0x80):
+            self._uart[register] = value

@@ -1,0 +1,1 @@
+"""Guest `linux`: kernels whose startup path takes struct boot_params."""

@@ -1,0 +1,95 @@
+"""Target `pvh`: an image that is entered at the address in its XEN_ELFNOTE_PHYS32_ENTRY note."""
+
+from __future__ import annotations
+
+from bootbuild.api import (
+    AddressOf,
+    Contribution,
+    ElfImage,
+    Guest,
+    NoRoute,
+    NoteSpec,
+    Payload,
+    Piece,
+    Problem,
+    RefusedError,
+    Rule,
+    Waist,
+    load_blob,
+    route,
+    switches,
+)
+
+PHYS32_ENTRY = 18  #: XEN_ELFNOTE_PHYS32_ENTRY, xen/include/public/elfnote.h
+
+NO_ENTRY = Rule(
+    "BB-L001",
+    "no PVH entry note",
+    "A PVH loader enters an ELF file at the physical address in its note 18 (PHYS32_ENTRY) of owner Xen, "
+    "in a PT_NOTE segment. Without it QEMU says `Error loading uncompressed kernel without PVH ELF Note`, "
+    "Xen refuses the image, and others fall back to a boot that was not asked for.",
+    'insert an entry with `entry = "insert"`, or build the kernel with CONFIG_PVH',
+)
+NO_ROUTE = Rule(
+    "BB-L002",
+    "no way from this target to this guest",
+    "A front stub leaves the machine in one state, the guest's back stub needs another, and no switch leads "
+    "from the one to the other. Computed from what both declare.",
+    "choose another guest protocol, width or target",
+)
+
+
+def pvh_entry(image: ElfImage) -> int | None:
+    """Physical PVH entry of `image`: note 18 of owner Xen, the last one as in Xen; None if absent.
+
+    A descriptor of 1, 2, 4 or 8 bytes counts, and its low 32 bits are used (Xen: elf_note_numeric and a
+    u32 field in libelf-dominfo.c).
+    """
+    found = None
+    for note in image.notes:
+        if note.owner == "Xen" and note.type == PHYS32_ENTRY and len(note.desc) in (1, 2, 4, 8):
+            found = int.from_bytes(note.desc, "little") & 0xFFFFFFFF
+    return found
+
+
+class Pvh:
+    """Adds a 32-bit front stub and the one note that PVH needs."""
+
+    name = "pvh"
+    summary = "PVH (HVMlite): Xen, QEMU, Firecracker, Cloud Hypervisor"
+    options = None
+    rules = (NO_ENTRY, NO_ROUTE)
+
+    def contribute(self, payload: Payload, guest: Guest, options: None) -> Contribution:
+        """front → (switch) → the guest's back; the post stub in the width of the startup path."""
+        width = payload.startup.width
+        front = Piece(load_blob("bootbuild_pvh", "pvh_front"), "bb_pvh_entry", None, Waist(32))
+        back = guest.back(width)
+        if back is None:
+            raise RefusedError(
+                Problem(NO_ROUTE, payload.source, f"guest {guest.name} cannot be entered by a stub at width {width}")
+            )
+        try:
+            chain = route(front, back, switches())
+        except NoRoute as reason:
+            raise RefusedError(Problem(NO_ROUTE, payload.source, str(reason))) from reason
+        return Contribution(
+            target=self.name,
+            guest=guest.name,
+            container="elf",
+            startup=payload.startup,
+            chain=chain,
+            companions=(load_blob("bootbuild_pvh", f"pvh_post_{width}"),),
+            notes=(NoteSpec("Xen", PHYS32_ENTRY, AddressOf("bb_pvh_entry")),),
+        )
+
+    def native(self, payload: Payload, guest: Guest, options: None) -> Contribution:
+        """The payload's own PVH entry, as it is."""
+        if pvh_entry(payload.elf) is None:
+            raise RefusedError(Problem(NO_ENTRY, payload.source, "the payload has no PVH entry of its own"))
+        return Contribution(
+            target=self.name, guest=guest.name, container="elf", startup=payload.startup
+        )
+
+    def entry_of(self, image: ElfImage) -> int | None:
+        return pvh_entry(image)
