@@ -6,62 +6,46 @@ sets) a skip or an expected failure is a failure, so that a green run means that
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
 from importlib import resources
 from pathlib import Path
 
-import oracle
 import pytest
+
+import debian_kernels
+import oracle
+from debian_kernels import Kernels
+from oracle import Transcript
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-@dataclass(frozen=True)
-class LinuxKernel:
-    """One Debian kernel: the file that is installed, the ELF inside it, and its symbols."""
-
-    release: str
-    vmlinuz: Path
-    vmlinux: Path
-    system_map: Path
-
-    def symbol(self, name: str) -> int:
-        """The virtual address of a symbol. LookupError if there is none."""
-        for line in self.system_map.read_text().splitlines():
-            address, _, symbol = line.split(" ", 2)
-            if symbol == name:
-                return int(address, 16)
-        raise LookupError(name)
+def _required(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turn a skip or an expected failure into a failure where everything is required."""
+    if not (os.environ.get("BOOTBUILD_REQUIRE_ORACLES") and report.skipped):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else getattr(report, "wasxfail", "")
+    report.outcome = "failed"
+    report.longrepr = f"BOOTBUILD_REQUIRE_ORACLES is set, and this was not run: {reason}"
+    if hasattr(report, "wasxfail"):
+        del report.wasxfail
 
 
-@dataclass(frozen=True)
-class Kernels:
-    """What `make kernels` unpacked."""
-
-    root: Path
-    cloud: LinuxKernel  #: CONFIG_PVH, CONFIG_XEN_PV; small
-    generic: LinuxKernel  #: what a Debian machine runs; can be dom0
-    xen: Path
-    xen_version: str
-    initrd: Path
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Hold each phase of each test to `_required`, after pytest's own skips and xfails are known."""
+    report = yield
+    _required(report)
+    return report
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Turn a skip or an expected failure into a failure where everything is required."""
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Hold whole modules to it too."""
     report = yield
-    if os.environ.get("BOOTBUILD_REQUIRE_ORACLES") and report.skipped:
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else getattr(report, "wasxfail", "")
-        report.outcome = "failed"
-        report.longrepr = f"BOOTBUILD_REQUIRE_ORACLES is set, and this was not run: {reason}"
-        if hasattr(report, "wasxfail"):
-            del report.wasxfail
+    _required(report)
     return report
 
 
@@ -95,23 +79,10 @@ def gcc() -> Path:
 def kernels() -> Kernels:
     """Debian's kernels and Xen, as `make kernels` unpacked them."""
     root = Path(os.environ.get("BOOTBUILD_KERNELS") or REPOSITORY / "build/kernels")
-    listing = root / "kernels.json"
-    if not listing.exists():
+    try:
+        return debian_kernels.read(root)
+    except FileNotFoundError:
         pytest.skip(f"no kernels in {root}: make kernels")
-    found = json.loads(listing.read_text())
-
-    def linux(name: str) -> LinuxKernel:
-        entry = found["linux"][name]
-        return LinuxKernel(entry["release"], **{key: root / path for key, path in entry["files"].items()})
-
-    return Kernels(
-        root=root,
-        cloud=linux("cloud"),
-        generic=linux("generic"),
-        xen=root / found["xen"]["files"]["xen"],
-        xen_version=found["xen"]["version"],
-        initrd=root / "initrd.cpio",
-    )
 
 
 @pytest.fixture(scope="session")
@@ -121,7 +92,7 @@ def initrd(kernels: Kernels) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run_until() -> object:
+def run_until() -> Callable[..., Transcript]:
     """`oracle.run_until`, for tests that do not import it."""
     return oracle.run_until
 

@@ -1,0 +1,135 @@
+"""The guest that says how it was entered: compiled, and what it said read back as data.
+
+Two witnesses: the guest's own words (guest/dump.c, on port 0xE9), and QEMU's log of the CPU at the first
+instruction (`-d cpu`), which also has the hidden parts of segment registers, even of a guest under Xen.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SOURCE = Path(__file__).parent / "guest"
+ENTRY = 0x1A5E000  #: where guest.ld links it
+DONE = r"dump: \[end\]"  #: the last line
+FLAGS = (
+    "-m32 -march=i686 -std=c11 -Os -Wall -Wextra -Werror -ffreestanding -fno-builtin -fno-pic"
+    " -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables -mno-sse -mno-mmx"
+    " -nostdlib -static -no-pie -Wl,--build-id=none,--no-warn-rwx-segments"
+).split()
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A segment register with its hidden part.
+
+    `attributes` as in a VMCS: bits 0–7 the access byte, bits 12–15 AVL, L, D and G.
+    """
+
+    selector: int
+    base: int
+    limit: int
+    attributes: int
+
+
+@dataclass(frozen=True)
+class EntryDump:
+    """What one monitor handed over. Addresses physical.
+
+    `cpu`: eax … esp, eflags, cr0, cr3, cr4, the selectors, tr, ldtr, gdtr_base, gdtr_limit, idtr_base,
+    idtr_limit. `hidden`: cs ds es ss fs gs tr ldtr. `start_info` and each module and memmap entry: the
+    structure's fields by name, and `address` of start_info, `crc32` of a module's bytes.
+    """
+
+    cpu: Mapping[str, int]
+    hidden: Mapping[str, Segment]
+    start_info: Mapping[str, int]
+    cmdline: bytes | None
+    modules: tuple[Mapping[str, int], ...]
+    module_cmdlines: tuple[bytes | None, ...]
+    memmap: tuple[tuple[int, int, int], ...]  #: (addr, size, type)
+    hypervisors: Mapping[int, bytes]  #: CPUID leaf → its 12-byte signature
+
+
+def compile_guest(gcc: Path, into: Path) -> Path:
+    """Compile the guest; no 32-bit libc is needed."""
+    elf = into / "entry-dump.elf"
+    sources = [SOURCE / "entry.S", SOURCE / "dump.c"]
+    command: list[str | Path] = [gcc, *FLAGS, "-T", SOURCE / "guest.ld", *sources, "-o", elf]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return elf
+
+
+def log_options(log: Path) -> Sequence[str]:
+    """QEMU options that write the CPU's state at the guest's first instruction to `log`."""
+    return ["-d", "cpu", "-dfilter", f"{ENTRY:#x}+1", "-D", str(log)]
+
+
+def _hidden(log: str) -> dict[str, Segment]:
+    """The segment registers of the first state that QEMU logged (target/i386/cpu-dump.c).
+
+    Its fourth word is the descriptor's high half: bits 8–15 are attributes 0–7, bits 20–23 are 12–15.
+    """
+    first = log.partition("EFER=")[0]
+    found = {}
+    for name, *words in re.findall(r"^(\w\w\w?) *=(\w{4}) (\w{8,16}) (\w{8}) (\w{8})", first, re.MULTILINE):
+        selector, base, limit, flags = (int(word, 16) for word in words)
+        register = {"LDT": "ldtr"}.get(name, name.lower())
+        found[register] = Segment(selector, base, limit, flags >> 8 & 0xF0FF)
+    return found
+
+
+def _records(text: str) -> list[tuple[str, dict[str, int | bytes]]]:
+    """The dump's records, in order, whatever a hypervisor put before each line."""
+    records: list[tuple[str, dict[str, int | bytes]]] = []
+    for kind, name, form, value in re.findall(r"dump: (?:\[(\w+)\]|(\w+)=(0x|x)([0-9a-f]*))", text):
+        if kind:
+            records.append((kind, {}))
+        elif form == "x":
+            before = records[-1][1].get(name, b"")
+            assert isinstance(before, bytes)
+            records[-1][1][name] = before + bytes.fromhex(value)
+        else:
+            records[-1][1][name] = int(value, 16)
+    return records
+
+
+def _numbers(record: Mapping[str, int | bytes]) -> dict[str, int]:
+    return {name: value for name, value in record.items() if isinstance(value, int)}
+
+
+def _text(record: Mapping[str, int | bytes], name: str = "text") -> bytes | None:
+    value = record.get(name)
+    return value if isinstance(value, bytes) else None
+
+
+def parse(console: str, log: str = "") -> EntryDump:
+    """Read one complete dump. ValueError when it is not all there."""
+    records = _records(console)
+    kinds = [kind for kind, _ in records]
+    if kinds[:1] != ["begin"] or kinds[-1:] != ["end"] or kinds.count("cpu") != 1:
+        raise ValueError(f"no complete dump: {kinds}")
+
+    def all_of(kind: str) -> list[dict[str, int | bytes]]:
+        return [record for name, record in records if name == kind]
+
+    modules = all_of("module")
+    return EntryDump(
+        cpu=_numbers(all_of("cpu")[0]),
+        hidden=_hidden(log),
+        start_info=_numbers(all_of("start_info")[0]),
+        cmdline=next((_text(record) for record in all_of("cmdline")), None),
+        modules=tuple(_numbers(module) for module in modules),
+        module_cmdlines=tuple(_text(module) for module in modules),
+        memmap=tuple(
+            (entry["addr"], entry["size"], entry["type"]) for entry in map(_numbers, all_of("memmap"))
+        ),
+        hypervisors={
+            leaf: _text(record, "signature") or b""
+            for record in all_of("hypervisor")
+            if isinstance(leaf := record["leaf"], int)
+        },
+    )
