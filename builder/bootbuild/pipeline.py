@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,14 +30,14 @@ TIMEOUT = 60.0  #: seconds of one run
 Progress = Callable[[str], None]
 
 
-def build(recipe: Recipe, host: Host, progress: Progress = lambda text: None) -> BuildRecord:
+def build(recipe: Recipe, host: Host, progress: Progress = lambda _: None) -> BuildRecord:
     """Build every image of a recipe and boot each in every profile that was asked for.
 
     Raises a BootbuildError when something cannot be built; a guest that fails is in the record.
     """
     began = time.perf_counter()
     progress(f"reading {recipe.payload.path}")
-    payloads = {name: read_payload(recipe, target) for name, target in recipe.targets.items()}
+    payloads = read_payloads(recipe)
     images = []
     for names in groups(recipe):
         contributions = [contribute(payloads[name], recipe.targets[name], host) for name in names]
@@ -69,7 +69,7 @@ def build(recipe: Recipe, host: Host, progress: Progress = lambda text: None) ->
         bootbuild=bootbuild.__version__,
         seconds=time.perf_counter() - began,
     )
-    host.hooks().finished(record)
+    host.hooks.finished(record)
     return record
 
 
@@ -79,27 +79,30 @@ def boot(request: BootRequest, host: Host) -> tuple[ProfileVerdict, ...]:
     return tuple(boot_in(subject, profile, host) for profile in host.select(request.profiles))
 
 
-def read_payload(recipe: Recipe, target: TargetRecipe) -> Payload:
-    """The recipe's kernel, with the startup path that `target` joins."""
+def read_payloads(recipe: Recipe) -> dict[str, Payload]:
+    """The recipe's kernel, opened once, with the startup path that each target joins."""
     from bootbuild.formats.payload import open_content, open_payload
     from bootbuild.formats.symbols import read_system_map
 
     asked = recipe.payload
     elf, form, sha256 = open_payload(asked.path)
-    symbols: Mapping[str, int] = elf.symbols
     if asked.symbols is not None:
-        symbols = read_system_map(open_content(asked.symbols), str(asked.symbols))
-    elf = replace(elf, symbols=symbols)
-    return Payload(
-        elf=elf,
-        source=str(asked.path),
-        format=form,
-        digest=sha256,
-        guest=asked.guest,
-        startup=find_startup(elf, target.startup if target.startup is not None else asked.startup, asked.width),
-        cmdline=asked.cmdline.encode(),
-        modules=tuple(Module(m.path.name, open_content(m.path), m.cmdline.encode()) for m in asked.modules),
-    )
+        elf = replace(elf, symbols=read_system_map(open_content(asked.symbols), str(asked.symbols)))
+    modules = tuple(Module(m.path.name, open_content(m.path), m.cmdline.encode()) for m in asked.modules)
+    payloads = {}
+    for name, target in recipe.targets.items():
+        startup = target.startup if target.startup is not None else asked.startup
+        payloads[name] = Payload(
+            elf=elf,
+            source=str(asked.path),
+            format=form,
+            digest=sha256,
+            guest=asked.guest,
+            startup=find_startup(elf, startup, asked.width),
+            cmdline=asked.cmdline.encode(),
+            modules=modules,
+        )
+    return payloads
 
 
 def groups(recipe: Recipe) -> list[list[str]]:
@@ -128,7 +131,7 @@ def make_image(
     name = "+".join(contribution.target for contribution in contributions)
     path = recipe.output.directory / f"{recipe.payload.path.stem}-{name}.{holder.suffix}"
     progress(f"writing {path}")
-    layout = host.hooks().build(payload, contributions, lambda: holder.lay_out(payload, contributions))
+    layout = host.hooks.build(payload, contributions, lambda: holder.lay_out(payload, contributions))
     holder.write(payload, layout, path)
     return read_elf(FileContent(path), str(path)), path, layout
 
@@ -165,8 +168,8 @@ def boot_in(subject: Subject, name: str, host: Host) -> ProfileVerdict:
     """Prove one image in one profile; plugins may add findings."""
     profile = host.profile(name)
     loader = host.loader(profile.loader) if profile.loader else None
-    verdict = host.hooks().boot(subject.image, profile, lambda: prove(subject, profile, loader))
-    added = host.hooks().judge(verdict)
+    verdict = host.hooks.boot(subject.image, profile, lambda: prove(subject, profile, loader))
+    added = host.hooks.judge(verdict)
     if not added:
         return verdict
     return replace(verdict, findings=(*verdict.findings, *added), outcome=Outcome.FAILED)

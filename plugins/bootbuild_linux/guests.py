@@ -18,8 +18,8 @@ RULES = (
     Rule(
         "BB-H020",
         "no boot_params at the startup path",
-        "startup_64 takes the physical address of struct boot_params in RSI, x86_64_start_kernel in RDI; later "
-        "functions use the kernel's own copy, the symbol boot_params.",
+        "startup_64 takes the physical address of struct boot_params in RSI, x86_64_start_kernel in RDI; "
+        "later functions use the kernel's own copy, the symbol boot_params.",
         "name one of these as `startup`, or give `symbols` so that boot_params can be found",
     ),
     Rule(
@@ -86,24 +86,25 @@ class Linux:
         ]
         if params.acpi_rsdp_addr not in (0, given.rsdp):
             findings.append(
-                Finding("BB-H024", f"acpi_rsdp_addr is {params.acpi_rsdp_addr:#x}, the RSDP is at {given.rsdp:#x}")
+                Finding(
+                    "BB-H024", f"acpi_rsdp_addr is {params.acpi_rsdp_addr:#x}, the RSDP is at {given.rsdp:#x}"
+                )
             )
         return _report(where, params, cmdline), findings
 
 
 def _zero_page(view: GuestView, startup: Startup, symbols: Mapping[str, int]) -> tuple[str, bytes | None]:
     """Address (hex) and bytes of boot_params, or the reason why there are none."""
-    register = _REGISTER.get(startup.name)
+    if register := _REGISTER.get(startup.name):
+        address, read = view.get(register), view.read_physical
+    elif "boot_params" in symbols:
+        address, read = symbols["boot_params"], view.read
+    else:
+        return "nothing tells where boot_params is: the symbol is not known", None
     try:
-        if register:
-            address = view.get(register)
-            return hex(address), view.read_physical(address, boot_params.SIZE)
-        if "boot_params" in symbols:
-            address = symbols["boot_params"]
-            return hex(address), view.read(address, boot_params.SIZE)
+        return hex(address), read(address, boot_params.SIZE)
     except LookupError:
         return f"boot_params would be at {address:#x}, which is not memory", None
-    return "nothing tells where boot_params is: the symbol is not known", None
 
 
 def _string(view: GuestView, address: int) -> bytes | None:
@@ -129,12 +130,17 @@ def _judge_cmdline(cmdline: bytes | None, params: BootParams, given: Given) -> l
 def _judge_ramdisk(view: GuestView, params: BootParams, given: Given) -> list[Finding]:
     if not given.modules:
         if params.ramdisk_size:
-            return [Finding("BB-H022", f"a ramdisk of {params.ramdisk_size} bytes, the environment gave none")]
+            return [
+                Finding("BB-H022", f"a ramdisk of {params.ramdisk_size} bytes, the environment gave none")
+            ]
         return []
     offered = given.modules[0]
     if params.ramdisk_size != offered.span.size:
         return [
-            Finding("BB-H022", f"ramdisk has {params.ramdisk_size} bytes, the environment gave {offered.span.size}")
+            Finding(
+                "BB-H022",
+                f"ramdisk has {params.ramdisk_size} bytes, the environment gave {offered.span.size}",
+            )
         ]
     try:
         data = view.read_physical(params.ramdisk_image, params.ramdisk_size)
@@ -153,7 +159,9 @@ def _judge_e820(params: BootParams, given: Given) -> list[Finding]:
     for index, (a, b) in enumerate(zip(table, offered, strict=False)):
         if a != b:
             text = f"e820 entry {index} is {a.address:#x}+{a.size:#x} type {a.type}"
-            return [Finding("BB-H023", f"{text}, the environment gave {b.address:#x}+{b.size:#x} type {b.type}")]
+            return [
+                Finding("BB-H023", f"{text}, the environment gave {b.address:#x}+{b.size:#x} type {b.type}")
+            ]
     return [Finding("BB-H023", f"e820 has {len(table)} entries, the environment gave {len(offered)}")]
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bootbuild.abi import acpi
 from bootbuild.abi.handover import BootType, HypervisorType
+
+from bootbuild.abi import acpi
 from bootbuild.abi.hvm_start_info import (
     MAP_ENTRY_SIZE,
     MODULE_SIZE,
@@ -117,7 +118,9 @@ def entry_state(exact: EntryState, poison: _Poison) -> EntryState:
         key = "r" + name[1:].lower()
         # 0x2BADB002 is what qboot leaves in EAX: a guest must not take it for Multiboot
         first = 0x2BADB002 if name == "EAX" else 0xDEAD0000 + index
-        registers[key] = poison.pick(name, registers.get(key, 0), first, 0x5EED0101 * (index + 1) & 0xFFFFFFFF)
+        registers[key] = poison.pick(
+            name, registers.get(key, 0), first, 0x5EED0101 * (index + 1) & 0xFFFFFFFF
+        )
     registers["rsp"] = poison.pick("ESP", registers.get("rsp", 0), 0xFFFFFFF1, 0x00000003)
     # DF, AC, ID and the arithmetic flags are "unspecified"
     registers["rflags"] = poison.pick("EFLAGS", registers.get("rflags", 2), 0x00000CD7, 0x00240003)
@@ -189,7 +192,7 @@ def _check_fit(image: ElfImage, ram: Sequence[Span], need: int) -> None:
             Problem(
                 DOES_NOT_FIT,
                 image.name,
-                f"the image ends at {image.physical_end:#x}, and modules and start_info take {need:#x} bytes more",
+                f"the image ends at {image.physical_end:#x}; modules and start_info take {need:#x} bytes more",
             )
         ]
     if problems:
@@ -201,7 +204,9 @@ def _ramdisk(image: ElfImage, offer: Offer) -> Content | None:
     if len(offer.modules) > 1 or any(cmdline for _, _, cmdline in offer.modules):
         names = ", ".join(name for name, _, _ in offer.modules)
         raise InputError(
-            Problem(MODULES, image.name, f"this monitor passes one module without a command line, not {names}")
+            Problem(
+                MODULES, image.name, f"this monitor passes one module without a command line, not {names}"
+            )
         )
     return offer.modules[0][1] if offer.modules else None
 

@@ -61,13 +61,17 @@ class Pvh:
     rules = (NO_ENTRY, NO_ROUTE)
 
     def contribute(self, payload: Payload, guest: Guest, options: None) -> Contribution:
-        """front → (switch) → the guest's back; the post stub in the width of the startup path."""
+        """Front → (switch) → the guest's back; the post stub in the width of the startup path."""
         width = payload.startup.width
         front = Piece(load_blob("bootbuild_pvh", "pvh_front"), "bb_pvh_entry", None, Waist(32))
         back = guest.back(width)
         if back is None:
             raise RefusedError(
-                Problem(NO_ROUTE, payload.source, f"guest {guest.name} cannot be entered by a stub at width {width}")
+                Problem(
+                    NO_ROUTE,
+                    payload.source,
+                    f"guest {guest.name} cannot be entered by a stub at width {width}",
+                )
             )
         try:
             chain = route(front, back, switches())
@@ -87,9 +91,7 @@ class Pvh:
         """The payload's own PVH entry, as it is."""
         if pvh_entry(payload.elf) is None:
             raise RefusedError(Problem(NO_ENTRY, payload.source, "the payload has no PVH entry of its own"))
-        return Contribution(
-            target=self.name, guest=guest.name, container="elf", startup=payload.startup
-        )
+        return Contribution(target=self.name, guest=guest.name, container="elf", startup=payload.startup)
 
     def entry_of(self, image: ElfImage) -> int | None:
         return pvh_entry(image)

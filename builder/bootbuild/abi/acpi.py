@@ -1,4 +1,4 @@
-"""The least ACPI that a root pointer may point to: RSDP and an XSDT without tables (ACPI 6.4 §5.2.5, §5.2.8)."""
+"""The least ACPI that a root pointer may point to: an RSDP and an empty XSDT (ACPI 6.4 §5.2.5, §5.2.8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""struct boot_params, what a Linux kernel is given: the kernel's Documentation/arch/x86/boot.rst and uapi/asm/bootparam.h."""
+"""struct boot_params, what a Linux kernel is given (Documentation/arch/x86/boot.rst, asm/bootparam.h)."""
 
 from __future__ import annotations
 

@@ -68,8 +68,7 @@ def _three_runs(subject: Subject, profile: Profile) -> tuple[list[Run], list[Fin
         return runs, list(exact.findings)
     # the first run tells how much a boot takes: a poisoned one that needs far more is lost
     budget = min(subject.budget, 4 * exact.trace.instructions + _SLACK)
-    for filling in _GARBAGE:
-        runs.append(run_once(subject, profile, filling, budget))
+    runs += [run_once(subject, profile, filling, budget) for filling in _GARBAGE]
     if not any(_differs(exact, run) for run in runs[1:]):
         return runs, []
     if not all(run.conclusive for run in runs):
@@ -92,7 +91,8 @@ def _reliance(
             run = run_once(subject, profile, filling, budget, only)
             if _differs(exact, run):
                 found = True
-                text = f"relies on {undefined.name}, which {profile.target} leaves undefined: {_change(exact, run)}"
+                change = _change(exact, run)
+                text = f"relies on {undefined.name}, which {profile.target} leaves undefined: {change}"
                 yield Finding(undefined.rule, text, lines=run.findings[0].lines if run.findings else ())
                 break
     if not found:

@@ -21,8 +21,8 @@ RULES = (
     Rule(
         "BB-B021",
         ".bss is not zero at the startup path",
-        "A kernel may rely on zeros between p_filesz and p_memsz; a loader that does not clear them leaves it "
-        "to the front stub.",
+        "A kernel may rely on zeros between p_filesz and p_memsz; a loader that does not clear them leaves "
+        "it to the front stub.",
         "clear the range before the startup path, and keep the environment's structures out of it",
     ),
     Rule(
@@ -62,8 +62,12 @@ RULES = (
         _POISON + "No monitor leaves the same descriptor tables.",
         "load a GDT of your own before the first segment load or far jump",
     ),
-    Rule("BB-U004", "relies on selector values", _POISON, "load every segment register from a GDT of your own"),
-    Rule("BB-U005", "relies on undefined flags", _POISON, "clear the direction flag (cld) and set the others"),
+    Rule(
+        "BB-U004", "relies on selector values", _POISON, "load every segment register from a GDT of your own"
+    ),
+    Rule(
+        "BB-U005", "relies on undefined flags", _POISON, "clear the direction flag (cld) and set the others"
+    ),
     Rule(
         "BB-U006",
         "relies on the contents of free memory",

@@ -121,11 +121,10 @@ def run_once(
     return Run(trace, handover, tuple(findings), proved)
 
 
-def _judge(
-    subject: Subject, scene: Scene, view: GuestView
-) -> tuple[Mapping[str, Any] | None, list[Finding]]:
+def _judge(subject: Subject, scene: Scene, view: GuestView) -> tuple[Mapping[str, Any] | None, list[Finding]]:
     """Everything that can be said of the machine standing at the startup path."""
-    startup, findings = subject.startup, []
+    startup = subject.startup
+    findings: list[Finding] = []
     handover: Mapping[str, Any] | None = None
     if subject.guest is not None:
         handover, found = subject.guest.judge(view, startup, scene.given, subject.stub, subject.symbols)
@@ -149,13 +148,15 @@ def _judge_bss(image: ElfImage, stub: Span, view: GuestView) -> list[Finding]:
             part = view.read_physical(rest.start + offset, min(1 << 20, rest.size - offset))
             if part.count(0) != len(part):
                 at = next(i for i, byte in enumerate(part) if byte)
-                return [Finding("BB-B021", f"the byte at {rest.start + offset + at:#x} of .bss {rest} is not zero")]
+                return [
+                    Finding(
+                        "BB-B021", f"the byte at {rest.start + offset + at:#x} of .bss {rest} is not zero"
+                    )
+                ]
     return []
 
 
-def _digest(
-    blocks: tuple[tuple[int, int], ...], reached: bool, handover: Mapping[str, Any] | None
-) -> str:
+def _digest(blocks: tuple[tuple[int, int], ...], reached: bool, handover: Mapping[str, Any] | None) -> str:
     """Two runs with the same digest took the same way and handed over the same."""
     text = json.dumps([blocks, reached, handover], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -90,7 +90,9 @@ def request_subject(request: BootRequest, host: Host, budget: int, timeout: floa
         startup = replace(find_startup(image, image.entry, None), name="startup_64")
         guest = guest or "linux"
     else:
-        raise InputError(Problem(STARTUP_UNKNOWN, image.name, "the image does not say where its startup path is"))
+        raise InputError(
+            Problem(STARTUP_UNKNOWN, image.name, "the image does not say where its startup path is")
+        )
     return Subject(
         image=image,
         startup=startup,

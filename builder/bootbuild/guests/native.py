@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from bootbuild.abi.handover import Handover, boot_type_name, hypervisor_type_name
@@ -47,7 +47,10 @@ class Native:
         try:
             boot_type, address = _arguments(view, startup)
         except LookupError:
-            return {}, [*findings, Finding("BB-H001", f"no arguments: the stack at {_stack(view, startup):#x} is not mapped")]
+            return {}, [
+                *findings,
+                Finding("BB-H001", f"no arguments: the stack at {_stack(view, startup):#x} is not mapped"),
+            ]
         try:
             record = Handover.parse(view.read, address)
         except (LookupError, ValueError) as reason:
@@ -112,50 +115,53 @@ def _arguments(view: GuestView, startup: Startup) -> tuple[int, int]:
 
 def _judge_cpu(view: GuestView, startup: Startup, given: Given) -> list[Finding]:
     """The CPU state that docs/handover.md promises at the startup path."""
-    wrong = []
-    long_mode = bool(view.get("efer") & _EFER_LMA)
-    if long_mode != (startup.width == 64):
-        wrong.append(f"the CPU is {'' if long_mode else 'not '}in long mode at a {startup.width}-bit startup path")
-    if startup.width == 32 and view.get("cr0") >> 31:
-        wrong.append("paging is on")
-    flags = view.get("rflags")
-    for mask, name in ((_IF, "IF"), (_DF, "DF")):
-        if flags & mask:
-            wrong.append(f"RFLAGS.{name} is set")
-    stack = _stack(view, startup)
-    word = startup.width // 8
-    if startup.width == 64 and stack % 16 != 8:
-        wrong.append(f"RSP is {stack:#x}, not 8 above a multiple of 16")
-    try:
-        if any(view.read(stack, word)):
-            wrong.append(f"no zero return address at the top of the stack {stack:#x}")
-        if startup.width == 32:
-            words = view.read(stack, 12)
-            pair = (int.from_bytes(words[4:8], "little"), int.from_bytes(words[8:12], "little"))
-            if pair != (view.get("edi"), view.get("esi")):
-                wrong.append("EDI and ESI are not the arguments on the stack")
-    except LookupError:
-        wrong.append(f"the stack at {stack:#x} is not mapped")
+    wrong = [*_wrong_mode(view, startup), *_wrong_stack(view, startup)]
     if startup.width == 64:
-        probes = {given.data, *(m.span.start for m in given.modules), 0x1000, 0xFFFFF000}
-        missing = [hex(p) for p in sorted(probes) if p < 1 << 32 and view.translate(p) != p]
-        if missing:
-            wrong.append(f"physical {', '.join(missing)} is not identity-mapped")
-        if view.translate(startup.vaddr) != startup.paddr:
-            wrong.append(f"the startup path's linked address {startup.vaddr:#x} is not mapped to {startup.paddr:#x}")
+        wrong += _wrong_mapping(view, startup, given)
     return [Finding("BB-H003", text) for text in wrong]
 
 
+def _wrong_mode(view: GuestView, startup: Startup) -> Iterator[str]:
+    long_mode = bool(view.get("efer") & _EFER_LMA)
+    if long_mode != (startup.width == 64):
+        yield f"the CPU is {'' if long_mode else 'not '}in long mode at a {startup.width}-bit startup path"
+    if startup.width == 32 and view.get("cr0") >> 31:
+        yield "paging is on"
+    flags = view.get("rflags")
+    for mask, name in ((_IF, "IF"), (_DF, "DF")):
+        if flags & mask:
+            yield f"RFLAGS.{name} is set"
+
+
+def _wrong_stack(view: GuestView, startup: Startup) -> Iterator[str]:
+    stack = _stack(view, startup)
+    if startup.width == 64 and stack % 16 != 8:
+        yield f"RSP is {stack:#x}, not 8 above a multiple of 16"
+    try:
+        if any(view.read(stack, startup.width // 8)):
+            yield f"no zero return address at the top of the stack {stack:#x}"
+        if startup.width == 32 and _arguments(view, startup) != (view.get("edi"), view.get("esi")):
+            yield "EDI and ESI are not the arguments on the stack"
+    except LookupError:
+        yield f"the stack at {stack:#x} is not mapped"
+
+
+def _wrong_mapping(view: GuestView, startup: Startup, given: Given) -> Iterator[str]:
+    probes = {0x1000, given.data, *(m.span.start for m in given.modules), 0xFFFFF000}
+    missing = [hex(p) for p in sorted(probes) if p < 1 << 32 and view.translate(p) != p]
+    if missing:
+        yield f"physical {', '.join(missing)} is not identity-mapped"
+    if view.translate(startup.vaddr) != startup.paddr:
+        yield f"the startup path's linked address {startup.vaddr:#x} is not mapped to {startup.paddr:#x}"
+
+
 def _judge_pair(boot_type: int, record: Handover, given: Given) -> list[Finding]:
-    findings = []
-    for where, value in (("register", boot_type), ("record", record.boot_type)):
-        if value != given.boot_type:
-            findings.append(
-                Finding(
-                    "BB-H004",
-                    f"boot type in the {where} is {boot_type_name(value)}, entered as {boot_type_name(given.boot_type)}",
-                )
-            )
+    entered = boot_type_name(given.boot_type)
+    findings = [
+        Finding("BB-H004", f"boot type in the {where} is {boot_type_name(value)}, entered as {entered}")
+        for where, value in (("register", boot_type), ("record", record.boot_type))
+        if value != given.boot_type
+    ]
     if record.hypervisor_type != given.hypervisor_type:
         findings.append(
             Finding(
@@ -191,7 +197,7 @@ def _judge_map(found: _Found, given: Given) -> list[Finding]:
         findings.append(
             Finding("BB-H008", f"command line is {found.cmdline!r}, the environment gave {given.cmdline!r}")
         )
-    offered = sorted(((e.address, e.size, e.type) for e in given.memory_map))
+    offered = sorted((e.address, e.size, e.type) for e in given.memory_map)
     if found.memory_map is None:
         findings.append(Finding("BB-H009", f"memory map at {found.record.memmap:#x} cannot be read"))
     else:
@@ -218,7 +224,9 @@ def _judge_modules(found: _Found, given: Given) -> list[Finding]:
     if found.modules is None:
         return [Finding("BB-H010", f"module list at {found.record.modules:#x} cannot be read")]
     if len(found.modules) != len(given.modules):
-        return [Finding("BB-H010", f"{len(found.modules)} modules, the environment gave {len(given.modules)}")]
+        return [
+            Finding("BB-H010", f"{len(found.modules)} modules, the environment gave {len(given.modules)}")
+        ]
     findings = []
     for index, (module, offered) in enumerate(zip(found.modules, given.modules, strict=True)):
         if module.size != offered.span.size:

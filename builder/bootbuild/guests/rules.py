@@ -17,15 +17,15 @@ RULES = (
     Rule(
         "BB-H002",
         "no valid record",
-        "The second argument is the physical address of a record whose magic, version, size and checksum hold "
-        "and which the mapping in force reaches.",
-        "pass the record's address in RSI (width 64) or on the stack (width 32), and recompute its checksum last",
+        "The second argument is the physical address of a record whose magic, version, size and checksum "
+        "hold and which the mapping in force reaches.",
+        "pass the record's address in RSI (width 64) or on the stack (width 32), checksum recomputed last",
     ),
     Rule(
         "BB-H003",
         "CPU state at the startup path",
-        "docs/handover.md fixes the state: mode, IF=DF=0, stack as after a call with return address 0, at width "
-        "64 an identity map of the first 4 GiB and the linked mapping.",
+        "docs/handover.md fixes the state: mode, IF=DF=0, stack as after a call with return address 0, at "
+        "width 64 an identity map of the first 4 GiB and the linked mapping.",
         "establish the state that docs/handover.md lists before the jump",
     ),
     Rule("BB-H004", "boot type", _WHY + "the boot type says by which entry the image was started.", _FIX),
@@ -36,15 +36,16 @@ RULES = (
     Rule(
         "BB-H009",
         "memory map",
-        _WHY + "the normal-form map has every entry of the environment's, sorted by address, types unchanged.",
+        _WHY
+        + "the normal-form map has every entry of the environment's, sorted by address, types unchanged.",
         _FIX,
     ),
     Rule("BB-H010", "modules", _WHY + "every module is there, in order, byte for byte.", _FIX),
     Rule(
         "BB-H011",
         "stub range",
-        "The guest keeps stub_base to stub_base+stub_size until it is done with record and post stub, so both "
-        "must lie inside, and the range must be the image's.",
+        "The guest keeps stub_base to stub_base+stub_size until it is done with record and post stub, so "
+        "both must lie inside, and the range must be the image's.",
         "let stub_base and stub_size cover everything that the stub leaves behind",
     ),
 )

@@ -1,4 +1,4 @@
-"""Xen as a hardware-assisted guest (HVM, PVH) sees it: CPUID leaves, hypercall page, hypercalls, console ring."""
+"""Xen as an HVM or PVH guest sees it: CPUID leaves, hypercall page, hypercalls, console ring."""
 
 from __future__ import annotations
 
@@ -128,7 +128,9 @@ class XenHvm(Platform):
 
     def _unknown(self, cpu: Cpu, number: int, arguments: Sequence[int]) -> int:
         name = _NAMES.get(number, f"hypercall {number}")
-        cpu.record("hypercall", f"{name}({', '.join(hex(a) for a in arguments[:3])}) is not modelled: -ENOSYS")
+        cpu.record(
+            "hypercall", f"{name}({', '.join(hex(a) for a in arguments[:3])}) is not modelled: -ENOSYS"
+        )
         return -ENOSYS
 
     def _memory_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
@@ -214,7 +216,9 @@ class XenHvm(Platform):
         consumer, producer = struct.unpack("<II", cpu.read_physical(ring + _RING_OUT_CONS, 8))
         count = (producer - consumer) & 0xFFFFFFFF
         if count > _RING_OUT_SIZE:
-            cpu.record("console", f"console ring overrun: {count} bytes claimed in a ring of {_RING_OUT_SIZE}")
+            cpu.record(
+                "console", f"console ring overrun: {count} bytes claimed in a ring of {_RING_OUT_SIZE}"
+            )
             return
         data = cpu.read_physical(ring + _RING_OUT, _RING_OUT_SIZE)
         self.console += bytes(data[(consumer + i) % _RING_OUT_SIZE] for i in range(count))
