@@ -86,6 +86,12 @@ class MachineError(BootbuildError):
     exit_code = ExitCode.MACHINE
 
 
+class VerificationError(BootbuildError):
+    """What was written is not what was asked for: a defect of bootbuild or of a library, found in time."""
+
+    exit_code = ExitCode.INTERNAL
+
+
 class OutputError(BootbuildError):
     """An output file cannot be written; none is left half written."""
 

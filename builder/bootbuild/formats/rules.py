@@ -167,6 +167,13 @@ UNREADABLE = Rule(
     "check the path and its permissions",
 )
 
+EDITOR = Rule(
+    "BB-W010",
+    "ELF editor did not do what it was asked",
+    "LIEF adds the segments and moves the program header table; it reports failure by returning nothing.",
+    "report this, with the payload's `readelf -hlW`; another version of lief may help",
+)
+
 RULES = (
     NOT_ELF,
     TRUNCATED_HEADER,
@@ -193,4 +200,5 @@ RULES = (
     UNPACKED_SIZE,
     UNKNOWN_FORMAT,
     UNREADABLE,
+    EDITOR,
 )

@@ -1,0 +1,35 @@
+"""Containers: the one place where an image is laid out and written, whatever the targets in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from bootbuild.model.contribution import Contribution, Layout
+from bootbuild.model.payload import Payload
+
+
+class Container(Protocol):
+    """A file format that can hold a payload with what targets add to it."""
+
+    def lay_out(self, payload: Payload, contributions: Sequence[Contribution]) -> Layout:
+        """Give every contribution its place. Raises RefusedError with every reason against it."""
+
+    def write(self, payload: Payload, layout: Layout, destination: Path) -> None:
+        """Write the image, whole or not at all, after checking what was written.
+
+        Raises OutputError, and VerificationError when the bytes are not what the layout says.
+        """
+
+
+NAMES = ("elf",)  #: what a Contribution's `container` may be
+
+
+def container(name: str) -> Container:
+    """The container of that name. Raises KeyError: a target asked for one that does not exist."""
+    if name == "elf":
+        from bootbuild.containers.elf import ElfContainer
+
+        return ElfContainer()
+    raise KeyError(name)

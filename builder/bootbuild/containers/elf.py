@@ -1,0 +1,226 @@
+"""The ELF container: stubs behind the kernel, one PT_NOTE, every byte of the payload where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootbuild.containers import rules
+from bootbuild.containers.notes import merge
+from bootbuild.errors import Problem, RefusedError
+from bootbuild.model.content import chunks
+from bootbuild.model.contribution import Contribution, Layout, PlacedSegment
+from bootbuild.model.payload import PF_R, PF_W, PF_X, PT_LOAD, Payload, Segment
+from bootbuild.model.rule import Rule
+from bootbuild.model.span import Span, align_up
+from bootbuild.store import writing
+from bootbuild.stubs.link import GRANULE, MAX_MAPPING, Linked, Params, extent, link
+
+PAGE = 0x1000
+LIMIT = 1 << 32  #: stubs are entered in 32-bit mode
+LOWEST_ENTRY = 1 << 20  #: linux-loader refuses a lower e_entry even when PVH is used (loader/elf/mod.rs)
+
+NAME = "elf"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where one contribution goes, physical."""
+
+    contribution: Contribution
+    text: Span
+    bss: Span
+
+
+class ElfContainer:
+    """Adds to an ELF file; a payload without contributions of stubs stays as it is, to the byte."""
+
+    def lay_out(self, payload: Payload, contributions: Sequence[Contribution]) -> Layout:
+        """Place the stubs behind the payload's highest physical address, from a multiple of 2 MiB on.
+
+        Each inserted contribution gets an RX segment and, where its stubs have NOBITS, an RW one, all with
+        the VA-PA difference of the segment that holds the startup path. Raises RefusedError (BB-W001 to
+        BB-W008), and PluginError where the stubs themselves do not link.
+        """
+        inserted = [c for c in contributions if c.chain]
+        problems = _contradictions(payload, contributions)
+        if problems:
+            raise RefusedError(problems)
+        if not inserted:
+            return Layout((), b"", ())
+        zero = _bss_of(payload)
+        places = _places(payload, inserted, len(zero))
+        stub = Span(places[0].text.start, max(p.bss.end for p in places) - places[0].text.start)
+        problems = [p for c in inserted for p in _placement_problems(payload, c, stub)]
+        if problems:
+            raise RefusedError(dict.fromkeys(problems))
+        linked = [_link(payload, place, stub, zero) for place in places]
+        notes = merge(
+            payload, contributions, {p.contribution.target: n for p, n in zip(places, linked)}, stub
+        )
+        return Layout(
+            segments=tuple(s for p, n in zip(places, linked) for s in _segments(payload, p, n)),
+            notes=notes,
+            entries=tuple((p.contribution.target, n.exports[_entry(p)]) for p, n in zip(places, linked)),
+            stub=stub,
+        )
+
+    def write(self, payload: Payload, layout: Layout, destination: Path) -> None:
+        """Write the image: the payload's bytes, streamed, then everything that is new.
+
+        Raises OutputError (BB-W09n) and VerificationError (BB-W010, BB-W020 to BB-W031); then nothing is
+        left at `destination` that was not there before.
+        """
+        from bootbuild.containers.verify import verify
+
+        content = payload.elf.content
+        with writing(destination) as output:
+            if not layout.segments:
+                for part in chunks(content):
+                    output.write(part)
+                return
+            from bootbuild.formats.elf_edit import NewSegment, add_segments, note_segment
+
+            new = [
+                NewSegment(PT_LOAD, s.flags, s.vaddr, s.paddr, s.data, s.memsz, PAGE) for s in layout.segments
+            ]
+            edit = add_segments(payload.elf, [*new, note_segment(layout.notes)], entry_point(payload, layout))
+            output.write(edit.head)
+            for part in chunks(content, len(edit.head)):
+                output.write(part)
+            output.write(bytes(edit.at - content.size))
+            output.write(edit.tail)
+            verify(payload, layout, output.path, str(destination))
+
+
+def entry_point(payload: Payload, layout: Layout) -> int:
+    """e_entry of the image: the payload's own, or the first stub where that is below 1 MiB."""
+    if payload.elf.entry >= LOWEST_ENTRY or not layout.entries:
+        return payload.elf.entry
+    return layout.entries[0][1]
+
+
+def _contradictions(payload: Payload, contributions: Sequence[Contribution]) -> list[Problem]:
+    """What is wrong before anything has a place."""
+    problems: list[Problem] = []
+    notes: dict[tuple[str, int], str] = {}
+    targets: set[str] = set()
+
+    def problem(rule: Rule, target: str, message: str) -> None:
+        problems.append(Problem(rule, f"{payload.source}: {target}", message))
+
+    for c in contributions:
+        if c.target in targets:
+            problem(rules.DOUBLE_TARGET, c.target, "is there twice")
+        targets.add(c.target)
+        if c.container != NAME:
+            problem(rules.WRONG_CONTAINER, c.target, f"needs container {c.container}; this image is {NAME}")
+        if not c.chain:
+            continue
+        segment = payload.elf.segment_at(c.startup.vaddr)
+        if segment is None or not segment.flags & PF_X:
+            where = "no PT_LOAD" if segment is None else "a PT_LOAD that is not executable"
+            problem(rules.NO_STARTUP, c.target, f"{c.startup.name} at {c.startup.vaddr:#x} lies in {where}")
+        for note in c.notes:
+            first = notes.setdefault((note.owner, note.type), c.target)
+            if first != c.target:
+                problem(
+                    rules.NOTE_CLASH, c.target, f"note {note.type} of owner {note.owner} is {first}'s too"
+                )
+    return problems
+
+
+def _bss_of(payload: Payload) -> tuple[Span, ...]:
+    """What of the payload's memory no file bytes fill."""
+    return tuple(
+        Span(s.paddr + s.filesz, s.memsz - s.filesz) for s in payload.elf.loads if s.memsz > s.filesz
+    )
+
+
+def _places(payload: Payload, inserted: Sequence[Contribution], zero_count: int) -> list[_Place]:
+    at = align_up(payload.elf.physical_end, GRANULE)
+    places = []
+    for c in inserted:
+        room = extent(c.chain, c.companions, zero_count)
+        align = max(PAGE, room.align)
+        text = Span(align_up(at, align), room.text_size)
+        bss = Span(align_up(text.end, align), room.bss_size)
+        places.append(_Place(c, text, bss))
+        at = bss.end
+    return places
+
+
+def _home(payload: Payload, contribution: Contribution) -> Segment:
+    segment = payload.elf.segment_at(contribution.startup.vaddr)
+    assert segment is not None  # _contradictions has refused it
+    return segment
+
+
+def _linked_range(payload: Payload, contribution: Contribution, stub: Span) -> Span:
+    """Virtual range of all segments of the startup path's VA-PA difference, and of the stub beside them."""
+    home = _home(payload, contribution)
+    shift = home.vaddr - home.paddr
+    family = [s for s in payload.elf.loads if s.vaddr - s.paddr == shift]
+    start = min(s.vaddr for s in family)
+    return Span(start, max(stub.end + shift, *(s.virtual.end for s in family)) - start)
+
+
+def _placement_problems(payload: Payload, contribution: Contribution, stub: Span) -> list[Problem]:
+    """Why the stub cannot be where the payload leaves it room."""
+    problems: list[Problem] = []
+    home = _home(payload, contribution)
+    shift = home.vaddr - home.paddr
+    limit = 1 << payload.elf.bits
+    virtual = Span((stub.start + shift) % limit, stub.size)
+    where = f"{payload.source}: {contribution.target}"
+    if stub.end > LIMIT:
+        problems.append(Problem(rules.NO_ROOM, where, f"the stub would be at physical {stub}"))
+    if virtual.end > limit:
+        problems.append(Problem(rules.VIRTUAL_CLASH, where, f"the stub's linked range {virtual} wraps"))
+    for s in payload.elf.loads:
+        if virtual.overlaps(s.virtual):
+            text = f"the stub's linked range {virtual} overlaps the segment at {s.virtual}"
+            problems.append(Problem(rules.VIRTUAL_CLASH, where, text))
+    if shift and contribution.startup.width == 64:
+        linked = _linked_range(payload, contribution, stub)
+        size = align_up(linked.end, GRANULE) - linked.start // GRANULE * GRANULE
+        reason = ""
+        if shift % GRANULE:
+            reason = f"p_vaddr - p_paddr is {shift:#x}, no multiple of 2 MiB"
+        elif size > MAX_MAPPING:
+            reason = f"the linked range {linked} is larger than 1 GiB"
+        elif linked.start < LIMIT:
+            reason = f"the linked range {linked} lies in the first 4 GiB, away from where it is loaded"
+        if reason:
+            problems.append(Problem(rules.LINKED_MAPPING, where, reason))
+    return problems
+
+
+def _link(payload: Payload, place: _Place, stub: Span, zero: tuple[Span, ...]) -> Linked:
+    c = place.contribution
+    home = _home(payload, c)
+    mapping = None
+    if home.vaddr != home.paddr and c.startup.width == 64:
+        linked = _linked_range(payload, c, stub)
+        mapping = (linked.start, linked.start - (home.vaddr - home.paddr), linked.size)
+    params = Params(c.startup.address, stub, mapping=mapping, zero=zero)
+    return link(c.chain, c.companions, params, place.text.start, place.bss.start)
+
+
+def _entry(place: _Place) -> str:
+    return place.contribution.chain[0].entry
+
+
+def _segments(payload: Payload, place: _Place, linked: Linked) -> list[PlacedSegment]:
+    home = _home(payload, place.contribution)
+    limit = 1 << payload.elf.bits
+    text, bss = place.text.start, place.bss.start
+
+    def virtual(paddr: int) -> int:
+        return (paddr + home.vaddr - home.paddr) % limit
+
+    segments = [PlacedSegment(PF_R | PF_X, virtual(text), text, linked.text, len(linked.text))]
+    if linked.bss_size:
+        segments.append(PlacedSegment(PF_R | PF_W, virtual(bss), bss, b"", linked.bss_size))
+    return segments

@@ -1,0 +1,159 @@
+"""The rules of laying out and writing an image (BB-W0nn): what is refused, and what every image must be."""
+
+from __future__ import annotations
+
+from bootbuild.model.rule import Rule
+
+SAFE_SUBSET = "the subset on which Xen's libelf, QEMU and rust-vmm's linux-loader agree (docs/design.md)"
+DEFECT = "this is a defect of bootbuild or of a library: report it with the payload's `readelf -hlnW`"
+
+# What is refused before a byte is written.
+
+LINKED_MAPPING = Rule(
+    "BB-W001",
+    "Stub cannot be mapped beside the kernel",
+    "A 64-bit kernel linked elsewhere than it is loaded is entered through page tables of 2 MiB pages: "
+    "p_vaddr - p_paddr must be a multiple of 2 MiB, the range at most 1 GiB, outside the first 4 GiB.",
+    "link the kernel so that its virtual and physical addresses agree modulo 2 MiB",
+)
+NO_ROOM = Rule(
+    "BB-W002",
+    "No room for the stub below 4 GiB",
+    "Stubs are entered in 32-bit mode and lie behind the kernel's last physical address, below 4 GiB.",
+    "load the kernel at a lower physical address",
+)
+VIRTUAL_CLASH = Rule(
+    "BB-W003",
+    "Stub's linked addresses are taken",
+    "The stub has the VA-PA difference of the segment that holds the startup path; that range must be "
+    "free and must not wrap.",
+    "move the segment that is linked behind the kernel",
+)
+NOTE_CLASH = Rule(
+    "BB-W004",
+    "Two targets write the same note",
+    "Of two notes of one owner and type Xen takes the last, QEMU and linux-loader the first.",
+    "put the targets into images of their own: leave one out of [output] combine",
+)
+NOTE_SYMBOL = Rule(
+    "BB-W005",
+    "Note refers to a symbol that no stub exports",
+    "A note's contents are constants of the file: here the address of something that a stub exports.",
+    "correct the target's AddressOf, or export the symbol",
+)
+WRONG_CONTAINER = Rule(
+    "BB-W006",
+    "Target needs another container",
+    "An image is one file of one format; every target in it must be able to live in that format.",
+    "put the target into an image of its own: leave it out of [output] combine",
+)
+NO_STARTUP = Rule(
+    "BB-W007",
+    "Startup path outside the kernel",
+    "The startup path is code of the payload: its address lies in a PT_LOAD that is executable.",
+    "name a symbol or linked address of the kernel's code as `startup`",
+)
+DOUBLE_TARGET = Rule(
+    "BB-W008",
+    "One target twice in an image",
+    "An image says of each target once what it is.",
+    "name the target once in [output] combine",
+)
+
+# What is checked in every image after writing.
+
+HEADER_CHANGED = Rule(
+    "BB-W020",
+    "ELF header changed where nobody asked",
+    "An edit sets e_entry, e_phoff and e_phnum; all else is the payload's.",
+    DEFECT,
+)
+ENTRY_WRONG = Rule(
+    "BB-W021",
+    "Wrong e_entry",
+    "e_entry stays as it is when it is at least 1 MiB; linux-loader refuses less, so then it is the stub.",
+    DEFECT,
+)
+SEGMENT_CHANGED = Rule(
+    "BB-W022",
+    "Payload's program header changed or missing",
+    "Every program header but PT_NOTE, PT_PHDR and PT_NULL is kept to the bit, in its order.",
+    DEFECT,
+)
+BYTES_CHANGED = Rule(
+    "BB-W023",
+    "Payload's bytes changed",
+    "Everything behind the ELF header, section headers and symbols too, stays at its offset, byte for byte.",
+    DEFECT,
+)
+NOTE_SEGMENT = Rule(
+    "BB-W024",
+    "Not exactly one PT_NOTE of p_align 4",
+    f"linux-loader reads the last PT_NOTE only, QEMU dies of p_align 0 and misreads 8; {SAFE_SUBSET}.",
+    DEFECT,
+)
+NOTE_BYTES = Rule(
+    "BB-W025",
+    "Notes other than asked",
+    "The PT_NOTE holds the layout's notes, byte for byte, and reads back as those notes.",
+    DEFECT,
+)
+SEGMENT_MISSING = Rule(
+    "BB-W026",
+    "Inserted segment other than asked",
+    "Each segment of the layout is in the file once, with its addresses, sizes, flags and bytes; no other.",
+    DEFECT,
+)
+SEGMENT_OVERLAP = Rule(
+    "BB-W027",
+    "Inserted segment overlaps another",
+    "PT_LOADs share no physical address, and new contents share no byte of the file.",
+    DEFECT,
+)
+INCONGRUENT = Rule(
+    "BB-W028",
+    "Segment's offset and address disagree",
+    "p_offset and p_vaddr agree modulo p_align, a power of two (System V gABI chapter 5).",
+    DEFECT,
+)
+TABLE_OVERLAP = Rule(
+    "BB-W029",
+    "Program header table over other contents",
+    "The moved table lies in the file behind the payload, apart from every segment's bytes.",
+    DEFECT,
+)
+UNSAFE_NOTES = Rule(
+    "BB-W030",
+    "Notes on which loaders disagree",
+    f"PHYS32_ENTRY comes first, with 4 or 8 bytes; every note begins at a multiple of 4; {SAFE_SUBSET}.",
+    "correct the target's notes",
+)
+UNREADABLE = Rule(
+    "BB-W031",
+    "Written file cannot be read back",
+    "The image is read again by pyelftools, which shares no code with what wrote it.",
+    DEFECT,
+)
+
+RULES = (
+    LINKED_MAPPING,
+    NO_ROOM,
+    VIRTUAL_CLASH,
+    NOTE_CLASH,
+    NOTE_SYMBOL,
+    WRONG_CONTAINER,
+    NO_STARTUP,
+    DOUBLE_TARGET,
+    HEADER_CHANGED,
+    ENTRY_WRONG,
+    SEGMENT_CHANGED,
+    BYTES_CHANGED,
+    NOTE_SEGMENT,
+    NOTE_BYTES,
+    SEGMENT_MISSING,
+    SEGMENT_OVERLAP,
+    INCONGRUENT,
+    TABLE_OVERLAP,
+    UNSAFE_NOTES,
+    UNREADABLE,
+)

@@ -1,0 +1,172 @@
+"""Adding segments to an ELF file with LIEF, which never sees the payload's bytes.
+
+LIEF as it comes makes kernels that Xen refuses: it wraps the moved program header table in a PT_LOAD at
+a physical address that does not exist, rounds sizes, rewrites string tables, and holds the file several
+times over. So it edits a *skeleton*: header, one stand-in for each program header that stays, nothing
+else. The tail that LIEF makes (table, segments, notes) is then appended to the untouched payload, and
+structs restore what the stand-ins stood for. `containers/verify.py` checks the result with other code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bootbuild.errors import Problem, VerificationError
+from bootbuild.formats import rules
+from bootbuild.formats.elf_read import IDENT_SIZE, ElfClass, ElfHeader, header
+from bootbuild.model.payload import ET_EXEC, PF_R, PT_LOAD, PT_NOTE, PT_NULL, PT_PHDR, ElfImage, Segment
+from bootbuild.model.span import align_up
+
+if TYPE_CHECKING:
+    import lief
+
+PAGE = 0x1000
+NOTE_ALIGN = 4  #: QEMU dies of 0 and misreads 8 (hw/elf_ops.h.inc); all loaders agree on 4
+AT_ONCE = 8  #: LIEF keeps room for nine program headers when it moves the table of an ET_EXEC
+_STAND_IN = 16  #: bytes of a stand-in
+_STAND_IN_BASE = 0x10000  #: addresses of stand-ins; LIEF looks at no others
+
+
+@dataclass(frozen=True)
+class NewSegment:
+    """A program header to be added, with its bytes. `memsz` beyond them is zero-filled by the loader."""
+
+    type: int
+    flags: int
+    vaddr: int
+    paddr: int
+    data: bytes
+    memsz: int
+    align: int
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An edited file: the payload's bytes with the first `len(head)` replaced, zeros up to `at`, `tail`."""
+
+    head: bytes
+    at: int
+    tail: bytes
+
+
+def note_segment(notes: bytes) -> NewSegment:
+    """The one PT_NOTE: in the file only, since every loader reads notes there."""
+    return NewSegment(PT_NOTE, PF_R, 0, 0, notes, len(notes), NOTE_ALIGN)
+
+
+def add_segments(image: ElfImage, new: Sequence[NewSegment], entry: int) -> Edit:
+    """Add `new` to the image and set e_entry.
+
+    Every program header but PT_NOTE, PT_PHDR and PT_NULL stays as it is; a new PT_NOTE is thus the only
+    one. The table moves behind the payload's bytes, in no PT_LOAD. Raises VerificationError (BB-W010)
+    when LIEF does not do what it is asked.
+    """
+    elf, old = header(image.content)
+    dropped = {PT_NULL, PT_PHDR} | ({PT_NOTE} if any(s.type == PT_NOTE for s in new) else set())
+    kept = [s for s in image.segments if s.type not in dropped]
+    skeleton = _skeleton(elf, image.content.read(0, IDENT_SIZE), len(kept))
+    raw = skeleton
+    for first in range(0, len(new), AT_ONCE):
+        raw = _add(raw, new[first : first + AT_ONCE], image.name)
+    return _graft(image, elf, old, kept, raw, start=align_up(len(skeleton), PAGE), new=new, entry=entry)
+
+
+def _skeleton(elf: ElfClass, ident: bytes, count: int) -> bytes:
+    """An ELF file of `count` stand-ins, as small as LIEF takes it."""
+    size = IDENT_SIZE + elf.ehdr.size
+    head = elf.ehdr.pack(
+        ET_EXEC, elf.machine, 1, 0, size, 0, 0, size, elf.phdr.size, count, elf.shdr.size, 0, 0
+    )
+    data = align_up(size + count * elf.phdr.size, PAGE)
+    table = b"".join(elf.pack_segment(_stand_in(i, data)) for i in range(count))
+    return (ident + head + table).ljust(data, b"\0") + bytes(count * _STAND_IN)
+
+
+def _stand_in(index: int, data: int) -> Segment:
+    address = _STAND_IN_BASE + index * PAGE
+    return Segment(PT_LOAD, PF_R, data + index * _STAND_IN, address, address, _STAND_IN, _STAND_IN, 1)
+
+
+def _add(raw: bytes, new: Sequence[NewSegment], name: str) -> bytes:
+    """LIEF's part: move the program header table to the end, add the segments behind it."""
+    import lief
+
+    kinds = lief.ELF.Segment.TYPE
+    with lief.logging.level_scope(lief.logging.LEVEL.OFF):
+        binary = lief.ELF.parse(raw)
+        if not isinstance(binary, lief.ELF.Binary):
+            raise _refused(name, "does not read the skeleton")
+        # First of all: what add() would otherwise do of itself shifts contents or fills gaps.
+        table = binary.relocate_phdr_table(lief.ELF.Binary.PHDR_RELOC.FILE_END)
+        if not table:
+            raise _refused(name, "cannot move the program header table")
+        for segment in binary.segments:
+            if segment.type == kinds.LOAD and segment.physical_size and segment.file_offset == table:
+                segment.type = kinds.PT_NULL_  # it would load the table at a made-up physical address
+        for wanted in new:
+            _add_one(binary, wanted, name)
+        config = lief.ELF.Builder.config_t()
+        config.dynamic_section = False
+        config.notes = False  # LIEF rounds descsz up and counts the name's NUL twice
+        return bytes(binary.write_to_bytes(config))
+
+
+def _add_one(binary: lief.ELF.Binary, wanted: NewSegment, name: str) -> None:
+    import lief
+
+    segment = lief.ELF.Segment()
+    segment.type = lief.ELF.Segment.TYPE(wanted.type)
+    segment.flags = lief.ELF.Segment.FLAGS(wanted.flags)
+    segment.alignment = wanted.align
+    segment.content = bytearray(wanted.data)
+    segment.virtual_address = wanted.vaddr or PAGE  # 0 asks LIEF for an address of its own
+    added = binary.add(segment)
+    if added is None:
+        raise _refused(name, f"does not add a segment at {wanted.vaddr:#x}")
+    # add() overwrites each of these with something of its own.
+    added.virtual_address = wanted.vaddr
+    added.physical_address = wanted.paddr
+    added.physical_size = len(wanted.data)
+    added.virtual_size = wanted.memsz
+    added.alignment = wanted.align
+
+
+def _refused(name: str, what: str) -> VerificationError:
+    return VerificationError(Problem(rules.EDITOR, name, f"LIEF {what}"))
+
+
+def _graft(
+    image: ElfImage,
+    elf: ElfClass,
+    old: ElfHeader,
+    kept: Sequence[Segment],
+    raw: bytes,
+    *,
+    start: int,
+    new: Sequence[NewSegment],
+    entry: int,
+) -> Edit:
+    """Move LIEF's tail behind the payload and put the payload's own program headers back."""
+    edited = ElfHeader(*elf.ehdr.unpack_from(raw, IDENT_SIZE))
+    at = align_up(image.content.size, PAGE)
+    shift = at - start
+    added = []
+    for index in range(edited.e_phnum):
+        segment = elf.segment(raw, edited.e_phoff + index * elf.phdr.size)
+        if segment.type != PT_NULL and segment.offset >= start:
+            added.append(replace(segment, offset=segment.offset + shift))
+    if len(added) != len(new) or edited.e_phoff < start:
+        raise _refused(image.name, f"made {len(added)} of {len(new)} segments")
+    table = b"".join(elf.pack_segment(s) for s in (*kept, *added))
+    tail = bytearray(raw[start:])
+    room = edited.e_phnum * elf.phdr.size
+    tail[edited.e_phoff - start : edited.e_phoff - start + room] = table.ljust(room, b"\0")
+    fields = replace(old, e_entry=entry, e_phoff=edited.e_phoff + shift, e_phnum=len(kept) + len(added))
+    head = elf.ehdr.pack(*_values(fields))
+    return Edit(image.content.read(0, IDENT_SIZE) + head, at, bytes(tail))
+
+
+def _values(fields: ElfHeader) -> Sequence[int]:
+    return [getattr(fields, name) for name in ElfHeader.__dataclass_fields__]
