@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-FixupKind = Literal["abs32", "abs64", "pc32"]
+FixupKind = Literal["abs32", "abs32s", "abs64", "pc32"]
 Section = Literal[".text", ".bss"]
 
 
@@ -14,7 +14,8 @@ Section = Literal[".text", ".bss"]
 class Fixup:
     """`kind` of value to be written at `offset` of the text: address of `symbol` plus `addend`.
 
-    `pc32` is relative to the place of the fixup itself, as in the psABI's R_X86_64_PC32.
+    `abs32` is zero-extended by the CPU, `abs32s` sign-extended (R_X86_64_32 and _32S); `pc32` is relative
+    to the place of the fixup itself, as in the psABI's R_X86_64_PC32.
     The symbols `.text` and `.bss` are the blob's own sections.
     """
 

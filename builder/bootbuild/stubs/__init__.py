@@ -1,0 +1,1 @@
+"""Stubs: the headers and the build of blobs, their linking, and the core's own pieces."""

@@ -1,0 +1,183 @@
+"""A small static linker: places the stubs of a chain and fills in what they left open."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bootbuild.errors import PluginError, Problem
+from bootbuild.model.blob import Blob, Fixup
+from bootbuild.model.span import Span, align_up
+from bootbuild.model.waist import Piece
+from bootbuild.stubs import rules
+
+GRANULE = 2 << 20  #: bytes of one page of the linked mapping
+MAX_MAPPING = 1 << 30  #: bytes; switch_32_64 has page tables for so much
+_PARAMS = struct.Struct("<9QII")  #: struct bb_params of waist.h, without the ranges
+_RANGE = struct.Struct("<QQ")
+_PARAMS_ALIGN = 8
+_WIDE = {"abs32": 4, "abs32s": 4, "abs64": 8, "pc32": 4}
+
+
+@dataclass(frozen=True)
+class Params:
+    """What the stubs of one chain are told. Addresses and sizes in bytes, physical unless they say virtual."""
+
+    startup: int  #: where the back jumps: virtual at width 64, physical at 32
+    stub: Span  #: range that the guest keeps until it is done with record and post stub
+    load_offset: int = 0  #: physical address of the payload less the one it was linked at
+    mapping: tuple[int, int, int] | None = None  #: (virtual, physical, size) of the payload if they differ
+    zero: tuple[Span, ...] = ()  #: the payload's own .bss, which the front clears
+
+    def pack(self, bss: Span) -> bytes:
+        """`struct bb_params` of waist.h; `bss` is the NOBITS of the chain."""
+        head = _PARAMS.pack(
+            self.startup,
+            self.stub.start,
+            self.stub.size,
+            self.load_offset & (1 << 64) - 1,
+            bss.start,
+            bss.size,
+            *(self.mapping or (0, 0, 0)),
+            len(self.zero),
+            0,
+        )
+        return head + b"".join(_RANGE.pack(span.start, span.size) for span in self.zero)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What a chain takes up before it is placed, in bytes; `align` is that of text and of NOBITS."""
+
+    text_size: int
+    bss_size: int
+    align: int
+
+
+@dataclass(frozen=True)
+class Linked:
+    """A placed chain: `text` to be loaded at its base, `bss_size` bytes at the other, exports by name."""
+
+    text: bytes = field(repr=False)
+    bss_size: int
+    exports: Mapping[str, int]
+
+
+def extent(chain: Sequence[Piece], companions: Sequence[Blob], zero_count: int = 0) -> Extent:
+    """Room that `link` will use for params with `zero_count` ranges in `zero`."""
+    blobs = _blobs(chain, companions)
+    _, params, bss_size = _lay_out(blobs)
+    return Extent(
+        text_size=params + _PARAMS.size + _RANGE.size * zero_count,
+        bss_size=bss_size,
+        align=max((max(blob.align, blob.bss_align) for blob in blobs), default=1),
+    )
+
+
+def link(
+    chain: Sequence[Piece], companions: Sequence[Blob], params: Params, text_base: int, bss_base: int
+) -> Linked:
+    """Place the stubs and resolve every symbol.
+
+    Bases are physical and multiples of the extent's `align`. `bb_next` is, in each piece, the entry of
+    the piece after it; `bb_params` the block of parameters. Raises PluginError with all problems
+    (BB-P022 … BB-P026).
+    """
+    blobs = _blobs(chain, companions)
+    places, params_at, bss_size = _lay_out(blobs)
+    text = bytearray(params_at) + params.pack(Span(bss_base, bss_size))
+    bases = [{".text": text_base + text_at, ".bss": bss_base + bss_at} for text_at, bss_at in places]
+    problems = list(_mapping_problems(params))
+    exports: dict[str, int] = {"bb_params": text_base + params_at}
+    owner = {"bb_params": "bootbuild", "bb_next": "bootbuild"}
+    for blob, base in zip(blobs, bases, strict=True):
+        for name, (section, offset) in sorted(blob.exports.items()):
+            if name in owner:
+                problems.append(
+                    Problem(rules.DOUBLED, blob.name, f"exports {name}, and so does {owner[name]}")
+                )
+            owner[name] = blob.name
+            exports[name] = base[section] + offset
+
+    entries: list[int] = []
+    for piece in chain:
+        section, _ = piece.blob.exports.get(piece.entry, ("", 0))
+        if section != ".text":
+            problems.append(Problem(rules.NO_ENTRY, piece.blob.name, f"{piece.entry} is not exported code"))
+        entries.append(exports.get(piece.entry, 0))
+
+    for index, (blob, (text_at, _)) in enumerate(zip(blobs, places, strict=True)):
+        symbols = exports | bases[index]
+        if index + 1 < len(chain):
+            symbols["bb_next"] = entries[index + 1]
+        text[text_at : text_at + len(blob.text)] = blob.text
+        for fixup in blob.fixups:
+            if fixup.symbol not in symbols:
+                problems.append(Problem(rules.UNDEFINED, blob.name, _undefined(fixup.symbol)))
+                continue
+            place = text_at + fixup.offset
+            value = symbols[fixup.symbol] + fixup.addend
+            field_bytes = _encode(fixup, value, text_base + place)
+            if field_bytes is None:
+                message = f"{fixup.symbol} at {value:#x} does not fit the {fixup.kind} at +{fixup.offset:#x}"
+                problems.append(Problem(rules.RANGE, blob.name, message))
+                continue
+            text[place : place + len(field_bytes)] = field_bytes
+    if problems:
+        raise PluginError(dict.fromkeys(problems))
+    return Linked(bytes(text), bss_size, exports)
+
+
+def _blobs(chain: Sequence[Piece], companions: Sequence[Blob]) -> list[Blob]:
+    return [*(piece.blob for piece in chain), *companions]
+
+
+def _lay_out(blobs: Sequence[Blob]) -> tuple[list[tuple[int, int]], int, int]:
+    """Offsets of each blob's text and NOBITS, offset of the parameters, size of all NOBITS."""
+    places = []
+    text_at = bss_at = 0
+    for blob in blobs:
+        text_at = align_up(text_at, blob.align)
+        bss_at = align_up(bss_at, blob.bss_align)
+        places.append((text_at, bss_at))
+        text_at += len(blob.text)
+        bss_at += blob.bss_size
+    return places, align_up(text_at, _PARAMS_ALIGN), align_up(bss_at, 4)
+
+
+def _encode(fixup: Fixup, value: int, place: int) -> bytes | None:
+    """The field's bytes, or None when the value does not fit."""
+    if fixup.kind == "pc32":
+        value -= place
+    signed = fixup.kind in ("pc32", "abs32s")
+    size = _WIDE[fixup.kind]
+    try:
+        return value.to_bytes(size, "little", signed=signed)
+    except OverflowError:
+        return None
+
+
+def _undefined(symbol: str) -> str:
+    if symbol == "bb_next":
+        return "jumps to bb_next, but no piece follows it"
+    return f"refers to {symbol}, which no stub exports"
+
+
+def _mapping_problems(params: Params) -> Iterator[Problem]:
+    if params.mapping is None:
+        return
+    vaddr, paddr, size = params.mapping
+    where = f"mapping {vaddr:#x} to {paddr:#x}, {size:#x} bytes"
+    low = vaddr - vaddr % GRANULE
+    high = align_up(vaddr + size, GRANULE)
+    if size <= 0:
+        yield Problem(rules.MAPPING, where, "is empty")
+    elif high - low > MAX_MAPPING:
+        yield Problem(rules.MAPPING, where, "is larger than 1 GiB")
+    if (vaddr - paddr) % GRANULE:
+        yield Problem(rules.MAPPING, where, "does not agree modulo 2 MiB")
+    if low < 1 << 32:
+        yield Problem(rules.MAPPING, where, "overlaps the identity map of the first 4 GiB")
+    elif high > 1 << 64 or (low < (1 << 64) - (1 << 47) and high > 1 << 47):
+        yield Problem(rules.MAPPING, where, "is not canonical")

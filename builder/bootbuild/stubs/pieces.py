@@ -1,0 +1,21 @@
+"""The core's own pieces: the switches between widths, and the back for the native guest."""
+
+from __future__ import annotations
+
+from bootbuild.model.waist import Piece, Waist
+from bootbuild.stubs.load import load
+
+_PACKAGE = "bootbuild"
+
+
+def switches() -> tuple[Piece, ...]:
+    """Every switch that can stand between a front and a back. Raises PluginError as `load` does."""
+    return (
+        Piece(load(_PACKAGE, "switch_32_64"), "bb_switch_32_64", takes=Waist(32), leaves=Waist(64)),
+        Piece(load(_PACKAGE, "switch_64_32"), "bb_switch_64_32", takes=Waist(64), leaves=Waist(32)),
+    )
+
+
+def native(width: int) -> Piece:
+    """The back that enters a native guest's startup path of `width` 32 or 64 (docs/handover.md)."""
+    return Piece(load(_PACKAGE, f"native_{width}"), f"bb_native_{width}", takes=Waist(width), leaves=None)
