@@ -20,18 +20,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("include", help="print the folder of bootbuild's headers, for -I")
     options = parser.parse_args(arguments)
     if options.command == "include":
-        print(include_directory())
+        sys.stdout.write(f"{include_directory()}\n")
         return ExitCode.OK
     try:
         for folder in options.folder:
             for blob in build_folder(folder):
-                print(f"{folder / blob.name}: {len(blob.text)} bytes of text, {blob.bss_size} of NOBITS")
+                sizes = f"{len(blob.text)} bytes of text, {blob.bss_size} of NOBITS"
+                sys.stdout.write(f"{folder / blob.name}: {sizes}\n")
     except BootbuildError as error:
         for problem in error.problems:
-            print(f"bootbuild.stubs: error: {problem}", file=sys.stderr)
+            sys.stderr.write(f"bootbuild.stubs: error: {problem}\n")
         return error.exit_code
     except OSError as error:
-        print(f"bootbuild.stubs: error: {error}", file=sys.stderr)
+        sys.stderr.write(f"bootbuild.stubs: error: {error}\n")
         return ExitCode.OUTPUT
     return ExitCode.OK
 

@@ -10,6 +10,7 @@ from bootbuild.model.blob import Blob, Fixup, FixupKind, Section
 
 FORMAT = 1
 MAX_BYTES = 1 << 20  #: of either file; a stub is some kilobytes
+MAX_BSS = 16 << 20  #: bytes
 _SIZES = {"abs32": 4, "abs32s": 4, "abs64": 8, "pc32": 4}
 _KEYS = {
     "align": int,
@@ -53,32 +54,8 @@ def describe(blob: Blob) -> bytes:
 
 def assemble(name: str, text: bytes, description: bytes) -> Blob:
     """The blob that the two files hold. Raises ValueError with what is wrong, in one sentence."""
-    if max(len(text), len(description)) > MAX_BYTES:
-        raise ValueError(f"is larger than {MAX_BYTES} bytes")
-    try:
-        data = json.loads(description)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"NAME.json is not JSON: {error}") from None
-    if not isinstance(data, dict) or set(data) != set(_KEYS):
-        raise ValueError(f"NAME.json must have exactly the keys {', '.join(sorted(_KEYS))}")
-    for key, kind in _KEYS.items():
-        if type(data[key]) is not kind:
-            raise ValueError(f"{key} is not of type {kind.__name__}")
-    if data["format"] != FORMAT:
-        raise ValueError(f"format is {data['format']}; this bootbuild reads {FORMAT}")
-    if data["name"] != name:
-        raise ValueError(f"name is {data['name']!r}")
-    if data["size"] != len(text):
-        raise ValueError(f"NAME.bin has {len(text)} bytes, NAME.json says {data['size']}")
-    if data["sha256"] != hashlib.sha256(text).hexdigest():
-        raise ValueError("NAME.bin does not have the SHA-256 that NAME.json gives")
-    if data["width"] not in (32, 64):
-        raise ValueError(f"width is {data['width']}, not 32 or 64")
-    for key in ("align", "bss_align"):
-        if not 0 < data[key] <= 1 << 21 or data[key] & (data[key] - 1):
-            raise ValueError(f"{key} is {data[key]}, not a power of two up to 2 MiB")
-    if not 0 <= data["bss_size"] <= 1 << 24:
-        raise ValueError(f"bss_size is {data['bss_size']}, not between 0 and 16 MiB")
+    data = _parse(description)
+    _agree(data, name, text)
     return Blob(
         name=name,
         width=data["width"],
@@ -93,6 +70,43 @@ def assemble(name: str, text: bytes, description: bytes) -> Blob:
         },
         toolchain=data["toolchain"],
     )
+
+
+def _parse(description: bytes) -> dict[str, Any]:
+    if len(description) > MAX_BYTES:
+        raise ValueError(f"NAME.json is larger than {MAX_BYTES} bytes")
+    try:
+        data = json.loads(description)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"NAME.json is not JSON: {error}") from None
+    if not isinstance(data, dict) or set(data) != set(_KEYS):
+        raise ValueError(f"NAME.json must have exactly the keys {', '.join(sorted(_KEYS))}")
+    for key, kind in _KEYS.items():
+        if type(data[key]) is not kind:
+            raise ValueError(f"{key} is not of type {kind.__name__}")
+    return data
+
+
+def _agree(data: dict[str, Any], name: str, text: bytes) -> None:
+    digest = hashlib.sha256(text).hexdigest()
+    claims = (
+        (len(text) <= MAX_BYTES, f"NAME.bin is larger than {MAX_BYTES} bytes"),
+        (data["format"] == FORMAT, f"format is {data['format']}; this bootbuild reads {FORMAT}"),
+        (data["name"] == name, f"name is {data['name']!r}"),
+        (data["size"] == len(text), f"NAME.bin has {len(text)} bytes, NAME.json says {data['size']}"),
+        (data["sha256"] == digest, "NAME.bin does not have the SHA-256 of NAME.json"),
+        (data["width"] in (32, 64), f"width is {data['width']}, not 32 or 64"),
+        (_is_alignment(data["align"]), f"align is {data['align']}, not a power of two to 2 MiB"),
+        (_is_alignment(data["bss_align"]), f"bss_align is {data['bss_align']}, not a power of two to 2 MiB"),
+        (0 <= data["bss_size"] <= MAX_BSS, f"bss_size is {data['bss_size']}, not between 0 and 16 MiB"),
+    )
+    for holds, otherwise in claims:
+        if not holds:
+            raise ValueError(otherwise)
+
+
+def _is_alignment(value: int) -> bool:
+    return 0 < value <= 2 << 20 and not value & (value - 1)
 
 
 def _fixup(row: object, size: int) -> Fixup:
@@ -111,5 +125,5 @@ def _export(symbol: str, place: object, text_size: int, bss_size: int) -> tuple[
         case [".text" | ".bss" as section, int(offset)]:
             if not 0 <= offset <= (text_size if section == ".text" else bss_size):
                 raise ValueError(f"export {symbol} is outside {section}")
-            return cast("Section", section), offset
+            return section, offset
     raise ValueError(f"export {symbol} is not [section, offset]")

@@ -22,7 +22,7 @@ _WIDE = {"abs32": 4, "abs32s": 4, "abs64": 8, "pc32": 4}
 
 @dataclass(frozen=True)
 class Params:
-    """What the stubs of one chain are told. Addresses and sizes in bytes, physical unless they say virtual."""
+    """What the stubs of one chain are told. Addresses are physical unless they say virtual; sizes bytes."""
 
     startup: int  #: where the back jumps: virtual at width 64, physical at 32
     stub: Span  #: range that the guest keeps until it is done with record and post stub
@@ -102,8 +102,8 @@ def link(
 
     entries: list[int] = []
     for piece in chain:
-        section, _ = piece.blob.exports.get(piece.entry, ("", 0))
-        if section != ".text":
+        place = piece.blob.exports.get(piece.entry)
+        if place is None or place[0] != ".text":
             problems.append(Problem(rules.NO_ENTRY, piece.blob.name, f"{piece.entry} is not exported code"))
         entries.append(exports.get(piece.entry, 0))
 
@@ -116,14 +116,14 @@ def link(
             if fixup.symbol not in symbols:
                 problems.append(Problem(rules.UNDEFINED, blob.name, _undefined(fixup.symbol)))
                 continue
-            place = text_at + fixup.offset
+            at = text_at + fixup.offset
             value = symbols[fixup.symbol] + fixup.addend
-            field_bytes = _encode(fixup, value, text_base + place)
+            field_bytes = _encode(fixup, value, text_base + at)
             if field_bytes is None:
                 message = f"{fixup.symbol} at {value:#x} does not fit the {fixup.kind} at +{fixup.offset:#x}"
                 problems.append(Problem(rules.RANGE, blob.name, message))
                 continue
-            text[place : place + len(field_bytes)] = field_bytes
+            text[at : at + len(field_bytes)] = field_bytes
     if problems:
         raise PluginError(dict.fromkeys(problems))
     return Linked(bytes(text), bss_size, exports)

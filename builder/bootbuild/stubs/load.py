@@ -23,7 +23,8 @@ def load(package: str, name: str) -> Blob:
                 parts.append(file.read(MAX_BYTES + 1))
         except (ModuleNotFoundError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise PluginError(Problem(rules.MISSING, f"{where}.{suffix}", f"cannot be read: {reason}")) from None
+            problem = Problem(rules.MISSING, f"{where}.{suffix}", f"cannot be read: {reason}")
+            raise PluginError(problem) from None
     try:
         return assemble(name, parts[0], parts[1])
     except ValueError as error:

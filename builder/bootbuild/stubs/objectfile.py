@@ -37,7 +37,7 @@ def read_object(path: Path, name: str, width: int, toolchain: str) -> Blob:
     from elftools.elf.elffile import ELFFile
 
     with path.open("rb") as file:
-        elf = ELFFile(file)
+        elf: Any = ELFFile(file)
         problems = list(_section_problems(elf, name))
         text_section = elf.get_section_by_name(".text")
         bss_section = elf.get_section_by_name(".bss")
@@ -47,7 +47,8 @@ def read_object(path: Path, name: str, width: int, toolchain: str) -> Blob:
             kind = _KINDS.get((elf["e_machine"], type_))
             at = f"{name}+{offset:#x}"
             if kind is None:
-                problems.append(Problem(rules.RELOCATION, at, f"relocation type {type_} of {elf['e_machine']}"))
+                message = f"relocation type {type_} of {elf['e_machine']}"
+                problems.append(Problem(rules.RELOCATION, at, message))
                 continue
             section = _section_of(elf, symbol)
             text[offset : offset + (8 if kind == "abs64" else 4)] = bytes(8 if kind == "abs64" else 4)

@@ -13,13 +13,13 @@ MISSING = Rule(
 DAMAGED = Rule(
     "BB-P021",
     "stub blob is damaged",
-    "NAME.json describes NAME.bin in full, with its SHA-256; what does not agree is not linked into a kernel.",
+    "NAME.json describes NAME.bin in full, with its SHA-256; what does not agree enters no kernel.",
     "run `python -m bootbuild.stubs build` on the plugin's stubs folder, or install the plugin again",
 )
 UNDEFINED = Rule(
     "BB-P022",
     "stub refers to a symbol that nothing exports",
-    "A stub is linked with the pieces of its chain, its companions, `bb_params` and `bb_next`; nothing else is there.",
+    "A stub is linked with the pieces of its chain, its companions, `bb_params` and `bb_next`, nothing else.",
     "export the symbol from one of the stubs, or name the stub that exports it as a companion",
 )
 DOUBLED = Rule(
@@ -50,7 +50,7 @@ MAPPING = Rule(
 MANIFEST = Rule(
     "BB-P027",
     "stubs.toml is wrong",
-    "stubs.toml names every stub of its folder: [NAME] sources = [\"a.S\", \"b.c\"], width = 32 or 64.",
+    'stubs.toml names every stub of its folder: [NAME] sources = ["a.S", "b.c"], width = 32 or 64.',
     "correct the named key",
 )
 TOOL = Rule(
@@ -74,7 +74,7 @@ RELOCATION = Rule(
 LIBRARY = Rule(
     "BB-P031",
     "stub calls the C library or the compiler's run time",
-    "gcc turns structure copies into memcpy and 64-bit divisions at width 32 into __udivdi3; a stub has neither.",
+    "gcc makes structure copies memcpy, 64-bit divisions at width 32 __udivdi3; stubs have neither.",
     "write the loop or use bb_copy, bb_clear; divide by powers of two",
 )
 SECTION = Rule(
