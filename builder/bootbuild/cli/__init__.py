@@ -1,0 +1,72 @@
+"""The command line: runs one command, and turns whatever happens into lines on stderr and an exit code.
+
+Nothing heavy is imported before a command needs it: `bootbuild --help` costs no more than click.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from bootbuild.errors import BootbuildError, ExitCode
+
+INTERRUPTED = 130  #: 128 + SIGINT, as shells report it
+BROKEN_PIPE = 141  #: 128 + SIGPIPE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `bootbuild` with `arguments` (default: those of the process) and return its exit code."""
+    import click
+
+    from bootbuild.cli.group import bootbuild
+
+    for stream in (sys.stdout, sys.stderr):
+        # a file name may hold bytes that are no UTF-8: printing it must not fail
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = bootbuild.main(
+            None if arguments is None else list(arguments), prog_name="bootbuild", standalone_mode=False
+        )
+        sys.stdout.flush()
+        return int(code or ExitCode.OK)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BootbuildError as error:
+        say(error)
+        return error.exit_code
+    except BrokenPipeError:
+        # Python flushes stdout once more at its end; let that go nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001 - the last resort: a defect becomes one line, not a traceback
+        return _defect(error)
+
+
+def say(error: BootbuildError) -> None:
+    """Print every problem of `error` on stderr, one a line."""
+    for problem in error.problems:
+        print("bootbuild: error:", _one_line(str(problem)), file=sys.stderr)
+
+
+def _defect(error: Exception) -> int:
+    if os.environ.get("BOOTBUILD_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exception(error)
+    said = _one_line(f"{type(error).__name__}: {error}")[:300]
+    print(
+        f"bootbuild: error: a defect of bootbuild itself: {said}; please report it, with the output "
+        "of the same command under BOOTBUILD_DEBUG=1",
+        file=sys.stderr,
+    )
+    return ExitCode.INTERNAL
+
+
+def _one_line(text: str) -> str:
+    """Text from anywhere without what could move a terminal's cursor."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,0 +1,113 @@
+"""`bootbuild boot`: boot an image that anybody made."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bootbuild.cli.options import (
+    color,
+    exit_code,
+    json_option,
+    open_host,
+    plugin_options,
+    progress,
+    verbosity_options,
+    width,
+)
+from bootbuild.errors import ExitCode
+
+
+class SizeType(click.ParamType):
+    """A size in bytes, with a unit if one likes: 64M, 1GiB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Raise a usage error for what is no size."""
+        from bootbuild.recipe.scalars import size
+
+        try:
+            return size(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option(
+    "--as",
+    "profiles",
+    multiple=True,
+    required=True,
+    metavar="PROFILE|TARGET",
+    help="Profile (pvh@qemu), or a target for all of its profiles (pvh). May be repeated.",
+)
+@click.option(
+    "--until",
+    metavar="SYMBOL|ADDRESS|console:TEXT",
+    help="What must be reached; default: the startup path that the image's own record names.",
+)
+@click.option("--symbols", type=click.Path(path_type=Path), help="System.map of an image without symbols.")
+@click.option("--guest", help="Handover protocol to judge by; default: as the image's own record says.")
+@click.option("--cmdline", default="", help="Command line that the environment passes.")
+@click.option("--module", "modules", multiple=True, metavar="PATH[=CMDLINE]", help="Module; may be repeated.")
+@click.option("--memory", type=SizeType(), help="RAM, such as 64M; default: the profile's.")
+@click.option("--budget", type=click.IntRange(1, (1 << 63) - 1), help="Instructions that one run may take.")
+@click.option(
+    "--timeout", type=click.FloatRange(0, 1e9, min_open=True), help="Seconds that one run may take."
+)
+@click.option("--trace", is_flag=True, help="Show the blocks of code in the order of their first execution.")
+@json_option
+@verbosity_options
+@plugin_options
+def boot(
+    image: Path,
+    profiles: tuple[str, ...],
+    until: str | None,
+    symbols: Path | None,
+    guest: str | None,
+    cmdline: str,
+    modules: tuple[str, ...],
+    memory: int | None,
+    budget: int | None,
+    timeout: float | None,
+    trace: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    extra: tuple[str, ...],
+    no_plugins: bool,
+) -> ExitCode:
+    """Boot IMAGE on the embedded core, as one or more environments would."""
+    from bootbuild import pipeline
+    from bootbuild.model.request import BootRequest
+    from bootbuild.recipe.overrides import split_module
+    from bootbuild.report import json_form, text
+
+    host = open_host(extra, no_plugins)
+    names = host.select(profiles)
+    request = BootRequest(
+        image=image,
+        profiles=names,
+        until=until,
+        symbols=symbols,
+        guest=guest,
+        cmdline=os.fsencode(cmdline),
+        modules=tuple(
+            (Path(path), os.fsencode(line)) for path, line in (split_module(module) for module in modules)
+        ),
+        memory=memory,
+        budget=budget,
+        timeout=timeout,
+    )
+    progress(quiet, verbose)(f"booting {image} as {', '.join(names)}")
+    verdicts = pipeline.boot(request, host)
+    if as_json:
+        click.echo(json_form.boot(str(image), verdicts, trace), nl=False)
+    else:
+        click.echo(text.boot(str(image), verdicts, trace, width(), color()), nl=False)
+    return exit_code([verdict.outcome for verdict in verdicts])

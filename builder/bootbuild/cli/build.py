@@ -1,0 +1,82 @@
+"""`bootbuild build`, the default: build every image of the recipes and boot each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bootbuild.cli.options import (
+    color,
+    exit_code,
+    json_option,
+    open_host,
+    plugin_options,
+    progress,
+    verbosity_options,
+    width,
+)
+from bootbuild.errors import BootbuildError, ExitCode
+
+
+@click.command()
+@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(), help="Folder of the images, in place of the recipe's.")
+@click.option("--payload", type=click.Path(), help="Kernel, in place of the recipe's.")
+@click.option(
+    "--module",
+    "modules",
+    multiple=True,
+    metavar="PATH[=CMDLINE]",
+    help="Module; one or more replace all of the recipe's.",
+)
+@click.option("--cmdline", help="Command line, in place of the recipe's.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any key of the recipe: dotted, with a TOML value or plain text.",
+)
+@json_option
+@verbosity_options
+@plugin_options
+def build(
+    recipes: tuple[Path, ...],
+    output: str | None,
+    payload: str | None,
+    modules: tuple[str, ...],
+    cmdline: str | None,
+    settings: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    extra: tuple[str, ...],
+    no_plugins: bool,
+) -> ExitCode:
+    """Build the images of each RECIPE and boot each one.
+
+    This is the default command: `bootbuild hello.toml` is `bootbuild build hello.toml`. All recipes are
+    read before anything is built. Paths in a recipe are relative to it, those given here to the current
+    folder. Every image is booted in every profile; there is no way to leave that out.
+    """
+    from bootbuild import pipeline
+    from bootbuild.cli import say
+    from bootbuild.recipe.overrides import Overrides
+    from bootbuild.recipe.read import read_all
+    from bootbuild.report import json_form, text
+
+    host = open_host(extra, no_plugins)
+    overrides = Overrides(payload, modules, cmdline, output, settings)
+    tell = progress(quiet, verbose)
+    records, error = [], None
+    for recipe in read_all(recipes, host, overrides):
+        try:
+            records.append(pipeline.build(recipe, host, progress=tell))
+        except BootbuildError as raised:  # the other recipes are still built
+            say(raised)
+            error = error or raised
+    click.echo(json_form.build(records) if as_json else text.build(records, width(), color()), nl=False)
+    if error is not None:
+        return error.exit_code
+    return exit_code([image.outcome for record in records for image in record.images])

@@ -1,0 +1,19 @@
+"""`bootbuild explain`: what a rule, a target, a guest or a profile is."""
+
+from __future__ import annotations
+
+import click
+
+from bootbuild.cli.options import open_host, plugin_options
+from bootbuild.errors import ExitCode
+
+
+@click.command()
+@click.argument("topic", metavar="CODE|TARGET|GUEST|PROFILE")
+@plugin_options
+def explain(topic: str, extra: tuple[str, ...], no_plugins: bool) -> ExitCode:
+    """Explain a rule by its id (BB-R007), or a target, guest or profile by its name (pvh, pvh@qemu)."""
+    from bootbuild.report import explanation
+
+    click.echo(explanation.explain(topic, open_host(extra, no_plugins)), nl=False)
+    return ExitCode.OK

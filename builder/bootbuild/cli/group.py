@@ -1,0 +1,58 @@
+"""The command group. What is no command is a recipe: `bootbuild a.toml` is `bootbuild build a.toml`."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import CompletionItem
+
+import bootbuild as package
+from bootbuild.cli.boot import boot
+from bootbuild.cli.build import build
+from bootbuild.cli.explain import explain
+from bootbuild.cli.inspect import inspect
+from bootbuild.cli.new import new
+from bootbuild.cli.plugins import plugins
+from bootbuild.cli.schema import schema
+
+DEFAULT = "build"
+
+
+class DefaultGroup(click.Group):
+    """A group whose default command is `build`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `build` in front of anything that is neither a command nor an option of the group itself."""
+        own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
+        if args and args[0] not in self.commands and args[0] not in own:
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands, and files: each may be a recipe."""
+        return [*super().shell_complete(ctx, incomplete), CompletionItem(incomplete, type="file")]
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Both forms."""
+        formatter.write_usage(ctx.command_path, "RECIPE...")
+        formatter.write_usage(ctx.command_path, "COMMAND [ARGS]...")
+
+
+@click.group(
+    cls=DefaultGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 every image booted, 1 one failed, 2 wrong usage, 3 wrong recipe, 4 malformed input, "
+    "5 not possible, 6 plugin missing or broken, 7 emulator unusable, 8 not decided, 9 output not "
+    "writable, 70 a defect of bootbuild.",
+)
+@click.version_option(package.__version__, prog_name="bootbuild", message="%(prog)s %(version)s")
+def bootbuild() -> None:
+    """Build x86 boot images, and prove each one by booting it.
+
+    `bootbuild recipe.toml` builds every image that the recipe asks for and boots it on an embedded x86
+    core, set up as the firmware, loader or hypervisor would. `bootbuild new hello DIR` makes a recipe to
+    try, `bootbuild explain CODE` says what a rule means.
+    """
+
+
+for command in (build, boot, inspect, plugins, explain, schema, new):
+    bootbuild.add_command(command)

@@ -1,0 +1,24 @@
+"""`bootbuild new`: a folder to start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bootbuild.errors import ExitCode
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["hello"]))
+@click.argument("directory", type=click.Path(path_type=Path))
+def new(kind: str, directory: Path) -> ExitCode:
+    """Make a folder that can be built as it is.
+
+    hello: two small kernels, 64 and 32 bit, that print what they are handed, with their recipes.
+    """
+    from bootbuild.recipe.start import copy_example
+
+    for path in copy_example(kind, directory):
+        click.echo(path)
+    return ExitCode.OK

@@ -1,0 +1,90 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from bootbuild.errors import ExitCode
+
+if TYPE_CHECKING:
+    from bootbuild.host import Host
+    from bootbuild.model.verdict import Outcome
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def plugin_options(command: F) -> F:
+    """`-p` and `--no-plugins`: the arguments of `open_host`."""
+    command = click.option(
+        "--no-plugins", is_flag=True, help="Use only the plugins that come with bootbuild."
+    )(command)
+    return click.option(
+        "-p",
+        "extra",
+        multiple=True,
+        metavar="MODULE:OBJECT|no:DIST",
+        help="Add a plugin object that is importable, or leave out an installed distribution's plugins.",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """`--json`."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Write JSON to stdout; its `schema` field names the format."
+    )(command)
+
+
+def verbosity_options(command: F) -> F:
+    """`-q` and `-v`: the arguments of `progress`."""
+    command = click.option("-v", "--verbose", is_flag=True, help="Say when each step began, in seconds.")(
+        command
+    )
+    return click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors.")(command)
+
+
+def open_host(extra: tuple[str, ...], no_plugins: bool) -> Host:
+    """The plugin host of this run."""
+    from bootbuild.host import Host
+
+    return Host.discover(plugins=not no_plugins, extra=extra)
+
+
+def progress(quiet: bool, verbose: bool) -> Callable[[str], None]:
+    """What tells the user on stderr how far a command is."""
+    import time
+
+    began = time.monotonic()
+
+    def tell(text: str) -> None:
+        if not quiet:
+            stamp = f"{time.monotonic() - began:8.2f} s  " if verbose else ""
+            print(f"bootbuild: {stamp}{text}", file=sys.stderr)
+
+    return tell
+
+
+def color() -> bool:
+    """Whether stdout takes colour: a terminal, and the user did not refuse it (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def width() -> int | None:
+    """Columns of the terminal; None where stdout is none, and lines may be of any length."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def exit_code(outcomes: list[Outcome]) -> ExitCode:
+    """FAILED before INCONCLUSIVE before OK; nothing judged is INCONCLUSIVE."""
+    from bootbuild.model.verdict import Outcome
+
+    if Outcome.FAILED in outcomes:
+        return ExitCode.FAILED
+    if Outcome.INCONCLUSIVE in outcomes or not outcomes:
+        return ExitCode.INCONCLUSIVE
+    return ExitCode.OK

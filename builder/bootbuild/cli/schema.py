@@ -1,0 +1,16 @@
+"""`bootbuild schema`: the JSON schema of recipes."""
+
+from __future__ import annotations
+
+import click
+
+from bootbuild.errors import ExitCode
+
+
+@click.command()
+def schema() -> ExitCode:
+    """Print the JSON schema of recipes, for editors and other tools."""
+    from bootbuild.recipe.schema import json_schema
+
+    click.echo(json_schema(), nl=False)
+    return ExitCode.OK

@@ -1,0 +1,76 @@
+"""A recipe that was found to be right: paths resolved, names known, defaults still open (None)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ModuleRecipe:
+    """A file that is loaded beside the kernel, with its own command line."""
+
+    path: Path
+    cmdline: str = ""
+
+
+@dataclass(frozen=True)
+class PayloadRecipe:
+    """The kernel, and what is handed to it."""
+
+    path: Path
+    guest: str  #: handover protocol, a plugin's name
+    startup: str | int | None  #: symbol or linked virtual address of the shared startup path
+    width: int | None  #: 32 or 64: mode of the code at `startup`; None: as the ELF class says
+    symbols: Path | None  #: a System.map, for a payload without symbols
+    cmdline: str
+    modules: tuple[ModuleRecipe, ...]
+
+
+@dataclass(frozen=True)
+class TargetRecipe:
+    """One way of being started."""
+
+    name: str
+    entry: Literal["insert", "native"]
+    profiles: tuple[str, ...] | None  #: full names ("pvh@qemu"); None: all that are installed
+    startup: str | int | None  #: where this target joins; None: as the payload says
+    options: object | None  #: an instance of the target plugin's own `options` dataclass
+
+
+@dataclass(frozen=True)
+class OutputRecipe:
+    """Where images go, and which targets share one."""
+
+    directory: Path
+    combine: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ExpectRecipe:
+    """What an image must do after its handover to count as booted."""
+
+    console: str | None  #: text that must appear on a console
+
+
+@dataclass(frozen=True)
+class BootRecipe:
+    """The machine that images are tried on; None: the profile chooses."""
+
+    memory: int | None  #: bytes
+    budget: int | None  #: instructions
+    timeout: float | None  #: seconds of wall time
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that one recipe file and the command line ask for."""
+
+    path: Path
+    payload: PayloadRecipe
+    targets: Mapping[str, TargetRecipe]  #: in the order of the file
+    output: OutputRecipe
+    expect: ExpectRecipe
+    boot: BootRecipe

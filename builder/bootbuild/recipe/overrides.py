@@ -1,0 +1,107 @@
+"""What the command line changes in a recipe: `--payload`, `--module`, `--cmdline`, `--set key=value`, `-o`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from bootbuild.errors import Problem
+from bootbuild.host.nearest import shown
+from bootbuild.recipe import rules
+from bootbuild.recipe.positions import Key
+from bootbuild.recipe.source import LARGEST, Malformed, Source, parse
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Arguments as given. Their paths are relative to the current folder, those in `settings` to the recipe."""
+
+    payload: str | None = None
+    modules: tuple[str, ...] = ()  #: PATH or PATH=CMDLINE; one or more replace the recipe's list
+    cmdline: str | None = None
+    output: str | None = None
+    settings: tuple[str, ...] = ()  #: KEY=VALUE, in order; applied last
+
+
+def split_module(text: str) -> tuple[str, str]:
+    """PATH and CMDLINE of a `--module PATH[=CMDLINE]`; the first `=` that ends the name of a file parts them."""
+    at = text.find("=")
+    while at >= 0:
+        if os.path.isfile(text[:at]):
+            return text[:at], text[at + 1 :]
+        at = text.find("=", at + 1)
+    if os.path.isfile(text):
+        return text, ""
+    path, _, cmdline = text.partition("=")
+    return path, cmdline
+
+
+def apply(source: Source, overrides: Overrides) -> list[Problem]:
+    """Put the overrides into the tree of `source`; every one that cannot be applied."""
+    problems: list[Problem] = []
+    for argument, key, value in _settings(overrides, problems):
+        table: Any = source.tree
+        for part in key[:-1]:
+            table = table.setdefault(part, {}) if isinstance(table, dict) else None
+        if isinstance(table, dict):
+            table[key[-1]] = value
+            source.overridden[key] = argument
+        else:
+            message = "this key is inside of something that is no table"
+            problems.append(Problem(rules.OVERRIDE, argument, message))
+    return problems
+
+
+def _settings(overrides: Overrides, problems: list[Problem]) -> Iterator[tuple[str, Key, Any]]:
+    """(argument, key, value) of each override, in the order in which they apply."""
+    if overrides.payload is not None:
+        yield "--payload", ("payload", "path"), _absolute(overrides.payload)
+    if overrides.modules:
+        modules = [split_module(text) for text in overrides.modules]
+        tables = [{"path": _absolute(path), "cmdline": cmdline} for path, cmdline in modules]
+        yield "--module", ("payload", "modules"), tables
+    if overrides.cmdline is not None:
+        yield "--cmdline", ("payload", "cmdline"), overrides.cmdline
+    if overrides.output is not None:
+        yield "--output", ("output", "directory"), _absolute(overrides.output)
+    for text in overrides.settings:
+        name, equals, value = text.partition("=")
+        argument = f"--set {shown(name)[1:-1]}"
+        try:
+            if not equals or len(text) > LARGEST:
+                raise Malformed(rules.OVERRIDE, 0, "not of the form KEY=VALUE")
+            yield argument, _key(name), _value(value)
+        except Malformed as error:
+            problems.append(Problem(rules.OVERRIDE, argument, error.message))
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path) if path else path
+
+
+def _key(name: str) -> Key:
+    """The parts of a dotted key, with TOML's own quoting. Raises Malformed."""
+    try:
+        tree: Any = parse(f"{name} = 0")[0]
+    except Malformed:
+        raise Malformed(rules.OVERRIDE, 0, "not a dotted key") from None
+    key: Key = ()
+    while isinstance(tree, dict) and len(tree) == 1:
+        part, tree = next(iter(tree.items()))
+        key += (part,)
+    if tree != 0 or "\n" in name:
+        raise Malformed(rules.OVERRIDE, 0, "not a dotted key")
+    return key
+
+
+def _value(text: str) -> Any:
+    """A TOML value, or the text itself if it is none. Raises Malformed for one that is nested too deeply."""
+    try:
+        tree = parse(f"v = {text}")[0]
+    except Malformed as error:
+        if error.rule is rules.TOO_DEEP:
+            raise
+        return text
+    return tree["v"] if len(tree) == 1 else text

@@ -1,0 +1,241 @@
+"""The keys of a recipe and their types, as pydantic models: validated from here, and `bootbuild schema`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictStr,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from bootbuild.host.nearest import did_you_mean, shown
+from bootbuild.model.rule import Rule
+from bootbuild.recipe import rules, scalars
+from bootbuild.recipe.positions import Key
+
+
+def _one_line(text: str) -> str:
+    """Text that can be a path or a command line: no NUL, no line break, and encodable."""
+    if any(character in text for character in "\0\n\r"):
+        raise PydanticCustomError("unprintable", "holds a NUL or a line break")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("unprintable", "is not UTF-8") from None
+    return text
+
+
+def _scalar(convert: Callable[[object], int | str]) -> PlainValidator:
+    """A validator by a function of `scalars`."""
+
+    def validate(value: object) -> int | str:
+        try:
+            return convert(value)
+        except ValueError as error:
+            raise PydanticCustomError("scalar", "{said}", {"said": str(error)}) from None
+
+    return PlainValidator(validate)
+
+
+_NUMBER_OR_TEXT = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}
+
+Line = Annotated[StrictStr, AfterValidator(_one_line)]
+PathText = Annotated[Line, Field(min_length=1)]
+Size = Annotated[int, _scalar(scalars.size), WithJsonSchema(_NUMBER_OR_TEXT)]
+Startup = Annotated[str | int, _scalar(scalars.symbol_or_address), WithJsonSchema(_NUMBER_OR_TEXT)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ModuleTable(_Table):
+    """A file that is loaded beside the kernel."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["path"]})
+
+    path: PathText = Field(default="", description="the file, relative to the recipe")
+    cmdline: Line = Field(default="", description="the module's own command line")
+
+
+class PayloadTable(_Table):
+    """The kernel, and what is handed to it."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["path"]})
+
+    path: PathText = Field(default="", description="ELF or bzImage, relative to the recipe")
+    guest: StrictStr = Field(
+        default="native", description="handover protocol of the startup path: a plugin's name"
+    )
+    startup: Startup | None = Field(default=None, description="symbol or address of the shared startup path")
+    width: Literal[32, 64] | None = Field(
+        default=None, description="mode of the code there; default: the ELF class"
+    )
+    symbols: PathText | None = Field(default=None, description="System.map of a payload without symbols")
+    cmdline: Line = Field(default="", description="command line that every environment passes to the guest")
+    modules: list[ModuleTable] = Field(
+        default=[], description="files loaded beside the kernel, in this order"
+    )
+
+
+class TargetTable(_Table):
+    """One way of being started. All other keys are options of the target's plugin."""
+
+    model_config = ConfigDict(extra="allow")
+
+    entry: Literal["insert", "native"] = Field(
+        default="insert",
+        description="insert: our stub makes the entry; native: the payload brings its own, prove it",
+    )
+    profiles: list[StrictStr] | None = Field(
+        default=None, description="environments to boot in; default: all installed"
+    )
+    startup: Startup | None = Field(
+        default=None, description="where this target joins; default: as the payload says"
+    )
+
+
+class OutputTable(_Table):
+    """Where images go."""
+
+    directory: PathText = Field(default="out", description="folder of the images, relative to the recipe")
+    combine: list[StrictStr] = Field(default=[], description="targets that share one file")
+
+
+class ExpectTable(_Table):
+    """What an image must do after its handover."""
+
+    console: Annotated[StrictStr, Field(min_length=1)] | None = Field(
+        default=None, description="text that must appear on a console"
+    )
+
+
+class BootTable(_Table):
+    """The machine that images are tried on; what is absent the profile chooses."""
+
+    memory: Size | None = Field(default=None, description="RAM in bytes")
+    budget: int | None = Field(
+        default=None, gt=0, lt=1 << 63, description="instructions that one run may take"
+    )
+    timeout: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="seconds of wall time that one run may take"
+    )
+
+
+class RecipeTable(_Table):
+    """A bootbuild recipe: one payload in, images for every target out, each proved by booting it."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["api", "payload", "targets"]})
+
+    api: Literal[1] = Field(default=1, description="version of the recipe format")
+    payload: PayloadTable = Field(default=PayloadTable(), description="the kernel")
+    targets: dict[str, TargetTable] = Field(
+        default={}, description="target plugin's name → its table; at least one"
+    )
+    output: OutputTable = Field(default=OutputTable(), description="where images go")
+    expect: ExpectTable = Field(default=ExpectTable(), description="what an image must do after its handover")
+    boot: BootTable = Field(default=BootTable(), description="the machine that images are tried on")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One key that the schema does not accept."""
+
+    key: Key
+    rule: Rule
+    message: str
+    remedy: str = ""
+
+
+_TYPES = {
+    "string_type": "must be text",
+    "int_type": "must be an integer",
+    "int_from_float": "must be an integer",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "list_type": "must be an array",
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "model_attributes_type": "must be a table",
+}
+
+
+def validate(tree: Mapping[str, Any]) -> tuple[RecipeTable, list[Fault]]:
+    """The recipe without what is wrong in it, and everything that is."""
+    try:
+        return RecipeTable.model_validate(tree), []
+    except ValidationError as error:
+        faults = [_fault(tree, details) for details in error.errors(include_url=False, include_context=False)]
+    return RecipeTable.model_validate(_without(tree, {fault.key for fault in faults})), faults
+
+
+def _fault(tree: Mapping[str, Any], details: Mapping[str, Any]) -> Fault:
+    key: Key = tuple(details["loc"])
+    kind, said, value = details["type"], details["msg"], details["input"]
+    if key == ("api",):
+        return Fault(key, rules.API, f"recipe format {shown(value)} is not known to this bootbuild")
+    if kind == "extra_forbidden":
+        return Fault(key, rules.UNKNOWN_KEY, "unknown key", did_you_mean(key[-1], _known(key[:-1])))
+    if kind in _TYPES:
+        return Fault(key, rules.WRONG_TYPE, f"{_TYPES[kind]}, not {_type_name(value)}")
+    if kind == "scalar":
+        return Fault(key, rules.WRONG_SCALAR, f"{shown(value)}: {said}")
+    if kind == "unprintable":
+        return Fault(key, rules.UNPRINTABLE, said)
+    return Fault(key, rules.WRONG_VALUE, f"{shown(value)}: {said[:1].lower()}{said[1:]}")
+
+
+def _known(table: Key) -> list[str]:
+    """The keys of the table at `table`."""
+    tables: dict[Key, type[BaseModel]] = {
+        (): RecipeTable,
+        ("payload",): PayloadTable,
+        ("payload", "modules"): ModuleTable,
+        ("output",): OutputTable,
+        ("expect",): ExpectTable,
+        ("boot",): BootTable,
+    }
+    return list(tables[tuple(part for part in table if isinstance(part, str))].model_fields)
+
+
+def _type_name(value: object) -> str:
+    names = {
+        bool: "a boolean",
+        int: "an integer",
+        float: "a number",
+        str: "text",
+        list: "an array",
+        dict: "a table",
+    }
+    return names.get(type(value), "a date or time")
+
+
+def _without(tree: Any, bad: set[Key], at: Key = ()) -> Any:
+    """A copy of `tree` that lacks the keys in `bad`; with a bad element an array goes as a whole."""
+    if isinstance(tree, dict):
+        return {
+            key: _without(value, bad, (*at, key))
+            for key, value in tree.items()
+            if (*at, key) not in bad
+            and not (isinstance(value, list) and any((*at, key, i) in bad for i in range(len(value))))
+        }
+    if isinstance(tree, list):
+        return [_without(value, bad, (*at, index)) for index, value in enumerate(tree)]
+    return tree
+
+
+def json_schema() -> str:
+    """The JSON schema of recipes (draft 2020-12), as it is committed in docs/schema/recipe.json."""
+    schema = RecipeTable.model_json_schema()
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"

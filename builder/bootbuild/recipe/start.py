@@ -1,0 +1,32 @@
+"""The recipes that bootbuild ships to start from, copied to where the user wants them."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from bootbuild.errors import OutputError, Problem
+from bootbuild.recipe import rules
+
+SHIPPED = (".elf", ".toml", ".txt")  #: what a user needs; sources and build rules stay in the package
+
+
+def copy_example(name: str, directory: Path) -> tuple[Path, ...]:
+    """Copy the example `name` into `directory`, which must be empty or not there.
+
+    Returns the new files, sorted. Raises OutputError.
+    """
+    example = resources.files("bootbuild") / "guests" / name
+    files = sorted((file.name, file) for file in example.iterdir() if file.name.endswith(SHIPPED))
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.iterdir()):
+            raise OutputError(Problem(rules.NOT_EMPTY, str(directory), "the folder is not empty"))
+        for file_name, file in files:
+            (directory / file_name).write_bytes(file.read_bytes())
+    except OSError as error:
+        message = error.strerror or str(error)
+        raise OutputError(
+            Problem(rules.NOT_EMPTY, str(error.filename or directory), message.lower())
+        ) from None
+    return tuple(directory / file_name for file_name, _ in files)

@@ -1,0 +1,157 @@
+"""What `bootbuild inspect` shows: what can start a file, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bootbuild.host import Host
+from bootbuild.model.payload import PF_R, PF_W, PF_X, ElfImage, Note, Segment
+from bootbuild.report.json_form import dump, hexadecimal
+from bootbuild.report.table import plain, printable, table
+
+INSPECT = "bootbuild/inspect/1"
+SHOWN_DESC = 24  #: bytes of a note's contents that are shown as hex
+
+_SEGMENTS = {0: "NULL", 1: "LOAD", 2: "DYNAMIC", 3: "INTERP", 4: "NOTE", 6: "PHDR", 7: "TLS"}
+_MACHINES = {3: "386", 62: "x86-64"}
+_STRINGS = (5, 6, 7, 8, 9, 10)  #: Xen notes with text: xen/include/public/elfnote.h
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """One file."""
+
+    path: str
+    format: str  #: "elf", "bzimage (lz4)"
+    size: int  #: of the file, bytes
+    digest: str  #: SHA-256, hex
+    elf: ElfImage  #: the file, or what is packed in it
+    entries: dict[str, int | None]  #: target → physical address; None: it cannot start this file
+    claims: tuple[dict[str, Any], ...]  #: bootbuild's own records in the image
+    setup: dict[str, int] = field(default_factory=dict)  #: setup header of a bzImage
+
+
+def inspect(path: Path, host: Host) -> Inspection:
+    """Read the file. Raises InputError for what is no kernel."""
+    from bootbuild.formats import bzimage
+    from bootbuild.formats.notes import claims
+    from bootbuild.formats.payload import open_content, read_payload
+    from bootbuild.model.content import digest
+
+    content = open_content(path)
+    elf, form = read_payload(content, str(path))
+    return Inspection(
+        path=str(path),
+        format=form,
+        size=content.size,
+        digest=digest(content),
+        elf=elf,
+        entries={name: host.target(name).entry_of(elf) for name in host.names("target")},
+        claims=tuple(
+            {
+                "target": claim.target,
+                "guest": claim.guest,
+                "startup": claim.startup.name,
+                "vaddr": hexadecimal(claim.startup.vaddr),
+                "paddr": hexadecimal(claim.startup.paddr),
+                "width": claim.startup.width,
+                "stub": str(claim.stub) if claim.stub.size else None,
+            }
+            for claim in claims(elf)
+        ),
+        setup=dict(bzimage.header(content)) if form != "elf" else {},
+    )
+
+
+def as_text(found: Inspection) -> str:
+    """For people."""
+    elf = found.elf
+    machine = _MACHINES.get(elf.machine, str(elf.machine))
+    text = f"{printable(found.path)}: {found.format}, {found.size} bytes\nsha256 {found.digest}\n"
+    text += f"ELF{elf.bits} {machine}, e_type {elf.type}, e_entry {elf.entry:#x}\n\n"
+    rows = [
+        (name, f"{entry:#x}" if entry is not None else "-") for name, entry in sorted(found.entries.items())
+    ]
+    text += plain(table(("TARGET", "ENTRY (physical)"), rows)) + "\n"
+    for claim in found.claims:
+        text += (
+            f"bootbuild: made for {claim['target']}, guest {claim['guest']}, starts at {claim['startup']} "
+            f"({claim['vaddr']}, physical {claim['paddr']}, {claim['width']} bit), stub {claim['stub'] or '-'}\n"
+        )
+    head = ("SEGMENT", "FLAGS", "OFFSET", "VADDR", "PADDR", "FILESZ", "MEMSZ", "ALIGN")
+    text += plain(table(head, [_segment(segment) for segment in elf.segments], right=range(2, 8)))
+    if elf.notes:
+        notes = [(note.owner, note_name(note), str(len(note.desc)), note_value(note)) for note in elf.notes]
+        text += "\n" + plain(table(("NOTE", "TYPE", "BYTES", "VALUE"), notes, right=(2,)))
+    if found.setup:
+        setup = [(name, f"{value:#x}") for name, value in found.setup.items()]
+        text += "\n" + plain(table(("SETUP HEADER", "VALUE"), setup))
+    return text
+
+
+def as_json(found: Inspection) -> str:
+    """For programs."""
+    elf = found.elf
+    return dump(
+        {
+            "schema": INSPECT,
+            "path": found.path,
+            "format": found.format,
+            "size": found.size,
+            "sha256": found.digest,
+            "elf": {
+                "bits": elf.bits,
+                "machine": elf.machine,
+                "type": elf.type,
+                "entry": hexadecimal(elf.entry),
+            },
+            "entries": {name: hexadecimal(entry) for name, entry in sorted(found.entries.items())},
+            "claims": list(found.claims),
+            "segments": [
+                {
+                    "type": s.type,
+                    "flags": s.flags,
+                    "offset": hexadecimal(s.offset),
+                    "vaddr": hexadecimal(s.vaddr),
+                    "paddr": hexadecimal(s.paddr),
+                    "filesz": s.filesz,
+                    "memsz": s.memsz,
+                    "align": s.align,
+                }
+                for s in elf.segments
+            ],
+            "notes": [
+                {"owner": n.owner, "type": n.type, "name": note_name(n), "value": note_value(n)}
+                for n in elf.notes
+            ],
+            "setup": {name: hexadecimal(value) for name, value in found.setup.items()} or None,
+        }
+    )
+
+
+def note_name(note: Note) -> str:
+    """The name of a note's type, or its number."""
+    from bootbuild.formats.notes import XEN_OWNER, XenNote
+
+    if note.owner == XEN_OWNER and note.type in XenNote.__members__.values():
+        return XenNote(note.type).name
+    return str(note.type)
+
+
+def note_value(note: Note) -> str:
+    """A note's contents: text, an address, or the first bytes in hex."""
+    if note.owner == "Xen" and note.type in _STRINGS:
+        return note.desc.split(b"\0")[0].decode("latin-1")
+    if note.owner == "Xen" and len(note.desc) in (4, 8):
+        return f"{int.from_bytes(note.desc, 'little'):#x}"
+    return note.desc[:SHOWN_DESC].hex(" ", 4) + (" …" if len(note.desc) > SHOWN_DESC else "")
+
+
+def _segment(segment: Segment) -> tuple[str, ...]:
+    flags = "".join(
+        letter if segment.flags & bit else "-" for bit, letter in ((PF_R, "r"), (PF_W, "w"), (PF_X, "x"))
+    )
+    numbers = (segment.offset, segment.vaddr, segment.paddr, segment.filesz, segment.memsz, segment.align)
+    return (_SEGMENTS.get(segment.type, f"{segment.type:#x}"), flags, *(f"{number:#x}" for number in numbers))

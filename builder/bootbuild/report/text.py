@@ -1,0 +1,103 @@
+"""The report for people: one table over all boots, then every finding with its remedy and registers.
+
+The same records give the same bytes: nothing here depends on time or host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bootbuild.model.record import BuildRecord
+from bootbuild.model.trace import BootTrace
+from bootbuild.model.verdict import Outcome, ProfileVerdict
+from bootbuild.report.runs import exact_run
+from bootbuild.report.table import BOLD, GREEN, RED, RESET, YELLOW, printable, table
+
+_COLORS = {Outcome.BOOTED: GREEN, Outcome.FAILED: RED, Outcome.INCONCLUSIVE: YELLOW}
+_HEAD = ("OUTCOME", "IMAGE", "INSTRUCTIONS", "RESULT")
+
+Boot = tuple[str, ProfileVerdict]  #: image, verdict
+
+
+def build(records: Sequence[BuildRecord], width: int | None = None, color: bool = False) -> str:
+    """The table and the findings of all images of all recipes."""
+    boots = [
+        (image.path, verdict) for record in records for image in record.images for verdict in image.verdicts
+    ]
+    unproved = [image.path for record in records for image in record.images if not image.verdicts]
+    notes = "".join(f"\n{printable(path)}: nothing booted it; it is unproved\n" for path in unproved)
+    return _table(boots, width, color) + _findings(boots, color) + notes if records else ""
+
+
+def boot(
+    image: str,
+    verdicts: Sequence[ProfileVerdict],
+    trace: bool = False,
+    width: int | None = None,
+    color: bool = False,
+) -> str:
+    """The table, console, findings and, if asked for, the traces of one image."""
+    boots = [(image, verdict) for verdict in verdicts]
+    text = _table(boots, width, color) + _findings(boots, color)
+    for verdict in verdicts:
+        run = exact_run(verdict)
+        if run is not None and run.console:
+            text += f"\n{_strong(f'console in {verdict.name}', color)}\n" + _quoted(console_text(run))
+        if trace and run is not None:
+            text += f"\n{_strong(f'trace in {verdict.name}', color)}\n" + _trace(run)
+    return text
+
+
+def result(verdict: ProfileVerdict) -> str:
+    """What was reached, where, at which version, and how that is known. Never more than was seen."""
+    profile = f"in profile {verdict.name} ({verdict.version}, {verdict.evidence.value})"
+    return f"reached {verdict.reached or 'nothing'} {profile}"
+
+
+def console_text(run: BootTrace) -> str:
+    """What a guest printed; bytes that are no UTF-8 as escapes."""
+    return run.console.decode("utf-8", "backslashreplace")
+
+
+def _table(boots: Sequence[Boot], width: int | None, color: bool) -> str:
+    rows = []
+    for image, verdict in boots:
+        run = exact_run(verdict)
+        count = f"{run.instructions:,}" if run is not None else "-"
+        rows.append((verdict.outcome.value, image, count, result(verdict)))
+    head, *lines = table(_HEAD, rows, width, shorten=1, right=(2,))
+    text = _strong("  ".join(head).rstrip(), color) + "\n"
+    for line, (_, verdict) in zip(lines, boots, strict=True):
+        outcome = f"{_COLORS[verdict.outcome]}{line[0]}{RESET}" if color else line[0]
+        text += "  ".join((outcome, *line[1:])).rstrip() + "\n"
+    return text
+
+
+def _findings(boots: Sequence[Boot], color: bool) -> str:
+    text = ""
+    for image, verdict in boots:
+        if verdict.findings:
+            text += f"\n{_strong(f'{printable(image)} in {verdict.name}', color)}\n"
+        for finding in verdict.findings:
+            text += f"  {finding.rule}: {printable(finding.message)}\n"
+            if finding.remedy:
+                text += f"    {printable(finding.remedy)}\n"
+            text += "".join(f"    | {printable(line)}\n" for line in finding.lines)
+    return text
+
+
+def _trace(run: BootTrace) -> str:
+    lines = [f"  {address:#018x}  {size:5}\n" for address, size in run.blocks]
+    if 0 < run.startup_blocks < len(lines):
+        lines.insert(run.startup_blocks, "  -- startup path reached --\n")
+    events = [f"  {event.ip:#018x}  {event.kind}: {printable(event.detail)}\n" for event in run.events]
+    return "".join(lines + events)
+
+
+def _quoted(text: str) -> str:
+    lines = text.replace("\r\n", "\n").split("\n")
+    return "".join(f"  | {printable(line)}".rstrip() + "\n" for line in (lines if lines[-1] else lines[:-1]))
+
+
+def _strong(text: str, color: bool) -> str:
+    return f"{BOLD}{text}{RESET}" if color else text
