@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from bootbuild.abi.handover import Handover, boot_type_name, hypervisor_type_name
+from bootbuild.abi.handover import (
+    Handover,
+    ModuleEntry,
+    boot_type_name,
+    hypervisor_type_name,
+    read_string,
+)
 from bootbuild.api.guest import GuestView
 from bootbuild.guests.rules import RULES
-from bootbuild.model.machine import Given
+from bootbuild.model.machine import Given, GivenModule
 from bootbuild.model.payload import Startup
 from bootbuild.model.span import Span
 from bootbuild.model.verdict import Finding
 from bootbuild.model.waist import Piece
 
-T = TypeVar("T")
-
 _EFER_LMA = 1 << 10
 _IF, _DF = 1 << 9, 1 << 10
 _CHUNK = 1 << 20
+_Part = tuple[str, Any, list[Finding]]  #: key and value of the report, and what is wrong with it
 
 
 class Native:
@@ -53,52 +58,21 @@ class Native:
             ]
         try:
             record = Handover.parse(view.read, address)
-        except (LookupError, ValueError) as reason:
-            text = f"no record at {address:#x}: {reason}"
-            return {"boot_type": boot_type, "record": hex(address)}, [*findings, Finding("BB-H002", text)]
-        found = _Found(view, record)
+        except ValueError as reason:
+            handover = {"boot_type": boot_type_name(boot_type), "record": hex(address)}
+            return handover, [*findings, Finding("BB-H002", f"record at {address:#x}: {reason}")]
         findings += _judge_pair(boot_type, record, given)
         findings += _judge_fields(record, given)
-        findings += _judge_map(found, given)
-        findings += _judge_modules(found, given)
+        report = _scalars(address, record)
+        for judge in (_judge_cmdline, _judge_map, _judge_modules):
+            try:
+                key, value, found = judge(record, given, view)
+                report[key] = value
+                findings += found
+            except ValueError as reason:
+                findings.append(Finding(_RULE_OF[judge], str(reason)))
         findings += _judge_stub(record, address, stub, view)
-        return _report(boot_type, address, record, found), findings
-
-
-class _Found:
-    """What the record points to, read once; an unreadable thing is None."""
-
-    def __init__(self, view: GuestView, record: Handover) -> None:
-        self.record = record
-        self.view = view
-        self.cmdline = self._string(record.cmdline)
-        self.memory_map = _try(lambda: record.read_memory_map(view.read))
-        self.modules = _try(lambda: record.read_modules(view.read))
-
-    def _string(self, address: int) -> bytes | None:
-        if not address:
-            return b""
-        data = bytearray()
-        try:
-            while len(data) < 65536:
-                part = self.view.read(address + len(data), 64)
-                data += part
-                if 0 in part:
-                    return bytes(data[: data.index(0)])
-        except LookupError:
-            pass
-        return None
-
-    def string(self, address: int) -> bytes | None:
-        """A NUL-terminated string of at most 64 KiB; b"" for address 0."""
-        return self._string(address)
-
-
-def _try(read: Callable[[], T]) -> T | None:
-    try:
-        return read()
-    except (LookupError, ValueError):
-        return None
+        return report, findings
 
 
 def _stack(view: GuestView, startup: Startup) -> int:
@@ -189,22 +163,20 @@ def _judge_fields(record: Handover, given: Given) -> list[Finding]:
     return findings
 
 
-def _judge_map(found: _Found, given: Given) -> list[Finding]:
+def _judge_cmdline(record: Handover, given: Given, view: GuestView) -> _Part:
+    cmdline = record.read_cmdline(view.read)
     findings = []
-    if found.cmdline is None:
-        findings.append(Finding("BB-H008", f"command line at {found.record.cmdline:#x} cannot be read"))
-    elif found.cmdline != given.cmdline:
-        findings.append(
-            Finding("BB-H008", f"command line is {found.cmdline!r}, the environment gave {given.cmdline!r}")
-        )
+    if (cmdline or b"") != given.cmdline:
+        text = f"command line is {cmdline!r}, the environment gave {given.cmdline!r}"
+        findings.append(Finding("BB-H008", text))
+    return "cmdline", None if cmdline is None else cmdline.decode("utf-8", "replace"), findings
+
+
+def _judge_map(record: Handover, given: Given, view: GuestView) -> _Part:
     offered = sorted((e.address, e.size, e.type) for e in given.memory_map)
-    if found.memory_map is None:
-        findings.append(Finding("BB-H009", f"memory map at {found.record.memmap:#x} cannot be read"))
-    else:
-        got = [(e.address, e.size, e.type) for e in found.memory_map]
-        if got != offered:
-            findings.append(Finding("BB-H009", _map_difference(got, offered)))
-    return findings
+    got = [(e.address, e.size, e.type) for e in record.read_memory_map(view.read)]
+    findings = [Finding("BB-H009", _map_difference(got, offered))] if got != offered else []
+    return "memory_map", [{"address": hex(a), "size": hex(s), "type": t} for a, s, t in got], findings
 
 
 def _map_difference(got: Sequence[tuple[int, int, int]], offered: Sequence[tuple[int, int, int]]) -> str:
@@ -220,25 +192,29 @@ def _entry(entry: tuple[int, int, int]) -> str:
     return f"{entry[0]:#x}+{entry[1]:#x} type {entry[2]}"
 
 
-def _judge_modules(found: _Found, given: Given) -> list[Finding]:
-    if found.modules is None:
-        return [Finding("BB-H010", f"module list at {found.record.modules:#x} cannot be read")]
-    if len(found.modules) != len(given.modules):
-        return [
-            Finding("BB-H010", f"{len(found.modules)} modules, the environment gave {len(given.modules)}")
-        ]
-    findings = []
-    for index, (module, offered) in enumerate(zip(found.modules, given.modules, strict=True)):
-        if module.size != offered.span.size:
-            text = f"module {index} has {module.size} bytes, the environment gave {offered.span.size}"
-        elif _digest(found.view, module.address, module.size) != offered.digest:
-            text = f"module {index} at {module.address:#x} does not hold the bytes that the environment gave"
-        elif (own := found.string(module.cmdline)) != offered.cmdline:
-            text = f"module {index} has command line {own!r}, the environment gave {offered.cmdline!r}"
-        else:
-            continue
-        findings.append(Finding("BB-H010", text))
-    return findings
+def _judge_modules(record: Handover, given: Given, view: GuestView) -> _Part:
+    modules = record.read_modules(view.read)
+    report = [{"address": hex(m.address), "size": m.size} for m in modules]
+    if len(modules) != len(given.modules):
+        text = f"{len(modules)} modules, the environment gave {len(given.modules)}"
+        return "modules", report, [Finding("BB-H010", text)]
+    pairs = zip(modules, given.modules, strict=True)
+    wrong = (_wrong_module(index, *pair, view) for index, pair in enumerate(pairs))
+    return "modules", report, [Finding("BB-H010", text) for text in wrong if text]
+
+
+def _wrong_module(index: int, module: ModuleEntry, offered: GivenModule, view: GuestView) -> str:
+    if module.size != offered.span.size:
+        return f"module {index} has {module.size} bytes, the environment gave {offered.span.size}"
+    if _digest(view, module.address, module.size) != offered.digest:
+        return f"module {index} at {module.address:#x} does not hold the bytes that the environment gave"
+    cmdline = read_string(view.read, module.cmdline, f"command line of module {index}")
+    if (cmdline or b"") != offered.cmdline:
+        return f"module {index} has command line {cmdline!r}, the environment gave {offered.cmdline!r}"
+    return ""
+
+
+_RULE_OF = {_judge_cmdline: "BB-H008", _judge_map: "BB-H009", _judge_modules: "BB-H010"}
 
 
 def _digest(view: GuestView, address: int, size: int) -> str:
@@ -274,20 +250,13 @@ class _Addresses:
         return address is not None and address in self._span
 
 
-def _report(boot_type: int, address: int, record: Handover, found: _Found) -> dict[str, Any]:
+def _scalars(address: int, record: Handover) -> dict[str, Any]:
     return {
-        "boot_type": boot_type_name(boot_type),
+        "boot_type": boot_type_name(record.boot_type),
         "hypervisor_type": hypervisor_type_name(record.hypervisor_type),
         "record": hex(address),
         "version": record.version,
         "data": hex(record.data),
-        "cmdline": None if found.cmdline is None else found.cmdline.decode("utf-8", "replace"),
-        "modules": None
-        if found.modules is None
-        else [{"address": hex(m.address), "size": m.size} for m in found.modules],
-        "memory_map": None
-        if found.memory_map is None
-        else [{"address": hex(e.address), "size": hex(e.size), "type": e.type} for e in found.memory_map],
         "rsdp": hex(record.rsdp) if record.rsdp else None,
         "post_stub": hex(record.post_stub),
         "stub": {"base": hex(record.stub_base), "size": hex(record.stub_size)},

@@ -1,0 +1,140 @@
+"""For every rule about a boot: the smallest mutation of a guest that boots, and exactly its findings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from bootbuild.api import ElfImage, Evidence, LoaderVerdict
+from bootbuild.boot.prove import prove
+from bootbuild.boot.rules import RULES as BOOT_RULES
+from bootbuild.machine.rules import RULES as MACHINE_RULES
+from bootbuild.model.verdict import Outcome
+from bootbuild_pvh.environments import Qemu, XenDomU
+from tiny_guest import OWN_STACK, STARTUP, guest, subject, u32
+
+PROFILES = {"qemu": Qemu, "xen-domu": XenDomU}
+RAM_TOP = 128 << 20
+
+
+@dataclass(frozen=True)
+class Case:
+    """One mutation and all that must be found in it."""
+
+    name: str
+    rules: frozenset[str]
+    data: bytes = field(repr=False)
+    profile: str = "qemu"
+    outcome: Outcome = Outcome.FAILED
+    expect: bytes = b""
+    budget: int = 20_000_000
+    timeout: float = 30.0
+
+
+def case(name: str, rules: str, *, profile: str = "qemu", outcome: Outcome = Outcome.FAILED,
+         expect: bytes = b"", budget: int = 20_000_000, timeout: float = 30.0,
+         first: bytes = b"", later: bytes = b"", startup: bytes = b"\xfa\xf4\xeb\xfd") -> Case:
+    """A case whose guest differs from the good one in one of three places."""  # fmt: skip
+    data = guest(first=first, later=later, startup=startup)
+    return Case(name, frozenset(rules.split()), data, profile, outcome, expect, budget, timeout)
+
+
+def branch(test: bytes, taken: bytes = b"\x90" * 4) -> bytes:
+    """Test; jz over `taken`: two different blocks whichever way the flags go."""
+    return test + b"\x74" + bytes([len(taken)]) + taken
+
+
+TEST_REGISTER = {  # cmp $the profile's value, %reg
+    "EAX": b"\x3d" + u32(0),
+    "EDX": b"\x81\xfa" + u32(0x518),
+    "ESI": b"\x81\xfe" + u32(0x11C0),
+    "EDI": b"\x81\xff" + u32(0x6EF4),
+    "EBP": b"\x81\xfd" + u32(0),
+    "ECX": b"\x81\xf9" + u32(0x101000),
+}
+
+CASES = [
+    # -- what the machine sees
+    case("executes ud2 with no IDT", "BB-B001", later=b"\x0f\x0b"),
+    case("reads where there is no memory", "BB-B002", later=b"\xa1" + u32(0xF0000000)),
+    case("writes where there is no memory", "BB-B002", later=b"\xa3" + u32(RAM_TOP)),
+    case("jumps to where there is no memory", "BB-B002", later=b"\xb8" + u32(0x20000000) + b"\xff\xe0"),
+    case("writes to memory that the map calls reserved", "BB-B003", later=b"\xa3" + u32(RAM_TOP - 0x20000)),
+    case("loops on the spot", "BB-B004", later=b"\xeb\xfe"),
+    case("loops over a few instructions", "BB-B004", later=b"\x90\x31\xc0\x40\xeb\xfa"),
+    case("halts with interrupts off", "BB-B005", later=b"\xf4"),
+    case("counts for ever", "BB-B006", later=b"\x40\xeb\xfd", budget=3_000_000),
+    case("waits for an interrupt", "BB-B007", later=b"\xfb\xf4"),
+    case("pushes onto Xen's ESP of 0", "BB-B002", first=b"\x50", profile="xen-domu"),
+    # -- what the judge sees
+    case("overwrites its startup path", "BB-B020", later=b"\xc7\x05" + u32(STARTUP + 8) + u32(1)),
+    case("powers off first", "BB-B022", later=b"\x66\xba\x04\x06\x66\xb8\x00\x20\x66\xef"),
+    case("resets first", "BB-B022", later=b"\xb0\xfe\xe6\x64"),
+    case("prints nothing", "BB-B023", expect=b"hello"),
+    case("prints something else", "BB-B023", expect=b"hello", startup=b"\x66\xba\xf8\x03\xb0\x48\xee\xfa\xf4"),
+    case("takes too long for the clock", "BB-B025", later=b"\x40\xeb\xfd", budget=10**12, timeout=0.2,
+         outcome=Outcome.INCONCLUSIVE),
+    # -- what the garbage shows
+    *(case(f"relies on {name}", "BB-U001", first=branch(test)) for name, test in TEST_REGISTER.items()),
+    case("pushes onto QEMU's stack", "BB-U002", first=b"\x50\x58"),
+    case("reloads DS from QEMU's GDT", "BB-U003", first=b"\x66\xb8\x10\x00\x8e\xd8"),
+    case("compares the DS selector", "BB-U004", first=branch(b"\x8c\xd8\x66\x3d\x10\x00")),
+    case("takes DF for clear", "BB-U005",
+         first=OWN_STACK + branch(b"\x9c\x58\xf6\xc4\x04")),  # pushf; pop %eax; test $4, %ah
+    case("takes free memory for zero", "BB-U006", later=branch(b"\x83\x3d" + u32(0x3000000) + b"\x00")),
+    case("compares EAX and EDX together", "BB-U009",
+         # test %eax,%eax; jz end; cmp $0x518,%edx; jz end; nops
+         first=b"\x85\xc0\x74\x0a\x81\xfa" + u32(0x518) + b"\x74\x02\x90\x90"),
+    case("pushes onto an undefined stack in every profile", "BB-B002", first=b"\x68" + u32(1), profile="xen-domu"),
+]  # fmt: skip
+
+
+def judged(one: Case, disabled: frozenset[str] = frozenset()) -> tuple[Outcome, frozenset[str]]:
+    """Outcome and rules of a case."""
+    what = subject(one.data, expect=one.expect, budget=one.budget, timeout=one.timeout)
+    verdict = prove(what, PROFILES[one.profile](), disabled=disabled)
+    return verdict.outcome, frozenset(finding.rule for finding in verdict.findings)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_unmutated_guest_boots(profile: str) -> None:
+    verdict = prove(subject(guest()), PROFILES[profile]())
+    assert [f.message for f in verdict.findings] == []
+    assert verdict.outcome is Outcome.BOOTED
+    assert len({run.digest for run in verdict.runs}) == 1
+    assert len(verdict.runs) == 3
+
+
+@pytest.mark.parametrize("one", CASES, ids=lambda one: one.name)
+def test_a_mutation_has_exactly_its_findings(one: Case) -> None:
+    assert judged(one) == (one.outcome, one.rules)
+
+
+RULE_CASES = [(rule, one) for one in CASES for rule in sorted(one.rules)]
+
+
+@pytest.mark.parametrize(("rule", "one"), RULE_CASES, ids=lambda value: getattr(value, "name", value))
+def test_disabling_a_rule_changes_its_case(rule: str, one: Case) -> None:
+    assert judged(one, frozenset({rule})) != judged(one)
+
+
+class _Refusing:
+    """A loader that accepts nothing."""
+
+    name, version, evidence, source, rules = "refusing", "1", Evidence.INFERRED, "this test", ()
+
+    def judge(self, image: ElfImage) -> LoaderVerdict:
+        return LoaderVerdict("pvh", "refuse", message="no thanks")
+
+
+def test_a_file_that_the_loader_refuses_is_failed_without_a_boot() -> None:
+    verdict = prove(subject(guest()), Qemu(), _Refusing())
+    assert (verdict.outcome, [f.rule for f in verdict.findings]) == (Outcome.FAILED, ["BB-B024"])
+    assert verdict.runs == ()
+    assert "no thanks" in verdict.findings[0].message
+
+
+def test_what_a_guest_relies_on_is_named() -> None:
+    verdict = prove(subject(guest(first=b"\x50\x58")), Qemu())
+    assert verdict.findings[0].message.startswith("relies on ESP, which pvh leaves undefined: ")

@@ -1,0 +1,99 @@
+"""A minimal PVH guest in machine code, with one place to break it: every broken image is a mutation of it.
+
+The code is assembled by hand, so that the images exist without a compiler. Unmutated it does what a PVH
+guest must: a stack of its own, a GDT of its own, every segment reloaded, then its startup path.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from bootbuild.boot.run import Subject, code_at
+from bootbuild.formats.elf_read import read_elf
+from bootbuild.model.content import MemoryContent
+from bootbuild.model.machine import Offer
+from bootbuild.model.payload import ElfImage, Startup
+
+BASE = 0x100000  #: where the image is linked and loaded
+ENTRY, STARTUP, GDT, STACK_TOP = BASE + 0x1000, BASE + 0x1800, BASE + 0x1C00, BASE + 0x3000
+_FILE = 0x1000  #: file offset of ENTRY
+_MEMORY = 0x4000  #: bytes of the one segment in memory
+
+_GDT = struct.pack("<4Q", 0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF, 0)
+
+
+def u32(value: int) -> bytes:
+    """An immediate or address operand."""
+    return struct.pack("<I", value & 0xFFFFFFFF)
+
+
+OWN_STACK = b"\xbc" + u32(STACK_TOP)  # mov $STACK_TOP, %esp
+OWN_GDT = (
+    b"\x0f\x01\x15" + u32(GDT + 0x40)  # lgdt GDT+0x40
+    + b"\xea" + u32(0) + b"\x08\x00"  # ljmp $8, $next: patched below
+    + b"\x66\xb8\x10\x00"  # next: mov $0x10, %ax
+    + b"\x8e\xd8\x8e\xc0\x8e\xd0\x8e\xe0\x8e\xe8"  # mov %ax, %ds %es %ss %fs %gs
+)  # fmt: skip
+
+
+def guest(*, first: bytes = b"", later: bytes = b"", startup: bytes = b"\xfa\xf4\xeb\xfd") -> bytes:
+    """An ELF64 file: `first` runs before anything else, `later` on own stack and GDT, then `startup`.
+
+    Unmutated startup code: cli; hlt; jmp back.
+    """
+    code = bytearray(first + b"\xfa\xfc" + OWN_STACK)  # cli; cld; mov $STACK_TOP, %esp
+    jump = len(code) + 7
+    code += OWN_GDT
+    code[jump + 1 : jump + 5] = u32(ENTRY + jump + 7)
+    code += later
+    code += b"\xe9" + u32(STARTUP - (ENTRY + len(code) + 5))  # jmp startup
+    assert len(code) <= STARTUP - ENTRY
+    image = bytearray(_MEMORY)
+    image[ENTRY - BASE : ENTRY - BASE + len(code)] = code
+    image[STARTUP - BASE : STARTUP - BASE + len(startup)] = startup
+    image[GDT - BASE : GDT - BASE + len(_GDT)] = _GDT
+    image[GDT - BASE + 0x40 : GDT - BASE + 0x46] = struct.pack("<HI", len(_GDT) - 1, GDT)
+    return _elf(bytes(image[0x1000:0x2000]))
+
+
+def _elf(text: bytes) -> bytes:
+    """One PT_LOAD for ENTRY and what follows, .bss up to _MEMORY; one PT_NOTE with PHYS32_ENTRY."""
+    note = struct.pack("<III4sI", 4, 4, 18, b"Xen\0", ENTRY)
+    header = struct.pack(
+        "<16sHHIQQQIHHHHHH",
+        b"\x7fELF\x02\x01\x01", 2, 62, 1, ENTRY, 64, 0, 0, 64, 56, 2, 64, 0, 0,
+    )  # fmt: skip
+    load = struct.pack("<IIQQQQQQ", 1, 7, _FILE, ENTRY, ENTRY, len(text), _MEMORY - 0x1000, 0x1000)
+    notes = struct.pack("<IIQQQQQQ", 4, 4, 0x200, 0, 0, len(note), len(note), 4)
+    head = (header + load + notes).ljust(0x200, b"\0") + note
+    return head.ljust(_FILE, b"\0") + text
+
+
+def image_of(data: bytes) -> ElfImage:
+    """The file, read as the boot side reads it."""
+    return read_elf(MemoryContent(data), "guest")
+
+
+def subject(
+    data: bytes,
+    *,
+    cmdline: bytes = b"",
+    expect: bytes = b"",
+    budget: int = 20_000_000,
+    timeout: float = 30.0,
+) -> Subject:
+    """What is to be proved of a guest: reach STARTUP; no handover protocol is known."""
+    image = image_of(data)
+    startup = Startup("startup_32", STARTUP, STARTUP, 32)
+    return Subject(
+        image=image,
+        startup=startup,
+        guest=None,
+        offer=Offer(cmdline=cmdline),
+        stub=None,
+        symbols={},
+        expect=expect,
+        budget=budget,
+        timeout=timeout,
+        code=code_at(image_of(guest()), startup),
+    )
