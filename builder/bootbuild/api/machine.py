@@ -14,7 +14,9 @@ class Cpu(Protocol):
         """A register by its lower-case name: "rax", "eax", "cr3", "rip", "rflags", "cs" (the selector)."""
 
     def set(self, register: str, value: int) -> None:
-        """Write a register. Writing "rip" is exact in `hypercall` and `exception`, nowhere else."""
+        """Write a register. Writing "rip" is exact in `hypercall`, `syscall`,
+        `exception` and `interrupt`, nowhere else.
+        """
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes at a virtual address, through the guest's own page tables. LookupError if not mapped."""
@@ -80,4 +82,23 @@ class Platform:
 
         False: this environment has none, the instruction raises #UD.
         """
+        return False
+
+    def syscall(self, cpu: Cpu) -> bool:
+        """Take a SYSCALL instruction, as a hypervisor under a paravirtualized guest does.
+
+        RIP stands at the instruction; the machine advances it unless this method wrote it. False: the
+        processor does what STAR, LSTAR and FMASK say.
+        """
+        return False
+
+    def exception(self, cpu: Cpu, vector: int, error_code: int) -> bool:
+        """Take a fault before the guest's own handler does: emulate the instruction, or deliver it elsewhere.
+
+        RIP stands at the instruction that faulted. False: delivered through the guest's IDT.
+        """
+        return False
+
+    def interrupt(self, cpu: Cpu, vector: int) -> bool:
+        """Serve `int n`, as firmware does; RIP stands after it. False: delivered through the guest's IDT."""
         return False

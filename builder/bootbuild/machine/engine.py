@@ -1,0 +1,383 @@
+"""One Unicorn x86 core: registers, its saved image, exact counting. It knows nothing of booting.
+
+Facts about the engine that the code relies on (layout of its state, what a hook may do) are checked
+by `selftest` once per process; the sources named are those of Unicorn 2.1.4.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import unicorn
+from unicorn import unicorn_const as uc_const
+from unicorn import x86_const
+from unicorn.unicorn_py3.unicorn import uclib
+
+from bootbuild.errors import MachineError, Problem
+from bootbuild.machine.rules import SELF_TEST
+
+MSR_EFER = 0xC0000080
+EFER_LMA = 1 << 10
+
+SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr", "gdtr", "idtr")
+"""Order of the descriptor caches in CPUX86State (qemu/target/i386/cpu.h)."""
+GENERAL = (
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+)  # fmt: skip
+"""Order of the general registers in CPUX86State and in instruction encodings."""
+
+_REGS, _EIP, _HFLAGS, _SEGS, _EFER = 0, 128, 176, 184, 592
+_IS_INT = 4  #: from error_code: exception_is_int
+_OLD_EXCEPTION = 112  #: from error_code: exception_is_int, exception_next_eip, dr[8], breakpoints[4]
+_SEGMENT = struct.Struct("<I4xQII")
+_CAUSE_UNKNOWN = -1
+
+# HF_* of qemu/target/i386/cpu.h: what the translator assumes about the mode.
+_HF_CPL, _HF_CS32, _HF_SS32, _HF_ADDSEG, _HF_LMA, _HF_CS64 = 3, 1 << 4, 1 << 5, 1 << 6, 1 << 14, 1 << 15
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A descriptor cache: `flags` is the descriptor's second doubleword without base and limit."""
+
+    selector: int
+    base: int
+    limit: int
+    flags: int
+
+    @property
+    def dpl(self) -> int:
+        return self.flags >> 13 & 3
+
+    @property
+    def big(self) -> bool:
+        """The D/B bit: 32-bit code, or a 32-bit stack pointer."""
+        return bool(self.flags & 1 << 22)
+
+    @property
+    def long(self) -> bool:
+        """The L bit: 64-bit code."""
+        return bool(self.flags & 1 << 21)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where this build of the engine keeps what its interface does not offer; byte offsets."""
+
+    state: int  #: CPUX86State in a saved context
+    error_code: int  #: CPUX86State.error_code in a saved context
+    counter: int  #: uc_struct.emu_counter from the engine's handle
+
+
+class Registers:
+    """Names as the manuals write them, in lower case, to the engine's numbers."""
+
+    def __init__(self) -> None:
+        prefix = "UC_X86_REG_"
+        self.number = {
+            name[len(prefix) :].lower(): value
+            for name, value in vars(x86_const).items()
+            if name.startswith(prefix)
+        }
+
+
+@functools.cache
+def registers() -> dict[str, int]:
+    """Register numbers by lower-case name."""
+    return Registers().number
+
+
+def failure(message: str) -> MachineError:
+    """The engine is not what this code was written for."""
+    return MachineError(Problem(SELF_TEST, f"unicorn {unicorn.__version__}", message))
+
+
+class Core:
+    """A core in the engine's 64-bit mode, from which every x86 mode is entered. One per machine."""
+
+    def __init__(self, layout: Layout | None = None) -> None:
+        self.uc = unicorn.Uc(
+            unicorn.UC_ARCH_X86, unicorn.UC_MODE_64, x86_const.UC_CPU_X86_HASWELL
+        )
+        # With an (empty) set of exits the engine neither treats address 0 as the end of the program nor
+        # translates an `until` address afterwards, which would overwrite CR2 (softmmu/cpus.c).
+        self.uc.ctl_exits_enabled(True)
+        self._number = registers()
+        self._layout = layout or calibrate()
+        self._context = self.uc.context_save()
+        address = ctypes.cast(self._context.context, ctypes.c_void_p).value
+        assert address is not None
+        self._image = memoryview((ctypes.c_ubyte * self._context.size).from_address(address)).cast("B")
+        handle = self.uc._uch.value
+        self._counter = ctypes.c_size_t.from_address(handle + self._layout.counter)
+        self._keep: list[Any] = []
+
+    def close(self) -> None:
+        """Give the engine's memory back now. The core must not be used any more."""
+        self._image.release()
+        self.uc._Uc__finalizer()
+        self._keep.clear()
+
+    # -- registers -----------------------------------------------------------------------------------
+
+    def get(self, name: str) -> int:
+        """A register; `cs` and its like give the selector, `gdtr` and `idtr` the base."""
+        if name == "efer":
+            return int(self.uc.msr_read(MSR_EFER))
+        value = self.uc.reg_read(self._number[name])
+        return int(value[1]) if isinstance(value, tuple) else int(value)
+
+    def set(self, name: str, value: int) -> None:
+        """Write a general, control or flags register."""
+        self.uc.reg_write(self._number[name], value)
+
+    def msr_read(self, index: int) -> int:
+        return int(self.uc.msr_read(index))
+
+    def msr_write(self, index: int, value: int) -> None:
+        self.uc.msr_write(index, value)
+
+    # -- the saved image -----------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Copy the core's state into the image that `segment`, `error_code` … read."""
+        self.uc.context_update(self._context)
+
+    def restore(self) -> None:
+        """Make the image the core's state."""
+        self.uc.context_restore(self._context)
+
+    def general(self) -> tuple[int, ...]:
+        """The sixteen general registers and the instruction pointer, as saved."""
+        return struct.unpack_from("<17Q", self._image, self._layout.state + _REGS)
+
+    def put_general(self, index: int, value: int) -> None:
+        struct.pack_into("<Q", self._image, self._layout.state + _REGS + 8 * index, value)
+
+    def put_ip(self, value: int) -> None:
+        struct.pack_into("<Q", self._image, self._layout.state + _EIP, value)
+
+    def segment(self, name: str) -> Segment:
+        """A descriptor cache, as saved."""
+        at = self._layout.state + _SEGS + _SEGMENT.size * SEGMENTS.index(name)
+        return Segment(*_SEGMENT.unpack_from(self._image, at))
+
+    def put_segment(self, name: str, segment: Segment) -> None:
+        at = self._layout.state + _SEGS + _SEGMENT.size * SEGMENTS.index(name)
+        _SEGMENT.pack_into(
+            self._image, at, segment.selector, segment.base, segment.limit, segment.flags
+        )
+
+    def put_mode(self, cpl: int, long: bool, protected: bool) -> None:
+        """Bring the translator's flags in line with the segments, as cpu_x86_load_seg_cache does."""
+        at = self._layout.state + _HFLAGS
+        flags = struct.unpack_from("<I", self._image, at)[0]
+        flags &= ~(_HF_CPL | _HF_CS32 | _HF_SS32 | _HF_ADDSEG | _HF_CS64)
+        flags |= cpl
+        code, stack = self.segment("cs"), self.segment("ss")
+        if long and code.long:
+            flags |= _HF_CS32 | _HF_SS32 | _HF_CS64
+        else:
+            flags |= _HF_CS32 * code.big | _HF_SS32 * stack.big
+            based = any(self.segment(name).base for name in ("ds", "es", "ss"))
+            flags |= _HF_ADDSEG * (not protected or not code.big or based)
+        struct.pack_into("<I", self._image, at, flags)
+
+    @property
+    def cpl(self) -> int:
+        """Current privilege level, as saved."""
+        return int(self._image[self._layout.state + _HFLAGS] & _HF_CPL)
+
+    @property
+    def code64(self) -> bool:
+        """Whether 64-bit code runs, as saved."""
+        return bool(self._image[self._layout.state + _HFLAGS + 1] & _HF_CS64 >> 8)
+
+    @property
+    def error_code(self) -> int:
+        """Error code of the exception that was raised last, as saved."""
+        return int(struct.unpack_from("<I", self._image, self._layout.error_code)[0])
+
+    @property
+    def from_software(self) -> bool:
+        """Whether an instruction (INT n, INT3, INTO) asked for the exception raised last, as saved."""
+        return bool(struct.unpack_from("<i", self._image, self._layout.error_code + _IS_INT)[0])
+
+    def forget_exception(self) -> None:
+        """In the image: no exception is in flight.
+
+        The engine never learns that ours was delivered and would make the next one a double fault
+        (unicorn issue 1883).
+        """
+        struct.pack_into("<i", self._image, self._layout.error_code + _OLD_EXCEPTION, _CAUSE_UNKNOWN)
+
+    def fingerprint(self) -> bytes:
+        """All that the guest can see of the core's state, as saved, without scratch fields.
+
+        The lazy flags are left out: compare RFLAGS beside it.
+        """
+        base = self._layout.state
+        lazy = slice(base + _EIP + 8, base + _HFLAGS)
+        image = bytes(self._image[base : self._layout.error_code])
+        return image[: lazy.start - base] + image[lazy.stop - base :]
+
+    # -- translations --------------------------------------------------------------------------------
+
+    def flush_tlb(self) -> None:
+        """Forget address translations: page tables were written by the host."""
+        self.uc.ctl(uc_const.UC_CTL_TLB_FLUSH, uc_const.UC_CTL_IO_WRITE)
+
+    def forget_code(self, start: int, size: int) -> None:
+        """Forget translated code that overlaps a linear range, which must be mapped."""
+        self.uc.ctl_remove_cache(start, start + size)
+
+    def forget_all_code(self) -> None:
+        """Forget all translated code; only between two runs."""
+        self.uc.ctl_flush_tb()
+
+    def redo(self) -> None:
+        """From a hook: leave the block that is about to run and look it up again."""
+        number = self._number["rip"]
+        self.uc.reg_write(number, self.uc.reg_read(number))
+
+    # -- running -------------------------------------------------------------------------------------
+
+    @property
+    def counter(self) -> int:
+        """Instructions begun since `start` was called, the present one included."""
+        return self._counter.value
+
+    def start(self, ip: int, count: int) -> None:
+        """Execute up to `count` instructions from `ip` (an offset in CS). Raises unicorn.UcError."""
+        self.uc.emu_start(ip, 0, 0, count)
+
+    def stop(self) -> None:
+        self.uc.emu_stop()
+
+    def hook(self, kind: int, callback: Callable[..., Any], instruction: int = 0) -> int:
+        """A hook on everything of a kind; exceptions in it end the run and surface from `start`."""
+        return int(self.uc.hook_add(kind, callback, None, 1, 0, instruction))
+
+    def hook_address(self, address: int, callback: Callable[..., Any]) -> int:
+        """A hook on the instruction at one linear address."""
+        return int(self.uc.hook_add(unicorn.UC_HOOK_CODE, callback, None, address, address))
+
+    def unhook(self, handle: int) -> None:
+        """Remove a hook between two runs.
+
+        The engine then translates the addresses that it touched, which can overwrite CR2 and leave an
+        exception in flight (unicorn, hook_invalidate_region): both are put back.
+        """
+        self.save()
+        self.uc.hook_del(handle)
+        self.restore()
+
+    def hook_tsc(self, callback: Callable[[bool], None]) -> None:
+        """RDTSC and RDTSCP, which the Python binding does not know: `callback(is_rdtscp)`."""
+        function = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+        for instruction, both in ((x86_const.UC_X86_INS_RDTSC, False), (x86_const.UC_X86_INS_RDTSCP, True)):
+
+            def called(_uc: int, _data: int, both: bool = both) -> int:
+                try:
+                    callback(both)
+                except BaseException as error:  # nothing may pass through the engine's C frames
+                    self.uc._hook_exception = self.uc._hook_exception or error
+                    self.uc.emu_stop()
+                return 1
+
+            pointer = function(called)
+            handle = ctypes.c_size_t()
+            status = uclib.uc_hook_add(
+                self.uc._uch,
+                ctypes.byref(handle),
+                unicorn.UC_HOOK_INSN,
+                ctypes.cast(pointer, ctypes.c_void_p),
+                None,
+                ctypes.c_uint64(1),
+                ctypes.c_uint64(0),
+                ctypes.c_int(instruction),
+            )
+            if status:
+                raise failure(f"RDTSC cannot be intercepted (error {status})")
+            self._keep.append(pointer)
+
+
+@functools.cache
+def calibrate() -> Layout:
+    """Find, by experiment, where the engine keeps its state. Raises MachineError (BB-B090).
+
+    Three programs fault on purpose with known selectors, so that the error code is known; a fourth stops
+    after a known number of instructions.
+    """
+    marks = [0x1111_0000_0000_0000 | index * 0x0101_0101 for index in range(16)]
+    state: set[int] = set()
+    errors: set[int] = set()
+    image = b""
+    for round_, selector in enumerate((0xABC8, 0x5678, 0x1238)):
+        uc = _bare(b"\x8e\xd8\xf4")  # mov ds, eax; hlt
+        for name, mark in zip(GENERAL, marks, strict=True):
+            uc.reg_write(registers()[name], mark)
+        uc.reg_write(registers()["rax"], 0x1111_0000_0000_0000 | selector)
+        uc.reg_write(registers()["gdtr"], (0, 0x2000, 0x17, 0))
+        seen: list[bytes] = []
+
+        def faulted(engine: Any, _vector: int, _data: Any, seen: list[bytes] = seen) -> None:
+            seen.append(bytes(engine.context_save()))
+            engine.emu_stop()
+
+        uc.hook_add(unicorn.UC_HOOK_INTR, faulted)
+        uc.emu_start(0x1000, 0, count=10)
+        if not seen:
+            raise failure("a bad selector raises no exception")
+        image = seen[0]
+        regs = struct.pack("<16Q", 0x1111_0000_0000_0000 | selector, *marks[1:])
+        found = _all(image, regs)
+        codes = _all(image, struct.pack("<I", selector))
+        state = found if not round_ else state & found
+        errors = codes if not round_ else errors & codes
+    if len(state) != 1:
+        raise failure("the registers are not where they were in the saved state")
+    base = state.pop()
+    errors = {at for at in errors if at > base + _EFER}
+    if len(errors) != 1:
+        raise failure("the error code is not where it was in the saved state")
+    error = errors.pop()
+    if struct.unpack_from("<i", image, error + _OLD_EXCEPTION)[0] != 13:
+        raise failure("the exception in flight is not where it was in the saved state")
+    if struct.unpack_from("<Q", image, base + _EFER)[0] & 0xFFFF != 0x500:
+        raise failure("EFER is not where it was in the saved state")
+    return Layout(state=base, error_code=error, counter=_counter())
+
+
+def _bare(code: bytes) -> Any:
+    """An engine with `code` at 0x1000."""
+    uc = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64, x86_const.UC_CPU_X86_HASWELL)
+    uc.mem_map(0, 0x10000)
+    uc.mem_write(0x1000, code)
+    return uc
+
+
+def _counter() -> int:
+    """Offset of emu_counter: it stands before emu_count, whose value we choose (include/uc_priv.h)."""
+    limit = 0x5A5A_1234_5678
+    uc = _bare(b"\x90" * 6 + b"\xf4")
+    uc.emu_start(0x1000, 0, count=limit)
+    # struct uc_struct ends in a table of 64 jmp_buf: far more than the 4 KiB that are read here.
+    places = _all(ctypes.string_at(uc._uch.value, 4096), struct.pack("<QQ", 7, limit))
+    if len(places) != 1:
+        raise failure("the instruction counter is not where it was")
+    return places.pop()
+
+
+def _all(haystack: bytes, needle: bytes) -> set[int]:
+    found, at = set(), haystack.find(needle)
+    while at >= 0:
+        found.add(at)
+        at = haystack.find(needle, at + 1)
+    return found

@@ -1,0 +1,237 @@
+"""Physical memory: what the scene's regions map, garbage where nothing is loaded, loads without a copy."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import mmap
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import unicorn
+
+from bootbuild.machine.engine import Core
+from bootbuild.model.machine import Load, Region, RegionKind
+from bootbuild.model.span import Span
+
+PAGE = 4096
+_PATTERN = 2 << 20  #: bytes of garbage that repeat; the garbage at an address depends on it modulo this
+_REMAP = 1 << 16  #: zeros from here on are cheaper as fresh pages than as a fill
+_PROT = {
+    RegionKind.RAM: unicorn.UC_PROT_ALL,
+    RegionKind.ROM: unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC,
+    RegionKind.RESERVED: unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC,
+}
+_LINUX = sys.platform == "linux"
+
+
+@dataclass
+class _Block:
+    """One region's backing: `view` is the mapping itself."""
+
+    span: Span
+    kind: RegionKind
+    map: mmap.mmap
+    pin: ctypes.Array[ctypes.c_char]
+    address: int
+    view: memoryview
+
+
+class Memory:
+    """The physical address space of one scene. All addresses physical, sizes in bytes.
+
+    Raises ValueError for regions that overlap or are not made of whole pages, and for a load that lies
+    outside memory: a profile must have refused the image before.
+    """
+
+    def __init__(self, regions: Sequence[Region], loads: Sequence[Load], garbage: int) -> None:
+        self.regions = tuple(sorted(regions, key=lambda region: region.span.start))
+        end = 0
+        for region in self.regions:
+            if region.span.start % PAGE or region.span.size % PAGE or region.span.size <= 0:
+                raise ValueError(f"region {region.span} is not made of whole pages")
+            if region.span.start < end:
+                raise ValueError(f"region {region.span} overlaps the one before it")
+            end = region.span.end
+        self._blocks: list[_Block] = []
+        self._last: _Block | None = None
+        self._seed = garbage
+        try:
+            for region in self.regions:
+                if region.kind is not RegionKind.MMIO:
+                    self._blocks.append(self._back(region))
+            for load in loads:
+                self._load(load)
+        except BaseException:
+            self.close()
+            raise
+
+    def map_into(
+        self,
+        core: Core,
+        mmio_read: Callable[[int, int], int],
+        mmio_write: Callable[[int, int, int], None],
+    ) -> None:
+        """Give the core its memory. The callbacks get physical address, size in bytes (and value)."""
+        for block in self._blocks:
+            core.uc.mem_map_ptr(block.span.start, block.span.size, _PROT[block.kind], block.address)
+        for region in self.regions:
+            if region.kind is RegionKind.MMIO:
+                start = region.span.start
+                core.uc.mmio_map(
+                    start,
+                    region.span.size,
+                    lambda _uc, offset, size, base: mmio_read(base + offset, size),
+                    start,
+                    lambda _uc, offset, size, value, base: mmio_write(base + offset, size, value),
+                    start,
+                )
+
+    def close(self) -> None:
+        """Unmap everything; the core must be closed before."""
+        for block in self._blocks:
+            block.view.release()
+            del block.pin
+            block.map.close()
+        self._blocks.clear()
+        self._last = None
+
+    def kind(self, address: int) -> RegionKind | None:
+        """What answers at an address; None where nothing does."""
+        for region in self.regions:
+            if address in region.span:
+                return region.kind
+        return None
+
+    def word(self, address: int, size: int) -> int | None:
+        """A little-endian number of `size` bytes within one block; None where there is no memory."""
+        block = self._find(address)
+        if block is None or address + size > block.span.end:
+            return None
+        at = address - block.span.start
+        return int.from_bytes(block.view[at : at + size], "little")
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes; LookupError where there is no memory."""
+        return b"".join(block.view[at : at + part] for block, at, part in self._pieces(address, size))
+
+    def write(self, address: int, data: bytes) -> None:
+        """Put bytes as the environment, also into ROM; LookupError where there is no memory."""
+        pieces = list(self._pieces(address, len(data)))
+        done = 0
+        for block, at, part in pieces:
+            block.view[at : at + part] = data[done : done + part]
+            done += part
+
+    # ------------------------------------------------------------------------------------------------
+
+    def _find(self, address: int) -> _Block | None:
+        last = self._last
+        if last is not None and address in last.span:
+            return last
+        for block in self._blocks:
+            if address in block.span:
+                self._last = block
+                return block
+        return None
+
+    def _pieces(self, address: int, size: int) -> Iterator[tuple[_Block, int, int]]:
+        """The parts of a range: block, offset in it, size."""
+        while size > 0:
+            block = self._find(address)
+            if block is None:
+                raise LookupError(f"no memory at physical address {address:#x}")
+            part = min(size, block.span.end - address)
+            yield block, address - block.span.start, part
+            address, size = address + part, size - part
+
+    def _back(self, region: Region) -> _Block:
+        size = region.span.size
+        pages = mmap.mmap(-1, size)
+        pin = (ctypes.c_char * size).from_buffer(pages)
+        block = _Block(
+            region.span, region.kind, pages, pin, ctypes.addressof(pin), memoryview(pin).cast("B")
+        )
+        if self._seed and region.kind is RegionKind.RAM:
+            _fill(block, self._seed)
+        return block
+
+    def _load(self, load: Load) -> None:
+        if load.size > load.memsz:
+            raise ValueError(f"load at {load.address:#x} has more bytes than memory")
+        try:
+            pieces = list(self._pieces(load.address, load.memsz))
+        except LookupError:
+            raise ValueError(
+                f"load {Span(load.address, load.memsz)} lies outside the memory of the scene"
+            ) from None
+        offset, left = load.offset, load.size
+        for block, at, part in pieces:
+            take = min(left, part)
+            if take:
+                got = load.content.read_into(offset, block.view[at : at + take])
+                if got != take:
+                    raise ValueError(f"the content of the load at {load.address:#x} is {take - got} bytes short")
+                offset, left = offset + take, left - take
+            _zero(block, at + take, part - take)
+
+
+def _zero(block: _Block, at: int, size: int) -> None:
+    """Zeros; whole pages are replaced by fresh ones, which cost nothing until they are used."""
+    if _LINUX and size >= _REMAP:
+        first = -(-at // PAGE) * PAGE
+        last = (at + size) // PAGE * PAGE
+        ctypes.memset(block.address + at, 0, first - at)
+        _remap(block.address + first, last - first, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+        ctypes.memset(block.address + last, 0, at + size - last)
+    elif size:
+        ctypes.memset(block.address + at, 0, size)
+
+
+def _fill(block: _Block, seed: int) -> None:
+    """Garbage: on Linux one copy-on-write file of it is mapped again and again, touching no page."""
+    start, end = block.span.start, block.span.end
+    if not _LINUX:
+        pattern = _pattern(seed)
+        at = start
+        while at < end:
+            part = min(_PATTERN - at % _PATTERN, end - at)
+            block.view[at - start : at - start + part] = pattern[at % _PATTERN : at % _PATTERN + part]
+            at += part
+        return
+    fd = os.memfd_create("bootbuild-garbage", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, _pattern(seed))
+        at = start
+        while at < end:
+            part = min(_PATTERN - at % _PATTERN, end - at)
+            _remap(block.address + at - start, part, mmap.MAP_PRIVATE, fd, at % _PATTERN)
+            at += part
+    finally:
+        os.close(fd)
+
+
+@functools.lru_cache(maxsize=2)
+def _pattern(seed: int) -> bytes:
+    return random.Random(seed).randbytes(_PATTERN)
+
+
+@functools.cache
+def _libc_mmap() -> Callable[..., int]:
+    function = ctypes.CDLL(None, use_errno=True).mmap
+    function.restype = ctypes.c_void_p
+    function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    return function
+
+
+def _remap(address: int, size: int, flags: int, fd: int, offset: int) -> None:
+    """Put other pages into a part of a mapping that is ours."""
+    if not size:
+        return
+    map_fixed = 0x10  # the same on every Linux architecture but alpha (asm-generic/mman-common.h)
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
+    if _libc_mmap()(address, size, protection, flags | map_fixed, fd, offset) != address:
+        raise OSError(ctypes.get_errno(), "guest memory cannot be mapped")

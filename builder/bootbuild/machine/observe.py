@@ -1,0 +1,109 @@
+"""What was executed: the blocks in the order in which they first ran, and the proof that nothing goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import unicorn
+
+from bootbuild.machine.board import Board
+from bootbuild.machine.strict import Strict
+from bootbuild.model.trace import StopKind
+
+WINDOW = 512  #: instructions in which a state must come back to count as a loop
+
+
+class Coverage:
+    """First executions of blocks; also hands each new block to the strictness scan."""
+
+    def __init__(self, board: Board, strict: Strict) -> None:
+        self._board = board
+        self._strict = strict
+        self._seen: dict[int, int] = {}
+        self._resumed: int | None = None
+        board.core.hook(unicorn.UC_HOOK_EDGE_GENERATED, self._translated)
+
+    @property
+    def blocks(self) -> tuple[tuple[int, int], ...]:
+        """(linear address, size in bytes) of each block, in order of first execution."""
+        return tuple(self._seen.items())
+
+    def resume_at(self, address: int) -> None:
+        """The engine is about to be started at `address`.
+
+        If that is inside a block which was left half done, the engine translates the rest of it as if it
+        were a block; it is not listed.
+        """
+        inside = any(start < address < start + size for start, size in self._seen.items())
+        self._resumed = address if inside and address not in self._seen else None
+
+    def _translated(self, _uc: object, block: Any, _previous: object, _data: object) -> None:
+        address, size = block.pc, block.size
+        if address == self._resumed:
+            self._resumed = None
+        else:
+            self._seen.setdefault(address, size)
+        board = self._board
+        board.core.save()
+        try:
+            code = board.paging.read(address, size)
+        except LookupError:
+            return
+        if self._strict.watch(address, code, board.core.code64):
+            board.core.forget_code(address, size)
+            board.core.redo()
+
+
+class Repetition:
+    """Looks for a state that comes back: same registers, same memory, and nobody outside asked."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def start(self) -> None:
+        """Watch the next `WINDOW` instructions; call `finish` after they have run."""
+        core = self._board.core
+        self._first: tuple[int, bytes] | None = None
+        self._start = 0
+        self._calls = self._board.calls
+        self._before: dict[int, int] = {}
+        self._hooks = [
+            core.hook(unicorn.UC_HOOK_CODE, self._step),
+            core.hook(unicorn.UC_HOOK_MEM_WRITE, self._write),
+        ]
+        core.forget_all_code()
+
+    def finish(self) -> None:
+        """Take the hooks away again."""
+        for handle in self._hooks:
+            self._board.core.unhook(handle)
+        self._board.core.forget_all_code()
+
+    def _step(self, _uc: object, address: int, _size: int, _data: object) -> None:
+        board = self._board
+        if board.pending is not None or board.calls != self._calls:
+            return
+        if self._first is not None and address != self._start:
+            return
+        board.core.save()
+        state = (board.core.get("rflags"), board.core.fingerprint())
+        if self._first is None:
+            self._first, self._start = state, address
+        elif state == self._first and self._memory_is_back():
+            board.halt(
+                StopKind.LOOP,
+                f"the machine is back in the state that it was in at {address:#x}: it will never go on",
+                begun=False,
+            )
+
+    def _write(
+        self, _uc: object, _access: int, address: int, size: int, _value: int, _data: object
+    ) -> None:
+        for at in range(address, address + size):
+            if at not in self._before:
+                value = self._board.memory.word(at, 1)
+                self._before[at] = -1 if value is None else value
+
+    def _memory_is_back(self) -> bool:
+        memory = self._board.memory
+        return all(memory.word(at, 1) == value for at, value in self._before.items())

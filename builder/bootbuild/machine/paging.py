@@ -1,0 +1,171 @@
+"""Linear addresses: the page walk that the core makes, made again for reports and for the host's accesses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bootbuild.machine.engine import EFER_LMA, Core
+from bootbuild.machine.memory import PAGE, Memory
+
+CR0_PE, CR0_WP, CR0_PG = 1, 1 << 16, 1 << 31
+CR4_PSE, CR4_PAE = 1 << 4, 1 << 5
+_PRESENT, _WRITE, _USER, _LARGE, _NX = 1, 2, 4, 0x80, 1 << 63
+_ADDRESS = 0x000F_FFFF_FFFF_F000
+
+
+@dataclass(frozen=True)
+class Step:
+    """One table entry that a walk read; `entry` is None where the table lies outside memory."""
+
+    table: str  #: "PML4", "PDPT", "PD", "PT"
+    address: int  #: physical, of the entry
+    entry: int | None
+
+    def __str__(self) -> str:
+        value = "no memory there" if self.entry is None else f"{self.entry:#x}"
+        return f"{self.table}[{self.address:#x}] = {value}"
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Where a linear address leads."""
+
+    physical: int | None  #: None if not mapped
+    steps: tuple[Step, ...] = ()
+    size: int = 1 << 32  #: of the page, bytes
+    writable: bool = True
+    user: bool = True
+
+    @property
+    def outside(self) -> int | None:
+        """Physical address of a table entry that lies outside memory."""
+        if self.steps and self.steps[-1].entry is None:
+            return self.steps[-1].address
+        return None
+
+
+class PageFault(Exception):
+    """A host access on the guest's behalf that the tables forbid: #PF with `code`."""
+
+    def __init__(self, address: int, code: int) -> None:
+        super().__init__(f"page fault at {address:#x}")
+        self.address = address
+        self.code = code
+
+
+class Paging:
+    """The guest's view of memory. Addresses linear, sizes in bytes."""
+
+    def __init__(self, core: Core, memory: Memory) -> None:
+        self._core = core
+        self._memory = memory
+
+    def walk(self, address: int) -> Walk:
+        """Follow the tables in force (no paging, 32-bit with PSE, PAE, 4-level; SDM 3A, 4.2–4.5)."""
+        core = self._core
+        if not core.get("cr0") & CR0_PG:
+            return Walk(address & 0xFFFFFFFF)
+        cr3, cr4 = core.get("cr3"), core.get("cr4")
+        if core.get("efer") & EFER_LMA:
+            if (address >> 47) not in (0, 0x1FFFF):
+                return Walk(None)
+            levels = ((39, "PML4"), (30, "PDPT"), (21, "PD"), (12, "PT"))
+            return self._follow(address, cr3 & _ADDRESS, levels, large=(30, 21))
+        address &= 0xFFFFFFFF
+        if cr4 & CR4_PAE:
+            levels = ((30, "PDPT"), (21, "PD"), (12, "PT"))
+            return self._follow(address, cr3 & 0xFFFFFFE0, levels, large=(21,))
+        return self._follow32(address, cr3 & 0xFFFFF000, bool(cr4 & CR4_PSE))
+
+    def _follow(
+        self, address: int, table: int, levels: tuple[tuple[int, str], ...], large: tuple[int, ...]
+    ) -> Walk:
+        steps: list[Step] = []
+        writable = user = True
+        for shift, name in levels:
+            at = table + (address >> shift & 0x1FF) * 8
+            entry = self._memory.word(at, 8)
+            steps.append(Step(name, at, entry))
+            if entry is None or not entry & _PRESENT:
+                return Walk(None, tuple(steps))
+            # The entries of a PAE page-directory-pointer table carry no rights (SDM 3A, table 4-8).
+            if not (shift == 30 and len(levels) == 3):
+                writable &= bool(entry & _WRITE)
+                user &= bool(entry & _USER)
+            if shift == 12 or (shift in large and entry & _LARGE):
+                size = 1 << shift
+                physical = (entry & _ADDRESS & -size) | (address & (size - 1))
+                return Walk(physical, tuple(steps), size, writable, user)
+            table = entry & _ADDRESS
+        raise AssertionError("the last level maps a page")
+
+    def _follow32(self, address: int, table: int, large: bool) -> Walk:
+        at = table + (address >> 22) * 4
+        entry = self._memory.word(at, 4)
+        steps = [Step("PD", at, entry)]
+        if entry is None or not entry & _PRESENT:
+            return Walk(None, tuple(steps))
+        writable, user = bool(entry & _WRITE), bool(entry & _USER)
+        if large and entry & _LARGE:
+            high = (entry >> 13 & 0xFF) << 32  # PSE-36
+            physical = high | (entry & 0xFFC00000) | (address & 0x3FFFFF)
+            return Walk(physical, tuple(steps), 1 << 22, writable, user)
+        at = (entry & 0xFFFFF000) + (address >> 12 & 0x3FF) * 4
+        entry = self._memory.word(at, 4)
+        steps.append(Step("PT", at, entry))
+        if entry is None or not entry & _PRESENT:
+            return Walk(None, tuple(steps))
+        writable &= bool(entry & _WRITE)
+        user &= bool(entry & _USER)
+        physical = (entry & 0xFFFFF000) | (address & 0xFFF)
+        return Walk(physical, tuple(steps), 1 << 12, writable, user)
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes, whatever their access rights. LookupError if not mapped."""
+        return b"".join(self._memory.read(at, part) for at, part in self._pages(address, size))
+
+    def write(self, address: int, data: bytes) -> None:
+        """Bytes, whatever their access rights. LookupError, and nothing written, if not mapped."""
+        done = 0
+        for at, part in self._pages(address, len(data)):
+            self._memory.write(at, data[done : done + part])
+            done += part
+
+    def _pages(self, address: int, size: int) -> list[tuple[int, int]]:
+        parts = []
+        while size > 0:
+            physical = self.walk(address).physical
+            if physical is None:
+                raise LookupError(f"no page is mapped at {address:#x}")
+            part = min(size, PAGE - address % PAGE)
+            parts.append((physical, part))
+            address, size = address + part, size - part
+        return parts
+
+    def system_read(self, address: int, size: int) -> bytes:
+        """What the core reads at privilege level 0 (descriptors, gates, the TSS). Raises PageFault."""
+        return b"".join(self._memory.read(at, part) for at, part in self._checked(address, size, False))
+
+    def system_write(self, address: int, data: bytes, user: bool = False) -> None:
+        """What the core writes (a stack frame). Raises PageFault before a byte is written."""
+        done = 0
+        for at, part in self._checked(address, len(data), True, user):
+            self._memory.write(at, data[done : done + part])
+            done += part
+
+    def _checked(
+        self, address: int, size: int, write: bool, user: bool = False
+    ) -> list[tuple[int, int]]:
+        protect = user or bool(self._core.get("cr0") & CR0_WP)
+        parts = []
+        while size > 0:
+            walk = self.walk(address)
+            code = 2 * write | 4 * user
+            if walk.physical is None:
+                raise PageFault(address, code)
+            if (write and protect and not walk.writable) or (user and not walk.user):
+                raise PageFault(address, code | 1)
+            part = min(size, PAGE - address % PAGE)
+            parts.append((walk.physical, part))
+            address, size = address + part, size - part
+        return parts

@@ -1,0 +1,260 @@
+"""The machine: a scene set up on the core, run until something worth telling happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Literal
+
+import unicorn
+
+from bootbuild.api.environment import Scene
+from bootbuild.machine import entry
+from bootbuild.machine.board import Board
+from bootbuild.machine.delivery import Delivery
+from bootbuild.machine.engine import Core, failure
+from bootbuild.machine.memory import Memory
+from bootbuild.machine.msr import Msrs
+from bootbuild.machine.observe import WINDOW, Coverage, Repetition
+from bootbuild.machine.strict import Strict
+from bootbuild.machine.traps import Traps
+from bootbuild.model.trace import Event, Stop, StopKind
+
+CHUNK = 1 << 20  #: instructions between two looks at the clock
+FIRST_PROBE = 1 << 20  #: instructions after which the first proof of repetition is tried; then four times as many
+_IF = 1 << 9
+_ENDINGS = {"shutdown": StopKind.SHUTDOWN, "reset": StopKind.RESET, "crash": StopKind.CRASH}
+_SCRATCH = 0xFFFFF000
+
+
+class Machine:
+    """One run of one scene. Close it (or use it as a context manager) to give its memory back at once.
+
+    Raises MachineError when the engine is not the one that this was made for, ValueError for a scene that
+    cannot be set up.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self._memory = Memory(scene.regions, scene.loads, scene.garbage)
+        try:
+            self._core = Core()
+        except BaseException:
+            self._memory.close()
+            raise
+        try:
+            self._set_up(scene)
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_up(self, scene: Scene) -> None:
+        core = self._core
+        self._board = board = Board(core, self._memory, scene.platform, self)
+        delivery = Delivery(board)
+        msrs = Msrs(board, delivery)
+        self._warm_up()
+        traps = Traps(board, delivery, msrs)
+        self._memory.map_into(core, traps.mmio_read, traps.mmio_write)
+        self._strict = Strict(board, delivery, msrs)
+        self._coverage = Coverage(board, self._strict)
+        self._repetition = Repetition(board)
+        self._next_probe = FIRST_PROBE
+        self._checkpoints: dict[int, str] = {}
+        self._hooked: set[int] = set()
+        self._standing_on: int | None = None
+        self._resumed_at = -1
+        entry.enter(core, scene.state)
+
+    def _warm_up(self) -> None:
+        """Execute one NOP where nothing is, before anything is mapped.
+
+        The engine reports a new block only if one ran before it, and its counting hook must be the first
+        one of its kind.
+        """
+        uc = self._core.uc
+        uc.mem_map(_SCRATCH, 0x1000)
+        uc.mem_write(_SCRATCH, b"\x90\xf4")  # nop; hlt
+        self._core.start(_SCRATCH, 1)
+        uc.mem_unmap(_SCRATCH, 0x1000)
+
+    # -- running -------------------------------------------------------------------------------------
+
+    def run(
+        self, *, checkpoints: Mapping[int, str], budget: int, seconds: float, console: bytes = b""
+    ) -> Stop:
+        """Run on from where the machine stands.
+
+        `checkpoints`: linear address → name; the run ends when one is about to be executed, but not
+        the one on which it stands. `budget`: instructions in all runs of this machine together.
+        `seconds`: wall time of this run. `console`: text that ends the run once the platform's console
+        shows it (each occurrence once).
+        """
+        board = self._board
+        self._watch(checkpoints)
+        board.text = console
+        board.deadline = time.monotonic() + seconds
+        board.pending = None
+        self._resumed_at = board.instructions
+        board.look_for_text()
+        while board.pending is None:
+            left = budget - board.instructions
+            if left <= 0:
+                board.halt(StopKind.BUDGET, f"{board.instructions} instructions were executed")
+            elif board.instructions >= self._next_probe:
+                self._next_probe *= 4
+                self._probe(left)
+            else:
+                self._execute(min(left, CHUNK, self._next_probe - board.instructions))
+                board.out_of_time()
+        return board.take()
+
+    def _watch(self, checkpoints: Mapping[int, str]) -> None:
+        self._checkpoints = dict(checkpoints)
+        new = self._checkpoints.keys() - self._hooked
+        for address in new:
+            self._core.hook_address(address, self._reached)
+        self._hooked |= new
+        if new and self._board.instructions:
+            self._core.forget_all_code()
+
+    def _reached(self, _uc: object, address: int, _size: int, _data: object) -> None:
+        board = self._board
+        if address not in self._checkpoints:
+            return
+        first = board.instructions == self._resumed_at + 1
+        if first and address == self._standing_on:
+            return
+        self._standing_on = address
+        label = self._checkpoints[address]
+        board.halt(StopKind.CHECKPOINT, f"reached {label}", checkpoint=label, begun=False)
+
+    def _probe(self, left: int) -> None:
+        self._repetition.start()
+        try:
+            self._execute(min(left, WINDOW))
+        finally:
+            self._repetition.finish()
+
+    def _execute(self, limit: int) -> None:
+        """Start the engine once, for at most `limit` instructions."""
+        board, core = self._board, self._core
+        for handle in self._strict.retired:
+            core.unhook(handle)
+        self._strict.retired.clear()
+        self._coverage.resume_at(board.linear_ip())
+        core.forget_exception()
+        core.restore()
+        error: unicorn.UcError | None = None
+        board.begin()
+        try:
+            core.start(core.get("rip"), limit)
+        except unicorn.UcError as raised:
+            error = raised
+        counter = core.counter
+        count = board.end(limit)
+        surfaced = core.uc._hook_exception
+        if surfaced is not None:
+            core.uc._hook_exception = None
+            raise surfaced
+        if board.pending is not None:
+            return
+        if error is not None:
+            raise failure(f"the engine gave up at {board.linear_ip():#x}: {error}")
+        if counter <= limit and count and not self._strict.retired:
+            self._halted()
+
+    def _halted(self) -> None:
+        board = self._board
+        if self._core.get("rflags") & _IF:
+            board.halt(StopKind.IDLE, "HLT with interrupts on, and nothing delivers one")
+        else:
+            board.halt(StopKind.HALTED, "HLT with interrupts off")
+
+    # -- what a platform and a guest protocol see ------------------------------------------------------
+
+    @property
+    def instructions(self) -> int:
+        """Executed so far, exactly; each iteration of a repeated string instruction is one."""
+        return self._board.instructions
+
+    @property
+    def blocks(self) -> tuple[tuple[int, int], ...]:
+        """(linear address, size in bytes) in order of first execution."""
+        return self._coverage.blocks
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The first events of the run."""
+        return tuple(self._board.events)
+
+    def get(self, register: str) -> int:
+        """A register by its lower-case name; segment names give the selector."""
+        if register.endswith("_limit"):
+            self._core.save()
+            return self._core.segment(register.removesuffix("_limit")).limit
+        if register in ("tr", "ldtr"):
+            self._core.save()
+            return self._core.segment(register).selector
+        return self._core.get(register)
+
+    def set(self, register: str, value: int) -> None:
+        """Write a general, control or flags register."""
+        self._core.set(register, value)
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes at a linear address. LookupError if not mapped."""
+        return self._board.paging.read(address, size)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Bytes at a linear address. LookupError if not mapped."""
+        self._board.paging.write(address, data)
+        self._changed()
+
+    def read_physical(self, address: int, size: int) -> bytes:
+        """Bytes at a physical address. LookupError where there is no memory."""
+        return self._memory.read(address, size)
+
+    def write_physical(self, address: int, data: bytes) -> None:
+        """Bytes at a physical address. LookupError where there is no memory."""
+        self._memory.write(address, data)
+        self._changed()
+
+    def _changed(self) -> None:
+        """The host wrote guest memory: page tables may have changed."""
+        self._core.flush_tlb()
+
+    def translate(self, address: int) -> int | None:
+        """Physical address of a linear one; None if not mapped."""
+        return self._board.paging.walk(address).physical
+
+    def stop(self, kind: Literal["shutdown", "reset", "crash"], detail: str) -> None:
+        """End the run after the present call: the guest asked for it."""
+        self._board.halt(_ENDINGS[kind], detail)
+
+    def record(self, kind: str, detail: str, rule: str = "") -> None:
+        """Note an event."""
+        self._board.record(kind, detail, rule)
+
+    def describe(self) -> tuple[str, ...]:
+        """Registers, code and page walk as lines."""
+        return self._board.describe()
+
+    # ------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give all memory back now."""
+        self._core.close()
+        self._memory.close()
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,298 @@
+"""Where hardware faults and the engine does not: found when a block is translated, judged when it runs.
+
+A block's bytes are searched for the few opcodes concerned, and a hook is put on the one address of each
+hit. A hit that is not an instruction start never fires.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bootbuild.machine.board import Board
+from bootbuild.machine.delivery import GP, Delivery
+from bootbuild.machine.engine import EFER_LMA, GENERAL
+from bootbuild.machine.msr import Msrs, canonical
+from bootbuild.machine.paging import CR0_PE, CR0_PG, CR4_PAE
+from bootbuild.machine.rules import (
+    BAD_CR0,
+    BAD_CR3,
+    BAD_CR4,
+    MISALIGNED,
+    NON_CANONICAL,
+    RDPMC,
+)
+
+_SCAN = re.compile(rb"\x0f[\x22\x28\x29\x30\x32\x33\x6f\x7f]|\x0f\x01")
+_PREFIXES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
+_PREFIX_REACH = 4  #: prefixes before an opcode that are looked at
+_MOVES = frozenset((0x28, 0x29, 0x6F, 0x7F))
+_TRUSTED_AFTER = 256  #: executions with an aligned operand, after which a site is no longer watched
+_CR0_NW, _CR0_CD = 1 << 29, 1 << 30
+_EFER_LME = 1 << 8
+_WIDTH = 40  #: physical address bits that CPUID leaf 80000008H of this core reports
+_CR4_DEFINED = 0x7FF | 1 << 16 | 1 << 18 | 1 << 20 | 1 << 21
+"""VME … OSXMMEXCPT, FSGSBASE, OSXSAVE, SMEP, SMAP: what CPUID of this core reports."""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """A two-byte opcode with its ModRM byte, decoded as far as the checks need it."""
+
+    opcode: int
+    rex: int
+    prefixes: bytes
+    modrm: int
+    rest: bytes  #: after ModRM
+    size: int  #: up to ModRM inclusive
+
+    @property
+    def reg(self) -> int:
+        return self.modrm >> 3 & 7 | (self.rex & 4) << 1
+
+    @property
+    def rm(self) -> int:
+        return self.modrm & 7 | (self.rex & 1) << 3
+
+    @property
+    def memory(self) -> bool:
+        return self.modrm >> 6 != 3
+
+
+def decode(code: bytes, long: bool) -> Instruction | None:
+    """The instruction at the start of `code` if it is of the two-byte map; None otherwise."""
+    at, rex, prefixes = 0, 0, bytearray()
+    while at < len(code) and code[at] in _PREFIXES:
+        prefixes.append(code[at])
+        at += 1
+    if long and at < len(code) and code[at] & 0xF0 == 0x40:
+        rex = code[at]
+        at += 1
+    if len(code) < at + 3 or code[at] != 0x0F:
+        return None
+    return Instruction(code[at + 1], rex, bytes(prefixes), code[at + 2], code[at + 3 :], at + 3)
+
+
+def sites(code: bytes, long: bool) -> list[int]:
+    """Offsets at which an instruction may start that has to be judged."""
+    found: list[int] = []
+    for match in _SCAN.finditer(code):
+        at = match.start()
+        opcode = code[at + 1]
+        modrm = code[at + 2] if at + 2 < len(code) else 0
+        if opcode in _MOVES and modrm >= 0xC0:
+            continue  # register to register
+        if opcode == 0x01 and (modrm >= 0xC0 or modrm >> 3 & 7 not in (2, 3) or not long):
+            continue  # neither LGDT nor LIDT, or with a base of 32 bits
+        mandatory = opcode in (0x6F, 0x7F)
+        if not mandatory:
+            found.append(at)
+        for back in range(1, _PREFIX_REACH + 1):
+            if at < back:
+                break
+            before = code[at - back]
+            is_rex = long and back == 1 and before & 0xF0 == 0x40
+            if not is_rex and before not in _PREFIXES:
+                break
+            if not mandatory or 0x66 in code[at - back : at]:
+                found.append(at - back)
+    return found
+
+
+class Strict:
+    """Installs and serves the one-address hooks of one machine."""
+
+    def __init__(self, board: Board, delivery: Delivery, msrs: Msrs) -> None:
+        self._board = board
+        self._delivery = delivery
+        self._msrs = msrs
+        self._hooks: dict[int, int] = {}
+        self._aligned: dict[int, int] = {}
+        self.retired: list[int] = []  #: hook handles that may go between two starts
+        self._checks: dict[int, Callable[[int, Instruction], None]] = {
+            0x01: self._load_table,
+            0x22: self._move_to_control,
+            0x28: self._aligned_move,
+            0x29: self._aligned_move,
+            0x30: lambda _at, found: self._advance(self._msrs.wrmsr(), found),
+            0x32: lambda _at, found: self._advance(self._msrs.rdmsr(), found),
+            0x33: lambda _at, _found: self._fault(RDPMC.id, "RDPMC"),
+            0x6F: self._aligned_move,
+            0x7F: self._aligned_move,
+        }
+
+    def watch(self, start: int, code: bytes, long: bool) -> bool:
+        """Look through a block at linear address `start`; True if it must be translated anew."""
+        new = False
+        for offset in sites(code, long):
+            address = start + offset
+            if address not in self._hooks:
+                self._hooks[address] = self._board.core.hook_address(address, self._execute)
+                new = True
+        return new
+
+    def _execute(self, _uc: object, address: int, _size: int, _data: object) -> None:
+        board = self._board
+        if board.pending is not None:
+            return
+        board.core.save()
+        long = board.core.code64
+        try:
+            code = board.paging.read(address, 15)
+        except LookupError:
+            code = board.paging.read(address, 4096 - address % 4096)
+        found = decode(code + bytes(3), long)
+        if found is None or board.core.cpl:
+            if found is None or found.opcode not in _MOVES:
+                return  # at other privilege levels the engine raises #GP itself
+        check = self._checks.get(found.opcode)
+        if check is not None:
+            check(address, found)
+
+    def _advance(self, done: bool, found: Instruction) -> None:
+        if done:
+            core = self._board.core
+            core.set("rip", core.get("rip") + found.size - 1)  # RDMSR and WRMSR have no ModRM byte
+
+    def _fault(self, rule: str, detail: str) -> None:
+        self._board.record("violation", f"{detail}: #GP(0)", rule)
+        self._delivery.exception(GP, 0, violation=rule)
+
+    # -- control registers ---------------------------------------------------------------------------
+
+    def _move_to_control(self, _address: int, found: Instruction) -> None:
+        core = self._board.core
+        value = core.general()[found.rm]
+        if not core.code64:
+            value &= 0xFFFFFFFF
+        check = {0: self._cr0, 3: self._cr3, 4: self._cr4}.get(found.reg)
+        if check is None:
+            return
+        rule, wrong = check(value)
+        if wrong:
+            self._fault(rule, f"MOV of {value:#x} to CR{found.reg}: {wrong}")
+
+    def _cr0(self, value: int) -> tuple[str, str]:
+        core = self._board.core
+        old, paging = core.get("cr0"), bool(value & CR0_PG)
+        wrong = ""
+        if value >> 32:
+            wrong = "bits 63:32 are reserved"
+        elif paging and not value & CR0_PE:
+            wrong = "paging without protected mode"
+        elif value & _CR0_NW and not value & _CR0_CD:
+            wrong = "NW without CD"
+        elif paging and not old & CR0_PG and core.get("efer") & _EFER_LME:
+            if not core.get("cr4") & CR4_PAE:
+                wrong = "paging with EFER.LME but without CR4.PAE"
+            elif core.segment("cs").long:
+                wrong = "long mode entered while CS.L is set"
+        elif not paging and core.code64:
+            wrong = "paging switched off in 64-bit code"
+        return BAD_CR0.id, wrong
+
+    def _cr3(self, value: int) -> tuple[str, str]:
+        long = self._board.core.get("efer") & EFER_LMA
+        return BAD_CR3.id, f"bits from {_WIDTH} on are reserved" if long and value >> _WIDTH else ""
+
+    def _cr4(self, value: int) -> tuple[str, str]:
+        wrong = ""
+        if value & ~_CR4_DEFINED:
+            wrong = f"bits {value & ~_CR4_DEFINED:#x} are reserved"
+        elif self._board.core.get("efer") & EFER_LMA and not value & CR4_PAE:
+            wrong = "PAE cleared in long mode"
+        return BAD_CR4.id, wrong
+
+    # -- memory operands -----------------------------------------------------------------------------
+
+    def _load_table(self, address: int, found: Instruction) -> None:
+        """LGDT and LIDT in 64-bit mode."""
+        where = self._operand(address, found)
+        if where is None or not self._board.core.code64:
+            return
+        try:
+            base = int.from_bytes(self._board.paging.read(where + 2, 8), "little")
+        except LookupError:
+            return  # the engine raises #PF
+        if not canonical(base):
+            table = "LGDT" if found.reg & 7 == 2 else "LIDT"
+            self._fault(NON_CANONICAL.id, f"{table} with base {base:#x}")
+
+    def _aligned_move(self, address: int, found: Instruction) -> None:
+        if found.opcode in (0x6F, 0x7F) and 0x66 not in found.prefixes:
+            return  # MMX
+        if 0xF3 in found.prefixes or 0xF2 in found.prefixes:
+            return  # MOVDQU
+        where = self._operand(address, found)
+        if where is None:
+            return
+        if where % 16:
+            self._fault(MISALIGNED.id, f"16-byte move with operand at {where:#x}")
+            return
+        seen = self._aligned[address] = self._aligned.get(address, 0) + 1
+        if seen == _TRUSTED_AFTER:
+            self.retired.append(self._hooks[address])
+            self._board.core.stop()
+
+    def _operand(self, address: int, found: Instruction) -> int | None:
+        """Linear address of a memory operand (SDM 2, tables 2-1 to 2-3); None for a register."""
+        core = self._board.core
+        if not found.memory:
+            return None
+        general = core.general()
+        mod, rm, rest = found.modrm >> 6, found.modrm & 7, found.rest
+        narrow = 0x67 in found.prefixes
+        if not core.code64 and core.segment("cs").big == narrow:
+            return self._operand16(found, general)
+        displacement, base = 0, 0
+        stack = False
+        if rm == 4:
+            sib, rest = rest[0], rest[1:]
+            index = sib >> 3 & 7 | (found.rex & 2) << 2
+            if index != 4:
+                base += general[index] << (sib >> 6)
+            low = sib & 7
+            if low == 5 and mod == 0:
+                displacement = int.from_bytes(rest[:4], "little", signed=True)
+            else:
+                base += general[low | (found.rex & 1) << 3]
+                stack = low == 4 and not found.rex & 1
+                stack |= low == 5 and not found.rex & 1
+        elif rm == 5 and mod == 0:
+            displacement = int.from_bytes(rest[:4], "little", signed=True)
+            if core.code64:
+                base = address + found.size + 4
+        else:
+            base = general[found.rm]
+            stack = found.rm == 5
+        if mod == 1:
+            displacement = int.from_bytes(rest[:1], "little", signed=True)
+        elif mod == 2:
+            displacement = int.from_bytes(rest[:4], "little", signed=True)
+        offset = base + displacement
+        if core.code64:
+            offset &= 0xFFFFFFFF if narrow else 0xFFFFFFFFFFFFFFFF
+            return offset + self._segment_base(found, "") & 0xFFFFFFFFFFFFFFFF
+        return (offset & 0xFFFFFFFF) + self._segment_base(found, "ss" if stack else "ds") & 0xFFFFFFFF
+
+    def _operand16(self, found: Instruction, general: tuple[int, ...]) -> int:
+        rbx, rbp, rsi, rdi = (general[GENERAL.index(name)] for name in ("rbx", "rbp", "rsi", "rdi"))
+        mod, rm, rest = found.modrm >> 6, found.modrm & 7, found.rest
+        offset = (rbx + rsi, rbx + rdi, rbp + rsi, rbp + rdi, rsi, rdi, rbp, rbx)[rm]
+        stack = rm in (2, 3, 6)
+        if rm == 6 and mod == 0:
+            offset, stack = int.from_bytes(rest[:2], "little"), False
+        elif mod == 1:
+            offset += int.from_bytes(rest[:1], "little", signed=True)
+        elif mod == 2:
+            offset += int.from_bytes(rest[:2], "little", signed=True)
+        return (offset & 0xFFFF) + self._segment_base(found, "ss" if stack else "ds") & 0xFFFFFFFF
+
+    def _segment_base(self, found: Instruction, default: str) -> int:
+        names = {0x26: "es", 0x2E: "cs", 0x36: "ss", 0x3E: "ds", 0x64: "fs", 0x65: "gs"}
+        core, name = self._board.core, default
+        for prefix in found.prefixes:
+            if prefix in (0x64, 0x65) or (prefix in names and default):
+                name = names[prefix]
+        return core.segment(name).base if name else 0

@@ -1,0 +1,236 @@
+"""What leaves the core: ports, CPUID, hypercalls, faults, memory that is not RAM, and who answers."""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal
+
+import unicorn
+from unicorn import x86_const
+
+from bootbuild.machine.board import Board
+from bootbuild.machine.delivery import HAS_ERROR_CODE, PF, UD, Delivery
+from bootbuild.machine.engine import EFER_LMA, GENERAL, Segment
+from bootbuild.machine.msr import Msrs
+from bootbuild.model.machine import RegionKind
+from bootbuild.model.trace import StopKind
+
+_SYSCALL_SIZE = 2
+_STAR, _LSTAR, _CSTAR, _FMASK = 0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084
+_HYPERCALLS: dict[bytes, Literal["vmcall", "vmmcall"]] = {b"\x0f\x01\xc1": "vmcall", b"\x0f\x01\xd9": "vmmcall"}
+_ACCESS = {
+    unicorn.UC_MEM_READ_UNMAPPED: "read",
+    unicorn.UC_MEM_WRITE_UNMAPPED: "write",
+    unicorn.UC_MEM_FETCH_UNMAPPED: "fetch",
+    unicorn.UC_MEM_READ_PROT: "read",
+    unicorn.UC_MEM_WRITE_PROT: "write",
+    unicorn.UC_MEM_FETCH_PROT: "fetch",
+}
+
+# CPUID bits that this machine does not keep, by leaf: (EAX, EBX, ECX, EDX) to clear.
+_MONITOR, _HYPERVISOR, _RDRAND = 1 << 3, 1 << 31, 1 << 30
+_RDSEED, _LA57 = 1 << 18, 1 << 16
+_HIDDEN = {
+    1: (0, 0, _MONITOR | _HYPERVISOR | _RDRAND, 0),
+    7: (0, _RDSEED, _LA57, 0),
+    0x0D: (0, 0, 0, 0),
+}
+_PDPE1GB = 1 << 26  #: the engine has 1 GiB pages, whatever its model says
+
+
+@functools.cache
+def native_cpuid(leaf: int, subleaf: int) -> tuple[int, int, int, int]:
+    """What the bare core answers: no hypervisor, no random numbers, nothing that it does not execute."""
+    uc = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64, x86_const.UC_CPU_X86_HASWELL)
+    uc.mem_map(0, 0x1000)
+    uc.mem_write(0, b"\x0f\xa2\xf4")  # cpuid; hlt
+    uc.reg_write(x86_const.UC_X86_REG_RAX, leaf)
+    uc.reg_write(x86_const.UC_X86_REG_RCX, subleaf)
+    uc.emu_start(0, 0x1000)
+    numbers = (
+        x86_const.UC_X86_REG_RAX,
+        x86_const.UC_X86_REG_RBX,
+        x86_const.UC_X86_REG_RCX,
+        x86_const.UC_X86_REG_RDX,
+    )
+    answer = [uc.reg_read(number) & 0xFFFFFFFF for number in numbers]
+    hidden = _HIDDEN.get(leaf, (0, 0, 0, 0))
+    a, b, c, d = (value & ~clear for value, clear in zip(answer, hidden, strict=True))
+    if leaf == 0x80000001:
+        d |= _PDPE1GB
+    return a, b, c, d
+
+
+class Traps:
+    """The hooks of one machine, all installed before its first instruction."""
+
+    def __init__(self, board: Board, delivery: Delivery, msrs: Msrs) -> None:
+        self._board = board
+        self._delivery = delivery
+        self._msrs = msrs
+        core = board.core
+        core.hook(unicorn.UC_HOOK_INTR, self._raised)
+        core.hook(unicorn.UC_HOOK_INSN_INVALID, self._invalid)
+        core.hook(unicorn.UC_HOOK_MEM_INVALID, self._no_memory)
+        core.hook(unicorn.UC_HOOK_INSN, self._port_in, x86_const.UC_X86_INS_IN)
+        core.hook(unicorn.UC_HOOK_INSN, self._port_out, x86_const.UC_X86_INS_OUT)
+        core.hook(unicorn.UC_HOOK_INSN, self._cpuid, x86_const.UC_X86_INS_CPUID)
+        core.hook(unicorn.UC_HOOK_INSN, self._syscall, x86_const.UC_X86_INS_SYSCALL)
+        core.hook_tsc(msrs.rdtsc)
+
+    # -- exceptions ----------------------------------------------------------------------------------
+
+    def _raised(self, _uc: object, vector: int, _data: object) -> None:
+        board, core = self._board, self._board.core
+        core.save()
+        code = core.error_code if vector in HAS_ERROR_CODE else 0
+        software = core.from_software or vector >= 32
+        core.forget_exception()
+        core.restore()
+        if board.pending is not None or board.out_of_time():
+            return
+        if software:
+            self._interrupt(vector)
+            return
+        board.calls += 1
+        if board.platform.exception(board.cpu, vector, code):
+            board.after_call()
+            return
+        if vector == PF:
+            outside = board.paging.walk(core.get("cr2")).outside
+            if outside is not None:
+                board.halt(
+                    StopKind.OUTSIDE,
+                    f"a page table entry at physical {outside:#x} is not in memory",
+                    address=core.get("cr2"),
+                    physical=outside,
+                )
+                return
+        self._delivery.exception(vector, code)
+
+    def _interrupt(self, vector: int) -> None:
+        board = self._board
+        board.calls += 1
+        if board.platform.interrupt(board.cpu, vector):
+            board.after_call()
+        else:
+            self._delivery.interrupt(vector)
+
+    def _invalid(self, _uc: object, _data: object) -> bool:
+        board, core = self._board, self._board.core
+        if board.pending is not None or board.out_of_time():
+            return True
+        ip = core.get("rip")
+        try:
+            code = board.paging.read(board.linear_ip(), 3)
+        except LookupError:
+            code = b""
+        call = _HYPERCALLS.get(code)
+        board.calls += 1
+        if call is not None and board.platform.hypercall(board.cpu, call):
+            if core.get("rip") == ip:
+                core.set("rip", ip + 3)
+            board.after_call()
+            return True
+        if board.pending is None and board.platform.exception(board.cpu, UD, 0):
+            board.after_call()
+            return True
+        if board.pending is None:
+            self._delivery.exception(UD)
+        return True
+
+    # -- memory --------------------------------------------------------------------------------------
+
+    def _no_memory(
+        self, _uc: object, access: int, address: int, size: int, value: int, _data: object
+    ) -> bool:
+        board = self._board
+        if board.pending is not None:
+            return False
+        how = _ACCESS.get(access, "access")
+        kind = board.memory.kind(address)
+        text = f"{how} of {size} bytes at physical {address:#x}"
+        if kind is RegionKind.ROM:
+            board.record("rom-write", f"{text}: dropped")
+            return True
+        if kind is RegionKind.RESERVED:
+            board.halt(StopKind.RESERVED_WRITE, f"{text}, which is reserved", physical=address)
+        else:
+            board.halt(StopKind.OUTSIDE, f"{text}, where there is nothing", physical=address)
+        return False
+
+    def mmio_read(self, address: int, size: int) -> int:
+        """A read inside an MMIO region."""
+        board = self._board
+        board.calls += 1
+        value = board.platform.mmio_read(board.cpu, address, size)
+        board.after_call()
+        return value & (1 << 8 * size) - 1
+
+    def mmio_write(self, address: int, size: int, value: int) -> None:
+        """A write inside an MMIO region."""
+        board = self._board
+        board.calls += 1
+        board.platform.mmio_write(board.cpu, address, size, value)
+        board.after_call()
+
+    # -- instructions --------------------------------------------------------------------------------
+
+    def _port_in(self, _uc: object, port: int, size: int, _data: object) -> int:
+        board = self._board
+        if board.pending is not None:
+            return 0
+        board.calls += 1
+        value = board.platform.port_in(board.cpu, port, size)
+        board.after_call()
+        return value & (1 << 8 * size) - 1
+
+    def _port_out(self, _uc: object, port: int, size: int, value: int, _data: object) -> None:
+        board = self._board
+        if board.pending is not None:
+            return
+        board.calls += 1
+        board.platform.port_out(board.cpu, port, size, value & (1 << 8 * size) - 1)
+        board.after_call()
+
+    def _cpuid(self, _uc: object, _data: object) -> int:
+        board, core = self._board, self._board.core
+        leaf, subleaf = core.get("eax"), core.get("ecx")
+        board.calls += 1
+        answer = board.platform.cpuid(board.cpu, leaf, subleaf, native_cpuid(leaf, subleaf))
+        for register, value in zip(("rax", "rbx", "rcx", "rdx"), answer, strict=True):
+            core.set(register, value & 0xFFFFFFFF)
+        board.after_call()
+        return 1
+
+    def _syscall(self, _uc: object, _data: object) -> None:
+        board, core = self._board, self._board.core
+        if board.pending is not None:
+            return
+        ip = core.get("rip")
+        board.calls += 1
+        if not board.platform.syscall(board.cpu):
+            self._enter_system(ip)
+        target = core.get("rip")
+        if target != ip:
+            core.set("rip", target - _SYSCALL_SIZE)  # the engine adds it on return from the hook
+        board.after_call()
+
+    def _enter_system(self, ip: int) -> None:
+        """SYSCALL as the processor does it (SDM 2, SYSCALL)."""
+        core = self._board.core
+        core.save()
+        if not core.get("efer") & 1 or not core.get("efer") & EFER_LMA:
+            self._delivery.exception(UD)
+            return
+        flags, star = core.get("rflags"), core.msr_read(_STAR)
+        selector = star >> 32 & 0xFFFC
+        target = core.msr_read(_LSTAR if core.code64 else _CSTAR)
+        core.put_general(GENERAL.index("rcx"), ip + _SYSCALL_SIZE)
+        core.put_general(GENERAL.index("r11"), flags)
+        core.put_segment("cs", Segment(selector, 0, 0xFFFFFFFF, 0x00A09B00))
+        core.put_segment("ss", Segment(selector + 8, 0, 0xFFFFFFFF, 0x00C09300))
+        core.put_mode(0, long=True, protected=True)
+        core.put_ip(target)
+        core.restore()
+        core.set("rflags", flags & ~core.msr_read(_FMASK) & ~(1 << 16) | 2)
