@@ -21,7 +21,7 @@ from bootbuild.cli.options import (
 from bootbuild.errors import ExitCode
 
 
-class SizeType(click.ParamType):
+class SizeType(click.ParamType[int]):
     """A size in bytes, with a unit if one likes: 64M, 1GiB."""
 
     name = "size"
@@ -64,7 +64,7 @@ class SizeType(click.ParamType):
 @json_option
 @verbosity_options
 @plugin_options
-def boot(
+def boot(  # noqa: PLR0917 - click passes every option by name
     image: Path,
     profiles: tuple[str, ...],
     until: str | None,

@@ -41,7 +41,7 @@ from bootbuild.errors import BootbuildError, ExitCode
 @json_option
 @verbosity_options
 @plugin_options
-def build(
+def build(  # noqa: PLR0917 - click passes every option by name
     recipes: tuple[Path, ...],
     output: str | None,
     payload: str | None,

@@ -40,9 +40,9 @@ class DefaultGroup(click.Group):
 @click.group(
     cls=DefaultGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 every image booted, 1 one failed, 2 wrong usage, 3 wrong recipe, 4 malformed input, "
-    "5 not possible, 6 plugin missing or broken, 7 emulator unusable, 8 not decided, 9 output not "
-    "writable, 70 a defect of bootbuild.",
+    epilog="Exit codes: 0 every image booted, 1 one failed, 2 wrong usage, 3 wrong recipe, "
+    "4 malformed input, 5 not possible, 6 plugin missing or broken, 7 emulator unusable, "
+    "8 not decided, 9 output not writable, 70 a defect of bootbuild.",
 )
 @click.version_option(package.__version__, prog_name="bootbuild", message="%(prog)s %(version)s")
 def bootbuild() -> None:

@@ -129,6 +129,7 @@ class Host:
         """The loader model `name`."""
         return cast("Loader", self._get("loader", name))
 
+    @property
     def hooks(self) -> Hooks:
         """The lifecycle hooks of all `hook.*` plugins; these are all loaded, in the order of their names."""
         if self._hooks is None:

@@ -33,22 +33,22 @@ MAJOR = Rule(
 BROKEN = Rule(
     "BB-P004",
     "a plugin that does not load",
-    "The module behind the entry point raised while it was imported, or what the entry point names is not in it, "
-    "or it raised when it was called without arguments.",
+    "The module behind the entry point raised while it was imported, or what the entry point names is not "
+    "in it, or it raised when it was called without arguments.",
     "repair or uninstall the distribution, or leave it out with `-p no:DISTRIBUTION`",
 )
 SHAPE = Rule(
     "BB-P005",
     "a plugin that lacks something of its kind",
-    "What an entry point gives must have every attribute and method of its kind's protocol in `bootbuild.api`, "
-    "under the name that the entry point promised.",
+    "What an entry point gives must have every attribute and method of its kind's protocol in "
+    "`bootbuild.api`, under the name that the entry point promised.",
     "complete the plugin as `bootbuild.api` describes its kind",
 )
 KIND = Rule(
     "BB-P006",
     "an entry point that no kind of plugin fits",
-    "The name of an entry point is `kind.name`; kinds are target, guest, profile, loader and hook, and the name of "
-    "a profile is `target@name`.",
+    "The name of an entry point is `kind.name`; kinds are target, guest, profile, loader and hook, and the "
+    "name of a profile is `target@name`.",
     "correct the entry point's name in the plugin's packaging metadata",
 )
 ADDITION = Rule(
@@ -61,22 +61,22 @@ ADDITION = Rule(
 HOOK_RAISED = Rule(
     "BB-P008",
     "a hook that raised",
-    "A lifecycle hook of a plugin raised an exception. Going on without it would give another result than was "
-    "asked for.",
+    "A lifecycle hook of a plugin raised an exception. Going on without it would give another result than "
+    "was asked for.",
     "repair the plugin, or leave it out with `-p no:DISTRIBUTION`",
 )
 HOOK_UNKNOWN = Rule(
     "BB-P009",
     "a hook that does not fit its specification",
-    "Hooks are bootbuild_build, bootbuild_boot, bootbuild_judge and bootbuild_finished; an implementation may "
-    "leave out arguments, not invent them.",
+    "Hooks are bootbuild_build, bootbuild_boot, bootbuild_judge and bootbuild_finished; an implementation "
+    "may leave out arguments, not invent them.",
     "correct the name or the arguments of the hook",
 )
 PREFIX = Rule(
     "BB-P010",
     "a rule id that belongs to bootbuild",
-    "Rule ids are stable names that users search for. The prefix `BB-` is bootbuild's own; two plugins must not "
-    "give one id two meanings either.",
+    "Rule ids are stable names that users search for. The prefix `BB-` is bootbuild's own; two plugins must "
+    "not give one id two meanings either.",
     "give the plugin's rules ids with a prefix of its own",
 )
 

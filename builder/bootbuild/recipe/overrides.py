@@ -1,22 +1,22 @@
-"""What the command line changes in a recipe: `--payload`, `--module`, `--cmdline`, `--set key=value`, `-o`."""
+"""What the command line changes in a recipe."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bootbuild.errors import Problem
 from bootbuild.host.nearest import shown
 from bootbuild.recipe import rules
 from bootbuild.recipe.positions import Key
-from bootbuild.recipe.source import LARGEST, Malformed, Source, parse
+from bootbuild.recipe.source import LARGEST, MalformedError, Source, parse
 
 
 @dataclass(frozen=True)
 class Overrides:
-    """Arguments as given. Their paths are relative to the current folder, those in `settings` to the recipe."""
+    """Arguments as given. Their paths are relative to the current folder, in `settings` to the recipe."""
 
     payload: str | None = None
     modules: tuple[str, ...] = ()  #: PATH or PATH=CMDLINE; one or more replace the recipe's list
@@ -26,13 +26,13 @@ class Overrides:
 
 
 def split_module(text: str) -> tuple[str, str]:
-    """PATH and CMDLINE of a `--module PATH[=CMDLINE]`; the first `=` that ends the name of a file parts them."""
+    """PATH and CMDLINE of `--module PATH[=CMDLINE]`: the first `=` after the name of a file parts them."""
     at = text.find("=")
     while at >= 0:
-        if os.path.isfile(text[:at]):
+        if _is_file(text[:at]):
             return text[:at], text[at + 1 :]
         at = text.find("=", at + 1)
-    if os.path.isfile(text):
+    if _is_file(text):
         return text, ""
     path, _, cmdline = text.partition("=")
     return path, cmdline
@@ -71,36 +71,43 @@ def _settings(overrides: Overrides, problems: list[Problem]) -> Iterator[tuple[s
         argument = f"--set {shown(name)[1:-1]}"
         try:
             if not equals or len(text) > LARGEST:
-                raise Malformed(rules.OVERRIDE, 0, "not of the form KEY=VALUE")
+                raise MalformedError(rules.OVERRIDE, 0, "not of the form KEY=VALUE")
             yield argument, _key(name), _value(value)
-        except Malformed as error:
+        except MalformedError as error:
             problems.append(Problem(rules.OVERRIDE, argument, error.message))
 
 
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # too long for a path
+        return False
+
+
 def _absolute(path: str) -> str:
-    return os.path.abspath(path) if path else path
+    return str(Path.cwd() / path) if path else path
 
 
 def _key(name: str) -> Key:
-    """The parts of a dotted key, with TOML's own quoting. Raises Malformed."""
+    """The parts of a dotted key, with TOML's own quoting. Raises MalformedError."""
     try:
         tree: Any = parse(f"{name} = 0")[0]
-    except Malformed:
-        raise Malformed(rules.OVERRIDE, 0, "not a dotted key") from None
+    except MalformedError:
+        raise MalformedError(rules.OVERRIDE, 0, "not a dotted key") from None
     key: Key = ()
     while isinstance(tree, dict) and len(tree) == 1:
         part, tree = next(iter(tree.items()))
         key += (part,)
     if tree != 0 or "\n" in name:
-        raise Malformed(rules.OVERRIDE, 0, "not a dotted key")
+        raise MalformedError(rules.OVERRIDE, 0, "not a dotted key")
     return key
 
 
 def _value(text: str) -> Any:
-    """A TOML value, or the text itself if it is none. Raises Malformed for one that is nested too deeply."""
+    """A TOML value, or the text itself if it is none. Raises MalformedError for deep nesting."""
     try:
         tree = parse(f"v = {text}")[0]
-    except Malformed as error:
+    except MalformedError as error:
         if error.rule is rules.TOO_DEEP:
             raise
         return text

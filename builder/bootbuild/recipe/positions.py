@@ -30,11 +30,11 @@ _NEWLINE = re.compile(r"\r?\n|\Z")
 _COMMENT = re.compile(r"#[^\n]*+")
 
 
-class TooDeep(Exception):
+class TooDeepError(Exception):
     """Nesting, or the parts of one key, beyond MAX_DEPTH; the argument is the line."""
 
 
-class _NotToml(Exception):
+class _NotTomlError(Exception):
     """`tomllib` will say what is wrong."""
 
 
@@ -101,7 +101,7 @@ class _Scanner:
             raw = self.need(_BARE if self.text[self.at : self.at + 1] not in ("'", '"') else _STRING)
             parts.append(_unquoted(raw) if raw[0] in "'\"" else raw)
             if len(parts) > MAX_DEPTH:
-                raise TooDeep(self.here())
+                raise TooDeepError(self.here())
             self.take(_SPACE)
             if not self.text.startswith(".", self.at):
                 return parts
@@ -112,7 +112,7 @@ class _Scanner:
         first = self.text[self.at : self.at + 1]
         if first in ("[", "{"):
             if depth == MAX_DEPTH:
-                raise TooDeep(self.here())
+                raise TooDeepError(self.here())
             self.at += 1
             self.several(key, depth + 1, "]" if first == "[" else "}")
         else:
@@ -136,7 +136,7 @@ class _Scanner:
             if self.text.startswith(",", self.at):
                 self.at += 1
             elif not self.text.startswith(end, self.at):
-                raise _NotToml
+                raise _NotTomlError
 
     def here(self) -> int:
         """The line number of the current offset."""
@@ -153,7 +153,7 @@ class _Scanner:
         """Pass over what `pattern` must match here."""
         match = pattern.match(self.text, self.at)
         if match is None:
-            raise _NotToml
+            raise _NotTomlError
         self.at = match.end()
         return match[0]
 
@@ -162,18 +162,18 @@ def _unquoted(raw: str) -> str:
     try:
         value = tomllib.loads(f"k = {raw}")["k"]
     except tomllib.TOMLDecodeError:
-        raise _NotToml from None
+        raise _NotTomlError from None
     return str(value)
 
 
 def key_lines(text: str) -> Mapping[Key, int]:
     """The line (from 1) on which each key, table and array element of a TOML text first stands.
 
-    Of invalid TOML: those before the mistake. Raises TooDeep.
+    Of invalid TOML: those before the mistake. Raises TooDeepError.
     """
     scanner = _Scanner(text)
     try:
         scanner.document()
-    except _NotToml:
+    except _NotTomlError:
         pass
     return scanner.lines

@@ -1,4 +1,4 @@
-"""Reading a recipe: from a file and the command line's overrides to a Recipe that can be built, or every problem."""
+"""From a recipe file and the command line's overrides to a Recipe that can be built, or to every problem."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from bootbuild.recipe.source import Source, read_source
 
 
 def read(path: Path, host: Host, overrides: Overrides | None = None) -> Recipe:
-    """Read the recipe at `path`. Raises RecipeError with all problems, PluginError if only plugins are at fault."""
+    """The recipe at `path`. Raises RecipeError with all problems; PluginError if only plugins are wrong."""
     source = read_source(path)
     reader = _Reader(source, host)
     reader.problems += ((0, problem) for problem in apply(source, overrides or Overrides()))
@@ -58,15 +58,23 @@ def read_all(paths: Sequence[Path], host: Host, overrides: Overrides | None = No
         except (RecipeError, PluginError) as error:
             problems += error.problems
             codes.add(error.exit_code)
-    outputs = Counter((recipe.output.directory.resolve(), recipe.path.stem) for recipe in recipes)
-    for (directory, stem), count in outputs.items():
+    outputs = Counter(output for recipe in recipes for output in _outputs(recipe))
+    for output, count in outputs.items():
         if count > 1:
-            message = f"{count} recipes of this name write to {directory}"
-            problems.append(Problem(rules.SAME_RECIPE, f"{stem}.toml", message))
+            message = f"{count} of the recipes would write this image"
+            problems.append(Problem(rules.SAME_RECIPE, str(output), message))
             codes.add(ExitCode.RECIPE)
     if problems:
         raise (PluginError if codes == {ExitCode.PLUGIN} else RecipeError)(problems)
     return tuple(recipes)
+
+
+def _outputs(recipe: Recipe) -> list[Path]:
+    """What tells the recipe's images apart from another's: folder, payload, and the targets in each."""
+    combined = [name for name in recipe.targets if name in recipe.output.combine]
+    names = ["+".join(combined)] * bool(combined)
+    names += [name for name in recipe.targets if name not in recipe.output.combine]
+    return [recipe.output.directory.resolve() / f"{recipe.payload.path.stem}-{name}" for name in names]
 
 
 @dataclass
@@ -80,7 +88,7 @@ class _Reader:
 
     def recipe(self, path: Path, table: RecipeTable) -> Recipe:
         """The whole; of use only if `problems` stays empty."""
-        base = Path(os.path.dirname(path))
+        base = path.parent
         if "api" not in self.source.tree:
             self.add((), rules.API, "the key `api` is missing")
         if not self.source.tree.get("targets"):
@@ -153,17 +161,14 @@ class _Reader:
             if full in chosen:
                 self.add(key, rules.SAME_PROFILE, f"{shown(name)} is named already")
             elif full not in own and (name in everything or name in everything.values()):
-                other = everything.get(name, name)
-                self.add(
-                    key,
-                    rules.FOREIGN_PROFILE,
-                    f"{shown(name)} is no profile of {target!r}, but {other!r} is one",
+                message = (
+                    f"{shown(name)} is no profile of {target!r}, but {everything.get(name, name)!r} is one"
                 )
+                self.add(key, rules.FOREIGN_PROFILE, message)
             elif full not in own:
-                remedy = did_you_mean(name, [full.partition("@")[2] for full in own])
-                self.add(
-                    key, rules.UNKNOWN_PROFILE, f"no profile {shown(name)} of {target!r} is installed", remedy
-                )
+                message = f"no profile {shown(name)} of {target!r} is installed"
+                remedy = did_you_mean(name, [one.partition("@")[2] for one in own])
+                self.add(key, rules.UNKNOWN_PROFILE, message, remedy)
             chosen.append(full)
         return tuple(chosen)
 
@@ -180,7 +185,7 @@ class _Reader:
             self.add(at, rules.COMBINE, "one target alone cannot be combined")
 
     def file(self, base: Path, name: str, key: Key) -> Path:
-        """The path of a file that must be there. `name` is "" if it is missing, or wrong and already reported."""
+        """The path of a file that must be there. `name` is "" if the key is missing, or wrong and reported."""
         path = base / name
         if not name:
             if not self.reported(key):

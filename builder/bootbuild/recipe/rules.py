@@ -12,7 +12,8 @@ _STRICT = (
 UNREADABLE = Rule(
     "BB-R001",
     "a recipe that cannot be read",
-    "A recipe is a regular file; folders, pipes and devices are not opened, since reading them may never end.",
+    "A recipe is a regular file; folders, pipes and devices are not opened, since reading them may never "
+    "end.",
     "give the path of a recipe; `bootbuild new hello DIR` makes one",
 )
 TOO_LARGE = Rule(
@@ -141,21 +142,23 @@ SAME_PROFILE = Rule(
 )
 SAME_RECIPE = Rule(
     "BB-R023",
-    "two recipes with one output",
-    "Recipes of one command that have the same file name and output directory would overwrite each other's images.",
+    "two recipes with one image",
+    "An image is named after its payload and targets. Recipes of one command that share these and the output "
+    "directory would overwrite each other's images.",
     "give each recipe once, or each its own `output.directory`",
 )
 WRONG_SCALAR = Rule(
     "BB-R024",
     "a malformed address or size",
-    "Addresses and sizes are integers or text with an optional unit K, M, G, T (also KiB, MiB, GiB, TiB; powers of "
-    "1024), at least 0 and below 2^64.",
+    "Addresses and sizes are integers or text with an optional unit K, M, G, T (also KiB, MiB, GiB, TiB; "
+    "powers of 1024), at least 0 and below 2^64.",
     'write for instance 0x100000, "1M" or "64MiB"',
 )
 UNPRINTABLE = Rule(
     "BB-R025",
     "text with a NUL or a line break",
-    "Command lines end at a NUL in every boot protocol, and paths cannot hold one: what follows would be lost.",
+    "Command lines end at a NUL in every boot protocol, and paths cannot hold one: what follows would be "
+    "lost.",
     "remove the character",
 )
 NOT_EMPTY = Rule(

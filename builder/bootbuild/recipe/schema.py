@@ -17,6 +17,7 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticCustomError
 
 from bootbuild.host.nearest import did_you_mean, shown
@@ -176,11 +177,11 @@ def validate(tree: Mapping[str, Any]) -> tuple[RecipeTable, list[Fault]]:
     try:
         return RecipeTable.model_validate(tree), []
     except ValidationError as error:
-        faults = [_fault(tree, details) for details in error.errors(include_url=False, include_context=False)]
+        faults = [_fault(details) for details in error.errors(include_url=False, include_context=False)]
     return RecipeTable.model_validate(_without(tree, {fault.key for fault in faults})), faults
 
 
-def _fault(tree: Mapping[str, Any], details: Mapping[str, Any]) -> Fault:
+def _fault(details: Mapping[str, Any]) -> Fault:
     key: Key = tuple(details["loc"])
     kind, said, value = details["type"], details["msg"], details["input"]
     if key == ("api",):
@@ -237,5 +238,27 @@ def _without(tree: Any, bad: set[Key], at: Key = ()) -> Any:
 
 def json_schema() -> str:
     """The JSON schema of recipes (draft 2020-12), as it is committed in docs/schema/recipe.json."""
-    schema = RecipeTable.model_json_schema()
-    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
+    schema = _without_null(RecipeTable.model_json_schema(schema_generator=_Untitled))
+    return json.dumps({"$schema": _Untitled.schema_dialect, **schema}, indent=2) + "\n"
+
+
+class _Untitled(GenerateJsonSchema):
+    """No titles that only repeat the key."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Never."""
+        return False
+
+
+def _without_null(schema: Any) -> Any:
+    """A copy of `schema` in which nothing may be null: TOML has no null, a key is there or not."""
+    if isinstance(schema, list):
+        return [_without_null(one) for one in schema if one != {"type": "null"}]
+    if not isinstance(schema, dict):
+        return schema
+    plain = {
+        key: _without_null(value) for key, value in schema.items() if not (key == "default" and value is None)
+    }
+    if len(plain.get("anyOf", ())) == 1:
+        plain |= plain.pop("anyOf")[0]
+    return plain

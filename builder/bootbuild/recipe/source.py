@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 import tomllib
@@ -15,13 +14,13 @@ from bootbuild.errors import Problem, RecipeError
 from bootbuild.host.nearest import shown
 from bootbuild.model.rule import Rule
 from bootbuild.recipe import rules
-from bootbuild.recipe.positions import MAX_DEPTH, Key, TooDeep, key_lines
+from bootbuild.recipe.positions import MAX_DEPTH, Key, TooDeepError, key_lines
 
 LARGEST = 64 << 10  #: bytes
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
-class Malformed(Exception):
+class MalformedError(Exception):
     """A text is no TOML that is accepted: which rule, at which line (0: unknown), and why."""
 
     def __init__(self, rule: Rule, line: int, message: str) -> None:
@@ -39,7 +38,7 @@ class Source:
     overridden: MutableMapping[Key, str]  #: key → the argument that set it
 
     def line(self, key: Key) -> int:
-        """The line of `key`, or of the nearest table around it; 0 when an argument set it or it is nowhere."""
+        """The line of `key`, or of the nearest table around it; 0 if an argument set it or it is nowhere."""
         for length in range(len(key), 0, -1):
             if key[:length] in self.overridden:
                 return 0
@@ -75,18 +74,18 @@ def read_source(path: Path) -> Source:
     text = _text(path, name)
     try:
         tree, lines = parse(text)
-    except Malformed as error:
+    except MalformedError as error:
         where = f"{name}:{error.line}" if error.line else name
         raise RecipeError(Problem(error.rule, where, error.message)) from None
     return Source(name, tree, lines, {})
 
 
 def parse(text: str) -> tuple[dict[str, Any], Mapping[Key, int]]:
-    """The tree of a TOML text and the lines of its keys. Raises Malformed."""
+    """The tree of a TOML text and the lines of its keys. Raises MalformedError."""
     try:
         lines = key_lines(text)
-    except TooDeep as error:
-        raise Malformed(rules.TOO_DEEP, error.args[0], f"nested more than {MAX_DEPTH} deep") from None
+    except TooDeepError as error:
+        raise MalformedError(rules.TOO_DEEP, error.args[0], f"nested more than {MAX_DEPTH} deep") from None
     try:
         return tomllib.loads(text), lines
     except tomllib.TOMLDecodeError as error:
@@ -95,19 +94,19 @@ def parse(text: str) -> tuple[dict[str, Any], Mapping[Key, int]]:
         last = text.count("\n") + 1
         line, column = (int(at[1]), f"column {at[2]}") if at and at[1] else (last, "end of the file")
         message = said[: at.start()] if at else said
-        raise Malformed(rules.NOT_TOML, line, f"{_clean(message)} ({column})") from None
+        raise MalformedError(rules.NOT_TOML, line, f"{_clean(message)} ({column})") from None
     except ValueError:  # CPython converts no decimal integer of more than 4300 digits
-        raise Malformed(rules.NOT_TOML, 0, "an integer of thousands of digits") from None
+        raise MalformedError(rules.NOT_TOML, 0, "an integer of thousands of digits") from None
     except RecursionError:
-        raise Malformed(rules.TOO_DEEP, 0, "nested too deeply") from None
+        raise MalformedError(rules.TOO_DEEP, 0, "nested too deeply") from None
 
 
 def _text(path: Path, name: str) -> str:
     """The recipe's text; a folder, a pipe or a device is not opened, and no more than LARGEST is read."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        if not stat.S_ISREG(path.stat().st_mode):
             raise RecipeError(Problem(rules.UNREADABLE, name, "not a regular file"))
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             data = file.read(LARGEST + 1)
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else None

@@ -78,7 +78,8 @@ def as_text(found: Inspection) -> str:
     for claim in found.claims:
         text += (
             f"bootbuild: made for {claim['target']}, guest {claim['guest']}, starts at {claim['startup']} "
-            f"({claim['vaddr']}, physical {claim['paddr']}, {claim['width']} bit), stub {claim['stub'] or '-'}\n"
+            f"({claim['vaddr']}, physical {claim['paddr']}, {claim['width']} bit), "
+            f"stub {claim['stub'] or '-'}\n"
         )
     head = ("SEGMENT", "FLAGS", "OFFSET", "VADDR", "PADDR", "FILESZ", "MEMSZ", "ALIGN")
     text += plain(table(head, [_segment(segment) for segment in elf.segments], right=range(2, 8)))

@@ -13,5 +13,5 @@ def run_with(verdict: ProfileVerdict, filling: Filling) -> BootTrace | None:
 
 
 def exact_run(verdict: ProfileVerdict) -> BootTrace | None:
-    """The run with the profile's exact state, which a report is about; None if the file was refused before."""
+    """The run with the profile's exact state, which a report is about; None if the file was refused."""
     return run_with(verdict, Filling.EXACT)
