@@ -86,6 +86,14 @@ def kernels() -> Kernels:
 
 
 @pytest.fixture(scope="session")
+def toolstack_kernels(kernels: Kernels) -> Kernels:
+    """The kernels, with a dom0 that has xl beside them."""
+    if not (kernels.root / "dom0.cpio").exists():
+        pytest.skip(f"no dom0.cpio in {kernels.root}: make xl")
+    return kernels
+
+
+@pytest.fixture(scope="session")
 def initrd(kernels: Kernels) -> Path:
     """A cpio whose /init prints `bootbuild-initrd up sysname=… release=…` and powers off."""
     return kernels.initrd
