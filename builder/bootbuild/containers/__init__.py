@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from bootbuild.errors import Problem, RefusedError
 from bootbuild.model.contribution import Contribution, Layout
 from bootbuild.model.payload import Payload
 
@@ -27,9 +28,12 @@ NAMES = ("elf",)  #: what a Contribution's `container` may be
 
 
 def container(name: str) -> Container:
-    """The container of that name. Raises KeyError: a target asked for one that does not exist."""
+    """The container of that name. Raises RefusedError (BB-W006) where a target asks for an unknown one."""
     if name == "elf":
         from bootbuild.containers.elf import ElfContainer
 
         return ElfContainer()
-    raise KeyError(name)
+    from bootbuild.containers.rules import WRONG_CONTAINER
+
+    known = ", ".join(NAMES)
+    raise RefusedError(Problem(WRONG_CONTAINER, f"container {name}", f"is unknown; known: {known}"))

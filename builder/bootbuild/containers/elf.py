@@ -79,6 +79,7 @@ class ElfContainer:
             if not layout.segments:
                 for part in chunks(content):
                     output.write(part)
+                verify(payload, layout, output.path, str(destination))
                 return
             from bootbuild.formats.elf_edit import NewSegment, add_segments, note_segment
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from bootbuild.containers import rules
 from bootbuild.errors import Problem, RefusedError
@@ -12,10 +13,11 @@ from bootbuild.formats.notes import (
     NT_GNU_PROPERTY_TYPE_0,
     XEN_OWNER,
     ImageClaim,
+    NoteError,
     XenNote,
     pack,
 )
-from bootbuild.model.contribution import AddressOf, Contribution
+from bootbuild.model.contribution import AddressOf, Contribution, NoteSpec
 from bootbuild.model.payload import Note, Payload
 from bootbuild.model.span import Span
 from bootbuild.stubs.link import Linked
@@ -34,31 +36,43 @@ def merge(
     """
     new: list[Note] = []
     problems: list[Problem] = []
-    for contribution in contributions:
-        for spec in contribution.notes if contribution.chain else ():
-            desc = spec.desc
-            if isinstance(desc, AddressOf):
-                address = linked[contribution.target].exports.get(desc.symbol)
-                if address is None:
-                    where = f"{payload.source}: {contribution.target}"
-                    text = f"note {spec.type} of owner {spec.owner} refers to {desc.symbol}"
-                    problems.append(Problem(rules.NOTE_SYMBOL, where, text))
-                    continue
-                desc = address.to_bytes(desc.size, "little")
-            new.append(Note(spec.owner, spec.type, desc))
+    claims: list[Note] = []
+    for c in contributions:
+        for spec in c.notes if c.chain else ():
+            try:
+                new.append(_note(spec, linked[c.target]))
+            except NoteError as error:
+                text = f"note {spec.type} of owner {spec.owner}: {error}"
+                problems.append(Problem(rules.NOTE_CONTENTS, f"{payload.source}: {c.target}", text))
+        try:
+            own = stub if c.chain else Span(0, 0)
+            claims.append(ImageClaim(c.target, c.guest, c.startup, own).pack())
+        except NoteError as error:
+            problems.append(Problem(rules.NOTE_CONTENTS, f"{payload.source}: {c.target}", str(error)))
     if problems:
         raise RefusedError(problems)
-    kept = [note for note in payload.elf.notes if _stays(note, new)]
+    replaced = {(note.owner, note.type) for note in new}
+    kept = [note for note in payload.elf.notes if _stays(note, replaced)]
     notes = sorted([*new, *kept], key=_rank)  # stable: order within a rank stays
-    claims = [
-        ImageClaim(c.target, c.guest, c.startup, stub if c.chain else Span(0, 0)).pack()
-        for c in contributions
-    ]
     return pack([*notes, *claims])
 
 
-def _stays(note: Note, new: Sequence[Note]) -> bool:
-    replaced = {(n.owner, n.type) for n in new}
+def _note(spec: NoteSpec, linked: Linked) -> Note:
+    """The note with its contents resolved. Raises NoteError."""
+    if not (spec.owner.isascii() and spec.owner.isprintable()) or not 0 <= spec.type < 1 << 32:
+        raise NoteError("the owner is not printable ASCII, or the type not 32 bits")
+    if not isinstance(spec.desc, AddressOf):
+        return Note(spec.owner, spec.type, spec.desc)
+    address = linked.exports.get(spec.desc.symbol)
+    if address is None:
+        raise NoteError(f"no stub exports {spec.desc.symbol}")
+    if spec.desc.size not in (4, 8):
+        raise NoteError(f"an address of {spec.desc.size} bytes")
+    return Note(spec.owner, spec.type, address.to_bytes(spec.desc.size, "little"))
+
+
+def _stays(note: Note, replaced: AbstractSet[tuple[str, int]]) -> bool:
+    """Whether a note of the payload goes into the image."""
     if (note.owner, note.type) in replaced or note.owner == CLAIM_OWNER:
         return False
     if (note.owner, note.type) == (GNU_OWNER, NT_GNU_PROPERTY_TYPE_0):

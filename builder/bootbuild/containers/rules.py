@@ -35,11 +35,12 @@ NOTE_CLASH = Rule(
     "Of two notes of one owner and type Xen takes the last, QEMU and linux-loader the first.",
     "put the targets into images of their own: leave one out of [output] combine",
 )
-NOTE_SYMBOL = Rule(
+NOTE_CONTENTS = Rule(
     "BB-W005",
-    "Note refers to a symbol that no stub exports",
-    "A note's contents are constants of the file: here the address of something that a stub exports.",
-    "correct the target's AddressOf, or export the symbol",
+    "Note that cannot be written",
+    "A note has an ASCII owner, a 32-bit type, and constants of the file for contents: bytes, or the address "
+    "(4 or 8 bytes) of a symbol that one of the target's own stubs exports.",
+    "correct the target's NoteSpec, or export the symbol",
 )
 WRONG_CONTAINER = Rule(
     "BB-W006",
@@ -140,7 +141,7 @@ RULES = (
     NO_ROOM,
     VIRTUAL_CLASH,
     NOTE_CLASH,
-    NOTE_SYMBOL,
+    NOTE_CONTENTS,
     WRONG_CONTAINER,
     NO_STARTUP,
     DOUBLE_TARGET,

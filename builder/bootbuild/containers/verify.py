@@ -5,10 +5,7 @@ Read by pyelftools and by comparing bytes, never by the code that wrote; streame
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bootbuild.containers import rules
@@ -16,7 +13,7 @@ from bootbuild.errors import Problem, VerificationError
 from bootbuild.formats import notes as elf_notes
 from bootbuild.formats.elf_readback import ReadBack, read_back
 from bootbuild.formats.notes import NoteError, XenNote
-from bootbuild.model.content import FileContent, chunks
+from bootbuild.model.content import Content, FileContent, chunks
 from bootbuild.model.contribution import Layout
 from bootbuild.model.payload import PT_LOAD, PT_NOTE, PT_NULL, PT_PHDR, Payload, Segment
 from bootbuild.model.rule import Rule
@@ -36,6 +33,12 @@ def verify(payload: Payload, layout: Layout, path: Path, name: str) -> None:
     Raises VerificationError (BB-W020 to BB-W031) with every rule that it breaks.
     """
     content = FileContent(path)
+    if not layout.segments:
+        found = list(_same(payload.elf.content, content, 0))
+        if not found and content.size != payload.elf.content.size:
+            found = [(rules.BYTES_CHANGED, f"the file has {content.size} bytes")]
+        _raise(found, name)
+        return
     found = list(_bytes(payload, content))
     try:
         back = read_back(path)
@@ -46,6 +49,10 @@ def verify(payload: Payload, layout: Layout, path: Path, name: str) -> None:
         found += _segments(payload, layout, back, content)
         found += _places(payload, layout, back, content)
         found += _notes(layout, back, content)
+    _raise(found, name)
+
+
+def _raise(found: list[Found], name: str) -> None:
     if found:
         raise VerificationError(Problem(rule, name, message) for rule, message in found)
 
@@ -60,13 +67,17 @@ def _bytes(payload: Payload, content: FileContent) -> Iterator[Found]:
     if before != after:
         at = next((i for i, (a, b) in enumerate(zip(before, after)) if a != b), len(after))
         yield rules.HEADER_CHANGED, f"byte {at:#x} of the ELF header"
-    at = _HEADER_SIZE[bits]
-    for part, new in zip(chunks(old, at), chunks(content, at, old.size - at)):
-        if part != new:
-            differing = next((i for i, (a, b) in enumerate(zip(part, new)) if a != b), len(new))
+    yield from _same(old, content, _HEADER_SIZE[bits])
+
+
+def _same(old: Content, new: Content, at: int) -> Iterator[Found]:
+    """Whether `new` has the bytes of `old` from `at` on."""
+    for before, after in zip(chunks(old, at), chunks(new, at, old.size - at)):
+        if before != after:
+            differing = next((i for i, (a, b) in enumerate(zip(before, after)) if a != b), len(after))
             yield rules.BYTES_CHANGED, f"first at file offset {at + differing:#x}"
             return
-        at += len(part)
+        at += len(before)
     if at < old.size:
         yield rules.BYTES_CHANGED, f"the file ends at {at:#x}"
 
@@ -83,61 +94,62 @@ def _old(payload: Payload) -> list[Segment]:
     return [s for s in payload.elf.segments if s.type not in (PT_NULL, PT_PHDR, PT_NOTE)]
 
 
-def _new(payload: Payload, back: ReadBack) -> list[Segment]:
-    """Program headers that the payload did not have."""
-    new = Counter(back.segments)
-    new.subtract(_old(payload))
-    return list((+new).elements())
+def _matches(layout: Layout, back: ReadBack, old: Sequence[Segment]) -> dict[int, Segment]:
+    """Program header of each of the layout's segments, by its index there."""
+    left = [s for s in back.segments if s not in old]
+    found: dict[int, Segment] = {}
+    for index, wanted in enumerate(layout.segments):
+        header = (PT_LOAD, wanted.flags, wanted.vaddr, wanted.paddr, len(wanted.data), wanted.memsz)
+        for s in left:
+            if (s.type, s.flags, s.vaddr, s.paddr, s.filesz, s.memsz) == header:
+                found[index] = s
+                left.remove(s)
+                break
+    return found
 
 
 def _segments(payload: Payload, layout: Layout, back: ReadBack, content: FileContent) -> Iterator[Found]:
     """Old program headers in their order, then the layout's, one PT_NOTE, nothing else."""
     old = _old(payload)
-    new = _new(payload, back)
-    if [s for s in back.segments if s in old] != old:
-        missing = [i for i, s in enumerate(old) if s not in back.segments]
-        yield rules.SEGMENT_CHANGED, f"segments {missing} of {len(old)} kept" if missing else "order"
-    note_segments = [s for s in back.segments if s.type == PT_NOTE]
-    if [s.align for s in note_segments] != [4]:
-        yield rules.NOTE_SEGMENT, f"{len(note_segments)} PT_NOTE, p_align {[s.align for s in note_segments]}"
-    left = [s for s in new if s.type != PT_NOTE]
-    for wanted in layout.segments:
-        header = (PT_LOAD, wanted.flags, wanted.vaddr, wanted.paddr, len(wanted.data), wanted.memsz)
-        match = next(
-            (s for s in left if (s.type, s.flags, s.vaddr, s.paddr, s.filesz, s.memsz) == header), None
+    matched = _matches(layout, back, old)
+    missing = [s for s in old if s not in back.segments]
+    if missing:
+        yield (
+            rules.SEGMENT_CHANGED,
+            f"{len(missing)} are missing, first that at physical {missing[0].physical}",
         )
-        if match is None:
+    elif [s for s in back.segments if s in old] != old:
+        yield rules.SEGMENT_CHANGED, "their order"
+    aligns = [s.align for s in back.segments if s.type == PT_NOTE]
+    if aligns != [4]:
+        yield rules.NOTE_SEGMENT, f"{len(aligns)} PT_NOTE, p_align {aligns}"
+    for index, wanted in enumerate(layout.segments):
+        if index not in matched:
             yield rules.SEGMENT_MISSING, f"no program header for physical {wanted.physical}"
-            continue
-        left.remove(match)
-        if content.read(match.offset, match.filesz) != wanted.data:
+        elif content.read(matched[index].offset, len(wanted.data)) != wanted.data:
             yield rules.SEGMENT_MISSING, f"other bytes at physical {wanted.physical}"
-    for s in left:
-        # A changed header of the payload is reported as that, not as an addition.
-        if not any(replace(s, **{f: getattr(o, f)}) == o for o in old for f in Segment.__dataclass_fields__):
-            yield rules.SEGMENT_MISSING, f"nobody asked for the segment of type {s.type} at {s.physical}"
+    asked = len(old) + len(layout.segments) + len(aligns)
+    if len(back.segments) > asked:
+        yield rules.SEGMENT_MISSING, f"{len(back.segments)} program headers, {asked} asked for"
 
 
 def _places(payload: Payload, layout: Layout, back: ReadBack, content: FileContent) -> Iterator[Found]:
     """Nothing new lies over anything else, in memory or in the file."""
-    added = [s for s in _new(payload, back) if s.type in (PT_LOAD, PT_NOTE)]
-    ranges = {s.physical for s in added if s.type == PT_LOAD} & {s.physical for s in layout.segments}
-    loads = sorted(s.physical for s in back.segments if s.type == PT_LOAD and s.memsz)
-    for lower, upper in pairwise(loads):
-        if lower.overlaps(upper) and (lower in ranges or upper in ranges):
-            yield rules.SEGMENT_OVERLAP, f"physical {lower} and {upper}"
+    loads = list(_matches(layout, back, _old(payload)).values())
+    others = [s for s in back.segments if s.type == PT_LOAD and s.memsz and s not in loads]
+    for index, s in enumerate(loads):
+        for other in (*loads[:index], *others):
+            if s.physical.overlaps(other.physical):
+                yield rules.SEGMENT_OVERLAP, f"physical {s.physical} and {other.physical}"
+    new = [s for s in (*loads, *(s for s in back.segments if s.type == PT_NOTE)) if s.filesz]
+    behind = Span(payload.elf.content.size, content.size - payload.elf.content.size)
+    for index, s in enumerate(new):
+        if not behind.covers(s.file) or any(s.file.overlaps(other.file) for other in new[:index]):
+            yield rules.SEGMENT_OVERLAP, f"file bytes {s.file}"
     table = Span(back.header["e_phoff"], back.header["e_phnum"] * back.header["e_phentsize"])
-    files = sorted(s.file for s in added if s.filesz)
-    for lower, upper in pairwise(files):
-        if lower.overlaps(upper):
-            yield rules.SEGMENT_OVERLAP, f"file bytes {lower} and {upper}"
-    behind = payload.elf.content.size
-    for span in files:
-        if span.start < behind or span.end > content.size:
-            yield rules.SEGMENT_OVERLAP, f"file bytes {span} are not behind the payload's {behind:#x}"
-    if table.start < behind or table.end > content.size or any(table.overlaps(span) for span in files):
+    if not behind.covers(table) or any(table.overlaps(s.file) for s in new):
         yield rules.TABLE_OVERLAP, f"program header table at {table}"
-    for s in added:
+    for s in loads:
         if s.align & (s.align - 1) or (s.align and (s.offset - s.vaddr) % s.align):
             yield rules.INCONGRUENT, f"p_offset {s.offset:#x}, p_vaddr {s.vaddr:#x}, p_align {s.align:#x}"
 

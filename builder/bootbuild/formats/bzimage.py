@@ -11,9 +11,11 @@ from bootbuild.errors import InputError, Problem
 from bootbuild.formats import rules
 from bootbuild.model.content import Content, MemoryContent
 
+MAX_PACKED = 512 << 20  #: bytes; the largest, with an initramfs inside, have some hundred MiB
 MAX_UNPACKED = 1 << 30  #: bytes
 PIECE = 1 << 20  #: compressed bytes given to a library at a time
 LZ4_BLOCK = 8 << 20  #: unpacked bytes of a legacy block at most (lz4 frame format, Legacy frame)
+LZ4_BLOCKS = 2 * (MAX_UNPACKED // LZ4_BLOCK)  #: frames and blocks of a whole kernel at most
 LZ4_MAGIC = 0x184C2102
 SECTOR = 512
 SIGNATURE = b"HdrS"
@@ -106,10 +108,13 @@ class _Output:
 def _lz4(data: memoryview, out: _Output) -> None:
     from lz4.block import LZ4BlockError, decompress
 
-    at = 0
+    at = blocks = 0
     while at < len(data):
         if len(data) - at < 4:
             raise ValueError("a block ends in its size")
+        blocks += 1
+        if blocks > LZ4_BLOCKS:
+            raise ValueError("too many blocks")
         (size,) = struct.unpack_from("<I", data, at)
         at += 4
         if size == LZ4_MAGIC:  # frames may follow each other
@@ -237,6 +242,8 @@ def _payload_span(content: Content, name: str) -> tuple[int, int]:
     if length < 8 or start + length > content.size:
         text = f"{length:#x} bytes at {start:#x} in a file of {content.size:#x} bytes"
         raise InputError(Problem(rules.BZIMAGE_PAYLOAD, f"{name}@0x248", text))
+    if length > MAX_PACKED:
+        raise InputError(Problem(rules.UNPACKED_SIZE, f"{name}@0x24c", f"{length} bytes packed"))
     return start, length
 
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 from bootbuild.errors import InputError, Problem
 from bootbuild.formats import rules
 from bootbuild.formats.notes import NoteError, parse
-from bootbuild.formats.symbols import SymbolTable
+from bootbuild.formats.symbols import MAX_STRINGS, MAX_SYMBOLS, SymbolTable
 from bootbuild.model.content import Content
 from bootbuild.model.payload import (
     EM_386,
@@ -28,6 +28,7 @@ from bootbuild.model.payload import (
     Segment,
 )
 from bootbuild.model.rule import Rule
+from bootbuild.model.span import Span
 
 MAGIC = b"\x7fELF"
 IDENT_SIZE = 16
@@ -36,7 +37,7 @@ SHT_SYMTAB, SHT_STRTAB = 2, 3
 
 MAX_PHDRS = 1024  #: Linux has 5; the densest kernels seen have a dozen
 MAX_SHDRS = 0xFF00  #: SHN_LORESERVE; more needs the extension of section 0, which kernels never need
-MAX_NOTE_BYTES = 1 << 20  #: of one PT_NOTE
+MAX_NOTE_BYTES = 1 << 20  #: of all PT_NOTEs; Linux has half a KiB
 MAX_PROBLEMS = 20  #: named one by one; a hostile file could have a thousand
 
 
@@ -220,13 +221,15 @@ class _Reader:
     def notes(self, segments: tuple[Segment, ...]) -> tuple[Note, ...]:
         """The notes of every PT_NOTE that lies in the file."""
         found: list[Note] = []
+        left = MAX_NOTE_BYTES
         for s in segments:
             if s.type != PT_NOTE or s.file.end > self.content.size:
                 continue
-            if s.filesz > MAX_NOTE_BYTES:
-                text = f"PT_NOTE of {s.filesz:#x} bytes; at most 1 MiB is read"
+            left -= s.filesz
+            if left < 0:
+                text = f"PT_NOTE of {s.filesz:#x} bytes; at most 1 MiB of notes is read"
                 self.problem(rules.NOTE_MALFORMED, text, s.offset)
-                continue
+                break
             data = self.content.read(s.offset, s.filesz)
             try:
                 found += parse(data, s.offset)
@@ -241,10 +244,10 @@ class _Reader:
 
     def symbols(self, elf: ElfClass, h: ElfHeader) -> SymbolTable:
         """The symbol table, to be read when it is first asked; its place is checked now."""
-        none = SymbolTable(self.content, (), elf.sym)
+        none = SymbolTable(self.content, elf.sym)
         if not h.e_shoff and not h.e_shnum:
             return none
-        if h.e_shentsize != elf.shdr.size:
+        if h.e_shnum and h.e_shentsize != elf.shdr.size:
             self.problem(rules.HEADER_SIZES, f"e_shentsize is {h.e_shentsize}, not {elf.shdr.size}")
             return none
         size = h.e_shnum * elf.shdr.size
@@ -258,26 +261,27 @@ class _Reader:
         if h.e_shstrndx >= max(h.e_shnum, 1):
             self.problem(rules.SHDR_TABLE, f"e_shstrndx {h.e_shstrndx} is not one of {h.e_shnum} sections")
         sections = list(elf.shdr.iter_unpack(self.content.read(h.e_shoff, size)))
-        tables: list[tuple[int, int, int, int]] = []
-        for index, section in enumerate(sections):
-            if section[1] != SHT_SYMTAB:
-                continue
-            _, _, _, _, offset, length, link, _, _, entsize = section
-            at = h.e_shoff + index * elf.shdr.size
-            strings = sections[link] if link < len(sections) else None
-            if strings is None or strings[1] != SHT_STRTAB:
-                self.problem(rules.SYMBOL_TABLE, f"section {index}: sh_link {link} is no string table", at)
-            elif entsize != elf.sym.size or length % elf.sym.size:
-                self.problem(
-                    rules.SYMBOL_TABLE,
-                    f"section {index}: {length:#x} bytes of entries of {entsize}, not {elf.sym.size}",
-                    at,
-                )
-            elif max(offset + length, strings[4] + strings[5]) > self.content.size:
-                self.problem(rules.SYMBOL_TABLE, f"section {index} or its strings are outside the file", at)
-            else:
-                tables.append((offset, length, strings[4], strings[5]))
-        return SymbolTable(self.content, tuple(tables), elf.sym)
+        tables = [index for index, section in enumerate(sections) if section[1] == SHT_SYMTAB]
+        if not tables:
+            return none
+        index = tables[0]
+        _, _, _, _, offset, length, link, _, _, entsize = sections[index]
+        strings = sections[link] if link < len(sections) else None
+        reason = ""
+        if len(tables) > 1:
+            reason = f"{len(tables)} symbol tables, where one is allowed"
+        elif strings is None or strings[1] != SHT_STRTAB:
+            reason = f"sh_link {link} is no string table"
+        elif entsize != elf.sym.size or length % entsize:
+            reason = f"{length:#x} bytes of entries of {entsize}, not {elf.sym.size}"
+        elif max(offset + length, strings[4] + strings[5]) > self.content.size:
+            reason = "the table or its strings lie outside the file"
+        elif length // entsize > MAX_SYMBOLS or strings[5] > MAX_STRINGS:
+            reason = f"{length // entsize} symbols with {strings[5]} bytes of names are too many"
+        if reason or strings is None:
+            self.problem(rules.SYMBOL_TABLE, f"section {index}: {reason}", h.e_shoff + index * elf.shdr.size)
+            return none
+        return SymbolTable(self.content, elf.sym, Span(offset, length), Span(strings[4], strings[5]))
 
 
 def header(content: Content) -> tuple[ElfClass, ElfHeader]:

@@ -106,12 +106,18 @@ class ImageClaim:
     stub: Span  #: physical; what the guest keeps until it is done with the record
 
     def pack(self) -> Note:
-        """The note of owner `bootbuild`, type 1."""
+        """The note of owner `bootbuild`, type 1. Raises NoteError for a target or guest that is no word.
+
+        A startup name that is not printable ASCII is written as its address.
+        """
         startup = self.startup
+        if not (_WORD.fullmatch(self.target) and _WORD.fullmatch(self.guest)):
+            raise NoteError(f"target {self.target!r} or guest {self.guest!r} is not a word of a-z0-9.@_-")
+        name = startup.name if _SYMBOL.fullmatch(startup.name) else f"{startup.vaddr:#x}"
         fixed = _CLAIM.pack(
             CLAIM_VERSION, startup.width, startup.vaddr, startup.paddr, self.stub.start, self.stub.size
         )
-        names = f"{self.target}\0{self.guest}\0{startup.name}\0".encode("ascii")
+        names = f"{self.target}\0{self.guest}\0{name}\0".encode("ascii")
         desc = fixed + names
         return Note(CLAIM_OWNER, CLAIM_TYPE, desc.ljust(align_up(len(desc), 4), b"\0"))
 

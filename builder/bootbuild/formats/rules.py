@@ -105,7 +105,8 @@ NOTE_MALFORMED = Rule(
 SYMBOL_TABLE = Rule(
     "BB-E016",
     "Symbol table unreadable",
-    f".symtab and its string table lie inside the file, with entries of the class's size ({GABI} chapter 4).",
+    f"There is one .symtab; it and its string table lie inside the file, with entries of the class's size "
+    f"({GABI}). bootbuild reads at most 2 million symbols.",
     "copy the file again, or remove the table with `strip` and give startup as an address",
 )
 SYSTEM_MAP = Rule(
@@ -151,7 +152,7 @@ COMPRESSED_DATA = Rule(
 UNPACKED_SIZE = Rule(
     "BB-E024",
     "Unpacked kernel too large",
-    "bootbuild unpacks at most 1 GiB, so that a small hostile file cannot take all memory.",
+    "bootbuild unpacks at most 512 MiB to at most 1 GiB, so that a hostile file cannot take all memory.",
     "name the vmlinux",
 )
 UNKNOWN_FORMAT = Rule(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 from collections.abc import Iterator, Mapping
@@ -9,10 +10,15 @@ from collections.abc import Iterator, Mapping
 from bootbuild.errors import InputError, Problem
 from bootbuild.formats import rules
 from bootbuild.model.content import Content
+from bootbuild.model.span import Span
 
-MAX_TABLE = 256 << 20  #: bytes of entries or of names; a kernel with every option has about 40 MiB
-MAX_SYSTEM_MAP = 64 << 20  #: bytes; Linux with every option has about 10 MiB
+MAX_SYMBOLS = 2 << 20  #: a Debian kernel has 200 thousand, one with every option less than a million
+MAX_STRINGS = 128 << 20  #: bytes of their names
+MAX_NAME = 4096  #: bytes of one name; mangled Rust and C++ names reach some hundreds
+MAX_SYSTEM_MAP = 64 << 20  #: bytes; Linux with every option has about 40 MiB
 MAX_PROBLEMS = 10  #: bad lines named one by one
+
+NOTHING = Span(0, 0)
 
 SHN_UNDEF = 0
 STB_LOCAL = 0
@@ -22,47 +28,49 @@ STT_SECTION, STT_FILE = 3, 4
 class SymbolTable(Mapping[str, int]):
     """Name → st_value over .symtab. Of several symbols of one name a global wins, else the first.
 
-    `tables` are (offset, size, string table offset, string table size) in the file, already known to lie
-    inside it. Names that run out of their string table are left out.
+    `table` and `strings` are file ranges, known to lie inside the file and within the limits above.
+    Undefined symbols, names of files and sections, and names that run out of the strings are left out.
     """
 
     def __init__(
-        self, content: Content, tables: tuple[tuple[int, int, int, int], ...], entry: struct.Struct
+        self,
+        content: Content,
+        entry: struct.Struct,
+        table: Span = NOTHING,
+        strings: Span = NOTHING,
     ) -> None:
         self._content = content
-        self._tables = tables
         self._entry = entry
+        self._table = table
+        self._strings = strings
         self._read: dict[str, int] | None = None
 
     def _symbols(self) -> dict[str, int]:
         if self._read is None:
-            found: dict[str, int] = {}
-            for table in self._tables:
-                self._read_table(table, found)
-            self._read = found
+            self._read = self._read_table()
         return self._read
 
-    def _read_table(self, table: tuple[int, int, int, int], found: dict[str, int]) -> None:
-        offset, size, strings_offset, strings_size = table
-        if max(size, strings_size) > MAX_TABLE:
-            return
-        strings = self._content.read(strings_offset, strings_size)
+    def _read_table(self) -> dict[str, int]:
+        strings = self._content.read(self._strings.start, self._strings.size)
         wide = self._entry.size == 24  # Elf64_Sym orders its fields differently from Elf32_Sym
+        found: dict[str, int] = {}
         local: dict[str, int] = {}
-        for fields in self._entry.iter_unpack(self._content.read(offset, size)):
+        # Names may overlap in the strings: without a budget a small file could ask for all memory.
+        budget = 2 * MAX_STRINGS
+        for fields in self._entry.iter_unpack(self._content.read(self._table.start, self._table.size)):
             if wide:
                 name_at, info, _, section, value, _ = fields
             else:
                 name_at, value, _, info, _, section = fields
             if section == SHN_UNDEF or not name_at or info & 15 in (STT_SECTION, STT_FILE):
                 continue
-            end = strings.find(b"\0", name_at)
-            if end <= name_at:
+            end = strings.find(b"\0", name_at, name_at + MAX_NAME)
+            if end <= name_at or budget < 0:
                 continue
+            budget -= end - name_at
             name = strings[name_at:end].decode("utf-8", "surrogateescape")
             (local if info >> 4 == STB_LOCAL else found).setdefault(name, value)
-        for name, value in local.items():
-            found.setdefault(name, value)
+        return {**local, **found}
 
     def __getitem__(self, name: str) -> int:
         return self._symbols()[name]
@@ -74,7 +82,7 @@ class SymbolTable(Mapping[str, int]):
         return len(self._symbols())
 
 
-_LINE = re.compile(rb"([0-9a-fA-F]{8}|[0-9a-fA-F]{16}) ([A-Za-z?]) (\S{1,1024})")
+_LINE = re.compile(rb"([0-9a-fA-F]{8}|[0-9a-fA-F]{16}) ([A-Za-z?]) (\S{1,4096})\n?")
 _GLOBAL = frozenset(b"ABCDGRSTVWu")
 
 
@@ -88,10 +96,7 @@ def read_system_map(content: Content, name: str) -> Mapping[str, int]:
     found: dict[str, int] = {}
     local: dict[str, int] = {}
     bad: list[Problem] = []
-    lines = content.read(0, content.size).split(b"\n")
-    if lines[-1] == b"":
-        lines.pop()
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(io.BytesIO(content.read(0, content.size)), 1):
         match = _LINE.fullmatch(line)
         if match is None:
             bad.append(Problem(rules.SYSTEM_MAP, f"{name}:{number}", f"not a symbol: {line[:60]!r}"))
@@ -101,7 +106,7 @@ def read_system_map(content: Content, name: str) -> Mapping[str, int]:
         address, kind, symbol = match.groups()
         where = found if kind[0] in _GLOBAL else local
         where.setdefault(symbol.decode("utf-8", "surrogateescape"), int(address, 16))
-    if not lines:
+    if not content.size:
         bad.append(Problem(rules.SYSTEM_MAP, name, "empty"))
     if bad:
         raise InputError(bad)
