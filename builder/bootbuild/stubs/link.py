@@ -14,6 +14,7 @@ from bootbuild.stubs import rules
 
 GRANULE = 2 << 20  #: bytes of one page of the linked mapping
 MAX_MAPPING = 1 << 30  #: bytes; switch_32_64 has page tables for so much
+LOW = 1 << 32  #: what every stub can reach
 _PARAMS = struct.Struct("<9QII")  #: struct bb_params of waist.h, without the ranges
 _RANGE = struct.Struct("<QQ")
 _PARAMS_ALIGN = 8
@@ -88,7 +89,7 @@ def link(
     places, params_at, bss_size = _lay_out(blobs)
     text = bytearray(params_at) + params.pack(Span(bss_base, bss_size))
     bases = [{".text": text_base + text_at, ".bss": bss_base + bss_at} for text_at, bss_at in places]
-    problems = list(_mapping_problems(params))
+    problems = [*_range_problems(chain, params, Span(bss_base, bss_size)), *_mapping_problems(params)]
     exports: dict[str, int] = {"bb_params": text_base + params_at}
     owner = {"bb_params": "bootbuild", "bb_next": "bootbuild"}
     for blob, base in zip(blobs, bases, strict=True):
@@ -164,6 +165,16 @@ def _undefined(symbol: str) -> str:
     return f"refers to {symbol}, which no stub exports"
 
 
+def _range_problems(chain: Sequence[Piece], params: Params, bss: Span) -> Iterator[Problem]:
+    """Stubs run with 32-bit pointers, or under the identity map of the first 4 GiB."""
+    for name, span in (("stub", params.stub), ("NOBITS", bss), *(("zero", span) for span in params.zero)):
+        if not 0 <= span.start <= span.end <= LOW:
+            yield Problem(rules.RANGE, "params", f"{name} range {span} is not below 4 GiB")
+    if not 0 <= params.startup < (LOW if chain and chain[-1].blob.width == 32 else 1 << 64):
+        message = f"startup path at {params.startup:#x} is out of the reach of its width"
+        yield Problem(rules.RANGE, "params", message)
+
+
 def _mapping_problems(params: Params) -> Iterator[Problem]:
     if params.mapping is None:
         return
@@ -177,7 +188,7 @@ def _mapping_problems(params: Params) -> Iterator[Problem]:
         yield Problem(rules.MAPPING, where, "is larger than 1 GiB")
     if (vaddr - paddr) % GRANULE:
         yield Problem(rules.MAPPING, where, "does not agree modulo 2 MiB")
-    if low < 1 << 32:
+    if low < LOW:
         yield Problem(rules.MAPPING, where, "overlaps the identity map of the first 4 GiB")
     elif high > 1 << 64 or (low < (1 << 64) - (1 << 47) and high > 1 << 47):
         yield Problem(rules.MAPPING, where, "is not canonical")

@@ -53,7 +53,7 @@ static uint64_t copy_string(uint64_t address)
         return 0;
     for (;;) {
         if (strings_used == MAX_STRINGS || (uint32_t)from == 0)
-            die("the command lines are longer than 8191 bytes");
+            die("the command lines take more than 8192 bytes");
         strings[strings_used++] = *from;
         if (!*from++)
             return (uint32_t)to;
@@ -117,6 +117,8 @@ static void copy_modules(void)
 
     if (info.nr_modules > MAX_MODULES)
         die("there are more than 32 modules");
+    if (info.nr_modules && !info.modlist_paddr)
+        die("hvm_start_info counts modules, but has no list of them");
     list = reach(info.modlist_paddr, (uint64_t)info.nr_modules * sizeof *list, "the module list lies above 4 GiB");
     for (uint32_t i = 0; i < info.nr_modules; i++) {
         modules[i].address = list[i].paddr;
@@ -126,7 +128,7 @@ static void copy_modules(void)
     record.module_count = info.nr_modules;
 }
 
-/* Where the environment's structure can still be read once the kernel's .bss is cleared. */
+/* What of the environment's own can still be read once the kernel's .bss is cleared. */
 static void keep_data(void)
 {
     for (uint32_t i = 0; i < bb_params.zero_count; i++) {
@@ -163,6 +165,7 @@ struct bb_handover *bb_pvh_main(const struct start_info *start)
         ask_for_map();
     record.modules = record.module_count ? (uint32_t)modules : 0;
     record.memmap = record.memmap_count ? (uint32_t)memory : 0;
+    reach(info.rsdp_paddr, 1, "the ACPI root pointer lies above 4 GiB");
     record.rsdp = info.rsdp_paddr;
     record.post_stub = (uint32_t)bb_post;
     keep_data();

@@ -108,7 +108,7 @@ struct bb_handover {
     uint64_t memmap;           /* struct bb_memory [memmap_count] */
     uint32_t module_count;
     uint32_t memmap_count;
-    uint64_t env_memmap;       /* the environment's own map, unchanged; 0 if it was asked for by a call */
+    uint64_t env_memmap;       /* the environment's own map, unchanged; 0 if there is none in memory */
     uint64_t env_memmap_size;  /* bytes */
     uint64_t rsdp;             /* ACPI root pointer */
     uint64_t efi_system_table;

@@ -55,14 +55,21 @@ extern const struct bb_params bb_params;
 
 #define BB_EXPORT __attribute__((visibility("default")))
 
+/* By words: a kernel's .bss is megabytes, and an emulator counts every step. */
 static inline void bb_copy(void *to, const void *from, unsigned long size)
 {
-    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
+    unsigned long words = size / 4, rest = size % 4;
+
+    __asm__ volatile("rep movsl" : "+D"(to), "+S"(from), "+c"(words) : : "memory");
+    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(rest) : : "memory");
 }
 
 static inline void bb_clear(void *to, unsigned long size)
 {
-    __asm__ volatile("rep stosb" : "+D"(to), "+c"(size) : "a"(0) : "memory");
+    unsigned long words = size / 4, rest = size % 4;
+
+    __asm__ volatile("rep stosl" : "+D"(to), "+c"(words) : "a"(0) : "memory");
+    __asm__ volatile("rep stosb" : "+D"(to), "+c"(rest) : "a"(0) : "memory");
 }
 
 static inline void bb_outb(uint16_t port, uint8_t value)
