@@ -41,6 +41,11 @@ class Board:
         """Instructions begun so far; inside a hook the present one is included."""
         return self._before + self.core.counter if self.running else self._before
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop has been asked for."""
+        return self.pending is not None
+
     def begin(self) -> None:
         """The engine is about to be started."""
         self.pending = None
@@ -98,7 +103,7 @@ class Board:
             self.events.append(Event(kind, self.linear_ip(), detail, rule))
 
     def after_call(self) -> None:
-        """The platform was called: has it printed what is waited for, has the time run out?"""
+        """The platform was called: stop if it printed what is waited for, or if the time has run out."""
         if self.pending is None:
             self.look_for_text()
             self.out_of_time()

@@ -7,11 +7,10 @@ volume 2, INT n.
 from __future__ import annotations
 
 import struct
-from typing import NoReturn
-
 from bootbuild.machine.board import Board
 from bootbuild.machine.engine import EFER_LMA, GENERAL, Segment
 from bootbuild.machine.paging import CR0_PE, PageFault
+from bootbuild.model.rule import Rule
 from bootbuild.model.trace import StopKind
 
 UD, DF, TS, NP, SS, GP, PF = 6, 8, 10, 11, 12, 13, 14
@@ -52,12 +51,16 @@ class Delivery:
         """Deliver `int n`, INT3 or INTO: the instruction pointer stands after it."""
         self._deliver(vector, 0, software=True)
 
-    def exception(self, vector: int, code: int = 0, violation: str = "") -> None:
-        """Deliver a fault: the instruction pointer stands at the instruction that caused it.
+    def violation(self, rule: Rule, detail: str) -> None:
+        """Record what the engine let pass, and raise the #GP(0) that hardware raises there.
 
-        `violation`: id of the rule that says so where the engine itself would not have faulted; it is then
-        this rule, not the triple fault, that an unhandled one breaks.
+        If the guest has no handler it is this rule that the run ends with, not the triple fault.
         """
+        self._board.record("violation", f"{detail}: #GP(0)", rule.id)
+        self.exception(GP, 0, (rule.id, detail))
+
+    def exception(self, vector: int, code: int = 0, violation: tuple[str, str] = ("", "")) -> None:
+        """Deliver a fault: the instruction pointer stands at the instruction that caused it."""
         if self._repeats(vector, code):
             self._board.halt(
                 StopKind.LOOP, f"{name(vector)} is raised again and again with the same registers"
@@ -74,12 +77,13 @@ class Delivery:
         self._last = key
         return self._same >= _REPEATS
 
-    def _deliver(self, vector: int, code: int, *, software: bool = False, violation: str = "") -> None:
+    def _deliver(
+        self, vector: int, code: int, *, software: bool = False, violation: tuple[str, str] = ("", "")
+    ) -> None:
         board = self._board
         cause = f"{name(vector)} with error code {code:#x}" if vector in HAS_ERROR_CODE else name(vector)
         address = board.core.get("cr2") if vector == PF else None
         report = board.describe(address)
-        first = vector
         while True:
             try:
                 self._enter(vector, code, software)
@@ -94,7 +98,7 @@ class Delivery:
                 return
             software = False
             if vector == DF:
-                self._shutdown(first, cause, address, report, violation)
+                self._shutdown(cause, address, report, violation)
                 return
             both = vector in _CONTRIBUTORY and second in _CONTRIBUTORY
             if both or (vector == PF and (second == PF or second in _CONTRIBUTORY)):
@@ -103,13 +107,17 @@ class Delivery:
                 vector = second
 
     def _shutdown(
-        self, vector: int, cause: str, address: int | None, report: tuple[str, ...], violation: str
+        self, cause: str, address: int | None, report: tuple[str, ...], violation: tuple[str, str]
     ) -> None:
-        where = f" at {self._board.linear_ip():#x}"
         at = "" if address is None else f" for address {address:#x}"
-        detail = f"{cause}{at}{where} could not be delivered, nor the double fault: triple fault"
-        kind = StopKind.VIOLATION if violation else StopKind.TRIPLE_FAULT
-        self._board.halt(kind, detail, rule=violation, address=address, report=report)
+        cause = f"{cause}{at} at {self._board.linear_ip():#x}"
+        ending = "could not be delivered, nor the double fault: triple fault"
+        rule, what = violation
+        if rule:
+            detail = f"{what}; {cause} {ending}"
+            self._board.halt(StopKind.VIOLATION, detail, rule=rule, report=report)
+        else:
+            self._board.halt(StopKind.TRIPLE_FAULT, f"{cause} {ending}", address=address, report=report)
 
     # -- the three modes -----------------------------------------------------------------------------
 
@@ -241,9 +249,7 @@ class Delivery:
         table = core.segment("ldtr" if selector & 4 else "gdtr")
         if (selector & ~7) + 7 > table.limit:
             raise Fault(vector, selector & ~3 | external)
-        return descriptor(
-            selector, board.paging.system_read(table.base + (selector & ~7), 8)
-        )
+        return descriptor(selector, board.paging.system_read(table.base + (selector & ~7), 8))
 
     def _task_state(self, offset: int, size: int) -> int:
         """A stack pointer or selector from the task state segment."""
@@ -282,7 +288,6 @@ def _handler_flags(flags: int, kind: int) -> int:
     return flags & ~(_TF | _NT | _RF | _VM | (0 if kind & 1 else _IF))
 
 
-def _canonical(address: int) -> None | NoReturn:
-    if address & ~0xFFFFFFFFFFFFFFFF or (address >> 47) not in (0, 0x1FFFF):
+def _canonical(address: int) -> None:
+    if (address & 0xFFFFFFFFFFFFFFFF) >> 47 not in (0, 0x1FFFF):
         raise Fault(SS, 0)
-    return None

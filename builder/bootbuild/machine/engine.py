@@ -13,12 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import unicorn
-from unicorn import unicorn_const as uc_const
-from unicorn import x86_const
-from unicorn.unicorn_py3.unicorn import uclib
-
 from bootbuild.errors import MachineError, Problem
+from bootbuild.machine.binding import VERSION, Uc, library, uc, x86
 from bootbuild.machine.rules import SELF_TEST
 
 MSR_EFER = 0xC0000080
@@ -75,36 +71,25 @@ class Layout:
     counter: int  #: uc_struct.emu_counter from the engine's handle
 
 
-class Registers:
-    """Names as the manuals write them, in lower case, to the engine's numbers."""
-
-    def __init__(self) -> None:
-        prefix = "UC_X86_REG_"
-        self.number = {
-            name[len(prefix) :].lower(): value
-            for name, value in vars(x86_const).items()
-            if name.startswith(prefix)
-        }
-
-
 @functools.cache
 def registers() -> dict[str, int]:
-    """Register numbers by lower-case name."""
-    return Registers().number
+    """The engine's register numbers, by the manuals' names in lower case."""
+    prefix = "UC_X86_REG_"
+    return {
+        name[len(prefix) :].lower(): value for name, value in vars(x86).items() if name.startswith(prefix)
+    }
 
 
 def failure(message: str) -> MachineError:
     """The engine is not what this code was written for."""
-    return MachineError(Problem(SELF_TEST, f"unicorn {unicorn.__version__}", message))
+    return MachineError(Problem(SELF_TEST, f"unicorn {VERSION}", message))
 
 
 class Core:
     """A core in the engine's 64-bit mode, from which every x86 mode is entered. One per machine."""
 
     def __init__(self, layout: Layout | None = None) -> None:
-        self.uc = unicorn.Uc(
-            unicorn.UC_ARCH_X86, unicorn.UC_MODE_64, x86_const.UC_CPU_X86_HASWELL
-        )
+        self.uc: Any = Uc(uc.UC_ARCH_X86, uc.UC_MODE_64, x86.UC_CPU_X86_HASWELL)
         # With an (empty) set of exits the engine neither treats address 0 as the end of the program nor
         # translates an `until` address afterwards, which would overwrite CR2 (softmmu/cpus.c).
         self.uc.ctl_exits_enabled(True)
@@ -170,9 +155,7 @@ class Core:
 
     def put_segment(self, name: str, segment: Segment) -> None:
         at = self._layout.state + _SEGS + _SEGMENT.size * SEGMENTS.index(name)
-        _SEGMENT.pack_into(
-            self._image, at, segment.selector, segment.base, segment.limit, segment.flags
-        )
+        _SEGMENT.pack_into(self._image, at, segment.selector, segment.base, segment.limit, segment.flags)
 
     def put_mode(self, cpl: int, long: bool, protected: bool) -> None:
         """Bring the translator's flags in line with the segments, as cpu_x86_load_seg_cache does."""
@@ -231,7 +214,7 @@ class Core:
 
     def flush_tlb(self) -> None:
         """Forget address translations: page tables were written by the host."""
-        self.uc.ctl(uc_const.UC_CTL_TLB_FLUSH, uc_const.UC_CTL_IO_WRITE)
+        self.uc.ctl(uc.UC_CTL_TLB_FLUSH, uc.UC_CTL_IO_WRITE)
 
     def forget_code(self, start: int, size: int) -> None:
         """Forget translated code that overlaps a linear range, which must be mapped."""
@@ -254,7 +237,7 @@ class Core:
         return self._counter.value
 
     def start(self, ip: int, count: int) -> None:
-        """Execute up to `count` instructions from `ip` (an offset in CS). Raises unicorn.UcError."""
+        """Execute up to `count` instructions from `ip` (an offset in CS). Raises UcError."""
         self.uc.emu_start(ip, 0, 0, count)
 
     def stop(self) -> None:
@@ -266,7 +249,7 @@ class Core:
 
     def hook_address(self, address: int, callback: Callable[..., Any]) -> int:
         """A hook on the instruction at one linear address."""
-        return int(self.uc.hook_add(unicorn.UC_HOOK_CODE, callback, None, address, address))
+        return int(self.uc.hook_add(uc.UC_HOOK_CODE, callback, None, address, address))
 
     def unhook(self, handle: int) -> None:
         """Remove a hook between two runs.
@@ -281,22 +264,22 @@ class Core:
     def hook_tsc(self, callback: Callable[[bool], None]) -> None:
         """RDTSC and RDTSCP, which the Python binding does not know: `callback(is_rdtscp)`."""
         function = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-        for instruction, both in ((x86_const.UC_X86_INS_RDTSC, False), (x86_const.UC_X86_INS_RDTSCP, True)):
+        for instruction, both in ((x86.UC_X86_INS_RDTSC, False), (x86.UC_X86_INS_RDTSCP, True)):
 
             def called(_uc: int, _data: int, both: bool = both) -> int:
                 try:
                     callback(both)
-                except BaseException as error:  # nothing may pass through the engine's C frames
+                except BaseException as error:  # noqa: BLE001: nothing may pass through the engine's C frames
                     self.uc._hook_exception = self.uc._hook_exception or error
                     self.uc.emu_stop()
                 return 1
 
             pointer = function(called)
             handle = ctypes.c_size_t()
-            status = uclib.uc_hook_add(
+            status = library.uc_hook_add(
                 self.uc._uch,
                 ctypes.byref(handle),
-                unicorn.UC_HOOK_INSN,
+                uc.UC_HOOK_INSN,
                 ctypes.cast(pointer, ctypes.c_void_p),
                 None,
                 ctypes.c_uint64(1),
@@ -320,19 +303,19 @@ def calibrate() -> Layout:
     errors: set[int] = set()
     image = b""
     for round_, selector in enumerate((0xABC8, 0x5678, 0x1238)):
-        uc = _bare(b"\x8e\xd8\xf4")  # mov ds, eax; hlt
+        engine = _bare(b"\x8e\xd8\xf4")  # mov ds, eax; hlt
         for name, mark in zip(GENERAL, marks, strict=True):
-            uc.reg_write(registers()[name], mark)
-        uc.reg_write(registers()["rax"], 0x1111_0000_0000_0000 | selector)
-        uc.reg_write(registers()["gdtr"], (0, 0x2000, 0x17, 0))
+            engine.reg_write(registers()[name], mark)
+        engine.reg_write(registers()["rax"], 0x1111_0000_0000_0000 | selector)
+        engine.reg_write(registers()["gdtr"], (0, 0x2000, 0x17, 0))
         seen: list[bytes] = []
 
-        def faulted(engine: Any, _vector: int, _data: Any, seen: list[bytes] = seen) -> None:
-            seen.append(bytes(engine.context_save()))
-            engine.emu_stop()
+        def faulted(raised: Any, _vector: int, _data: Any, seen: list[bytes] = seen) -> None:
+            seen.append(bytes(raised.context_save()))
+            raised.emu_stop()
 
-        uc.hook_add(unicorn.UC_HOOK_INTR, faulted)
-        uc.emu_start(0x1000, 0, count=10)
+        engine.hook_add(uc.UC_HOOK_INTR, faulted)
+        engine.emu_start(0x1000, 0, count=10)
         if not seen:
             raise failure("a bad selector raises no exception")
         image = seen[0]
@@ -357,19 +340,19 @@ def calibrate() -> Layout:
 
 def _bare(code: bytes) -> Any:
     """An engine with `code` at 0x1000."""
-    uc = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64, x86_const.UC_CPU_X86_HASWELL)
-    uc.mem_map(0, 0x10000)
-    uc.mem_write(0x1000, code)
-    return uc
+    engine = Uc(uc.UC_ARCH_X86, uc.UC_MODE_64, x86.UC_CPU_X86_HASWELL)
+    engine.mem_map(0, 0x10000)
+    engine.mem_write(0x1000, code)
+    return engine
 
 
 def _counter() -> int:
     """Offset of emu_counter: it stands before emu_count, whose value we choose (include/uc_priv.h)."""
     limit = 0x5A5A_1234_5678
-    uc = _bare(b"\x90" * 6 + b"\xf4")
-    uc.emu_start(0x1000, 0, count=limit)
+    engine = _bare(b"\x90" * 6 + b"\xf4")
+    engine.emu_start(0x1000, 0, count=limit)
     # struct uc_struct ends in a table of 64 jmp_buf: far more than the 4 KiB that are read here.
-    places = _all(ctypes.string_at(uc._uch.value, 4096), struct.pack("<QQ", 7, limit))
+    places = _all(ctypes.string_at(engine._uch.value, 4096), struct.pack("<QQ", 7, limit))
     if len(places) != 1:
         raise failure("the instruction counter is not where it was")
     return places.pop()

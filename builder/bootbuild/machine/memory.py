@@ -11,8 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import unicorn
-
+from bootbuild.machine.binding import uc
 from bootbuild.machine.engine import Core
 from bootbuild.model.machine import Load, Region, RegionKind
 from bootbuild.model.span import Span
@@ -21,9 +20,9 @@ PAGE = 4096
 _PATTERN = 2 << 20  #: bytes of garbage that repeat; the garbage at an address depends on it modulo this
 _REMAP = 1 << 16  #: zeros from here on are cheaper as fresh pages than as a fill
 _PROT = {
-    RegionKind.RAM: unicorn.UC_PROT_ALL,
-    RegionKind.ROM: unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC,
-    RegionKind.RESERVED: unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC,
+    RegionKind.RAM: uc.UC_PROT_ALL,
+    RegionKind.ROM: uc.UC_PROT_READ | uc.UC_PROT_EXEC,
+    RegionKind.RESERVED: uc.UC_PROT_READ | uc.UC_PROT_EXEC,
 }
 _LINUX = sys.platform == "linux"
 
@@ -152,9 +151,7 @@ class Memory:
         size = region.span.size
         pages = mmap.mmap(-1, size)
         pin = (ctypes.c_char * size).from_buffer(pages)
-        block = _Block(
-            region.span, region.kind, pages, pin, ctypes.addressof(pin), memoryview(pin).cast("B")
-        )
+        block = _Block(region.span, region.kind, pages, pin, ctypes.addressof(pin), memoryview(pin).cast("B"))
         if self._seed and region.kind is RegionKind.RAM:
             _fill(block, self._seed)
         return block
@@ -174,7 +171,9 @@ class Memory:
             if take:
                 got = load.content.read_into(offset, block.view[at : at + take])
                 if got != take:
-                    raise ValueError(f"the content of the load at {load.address:#x} is {take - got} bytes short")
+                    raise ValueError(
+                        f"the content of the load at {load.address:#x} is {take - got} bytes short"
+                    )
                 offset, left = offset + take, left - take
             _zero(block, at + take, part - take)
 
@@ -216,7 +215,7 @@ def _fill(block: _Block, seed: int) -> None:
 
 @functools.lru_cache(maxsize=2)
 def _pattern(seed: int) -> bytes:
-    return random.Random(seed).randbytes(_PATTERN)
+    return random.Random(seed).randbytes(_PATTERN)  # noqa: S311 (garbage is no secret)
 
 
 @functools.cache

@@ -7,10 +7,11 @@ here instead. Source: Intel SDM volume 4, table 2-2; volume 3A, 3.3.7.1 (canonic
 from __future__ import annotations
 
 from bootbuild.machine.board import Board
-from bootbuild.machine.delivery import GP, Delivery
+from bootbuild.machine.delivery import Delivery
 from bootbuild.machine.engine import EFER_LMA, MSR_EFER
 from bootbuild.machine.paging import CR0_PG
 from bootbuild.machine.rules import BAD_EFER, NON_CANONICAL, UNKNOWN_MSR
+from bootbuild.model.rule import Rule
 
 TSC, TSC_AUX = 0x10, 0xC0000103
 TSC_STEP = 1000  #: ticks that pass with each reading, so that a wait on the counter ends soon
@@ -79,7 +80,7 @@ class Msrs:
         core, index = self._board.core, self._board.core.get("ecx")
         value = self._read(index)
         if value is None:
-            return self._refuse(UNKNOWN_MSR.id, f"RDMSR of {index:#x}, which does not exist")
+            return self._refuse(UNKNOWN_MSR, f"RDMSR of {index:#x}, which does not exist")
         core.set("rax", value & 0xFFFFFFFF)
         core.set("rdx", value >> 32 & 0xFFFFFFFF)
         return True
@@ -105,13 +106,13 @@ class Msrs:
         if index == MSR_EFER:
             return self._write_efer(value)
         if index in _CANONICAL and not canonical(value):
-            return self._refuse(NON_CANONICAL.id, f"WRMSR of {value:#x} to {index:#x}: not a canonical address")
+            return self._refuse(NON_CANONICAL, f"WRMSR of {value:#x} to {index:#x}: not a canonical address")
         if index in _ENGINE:
             board.core.msr_write(index, value)
         elif index == TSC:
             self._tsc_offset = value - board.instructions
         elif index in _READ_ONLY:
-            return self._refuse(UNKNOWN_MSR.id, f"WRMSR to {index:#x}, which is read-only")
+            return self._refuse(UNKNOWN_MSR, f"WRMSR to {index:#x}, which is read-only")
         elif index == 0x8B:  # only a microcode update gives it a value
             self._values[index] = 0
         elif index in self._values:
@@ -119,23 +120,19 @@ class Msrs:
         else:
             board.calls += 1
             if not board.platform.write_msr(board.cpu, index, value):
-                return self._refuse(
-                    UNKNOWN_MSR.id, f"WRMSR of {value:#x} to {index:#x}, which does not exist"
-                )
+                return self._refuse(UNKNOWN_MSR, f"WRMSR of {value:#x} to {index:#x}, which does not exist")
         return True
 
     def _write_efer(self, value: int) -> bool:
         core = self._board.core
         old = core.get("efer")
         if value & ~_EFER_DEFINED:
-            return self._refuse(BAD_EFER.id, f"WRMSR of {value:#x} to EFER: reserved bits")
+            return self._refuse(BAD_EFER, f"WRMSR of {value:#x} to EFER: reserved bits")
         if core.get("cr0") & CR0_PG and (value ^ old) & _EFER_LME:
-            return self._refuse(BAD_EFER.id, f"WRMSR of {value:#x} to EFER: LME changed while paging is on")
+            return self._refuse(BAD_EFER, f"WRMSR of {value:#x} to EFER: LME changed while paging is on")
         core.msr_write(MSR_EFER, value & ~EFER_LMA | old & EFER_LMA)
         return True
 
-    def _refuse(self, rule: str, detail: str) -> bool:
-        known = rule != UNKNOWN_MSR.id
-        self._board.record("violation" if known else "msr", f"{detail}: #GP(0)", rule)
-        self._delivery.exception(GP, 0, violation=rule)
+    def _refuse(self, rule: Rule, detail: str) -> bool:
+        self._delivery.violation(rule, detail)
         return False

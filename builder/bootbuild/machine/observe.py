@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import unicorn
-
+from bootbuild.machine.binding import uc
 from bootbuild.machine.board import Board
 from bootbuild.machine.strict import Strict
 from bootbuild.model.trace import StopKind
@@ -21,7 +20,7 @@ class Coverage:
         self._strict = strict
         self._seen: dict[int, int] = {}
         self._resumed: int | None = None
-        board.core.hook(unicorn.UC_HOOK_EDGE_GENERATED, self._translated)
+        board.core.hook(uc.UC_HOOK_EDGE_GENERATED, self._translated)
 
     @property
     def blocks(self) -> tuple[tuple[int, int], ...]:
@@ -68,8 +67,8 @@ class Repetition:
         self._calls = self._board.calls
         self._before: dict[int, int] = {}
         self._hooks = [
-            core.hook(unicorn.UC_HOOK_CODE, self._step),
-            core.hook(unicorn.UC_HOOK_MEM_WRITE, self._write),
+            core.hook(uc.UC_HOOK_CODE, self._step),
+            core.hook(uc.UC_HOOK_MEM_WRITE, self._write),
         ]
         core.forget_all_code()
 
@@ -81,7 +80,7 @@ class Repetition:
 
     def _step(self, _uc: object, address: int, _size: int, _data: object) -> None:
         board = self._board
-        if board.pending is not None or board.calls != self._calls:
+        if board.stopped or board.calls != self._calls:
             return
         if self._first is not None and address != self._start:
             return
@@ -96,9 +95,7 @@ class Repetition:
                 begun=False,
             )
 
-    def _write(
-        self, _uc: object, _access: int, address: int, size: int, _value: int, _data: object
-    ) -> None:
+    def _write(self, _uc: object, _access: int, address: int, size: int, _value: int, _data: object) -> None:
         for at in range(address, address + size):
             if at not in self._before:
                 value = self._board.memory.word(at, 1)

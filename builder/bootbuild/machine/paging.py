@@ -10,6 +10,7 @@ from bootbuild.machine.memory import PAGE, Memory
 CR0_PE, CR0_WP, CR0_PG = 1, 1 << 16, 1 << 31
 CR4_PSE, CR4_PAE = 1 << 4, 1 << 5
 _PRESENT, _WRITE, _USER, _LARGE, _NX = 1, 2, 4, 0x80, 1 << 63
+_LONG = ((39, "PML4"), (30, "PDPT"), (21, "PD"), (12, "PT"))
 _ADDRESS = 0x000F_FFFF_FFFF_F000
 
 
@@ -69,12 +70,10 @@ class Paging:
         if core.get("efer") & EFER_LMA:
             if (address >> 47) not in (0, 0x1FFFF):
                 return Walk(None)
-            levels = ((39, "PML4"), (30, "PDPT"), (21, "PD"), (12, "PT"))
-            return self._follow(address, cr3 & _ADDRESS, levels, large=(30, 21))
+            return self._follow(address, cr3 & _ADDRESS, _LONG, large=(30, 21))
         address &= 0xFFFFFFFF
         if cr4 & CR4_PAE:
-            levels = ((30, "PDPT"), (21, "PD"), (12, "PT"))
-            return self._follow(address, cr3 & 0xFFFFFFE0, levels, large=(21,))
+            return self._follow(address, cr3 & 0xFFFFFFE0, _LONG[1:], large=(21,))
         return self._follow32(address, cr3 & 0xFFFFF000, bool(cr4 & CR4_PSE))
 
     def _follow(
@@ -153,9 +152,7 @@ class Paging:
             self._memory.write(at, data[done : done + part])
             done += part
 
-    def _checked(
-        self, address: int, size: int, write: bool, user: bool = False
-    ) -> list[tuple[int, int]]:
+    def _checked(self, address: int, size: int, write: bool, user: bool = False) -> list[tuple[int, int]]:
         protect = user or bool(self._core.get("cr0") & CR0_WP)
         parts = []
         while size > 0:

@@ -10,7 +10,8 @@ _SDM = "Intel SDM volume 3A"
 TRIPLE_FAULT = Rule(
     "BB-B001",
     "Triple fault",
-    f"An exception could not be delivered, nor the double fault that followed: the processor shuts down ({_SDM}, 6.15).",
+    "An exception could not be delivered, nor the double fault that followed: the processor shuts down "
+    f"({_SDM}, 6.15).",
     "look at the first exception named in the report: its address and error code say what went wrong",
 )
 OUTSIDE = Rule(
@@ -28,8 +29,8 @@ RESERVED_WRITE = Rule(
 STATE_REPEATS = Rule(
     "BB-B004",
     "Machine state repeats",
-    "Registers and all memory that the loop writes came back to an earlier state and nothing outside was asked: "
-    "the guest will never go on.",
+    "Registers and all memory that the loop writes came back to an earlier state, and nothing outside was "
+    "asked: the guest will never go on.",
     "the loop is usually the guest's own way to stop on an error; look at what leads to it",
 )
 HALTED = Rule(
@@ -53,14 +54,15 @@ IDLE = Rule(
 BAD_CR0 = Rule(
     "BB-B010",
     "Invalid value for CR0",
-    f"MOV to CR0 raises #GP(0) for PG without PE, NW without CD, PG with EFER.LME but without CR4.PAE or from "
+    "MOV to CR0 raises #GP(0) for PG without PE, NW without CD, PG with EFER.LME but without CR4.PAE or from "
     f"64-bit code, PG cleared in 64-bit code, or bits 63:32 ({_SDM}, 2.5 and 4.1.2; volume 2, MOV to CR).",
     "set CR0 bit by bit in the order that the SDM gives for the mode switch",
 )
 BAD_CR3 = Rule(
     "BB-B011",
     "Reserved bits in CR3",
-    f"In 64-bit mode MOV to CR3 raises #GP(0) for an address beyond the physical address width ({_SDM}, 4.5).",
+    "In 64-bit mode MOV to CR3 raises #GP(0) for an address beyond the physical address width "
+    f"({_SDM}, 4.5).",
     "CR3 takes the physical address of the top-level table",
 )
 BAD_CR4 = Rule(
@@ -79,13 +81,15 @@ BAD_EFER = Rule(
 NON_CANONICAL = Rule(
     "BB-B014",
     "Non-canonical address loaded",
-    f"Bits 63:47 of a base address or entry point must be equal; loading another one raises #GP(0) ({_SDM}, 3.3.7.1).",
+    "Bits 63:47 of a base address or entry point must be equal; loading another one raises #GP(0) "
+    f"({_SDM}, 3.3.7.1).",
     "sign-extend the address from bit 47",
 )
 MISALIGNED = Rule(
     "BB-B015",
     "Misaligned 16-byte memory operand",
-    "MOVAPS, MOVAPD and MOVDQA raise #GP(0) when the operand is not aligned to 16 bytes (Intel SDM volume 2).",
+    "MOVAPS, MOVAPD and MOVDQA raise #GP(0) for an operand that is not aligned to 16 bytes "
+    "(Intel SDM volume 2).",
     "align the stack (RSP must be 16-byte aligned at a call) and the data, or use MOVUPS",
 )
 UNKNOWN_MSR = Rule(
@@ -98,7 +102,8 @@ UNKNOWN_MSR = Rule(
 BAD_CODE_SEGMENT = Rule(
     "BB-B017",
     "Code segment with both L and D set",
-    f"In long mode a code segment descriptor with L = 1 and D = 1 is reserved; loading it raises #GP ({_SDM}, 5.2.1).",
+    "In long mode a code segment descriptor with L = 1 and D = 1 is reserved; loading it raises #GP "
+    f"({_SDM}, 5.2.1).",
     "clear D in the descriptor of a 64-bit code segment",
 )
 RDPMC = Rule(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Literal
-
-import unicorn
+from typing import Literal, Self
 
 from bootbuild.api.environment import Scene
 from bootbuild.machine import entry
+from bootbuild.machine.binding import UcError
 from bootbuild.machine.board import Board
 from bootbuild.machine.delivery import Delivery
 from bootbuild.machine.engine import Core, failure
@@ -22,7 +21,9 @@ from bootbuild.machine.traps import Traps
 from bootbuild.model.trace import Event, Stop, StopKind
 
 CHUNK = 1 << 20  #: instructions between two looks at the clock
-FIRST_PROBE = 1 << 20  #: instructions after which the first proof of repetition is tried; then four times as many
+FIRST_PROBE = (
+    1 << 20
+)  #: instructions after which the first proof of repetition is tried; then four times as many
 _IF = 1 << 9
 _ENDINGS = {"shutdown": StopKind.SHUTDOWN, "reset": StopKind.RESET, "crash": StopKind.CRASH}
 _SCRATCH = 0xFFFFF000
@@ -68,16 +69,16 @@ class Machine:
         entry.enter(core, scene.state)
 
     def _warm_up(self) -> None:
-        """Execute one NOP where nothing is, before anything is mapped.
+        """Execute one jump where nothing is, before anything is mapped.
 
         The engine reports a new block only if one ran before it, and its counting hook must be the first
         one of its kind.
         """
-        uc = self._core.uc
-        uc.mem_map(_SCRATCH, 0x1000)
-        uc.mem_write(_SCRATCH, b"\x90\xf4")  # nop; hlt
-        self._core.start(_SCRATCH, 1)
-        uc.mem_unmap(_SCRATCH, 0x1000)
+        engine = self._core.uc
+        engine.mem_map(_SCRATCH, 0x1000)
+        engine.mem_write(_SCRATCH, b"\xeb\x00\xf4")  # jmp .+2; hlt
+        self._core.start(_SCRATCH, 2)
+        engine.mem_unmap(_SCRATCH, 0x1000)
 
     # -- running -------------------------------------------------------------------------------------
 
@@ -98,7 +99,7 @@ class Machine:
         board.pending = None
         self._resumed_at = board.instructions
         board.look_for_text()
-        while board.pending is None:
+        while not board.stopped:
             left = budget - board.instructions
             if left <= 0:
                 board.halt(StopKind.BUDGET, f"{board.instructions} instructions were executed")
@@ -146,11 +147,11 @@ class Machine:
         self._coverage.resume_at(board.linear_ip())
         core.forget_exception()
         core.restore()
-        error: unicorn.UcError | None = None
+        error: UcError | None = None
         board.begin()
         try:
             core.start(core.get("rip"), limit)
-        except unicorn.UcError as raised:
+        except UcError as raised:
             error = raised
         counter = core.counter
         count = board.end(limit)
@@ -158,7 +159,7 @@ class Machine:
         if surfaced is not None:
             core.uc._hook_exception = None
             raise surfaced
-        if board.pending is not None:
+        if board.stopped:
             return
         if error is not None:
             raise failure(f"the engine gave up at {board.linear_ip():#x}: {error}")
@@ -248,7 +249,7 @@ class Machine:
         self._core.close()
         self._memory.close()
 
-    def __enter__(self) -> Machine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

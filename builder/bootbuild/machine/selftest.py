@@ -1,4 +1,4 @@
-"""The check before the first run: is this the engine that the machine was made for?"""
+"""The check before the first run: this is the engine that the machine was made for."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bootbuild.machine.board import Board
-from bootbuild.machine.delivery import GP, Delivery
+from bootbuild.machine.delivery import Delivery
 from bootbuild.machine.engine import EFER_LMA, GENERAL
 from bootbuild.machine.msr import Msrs, canonical
 from bootbuild.machine.paging import CR0_PE, CR0_PG, CR4_PAE
@@ -23,6 +23,7 @@ from bootbuild.machine.rules import (
     NON_CANONICAL,
     RDPMC,
 )
+from bootbuild.model.rule import Rule
 
 _SCAN = re.compile(rb"\x0f[\x22\x28\x29\x30\x32\x33\x6f\x7f]|\x0f\x01")
 _PREFIXES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
@@ -30,6 +31,7 @@ _PREFIX_REACH = 4  #: prefixes before an opcode that are looked at
 _MOVES = frozenset((0x28, 0x29, 0x6F, 0x7F))
 _TRUSTED_AFTER = 256  #: executions with an aligned operand, after which a site is no longer watched
 _CR0_NW, _CR0_CD = 1 << 29, 1 << 30
+_CR0_EM, _CR0_TS, _CR4_OSFXSR = 1 << 2, 1 << 3, 1 << 9
 _EFER_LME = 1 << 8
 _WIDTH = 40  #: physical address bits that CPUID leaf 80000008H of this core reports
 _CR4_DEFINED = 0x7FF | 1 << 16 | 1 << 18 | 1 << 20 | 1 << 21
@@ -117,7 +119,7 @@ class Strict:
             0x29: self._aligned_move,
             0x30: lambda _at, found: self._advance(self._msrs.wrmsr(), found),
             0x32: lambda _at, found: self._advance(self._msrs.rdmsr(), found),
-            0x33: lambda _at, _found: self._fault(RDPMC.id, "RDPMC"),
+            0x33: lambda _at, _found: self._delivery.violation(RDPMC, "RDPMC"),
             0x6F: self._aligned_move,
             0x7F: self._aligned_move,
         }
@@ -134,7 +136,7 @@ class Strict:
 
     def _execute(self, _uc: object, address: int, _size: int, _data: object) -> None:
         board = self._board
-        if board.pending is not None:
+        if board.stopped:
             return
         board.core.save()
         long = board.core.code64
@@ -143,9 +145,8 @@ class Strict:
         except LookupError:
             code = board.paging.read(address, 4096 - address % 4096)
         found = decode(code + bytes(3), long)
-        if found is None or board.core.cpl:
-            if found is None or found.opcode not in _MOVES:
-                return  # at other privilege levels the engine raises #GP itself
+        if found is None or (board.core.cpl and found.opcode not in _MOVES):
+            return  # at other privilege levels the engine raises #GP itself
         check = self._checks.get(found.opcode)
         if check is not None:
             check(address, found)
@@ -154,10 +155,6 @@ class Strict:
         if done:
             core = self._board.core
             core.set("rip", core.get("rip") + found.size - 1)  # RDMSR and WRMSR have no ModRM byte
-
-    def _fault(self, rule: str, detail: str) -> None:
-        self._board.record("violation", f"{detail}: #GP(0)", rule)
-        self._delivery.exception(GP, 0, violation=rule)
 
     # -- control registers ---------------------------------------------------------------------------
 
@@ -171,9 +168,9 @@ class Strict:
             return
         rule, wrong = check(value)
         if wrong:
-            self._fault(rule, f"MOV of {value:#x} to CR{found.reg}: {wrong}")
+            self._delivery.violation(rule, f"MOV of {value:#x} to CR{found.reg}: {wrong}")
 
-    def _cr0(self, value: int) -> tuple[str, str]:
+    def _cr0(self, value: int) -> tuple[Rule, str]:
         core = self._board.core
         old, paging = core.get("cr0"), bool(value & CR0_PG)
         wrong = ""
@@ -190,19 +187,19 @@ class Strict:
                 wrong = "long mode entered while CS.L is set"
         elif not paging and core.code64:
             wrong = "paging switched off in 64-bit code"
-        return BAD_CR0.id, wrong
+        return BAD_CR0, wrong
 
-    def _cr3(self, value: int) -> tuple[str, str]:
+    def _cr3(self, value: int) -> tuple[Rule, str]:
         long = self._board.core.get("efer") & EFER_LMA
-        return BAD_CR3.id, f"bits from {_WIDTH} on are reserved" if long and value >> _WIDTH else ""
+        return BAD_CR3, f"bits from {_WIDTH} on are reserved" if long and value >> _WIDTH else ""
 
-    def _cr4(self, value: int) -> tuple[str, str]:
+    def _cr4(self, value: int) -> tuple[Rule, str]:
         wrong = ""
         if value & ~_CR4_DEFINED:
             wrong = f"bits {value & ~_CR4_DEFINED:#x} are reserved"
         elif self._board.core.get("efer") & EFER_LMA and not value & CR4_PAE:
             wrong = "PAE cleared in long mode"
-        return BAD_CR4.id, wrong
+        return BAD_CR4, wrong
 
     # -- memory operands -----------------------------------------------------------------------------
 
@@ -217,18 +214,21 @@ class Strict:
             return  # the engine raises #PF
         if not canonical(base):
             table = "LGDT" if found.reg & 7 == 2 else "LIDT"
-            self._fault(NON_CANONICAL.id, f"{table} with base {base:#x}")
+            self._delivery.violation(NON_CANONICAL, f"{table} with base {base:#x}")
 
     def _aligned_move(self, address: int, found: Instruction) -> None:
         if found.opcode in (0x6F, 0x7F) and 0x66 not in found.prefixes:
             return  # MMX
         if 0xF3 in found.prefixes or 0xF2 in found.prefixes:
             return  # MOVDQU
+        core = self._board.core
+        if core.get("cr0") & (_CR0_EM | _CR0_TS) or not core.get("cr4") & _CR4_OSFXSR:
+            return  # the engine raises #UD or #NM
         where = self._operand(address, found)
         if where is None:
             return
         if where % 16:
-            self._fault(MISALIGNED.id, f"16-byte move with operand at {where:#x}")
+            self._delivery.violation(MISALIGNED, f"16-byte move with operand at {where:#x}")
             return
         seen = self._aligned[address] = self._aligned.get(address, 0) + 1
         if seen == _TRUSTED_AFTER:

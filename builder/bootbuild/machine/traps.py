@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Literal
 
-import unicorn
-from unicorn import x86_const
-
+from bootbuild.machine.binding import Uc, uc, x86
 from bootbuild.machine.board import Board
 from bootbuild.machine.delivery import HAS_ERROR_CODE, PF, UD, Delivery
 from bootbuild.machine.engine import EFER_LMA, GENERAL, Segment
@@ -17,14 +15,17 @@ from bootbuild.model.trace import StopKind
 
 _SYSCALL_SIZE = 2
 _STAR, _LSTAR, _CSTAR, _FMASK = 0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084
-_HYPERCALLS: dict[bytes, Literal["vmcall", "vmmcall"]] = {b"\x0f\x01\xc1": "vmcall", b"\x0f\x01\xd9": "vmmcall"}
+_HYPERCALLS: dict[bytes, Literal["vmcall", "vmmcall"]] = {
+    b"\x0f\x01\xc1": "vmcall",
+    b"\x0f\x01\xd9": "vmmcall",
+}
 _ACCESS = {
-    unicorn.UC_MEM_READ_UNMAPPED: "read",
-    unicorn.UC_MEM_WRITE_UNMAPPED: "write",
-    unicorn.UC_MEM_FETCH_UNMAPPED: "fetch",
-    unicorn.UC_MEM_READ_PROT: "read",
-    unicorn.UC_MEM_WRITE_PROT: "write",
-    unicorn.UC_MEM_FETCH_PROT: "fetch",
+    uc.UC_MEM_READ_UNMAPPED: "read",
+    uc.UC_MEM_WRITE_UNMAPPED: "write",
+    uc.UC_MEM_FETCH_UNMAPPED: "fetch",
+    uc.UC_MEM_READ_PROT: "read",
+    uc.UC_MEM_WRITE_PROT: "write",
+    uc.UC_MEM_FETCH_PROT: "fetch",
 }
 
 # CPUID bits that this machine does not keep, by leaf: (EAX, EBX, ECX, EDX) to clear.
@@ -41,19 +42,19 @@ _PDPE1GB = 1 << 26  #: the engine has 1 GiB pages, whatever its model says
 @functools.cache
 def native_cpuid(leaf: int, subleaf: int) -> tuple[int, int, int, int]:
     """What the bare core answers: no hypervisor, no random numbers, nothing that it does not execute."""
-    uc = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64, x86_const.UC_CPU_X86_HASWELL)
-    uc.mem_map(0, 0x1000)
-    uc.mem_write(0, b"\x0f\xa2\xf4")  # cpuid; hlt
-    uc.reg_write(x86_const.UC_X86_REG_RAX, leaf)
-    uc.reg_write(x86_const.UC_X86_REG_RCX, subleaf)
-    uc.emu_start(0, 0x1000)
+    engine = Uc(uc.UC_ARCH_X86, uc.UC_MODE_64, x86.UC_CPU_X86_HASWELL)
+    engine.mem_map(0, 0x1000)
+    engine.mem_write(0, b"\x0f\xa2\xf4")  # cpuid; hlt
+    engine.reg_write(x86.UC_X86_REG_RAX, leaf)
+    engine.reg_write(x86.UC_X86_REG_RCX, subleaf)
+    engine.emu_start(0, 0x1000)
     numbers = (
-        x86_const.UC_X86_REG_RAX,
-        x86_const.UC_X86_REG_RBX,
-        x86_const.UC_X86_REG_RCX,
-        x86_const.UC_X86_REG_RDX,
+        x86.UC_X86_REG_RAX,
+        x86.UC_X86_REG_RBX,
+        x86.UC_X86_REG_RCX,
+        x86.UC_X86_REG_RDX,
     )
-    answer = [uc.reg_read(number) & 0xFFFFFFFF for number in numbers]
+    answer = [engine.reg_read(number) & 0xFFFFFFFF for number in numbers]
     hidden = _HIDDEN.get(leaf, (0, 0, 0, 0))
     a, b, c, d = (value & ~clear for value, clear in zip(answer, hidden, strict=True))
     if leaf == 0x80000001:
@@ -69,13 +70,13 @@ class Traps:
         self._delivery = delivery
         self._msrs = msrs
         core = board.core
-        core.hook(unicorn.UC_HOOK_INTR, self._raised)
-        core.hook(unicorn.UC_HOOK_INSN_INVALID, self._invalid)
-        core.hook(unicorn.UC_HOOK_MEM_INVALID, self._no_memory)
-        core.hook(unicorn.UC_HOOK_INSN, self._port_in, x86_const.UC_X86_INS_IN)
-        core.hook(unicorn.UC_HOOK_INSN, self._port_out, x86_const.UC_X86_INS_OUT)
-        core.hook(unicorn.UC_HOOK_INSN, self._cpuid, x86_const.UC_X86_INS_CPUID)
-        core.hook(unicorn.UC_HOOK_INSN, self._syscall, x86_const.UC_X86_INS_SYSCALL)
+        core.hook(uc.UC_HOOK_INTR, self._raised)
+        core.hook(uc.UC_HOOK_INSN_INVALID, self._invalid)
+        core.hook(uc.UC_HOOK_MEM_INVALID, self._no_memory)
+        core.hook(uc.UC_HOOK_INSN, self._port_in, x86.UC_X86_INS_IN)
+        core.hook(uc.UC_HOOK_INSN, self._port_out, x86.UC_X86_INS_OUT)
+        core.hook(uc.UC_HOOK_INSN, self._cpuid, x86.UC_X86_INS_CPUID)
+        core.hook(uc.UC_HOOK_INSN, self._syscall, x86.UC_X86_INS_SYSCALL)
         core.hook_tsc(msrs.rdtsc)
 
     # -- exceptions ----------------------------------------------------------------------------------
@@ -87,7 +88,7 @@ class Traps:
         software = core.from_software or vector >= 32
         core.forget_exception()
         core.restore()
-        if board.pending is not None or board.out_of_time():
+        if board.stopped or board.out_of_time():
             return
         if software:
             self._interrupt(vector)
@@ -118,7 +119,7 @@ class Traps:
 
     def _invalid(self, _uc: object, _data: object) -> bool:
         board, core = self._board, self._board.core
-        if board.pending is not None or board.out_of_time():
+        if board.stopped or board.out_of_time():
             return True
         ip = core.get("rip")
         try:
@@ -127,16 +128,15 @@ class Traps:
             code = b""
         call = _HYPERCALLS.get(code)
         board.calls += 1
-        if call is not None and board.platform.hypercall(board.cpu, call):
+        if call and board.platform.hypercall(board.cpu, call):
             if core.get("rip") == ip:
                 core.set("rip", ip + 3)
             board.after_call()
             return True
-        if board.pending is None and board.platform.exception(board.cpu, UD, 0):
+        if board.platform.exception(board.cpu, UD, 0):
             board.after_call()
             return True
-        if board.pending is None:
-            self._delivery.exception(UD)
+        self._delivery.exception(UD)
         return True
 
     # -- memory --------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ class Traps:
         self, _uc: object, access: int, address: int, size: int, value: int, _data: object
     ) -> bool:
         board = self._board
-        if board.pending is not None:
+        if board.stopped:
             return False
         how = _ACCESS.get(access, "access")
         kind = board.memory.kind(address)
@@ -178,7 +178,7 @@ class Traps:
 
     def _port_in(self, _uc: object, port: int, size: int, _data: object) -> int:
         board = self._board
-        if board.pending is not None:
+        if board.stopped:
             return 0
         board.calls += 1
         value = board.platform.port_in(board.cpu, port, size)
@@ -187,7 +187,7 @@ class Traps:
 
     def _port_out(self, _uc: object, port: int, size: int, value: int, _data: object) -> None:
         board = self._board
-        if board.pending is not None:
+        if board.stopped:
             return
         board.calls += 1
         board.platform.port_out(board.cpu, port, size, value & (1 << 8 * size) - 1)
@@ -205,7 +205,7 @@ class Traps:
 
     def _syscall(self, _uc: object, _data: object) -> None:
         board, core = self._board, self._board.core
-        if board.pending is not None:
+        if board.stopped:
             return
         ip = core.get("rip")
         board.calls += 1
