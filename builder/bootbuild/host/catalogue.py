@@ -11,18 +11,21 @@ import bootbuild
 from bootbuild.host.host import Host
 from bootbuild.model.rule import Rule
 
+ELSEWHERE = ("bootbuild.store", "bootbuild.boot.subject")  #: RULES that are in no package's `rules`
 Catalogue = Mapping[str, tuple[Rule, str]]  #: rule id → the rule, and the package or plugin that it is from
 
 
 def core_rules() -> Catalogue:
     """The rules of every package of bootbuild that has a `rules` module; these import nothing heavy."""
-    found: dict[str, tuple[Rule, str]] = {}
-    for package in sorted(pkgutil.iter_modules(bootbuild.__path__)):
-        name = f"bootbuild.{package.name}.rules"
-        if package.ispkg and importlib.util.find_spec(name) is not None:
-            for rule in importlib.import_module(name).RULES:
-                found[rule.id] = (rule, f"bootbuild.{package.name}")
-    return found
+    packages = [f"bootbuild.{one.name}" for one in pkgutil.iter_modules(bootbuild.__path__) if one.ispkg]
+    modules = [
+        name for name in (f"{package}.rules" for package in packages) if importlib.util.find_spec(name)
+    ]
+    return {
+        rule.id: (rule, name.removesuffix(".rules"))
+        for name in sorted((*modules, *ELSEWHERE))
+        for rule in importlib.import_module(name).RULES
+    }
 
 
 def all_rules(host: Host) -> Catalogue:

@@ -142,7 +142,7 @@ class RecipeTable(_Table):
     api: Literal[1] = Field(default=1, description="version of the recipe format")
     payload: PayloadTable = Field(default=PayloadTable(), description="the kernel")
     targets: dict[str, TargetTable] = Field(
-        default={}, description="target plugin's name → its table; at least one"
+        default={}, description="one table for each way of being started; at least one"
     )
     output: OutputTable = Field(default=OutputTable(), description="where images go")
     expect: ExpectTable = Field(default=ExpectTable(), description="what an image must do after its handover")
@@ -238,27 +238,27 @@ def _without(tree: Any, bad: set[Key], at: Key = ()) -> Any:
 
 def json_schema() -> str:
     """The JSON schema of recipes (draft 2020-12), as it is committed in docs/schema/recipe.json."""
-    schema = _without_null(RecipeTable.model_json_schema(schema_generator=_Untitled))
+    schema = _as_toml(RecipeTable.model_json_schema(schema_generator=_Untitled))
     return json.dumps({"$schema": _Untitled.schema_dialect, **schema}, indent=2) + "\n"
 
 
 class _Untitled(GenerateJsonSchema):
     """No titles that only repeat the key."""
 
-    def field_title_should_be_set(self, schema: Any) -> bool:
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic passes it
         """Never."""
         return False
 
 
-def _without_null(schema: Any) -> Any:
-    """A copy of `schema` in which nothing may be null: TOML has no null, a key is there or not."""
+def _as_toml(schema: Any) -> Any:
+    """A copy of `schema` without null, which TOML has not, and without defaults of what is required."""
     if isinstance(schema, list):
-        return [_without_null(one) for one in schema if one != {"type": "null"}]
+        return [_as_toml(one) for one in schema if one != {"type": "null"}]
     if not isinstance(schema, dict):
         return schema
-    plain = {
-        key: _without_null(value) for key, value in schema.items() if not (key == "default" and value is None)
-    }
+    required = schema.get("minLength") and schema.get("default") == ""
+    no_default = required or schema.get("default") is None or "const" in schema or "$ref" in schema
+    plain = {key: _as_toml(value) for key, value in schema.items() if key != "default" or not no_default}
     if len(plain.get("anyOf", ())) == 1:
         plain |= plain.pop("anyOf")[0]
     return plain
