@@ -6,6 +6,7 @@ profile is what one program does within that contract; garbage replaces whatever
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -121,7 +122,7 @@ def entry_state(exact: EntryState, poison: _Poison) -> EntryState:
         registers[key] = poison.pick(
             name, registers.get(key, 0), first, 0x5EED0101 * (index + 1) & 0xFFFFFFFF
         )
-    registers["rsp"] = poison.pick("ESP", registers.get("rsp", 0), 0xFFFFFFF1, 0x00000003)
+    registers["rsp"] = poison.pick("ESP", registers.get("rsp", 0), 0x90000008, 0x00000003)
     # DF, AC, ID and the arithmetic flags are "unspecified"
     registers["rflags"] = poison.pick("EFLAGS", registers.get("rflags", 2), 0x00000CD7, 0x00240003)
 
@@ -224,6 +225,12 @@ class _PvhProfile:
     rules = (NO_ENTRY, DOES_NOT_FIT, MODULES)
 
 
+# pvh.bin's own: null, 32-bit code, 32-bit data, 16-bit code, 16-bit data (read in QEMU 7.2's pvh.bin)
+_QEMU_GDT = struct.pack(
+    "<5Q", 0, 0x00CF9A000000FFFF, 0x00CF92000000FFFF, 0x00009E000000FFFF, 0x000092000000FFFF
+)
+
+
 class Qemu(_PvhProfile):
     """`qemu-system-x86_64 -M pc -cpu max -kernel FILE`: SeaBIOS and the pvh.bin option ROM."""
 
@@ -276,6 +283,7 @@ class Qemu(_PvhProfile):
             put(memmap, pack_memory_map(memory_map)),
             put(rsdp, acpi.rsdp(rsdp + 0x30)),
             put(rsdp + 0x30, acpi.xsdt()),
+            put(0xC0118, _QEMU_GDT),
         ]
         given = Given(
             boot_type=BootType.PVH,

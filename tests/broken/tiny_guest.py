@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import struct
 
+from bootbuild.api.guest import Guest
 from bootbuild.boot.run import Subject, code_at
 from bootbuild.formats.elf_read import read_elf
-from bootbuild.model.content import MemoryContent
+from bootbuild.model.content import Content, MemoryContent
 from bootbuild.model.machine import Offer
 from bootbuild.model.payload import ElfImage, Startup
 
 BASE = 0x100000  #: where the image is linked and loaded
-ENTRY, STARTUP, GDT, STACK_TOP = BASE + 0x1000, BASE + 0x1800, BASE + 0x1C00, BASE + 0x3000
+ENTRY, STARTUP, GDT, PAGE, STACK_TOP = (
+    BASE + 0x1000,
+    BASE + 0x1800,
+    BASE + 0x1C00,
+    BASE + 0x2000,
+    BASE + 0x4000,
+)
 _FILE = 0x1000  #: file offset of ENTRY
 _MEMORY = 0x4000  #: bytes of the one segment in memory
 
@@ -36,10 +43,12 @@ OWN_GDT = (
 )  # fmt: skip
 
 
-def guest(*, first: bytes = b"", later: bytes = b"", startup: bytes = b"\xfa\xf4\xeb\xfd") -> bytes:
+def guest(
+    *, first: bytes = b"", later: bytes = b"", startup: bytes = b"\xfa\xf4\xeb\xfd", page: bytes = b""
+) -> bytes:
     """An ELF64 file: `first` runs before anything else, `later` on own stack and GDT, then `startup`.
 
-    Unmutated startup code: cli; hlt; jmp back.
+    Unmutated startup code: cli; hlt; jmp back. `page`: up to 4 KiB of data at PAGE.
     """
     code = bytearray(first + b"\xfa\xfc" + OWN_STACK)  # cli; cld; mov $STACK_TOP, %esp
     jump = len(code) + 7
@@ -53,7 +62,8 @@ def guest(*, first: bytes = b"", later: bytes = b"", startup: bytes = b"\xfa\xf4
     image[STARTUP - BASE : STARTUP - BASE + len(startup)] = startup
     image[GDT - BASE : GDT - BASE + len(_GDT)] = _GDT
     image[GDT - BASE + 0x40 : GDT - BASE + 0x46] = struct.pack("<HI", len(_GDT) - 1, GDT)
-    return _elf(bytes(image[0x1000:0x2000]))
+    image[PAGE - BASE : PAGE - BASE + len(page)] = page
+    return _elf(bytes(image[0x1000:0x3000]))
 
 
 def _elf(text: bytes) -> bytes:
@@ -81,19 +91,21 @@ def subject(
     expect: bytes = b"",
     budget: int = 20_000_000,
     timeout: float = 30.0,
+    guest_protocol: Guest | None = None,
+    modules: tuple[tuple[str, Content, bytes], ...] = (),
 ) -> Subject:
-    """What is to be proved of a guest: reach STARTUP; no handover protocol is known."""
+    """What is to be proved of a guest: reach STARTUP; by default no handover protocol is known."""
     image = image_of(data)
     startup = Startup("startup_32", STARTUP, STARTUP, 32)
     return Subject(
         image=image,
         startup=startup,
-        guest=None,
-        offer=Offer(cmdline=cmdline),
+        guest=guest_protocol,
+        offer=Offer(cmdline=cmdline, modules=modules),
         stub=None,
         symbols={},
         expect=expect,
         budget=budget,
         timeout=timeout,
-        code=code_at(image_of(guest()), startup),
+        code=code_at(image, startup),
     )
