@@ -106,7 +106,7 @@ def run_until() -> Callable[..., Transcript]:
 
 
 def _shipped(name: str) -> Path:
-    path = resources.files("bootbuild") / "examples" / name
+    path = resources.files("bootbuild") / "guests/hello" / name
     if not isinstance(path, Path) or not path.exists():
         pytest.skip(f"bootbuild ships no {name}")
     return path
