@@ -126,11 +126,14 @@ def make_image(
     from bootbuild.containers import container
     from bootbuild.formats.elf_read import read_elf
     from bootbuild.model.content import FileContent
+    from bootbuild.store import make_folder
 
-    holder = container(contributions[0].container)
+    kind = contributions[0].container
+    holder = container(kind)
     name = "+".join(contribution.target for contribution in contributions)
-    path = recipe.output.directory / f"{recipe.payload.path.stem}-{name}.{holder.suffix}"
+    path = recipe.output.directory / f"{recipe.payload.path.stem}-{name}.{kind}"
     progress(f"writing {path}")
+    make_folder(path.parent)
     layout = host.hooks.build(payload, contributions, lambda: holder.lay_out(payload, contributions))
     holder.write(payload, layout, path)
     return read_elf(FileContent(path), str(path)), path, layout

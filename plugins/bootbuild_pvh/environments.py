@@ -10,9 +10,8 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bootbuild.abi.handover import BootType, HypervisorType
-
 from bootbuild.abi import acpi
+from bootbuild.abi.handover import BootType, HypervisorType
 from bootbuild.abi.hvm_start_info import (
     MAP_ENTRY_SIZE,
     MODULE_SIZE,
@@ -193,7 +192,7 @@ def _check_fit(image: ElfImage, ram: Sequence[Span], need: int) -> None:
             Problem(
                 DOES_NOT_FIT,
                 image.name,
-                f"the image ends at {image.physical_end:#x}; modules and start_info take {need:#x} bytes more",
+                f"the image ends at {image.physical_end:#x}; modules and start_info take {need:#x} bytes",
             )
         ]
     if problems:

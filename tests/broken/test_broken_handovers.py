@@ -159,18 +159,17 @@ RECORD_CASES = {
     "a post stub elsewhere": ("BB-H011", store("post_stub", 0x100000) + SEAL),
 }
 
+NO_FOURTH_GIB = (  # mov %cr3,%rax; mov (%rax),%rax; and $~0xfff,%rax; movq $0,24(%rax); reload %cr3
+    b"\x0f\x20\xd8\x48\x8b\x00\x48\x25\x00\xf0\xff\xff"
+    b"\x48\xc7\x40\x18\x00\x00\x00\x00\x0f\x20\xd8\x0f\x22\xd8"
+)
 STATE_CASES = {
     (64, "interrupts on"): ("BB-H003", b"\xfb"),
     (64, "direction flag set"): ("BB-H003", b"\xfd"),
     (64, "a stack that is off by 8"): ("BB-H003", b"\x6a\x00"),
     (64, "a return address"): ("BB-H003", b"\x58\x6a\x01"),
     (64, "a stack that is not mapped"): ("BB-H003", b"\x48\xbc" + struct.pack("<Q", 0x0000700000000008)),
-    # mov %cr3,%rax; mov (%rax),%rax; and $~0xfff,%rax; movq $0,24(%rax); mov %cr3,%rax; mov %rax,%cr3
-    (64, "no map of the fourth GiB"): (
-        "BB-H003",
-        b"\x0f\x20\xd8\x48\x8b\x00\x48\x25\x00\xf0\xff\xff"
-        b"\x48\xc7\x40\x18\x00\x00\x00\x00\x0f\x20\xd8\x0f\x22\xd8",
-    ),
+    (64, "no map of the fourth GiB"): ("BB-H003", NO_FOURTH_GIB),
     (32, "interrupts on"): ("BB-H003", b"\xfb"),
     (32, "a return address"): ("BB-H003", b"\x58\x6a\x01"),
     (32, "arguments that are not the registers"): ("BB-H003", b"\x47"),  # inc %edi
