@@ -191,6 +191,8 @@ def _placement_problems(payload: Payload, contribution: Contribution, stub: Span
             reason = f"p_vaddr - p_paddr is {shift:#x}, no multiple of 2 MiB"
         elif size > MAX_MAPPING:
             reason = f"the linked range {linked} is larger than 1 GiB"
+        elif linked.end > 1 << 47 and linked.start < (1 << 64) - (1 << 47):
+            reason = f"the linked range {linked} is not canonical"
         elif linked.start < LIMIT:
             reason = f"the linked range {linked} lies in the first 4 GiB, away from where it is loaded"
         if reason:

@@ -1,0 +1,220 @@
+"""A bzImage gives its vmlinux, whatever Linux compressed it with; a damaged one gives the rule it breaks."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import struct
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bootbuild.errors import InputError
+from bootbuild.formats import bzimage, rules
+from bootbuild.formats.bzimage import MAX_UNPACKED, unpack
+from bootbuild.model.content import FileContent, MemoryContent, digest
+
+KERNEL = b"\x7fELF" + bytes(range(256)) * 40_000  # more than one LZ4 block
+
+
+def lz4(data: bytes) -> bytes:
+    """`lz4 -l`: the legacy frame."""
+    from lz4.block import compress
+
+    out = struct.pack("<I", 0x184C2102)
+    for at in range(0, len(data), 8 << 20):
+        block = compress(data[at : at + (8 << 20)], store_size=False)
+        out += struct.pack("<I", len(block)) + block
+    return out
+
+
+def zstd(data: bytes) -> bytes:
+    import zstandard
+
+    return zstandard.ZstdCompressor(write_content_size=False).compress(data)
+
+
+def xz(data: bytes) -> bytes:
+    """As Linux's scripts/xz_wrap.sh: CRC32, x86 BCJ."""
+    filters = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "dict_size": 1 << 20}]
+    return lzma.compress(data, lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=filters)
+
+
+def alone(data: bytes) -> bytes:
+    return lzma.compress(data, lzma.FORMAT_ALONE, preset=1)
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": lambda data: gzip.compress(data, 1),
+    "bzip2": lambda data: bz2.compress(data, 1),
+    "lzma": alone,
+    "xz": xz,
+    "lz4": lz4,
+    "zstd": zstd,
+}
+
+
+def image(packed: bytes, size: int | None, **fields: int) -> bytes:
+    """A bzImage of `packed`, with `size` appended unless None, as Linux's scripts/Makefile.lib does."""
+    payload = packed if size is None else packed + struct.pack("<I", size)
+    values = {
+        "setup_sects": 4,
+        "version": 0x020F,
+        "payload_offset": 0x40,
+        "payload_length": len(payload),
+    } | fields
+    head = bytearray(5 * 512 + 0x40)
+    head[0x202:0x206] = b"HdrS"
+    struct.pack_into("<B", head, 0x1F1, values["setup_sects"])
+    struct.pack_into("<H", head, 0x206, values["version"])
+    struct.pack_into("<II", head, 0x248, values["payload_offset"], values["payload_length"])
+    return bytes(head) + payload + bytes(16)
+
+
+def of(name: str, data: bytes = KERNEL, **fields: int) -> bytes:
+    return image(PACKERS[name](data), None if name == "gzip" else len(data), **fields)
+
+
+def broken(data: bytes) -> str:
+    with pytest.raises(InputError) as caught:
+        unpack(MemoryContent(data), "vmlinuz")
+    (problem,) = caught.value.problems
+    assert problem.where.startswith("vmlinuz")
+    return problem.rule.id
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_each_compression_gives_back_the_kernel(name: str) -> None:
+    content, found = unpack(MemoryContent(of(name)), "vmlinuz")
+    assert found == name
+    assert content.size == len(KERNEL)
+    assert content.read(0, content.size) == KERNEL
+
+
+def test_setup_sects_0_stands_for_4() -> None:
+    content, _ = unpack(MemoryContent(of("gzip", setup_sects=0)), "vmlinuz")
+    assert content.size == len(KERNEL)
+
+
+def test_lz4_frames_may_follow_each_other() -> None:
+    data = KERNEL[:1000]
+    content, _ = unpack(MemoryContent(image(lz4(data[:500]) + lz4(data[500:]), 1000)), "vmlinuz")
+    assert content.read(0, 1000) == data
+
+
+SMALL = KERNEL[:5000]
+BROKEN = [
+    ("no HdrS", lambda: of("gzip").replace(b"HdrS", b"HdrX"), "BB-E020"),
+    ("protocol 2.07", lambda: of("gzip", version=0x0207), "BB-E020"),
+    ("ends in the setup header", lambda: of("gzip")[:0x24E], "BB-E020"),
+    ("payload behind the file", lambda: of("gzip", payload_offset=0xFFFFFFFF), "BB-E021"),
+    ("payload over the end", lambda: of("gzip", payload_length=0xFFFFFFFF), "BB-E021"),
+    ("empty payload", lambda: of("gzip", payload_length=0), "BB-E021"),
+    ("lzo", lambda: image(b"\x89LZO\x00\x0d\x0a\x1a\x0a" + bytes(99), 100), "BB-E022"),
+    ("unknown compression", lambda: image(b"MAGIC" + bytes(99), 100), "BB-E022"),
+    ("states nothing", lambda: image(xz(SMALL), 0), "BB-E024"),
+    ("states more than 1 GiB", lambda: image(xz(SMALL), MAX_UNPACKED + 1), "BB-E024"),
+]
+
+
+@pytest.mark.parametrize(("make", "rule"), [pytest.param(m, r, id=n) for n, m, r in BROKEN])
+def test_one_mutation_breaks_its_rule(make: Callable[[], bytes], rule: str) -> None:
+    assert broken(make()) == rule
+
+
+@pytest.mark.parametrize("name", PACKERS)
+@pytest.mark.parametrize("stated", [-1, 1], ids=["less", "more"])
+def test_a_kernel_of_another_size_than_stated_is_refused(name: str, stated: int) -> None:
+    packed = PACKERS[name](SMALL)
+    if name == "gzip":
+        packed = packed[:-4] + struct.pack("<I", len(SMALL) + stated)
+        assert broken(image(packed, None)) == "BB-E023"
+    else:
+        assert broken(image(packed, len(SMALL) + stated)) == "BB-E023"
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_a_truncated_stream_is_refused(name: str) -> None:
+    packed = PACKERS[name](SMALL)
+    for cut in (len(packed) // 2, len(packed) - 9):
+        assert broken(image(packed[:cut], len(SMALL))) == "BB-E023"
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_a_bomb_stops_at_the_stated_size(name: str) -> None:
+    bomb = PACKERS[name](bytes(64 << 20))
+    begin = time.perf_counter()
+    if name == "gzip":
+        bomb = bomb[:-4] + struct.pack("<I", 4096)
+        assert broken(image(bomb, None)) == "BB-E023"
+    else:
+        assert broken(image(bomb, 4096)) == "BB-E023"
+    assert time.perf_counter() - begin < 2
+
+
+def test_what_is_stated_costs_no_memory_until_it_comes() -> None:
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert broken(image(xz(SMALL), MAX_UNPACKED)) == "BB-E023"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
+
+
+def test_endless_empty_lz4_frames_end() -> None:
+    assert broken(image(struct.pack("<I", 0x184C2102) * 100_000, 1000)) == "BB-E023"
+
+
+def test_too_much_packed_is_refused_before_it_is_read() -> None:
+    class Huge(MemoryContent):
+        size = 1 << 32  # type: ignore[assignment]
+
+    data = of("xz", SMALL, payload_length=(512 << 20) + 1)
+    with pytest.raises(InputError) as caught:
+        unpack(Huge(data), "vmlinuz")
+    assert caught.value.problems[0].rule is rules.UNPACKED_SIZE
+
+
+def test_the_header_has_the_fields_of_its_protocol() -> None:
+    new = bzimage.header(MemoryContent(of("gzip")))
+    assert (new["version"], new["payload_offset"]) == (0x020F, 0x40)
+    assert set(new) == {field.name for field in bzimage.FIELDS}
+    old = bzimage.header(MemoryContent(of("gzip", version=0x0206)))
+    assert "cmdline_size" in old
+    assert "payload_offset" not in old
+
+
+@pytest.mark.parametrize("which", ["cloud", "generic"])
+def test_a_debian_kernel_unpacks_to_its_vmlinux(kernels: Any, which: str) -> None:
+    kernel = getattr(kernels, which)
+    content = FileContent(kernel.vmlinuz)
+    begin = time.perf_counter()
+    unpacked, name = unpack(content, "vmlinuz")
+    spent = time.perf_counter() - begin
+    assert name == {"cloud": "lz4", "generic": "xz"}[which]
+    assert digest(unpacked) == digest(FileContent(kernel.vmlinux))
+    if name == "lz4":
+        assert spent < 1  # 0.03 s on an idle core
+    assert bzimage.kernel_version(content).startswith(kernel.release)
+    assert bzimage.header(content)["pref_address"] == 0x1000000
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    name=st.sampled_from(sorted(PACKERS)),
+    patches=st.lists(st.tuples(st.integers(0, 1 << 16), st.binary(min_size=1, max_size=8)), max_size=4),
+)
+def test_random_damage_is_unpacked_or_refused(name: str, patches: list[tuple[int, bytes]]) -> None:
+    data = bytearray(of(name, SMALL))
+    for place, patch in patches:
+        at = place % len(data)
+        data[at : at + len(patch)] = patch[: len(data) - at]
+    try:
+        content, _ = unpack(MemoryContent(data), "vmlinuz")
+    except InputError:
+        return
+    assert content.size <= MAX_UNPACKED

@@ -1,0 +1,132 @@
+"""Notes are packed as every loader reads them; an image's own record has one exact form."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootbuild.errors import InputError
+from bootbuild.formats.notes import ImageClaim, NoteError, XenNote, claims, pack, parse, xen_notes
+from bootbuild.model.content import MemoryContent
+from bootbuild.model.payload import ElfImage, Note, Startup
+from bootbuild.model.span import Span
+
+CLAIM = ImageClaim(
+    "pvh", "linux", Startup("startup_64", 0xFFFFFFFF81000000, 0x1000000, 64), Span(0x3E00000, 0x2000)
+)
+
+
+def test_a_note_is_packed_as_elfnote_h_has_it() -> None:
+    packed = pack([Note("Xen", XenNote.PHYS32_ENTRY, b"\x50\x08\x00\x01")])
+    assert packed == bytes.fromhex("04000000 04000000 12000000 58656e00 50080001")
+
+
+@pytest.mark.parametrize("size", range(9))
+def test_every_note_begins_at_a_multiple_of_4(size: int) -> None:
+    packed = pack([Note("owner", 1, bytes(size)), Note("Xen", 18, bytes(4))])
+    assert parse(packed, 0x1000)[1].offset % 4 == 0
+    assert len(packed) % 4 == 0
+
+
+@given(
+    st.lists(
+        st.builds(
+            Note,
+            st.text("abcXYZ", max_size=9),
+            st.integers(0, 0xFFFFFFFF),
+            st.binary(max_size=20),
+            st.just(0),
+        ),
+        max_size=9,
+    )
+)
+def test_what_is_packed_is_parsed_again(notes: list[Note]) -> None:
+    assert [replace(note, offset=0) for note in parse(pack(notes))] == notes
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_notes_or_an_error(data: bytes) -> None:
+    try:
+        notes = parse(data)
+    except NoteError:
+        return
+    assert sum(12 + len(note.desc) for note in notes) <= len(data)
+
+
+def test_more_notes_than_xen_takes_are_an_error() -> None:
+    assert len(parse(bytes(12) * 65536)) == 65536
+    with pytest.raises(NoteError, match="more than 65536"):
+        parse(bytes(12) * 65537)
+
+
+def test_of_two_xen_notes_of_one_type_the_last_counts() -> None:
+    notes = [Note("Xen", 18, b"a"), Note("Xen", 18, b"b"), Note("Linux", 18, b"c")]
+    assert xen_notes(notes) == {18: b"b"}
+
+
+def image(*notes: Note) -> ElfImage:
+    return ElfImage("x.elf", 64, 62, 2, 0, (), notes, MemoryContent(b""))
+
+
+def test_a_claim_is_read_back() -> None:
+    note = CLAIM.pack()
+    assert (note.owner, note.type, len(note.desc) % 4) == ("bootbuild", 1, 0)
+    assert claims(image(Note("Xen", 1, b""), note)) == (CLAIM,)
+    assert claims(image(Note("bootbuild", 2, b"later"))) == ()
+
+
+def test_a_claim_has_the_documented_bytes() -> None:
+    expected = struct.pack("<IIQQQQ", 1, 64, 0xFFFFFFFF81000000, 0x1000000, 0x3E00000, 0x2000)
+    assert CLAIM.pack().desc == expected + b"pvh\0linux\0startup_64\0\0\0\0"
+
+
+def test_a_startup_name_that_cannot_be_written_becomes_its_address() -> None:
+    odd = replace(CLAIM, startup=replace(CLAIM.startup, name="s\xe9\udcff"))
+    assert ImageClaim.parse(odd.pack()).startup.name == "0xffffffff81000000"
+
+
+@pytest.mark.parametrize("field", ["target", "guest"])
+@pytest.mark.parametrize("word", ["", "A", "a b", "a\0b", "x" * 64])
+def test_target_and_guest_are_words(field: str, word: str) -> None:
+    with pytest.raises(NoteError):
+        replace(CLAIM, **{field: word}).pack()
+
+
+def _desc(change: Callable[[bytes], bytes]) -> Note:
+    note = CLAIM.pack()
+    return replace(note, desc=change(note.desc), offset=0x40)
+
+
+BROKEN = {
+    "short": _desc(lambda d: d[:39]),
+    "version": _desc(lambda d: b"\2" + d[1:]),
+    "width": _desc(lambda d: d[:4] + b"\x10" + d[5:]),
+    "no ASCII": _desc(lambda d: d[:40] + b"\xff" + d[41:]),
+    "two names": _desc(lambda d: d[:40] + b"pvh\0linux\0\0\0"),
+    "name without NUL": _desc(lambda d: d[:40] + b"pvh\0linux\0startup_64xx"),
+    "no word": _desc(lambda d: d.replace(b"pvh", b"PVH")),
+    "control character": _desc(lambda d: d.replace(b"startup_64", b"startup\n64")),
+    "more names": _desc(lambda d: d + b"more"),
+    "more padding": _desc(lambda d: d + bytes(4)),
+}
+
+
+@pytest.mark.parametrize("note", BROKEN.values(), ids=BROKEN)
+def test_any_other_form_of_a_claim_is_refused(note: Note) -> None:
+    with pytest.raises(InputError) as caught:
+        claims(image(CLAIM.pack(), note, note))
+    assert [(p.rule.id, p.where) for p in caught.value.problems] == [("BB-E018", "x.elf@0x40")] * 2
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_a_claim_or_an_error(desc: bytes) -> None:
+    try:
+        claim = ImageClaim.parse(Note("bootbuild", 1, desc))
+    except NoteError:
+        return
+    assert claim.pack().desc == desc
