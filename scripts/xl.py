@@ -66,7 +66,7 @@ def lay_out(root: Path, pool: Path, modules: Path) -> None:
     binaries = next((pool / "usr/lib").glob("xen-*/bin"))
     into = root / binaries.relative_to(pool)
     into.mkdir(parents=True)
-    programs = [shutil.copy(binaries / name, into / name) for name in PROGRAMS]
+    programs = [Path(shutil.copy(binaries / name, into / name)) for name in PROGRAMS]
     (root / "lib64").mkdir()
     for name, path in libraries(programs, pool).items():
         shutil.copy(path, root / "lib64" / name)
