@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from bootbuild.api.machine import Cpu, Platform
-from bootbuild.machine.engine import GENERAL, Core
+from bootbuild.machine.calibrate import GENERAL
+from bootbuild.machine.engine import Core
 from bootbuild.machine.memory import Memory
 from bootbuild.machine.paging import Paging
 from bootbuild.machine.rules import STOP_RULE
@@ -32,7 +33,7 @@ class Board:
         self._searched = 0
         self.running = False
         self._before = 0  #: instructions of all earlier starts of the engine
-        self._at_stop = 0
+        self._at_stop: int | None = None
 
     # -- the count -----------------------------------------------------------------------------------
 
@@ -49,13 +50,14 @@ class Board:
     def begin(self) -> None:
         """The engine is about to be started."""
         self.pending = None
+        self._at_stop = None
         self.running = True
 
     def end(self, limit: int) -> int:
         """The engine has returned from `start(…, limit)`: how many instructions that was."""
         self.running = False
         # Once the limit is reached the engine has counted the instruction that it did not begin.
-        count = min(self.core.counter, limit) if self.pending is None else self._at_stop
+        count = min(self.core.counter, limit) if self._at_stop is None else self._at_stop
         self._before += count
         return count
 
@@ -87,7 +89,19 @@ class Board:
             registers=self.registers(),
             report=report or self.describe(address),
         )
-        if self.running:
+        self._leave(begun)
+
+    def pause(self) -> None:
+        """Leave the engine before the present instruction, to be started again at once."""
+        self._leave(begun=False)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the engine returned because of `pause`, not of an end."""
+        return self._at_stop is not None and self.pending is None
+
+    def _leave(self, begun: bool) -> None:
+        if self.running and self._at_stop is None:
             self._at_stop = self.core.counter - (not begun)
             self.core.stop()
 
@@ -119,11 +133,11 @@ class Board:
             self._searched = at + len(self.text)
             self.halt(StopKind.CONSOLE, f"the console shows {self.text.decode(errors='replace')!r}")
 
-    def out_of_time(self) -> bool:
+    def out_of_time(self, begun: bool = True) -> bool:
         """Stop if the wall clock has reached the deadline."""
         if time.monotonic() < self.deadline:
             return False
-        self.halt(StopKind.TIME, "the wall clock ran out")
+        self.halt(StopKind.TIME, "the wall clock ran out", begun=begun)
         return True
 
     # -- reports -------------------------------------------------------------------------------------

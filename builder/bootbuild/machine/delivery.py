@@ -7,9 +7,12 @@ volume 2, INT n.
 from __future__ import annotations
 
 import struct
+
 from bootbuild.machine.board import Board
-from bootbuild.machine.engine import EFER_LMA, GENERAL, Segment
+from bootbuild.machine.calibrate import GENERAL
+from bootbuild.machine.engine import EFER_LMA, Segment
 from bootbuild.machine.paging import CR0_PE, PageFault
+from bootbuild.machine.rules import UNKNOWN_MSR
 from bootbuild.model.rule import Rule
 from bootbuild.model.trace import StopKind
 
@@ -54,9 +57,11 @@ class Delivery:
     def violation(self, rule: Rule, detail: str) -> None:
         """Record what the engine let pass, and raise the #GP(0) that hardware raises there.
 
-        If the guest has no handler it is this rule that the run ends with, not the triple fault.
+        If the guest has no handler it is this rule that the run ends with, not the triple fault. A guest
+        that has one may well look whether an MSR is there: that event names no rule.
         """
-        self._board.record("violation", f"{detail}: #GP(0)", rule.id)
+        probe = rule is UNKNOWN_MSR
+        self._board.record("msr" if probe else "violation", f"{detail}: #GP(0)", "" if probe else rule.id)
         self.exception(GP, 0, (rule.id, detail))
 
     def exception(self, vector: int, code: int = 0, violation: tuple[str, str] = ("", "")) -> None:

@@ -7,30 +7,22 @@ by `selftest` once per process; the sources named are those of Unicorn 2.1.4.
 from __future__ import annotations
 
 import ctypes
-import functools
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bootbuild.errors import MachineError, Problem
-from bootbuild.machine.binding import VERSION, Uc, library, uc, x86
-from bootbuild.machine.rules import SELF_TEST
+from bootbuild.machine.binding import Uc, library, uc, x86
+from bootbuild.machine.calibrate import OLD_EXCEPTION, Layout, calibrate, failure, registers
 
 MSR_EFER = 0xC0000080
 EFER_LMA = 1 << 10
 
 SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr", "gdtr", "idtr")
 """Order of the descriptor caches in CPUX86State (qemu/target/i386/cpu.h)."""
-GENERAL = (
-    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
-)  # fmt: skip
-"""Order of the general registers in CPUX86State and in instruction encodings."""
 
-_REGS, _EIP, _HFLAGS, _SEGS, _EFER = 0, 128, 176, 184, 592
+_REGS, _EIP, _HFLAGS, _SEGS = 0, 128, 176, 184  #: in CPUX86State (qemu/target/i386/cpu.h)
 _IS_INT = 4  #: from error_code: exception_is_int
-_OLD_EXCEPTION = 112  #: from error_code: exception_is_int, exception_next_eip, dr[8], breakpoints[4]
 _SEGMENT = struct.Struct("<I4xQII")
 _CAUSE_UNKNOWN = -1
 
@@ -60,29 +52,6 @@ class Segment:
     def long(self) -> bool:
         """The L bit: 64-bit code."""
         return bool(self.flags & 1 << 21)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where this build of the engine keeps what its interface does not offer; byte offsets."""
-
-    state: int  #: CPUX86State in a saved context
-    error_code: int  #: CPUX86State.error_code in a saved context
-    counter: int  #: uc_struct.emu_counter from the engine's handle
-
-
-@functools.cache
-def registers() -> dict[str, int]:
-    """The engine's register numbers, by the manuals' names in lower case."""
-    prefix = "UC_X86_REG_"
-    return {
-        name[len(prefix) :].lower(): value for name, value in vars(x86).items() if name.startswith(prefix)
-    }
-
-
-def failure(message: str) -> MachineError:
-    """The engine is not what this code was written for."""
-    return MachineError(Problem(SELF_TEST, f"unicorn {VERSION}", message))
 
 
 class Core:
@@ -198,7 +167,7 @@ class Core:
         The engine never learns that ours was delivered and would make the next one a double fault
         (unicorn issue 1883).
         """
-        struct.pack_into("<i", self._image, self._layout.error_code + _OLD_EXCEPTION, _CAUSE_UNKNOWN)
+        struct.pack_into("<i", self._image, self._layout.error_code + OLD_EXCEPTION, _CAUSE_UNKNOWN)
 
     def fingerprint(self) -> bytes:
         """All that the guest can see of the core's state, as saved, without scratch fields.
@@ -217,8 +186,14 @@ class Core:
         self.uc.ctl(uc.UC_CTL_TLB_FLUSH, uc.UC_CTL_IO_WRITE)
 
     def forget_code(self, start: int, size: int) -> None:
-        """Forget translated code that overlaps a linear range, which must be mapped."""
+        """Forget translated code that overlaps a linear range.
+
+        Where that is no longer mapped the engine overwrites CR2 and leaves an exception in flight: both
+        are put back.
+        """
+        self.save()
         self.uc.ctl_remove_cache(start, start + size)
+        self.restore()
 
     def forget_all_code(self) -> None:
         """Forget all translated code; only between two runs."""
@@ -269,7 +244,7 @@ class Core:
             def called(_uc: int, _data: int, both: bool = both) -> int:
                 try:
                     callback(both)
-                except BaseException as error:  # noqa: BLE001: nothing may pass through the engine's C frames
+                except BaseException as error:  # noqa: BLE001 (nothing may pass through the engine's C frames)
                     self.uc._hook_exception = self.uc._hook_exception or error
                     self.uc.emu_stop()
                 return 1
@@ -289,78 +264,3 @@ class Core:
             if status:
                 raise failure(f"RDTSC cannot be intercepted (error {status})")
             self._keep.append(pointer)
-
-
-@functools.cache
-def calibrate() -> Layout:
-    """Find, by experiment, where the engine keeps its state. Raises MachineError (BB-B090).
-
-    Three programs fault on purpose with known selectors, so that the error code is known; a fourth stops
-    after a known number of instructions.
-    """
-    marks = [0x1111_0000_0000_0000 | index * 0x0101_0101 for index in range(16)]
-    state: set[int] = set()
-    errors: set[int] = set()
-    image = b""
-    for round_, selector in enumerate((0xABC8, 0x5678, 0x1238)):
-        engine = _bare(b"\x8e\xd8\xf4")  # mov ds, eax; hlt
-        for name, mark in zip(GENERAL, marks, strict=True):
-            engine.reg_write(registers()[name], mark)
-        engine.reg_write(registers()["rax"], 0x1111_0000_0000_0000 | selector)
-        engine.reg_write(registers()["gdtr"], (0, 0x2000, 0x17, 0))
-        seen: list[bytes] = []
-
-        def faulted(raised: Any, _vector: int, _data: Any, seen: list[bytes] = seen) -> None:
-            seen.append(bytes(raised.context_save()))
-            raised.emu_stop()
-
-        engine.hook_add(uc.UC_HOOK_INTR, faulted)
-        engine.emu_start(0x1000, 0, count=10)
-        if not seen:
-            raise failure("a bad selector raises no exception")
-        image = seen[0]
-        regs = struct.pack("<16Q", 0x1111_0000_0000_0000 | selector, *marks[1:])
-        found = _all(image, regs)
-        codes = _all(image, struct.pack("<I", selector))
-        state = found if not round_ else state & found
-        errors = codes if not round_ else errors & codes
-    if len(state) != 1:
-        raise failure("the registers are not where they were in the saved state")
-    base = state.pop()
-    errors = {at for at in errors if at > base + _EFER}
-    if len(errors) != 1:
-        raise failure("the error code is not where it was in the saved state")
-    error = errors.pop()
-    if struct.unpack_from("<i", image, error + _OLD_EXCEPTION)[0] != 13:
-        raise failure("the exception in flight is not where it was in the saved state")
-    if struct.unpack_from("<Q", image, base + _EFER)[0] & 0xFFFF != 0x500:
-        raise failure("EFER is not where it was in the saved state")
-    return Layout(state=base, error_code=error, counter=_counter())
-
-
-def _bare(code: bytes) -> Any:
-    """An engine with `code` at 0x1000."""
-    engine = Uc(uc.UC_ARCH_X86, uc.UC_MODE_64, x86.UC_CPU_X86_HASWELL)
-    engine.mem_map(0, 0x10000)
-    engine.mem_write(0x1000, code)
-    return engine
-
-
-def _counter() -> int:
-    """Offset of emu_counter: it stands before emu_count, whose value we choose (include/uc_priv.h)."""
-    limit = 0x5A5A_1234_5678
-    engine = _bare(b"\x90" * 6 + b"\xf4")
-    engine.emu_start(0x1000, 0, count=limit)
-    # struct uc_struct ends in a table of 64 jmp_buf: far more than the 4 KiB that are read here.
-    places = _all(ctypes.string_at(engine._uch.value, 4096), struct.pack("<QQ", 7, limit))
-    if len(places) != 1:
-        raise failure("the instruction counter is not where it was")
-    return places.pop()
-
-
-def _all(haystack: bytes, needle: bytes) -> set[int]:
-    found, at = set(), haystack.find(needle)
-    while at >= 0:
-        found.add(at)
-        at = haystack.find(needle, at + 1)
-    return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bootbuild.machine.engine import EFER_LMA, GENERAL, MSR_EFER, Core, Segment
+from bootbuild.machine.calibrate import GENERAL
+from bootbuild.machine.engine import EFER_LMA, MSR_EFER, Core, Segment
 from bootbuild.machine.paging import CR0_PE, CR0_PG, CR4_PAE
 from bootbuild.model.machine import Descriptor, EntryState
 

@@ -69,6 +69,7 @@ class Msrs:
 
     def rdtsc(self, both: bool) -> None:
         """RDTSC, or RDTSCP if `both`."""
+        self._board.out_of_time()
         core, value = self._board.core, self.tsc()
         core.set("rax", value & 0xFFFFFFFF)
         core.set("rdx", value >> 32)

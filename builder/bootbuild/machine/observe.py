@@ -6,6 +6,9 @@ from typing import Any
 
 from bootbuild.machine.binding import uc
 from bootbuild.machine.board import Board
+from bootbuild.machine.engine import EFER_LMA
+from bootbuild.machine.memory import PAGE
+from bootbuild.machine.rules import BAD_CODE_SEGMENT
 from bootbuild.machine.strict import Strict
 from bootbuild.model.trace import StopKind
 
@@ -20,6 +23,7 @@ class Coverage:
         self._strict = strict
         self._seen: dict[int, int] = {}
         self._resumed: int | None = None
+        self._code: dict[int, set[int]] = {}  #: physical page → linear addresses of blocks in it
         board.core.hook(uc.UC_HOOK_EDGE_GENERATED, self._translated)
 
     @property
@@ -36,6 +40,13 @@ class Coverage:
         inside = any(start < address < start + size for start, size in self._seen.items())
         self._resumed = address if inside and address not in self._seen else None
 
+    def host_wrote(self, physical: int, size: int) -> None:
+        """The host changed memory: what was translated from those pages must be translated anew."""
+        core = self._board.core
+        for page in range(physical // PAGE, (physical + size - 1) // PAGE + 1):
+            for address in self._code.pop(page, ()):
+                core.forget_code(address, self._seen.get(address, 1))
+
     def _translated(self, _uc: object, block: Any, _previous: object, _data: object) -> None:
         address, size = block.pc, block.size
         if address == self._resumed:
@@ -44,10 +55,21 @@ class Coverage:
             self._seen.setdefault(address, size)
         board = self._board
         board.core.save()
+        segment = board.core.segment("cs")
+        if segment.long and segment.big and board.core.get("efer") & EFER_LMA:
+            board.halt(
+                StopKind.VIOLATION,
+                f"CS holds selector {segment.selector:#x}, whose descriptor has both L and D set",
+                rule=BAD_CODE_SEGMENT.id,
+            )
+            return
         try:
             code = board.paging.read(address, size)
+            pages = board.paging.pages(address, size)
         except LookupError:
             return
+        for physical, _ in pages:
+            self._code.setdefault(physical // PAGE, set()).add(address)
         if self._strict.watch(address, code, board.core.code64):
             board.core.forget_code(address, size)
             board.core.redo()

@@ -121,16 +121,10 @@ class Paging:
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes, whatever their access rights. LookupError if not mapped."""
-        return b"".join(self._memory.read(at, part) for at, part in self._pages(address, size))
+        return b"".join(self._memory.read(at, part) for at, part in self.pages(address, size))
 
-    def write(self, address: int, data: bytes) -> None:
-        """Bytes, whatever their access rights. LookupError, and nothing written, if not mapped."""
-        done = 0
-        for at, part in self._pages(address, len(data)):
-            self._memory.write(at, data[done : done + part])
-            done += part
-
-    def _pages(self, address: int, size: int) -> list[tuple[int, int]]:
+    def pages(self, address: int, size: int) -> list[tuple[int, int]]:
+        """(physical address, size) of each page's part of a range. LookupError if not mapped."""
         parts = []
         while size > 0:
             physical = self.walk(address).physical

@@ -11,8 +11,9 @@ from bootbuild.api.environment import Scene
 from bootbuild.machine import entry
 from bootbuild.machine.binding import UcError
 from bootbuild.machine.board import Board
+from bootbuild.machine.calibrate import failure
 from bootbuild.machine.delivery import Delivery
-from bootbuild.machine.engine import Core, failure
+from bootbuild.machine.engine import Core
 from bootbuild.machine.memory import Memory
 from bootbuild.machine.msr import Msrs
 from bootbuild.machine.observe import WINDOW, Coverage, Repetition
@@ -154,6 +155,7 @@ class Machine:
         except UcError as raised:
             error = raised
         counter = core.counter
+        paused = board.paused
         count = board.end(limit)
         surfaced = core.uc._hook_exception
         if surfaced is not None:
@@ -163,7 +165,7 @@ class Machine:
             return
         if error is not None:
             raise failure(f"the engine gave up at {board.linear_ip():#x}: {error}")
-        if counter <= limit and count and not self._strict.retired:
+        if counter <= limit and count and not paused:
             self._halted()
 
     def _halted(self) -> None:
@@ -210,8 +212,9 @@ class Machine:
 
     def write(self, address: int, data: bytes) -> None:
         """Bytes at a linear address. LookupError if not mapped."""
-        self._board.paging.write(address, data)
-        self._changed()
+        for physical, size in self._board.paging.pages(address, len(data)):
+            self.write_physical(physical, data[:size])
+            data = data[size:]
 
     def read_physical(self, address: int, size: int) -> bytes:
         """Bytes at a physical address. LookupError where there is no memory."""
@@ -220,11 +223,9 @@ class Machine:
     def write_physical(self, address: int, data: bytes) -> None:
         """Bytes at a physical address. LookupError where there is no memory."""
         self._memory.write(address, data)
-        self._changed()
-
-    def _changed(self) -> None:
-        """The host wrote guest memory: page tables may have changed."""
-        self._core.flush_tlb()
+        if data:
+            self._coverage.host_wrote(address, len(data))
+            self._core.flush_tlb()  # page tables may have changed
 
     def translate(self, address: int) -> int | None:
         """Physical address of a linear one; None if not mapped."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from bootbuild.machine.board import Board
 from bootbuild.machine.delivery import Delivery
-from bootbuild.machine.engine import EFER_LMA, GENERAL
+from bootbuild.machine.engine import EFER_LMA
 from bootbuild.machine.msr import Msrs, canonical
+from bootbuild.machine.operand import PREFIXES, Instruction, decode, operand
 from bootbuild.machine.paging import CR0_PE, CR0_PG, CR4_PAE
 from bootbuild.machine.rules import (
     BAD_CR0,
@@ -26,7 +26,6 @@ from bootbuild.machine.rules import (
 from bootbuild.model.rule import Rule
 
 _SCAN = re.compile(rb"\x0f[\x22\x28\x29\x30\x32\x33\x6f\x7f]|\x0f\x01")
-_PREFIXES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
 _PREFIX_REACH = 4  #: prefixes before an opcode that are looked at
 _MOVES = frozenset((0x28, 0x29, 0x6F, 0x7F))
 _TRUSTED_AFTER = 256  #: executions with an aligned operand, after which a site is no longer watched
@@ -36,44 +35,6 @@ _EFER_LME = 1 << 8
 _WIDTH = 40  #: physical address bits that CPUID leaf 80000008H of this core reports
 _CR4_DEFINED = 0x7FF | 1 << 16 | 1 << 18 | 1 << 20 | 1 << 21
 """VME … OSXMMEXCPT, FSGSBASE, OSXSAVE, SMEP, SMAP: what CPUID of this core reports."""
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """A two-byte opcode with its ModRM byte, decoded as far as the checks need it."""
-
-    opcode: int
-    rex: int
-    prefixes: bytes
-    modrm: int
-    rest: bytes  #: after ModRM
-    size: int  #: up to ModRM inclusive
-
-    @property
-    def reg(self) -> int:
-        return self.modrm >> 3 & 7 | (self.rex & 4) << 1
-
-    @property
-    def rm(self) -> int:
-        return self.modrm & 7 | (self.rex & 1) << 3
-
-    @property
-    def memory(self) -> bool:
-        return self.modrm >> 6 != 3
-
-
-def decode(code: bytes, long: bool) -> Instruction | None:
-    """The instruction at the start of `code` if it is of the two-byte map; None otherwise."""
-    at, rex, prefixes = 0, 0, bytearray()
-    while at < len(code) and code[at] in _PREFIXES:
-        prefixes.append(code[at])
-        at += 1
-    if long and at < len(code) and code[at] & 0xF0 == 0x40:
-        rex = code[at]
-        at += 1
-    if len(code) < at + 3 or code[at] != 0x0F:
-        return None
-    return Instruction(code[at + 1], rex, bytes(prefixes), code[at + 2], code[at + 3 :], at + 3)
 
 
 def sites(code: bytes, long: bool) -> list[int]:
@@ -95,7 +56,7 @@ def sites(code: bytes, long: bool) -> list[int]:
                 break
             before = code[at - back]
             is_rex = long and back == 1 and before & 0xF0 == 0x40
-            if not is_rex and before not in _PREFIXES:
+            if not is_rex and before not in PREFIXES:
                 break
             if not mandatory or 0x66 in code[at - back : at]:
                 found.append(at - back)
@@ -136,7 +97,7 @@ class Strict:
 
     def _execute(self, _uc: object, address: int, _size: int, _data: object) -> None:
         board = self._board
-        if board.stopped:
+        if board.stopped or board.paused or board.out_of_time(begun=False):
             return
         board.core.save()
         long = board.core.code64
@@ -145,7 +106,7 @@ class Strict:
         except LookupError:
             code = board.paging.read(address, 4096 - address % 4096)
         found = decode(code + bytes(3), long)
-        if found is None or (board.core.cpl and found.opcode not in _MOVES):
+        if found is None or not found.two_byte or (board.core.cpl and found.opcode not in _MOVES):
             return  # at other privilege levels the engine raises #GP itself
         check = self._checks.get(found.opcode)
         if check is not None:
@@ -205,7 +166,7 @@ class Strict:
 
     def _load_table(self, address: int, found: Instruction) -> None:
         """LGDT and LIDT in 64-bit mode."""
-        where = self._operand(address, found)
+        where = operand(self._board.core, address, found)
         if where is None or not self._board.core.code64:
             return
         try:
@@ -224,7 +185,7 @@ class Strict:
         core = self._board.core
         if core.get("cr0") & (_CR0_EM | _CR0_TS) or not core.get("cr4") & _CR4_OSFXSR:
             return  # the engine raises #UD or #NM
-        where = self._operand(address, found)
+        where = operand(self._board.core, address, found)
         if where is None:
             return
         if where % 16:
@@ -233,66 +194,4 @@ class Strict:
         seen = self._aligned[address] = self._aligned.get(address, 0) + 1
         if seen == _TRUSTED_AFTER:
             self.retired.append(self._hooks[address])
-            self._board.core.stop()
-
-    def _operand(self, address: int, found: Instruction) -> int | None:
-        """Linear address of a memory operand (SDM 2, tables 2-1 to 2-3); None for a register."""
-        core = self._board.core
-        if not found.memory:
-            return None
-        general = core.general()
-        mod, rm, rest = found.modrm >> 6, found.modrm & 7, found.rest
-        narrow = 0x67 in found.prefixes
-        if not core.code64 and core.segment("cs").big == narrow:
-            return self._operand16(found, general)
-        displacement, base = 0, 0
-        stack = False
-        if rm == 4:
-            sib, rest = rest[0], rest[1:]
-            index = sib >> 3 & 7 | (found.rex & 2) << 2
-            if index != 4:
-                base += general[index] << (sib >> 6)
-            low = sib & 7
-            if low == 5 and mod == 0:
-                displacement = int.from_bytes(rest[:4], "little", signed=True)
-            else:
-                base += general[low | (found.rex & 1) << 3]
-                stack = low == 4 and not found.rex & 1
-                stack |= low == 5 and not found.rex & 1
-        elif rm == 5 and mod == 0:
-            displacement = int.from_bytes(rest[:4], "little", signed=True)
-            if core.code64:
-                base = address + found.size + 4
-        else:
-            base = general[found.rm]
-            stack = found.rm == 5
-        if mod == 1:
-            displacement = int.from_bytes(rest[:1], "little", signed=True)
-        elif mod == 2:
-            displacement = int.from_bytes(rest[:4], "little", signed=True)
-        offset = base + displacement
-        if core.code64:
-            offset &= 0xFFFFFFFF if narrow else 0xFFFFFFFFFFFFFFFF
-            return offset + self._segment_base(found, "") & 0xFFFFFFFFFFFFFFFF
-        return (offset & 0xFFFFFFFF) + self._segment_base(found, "ss" if stack else "ds") & 0xFFFFFFFF
-
-    def _operand16(self, found: Instruction, general: tuple[int, ...]) -> int:
-        rbx, rbp, rsi, rdi = (general[GENERAL.index(name)] for name in ("rbx", "rbp", "rsi", "rdi"))
-        mod, rm, rest = found.modrm >> 6, found.modrm & 7, found.rest
-        offset = (rbx + rsi, rbx + rdi, rbp + rsi, rbp + rdi, rsi, rdi, rbp, rbx)[rm]
-        stack = rm in (2, 3, 6)
-        if rm == 6 and mod == 0:
-            offset, stack = int.from_bytes(rest[:2], "little"), False
-        elif mod == 1:
-            offset += int.from_bytes(rest[:1], "little", signed=True)
-        elif mod == 2:
-            offset += int.from_bytes(rest[:2], "little", signed=True)
-        return (offset & 0xFFFF) + self._segment_base(found, "ss" if stack else "ds") & 0xFFFFFFFF
-
-    def _segment_base(self, found: Instruction, default: str) -> int:
-        names = {0x26: "es", 0x2E: "cs", 0x36: "ss", 0x3E: "ds", 0x64: "fs", 0x65: "gs"}
-        core, name = self._board.core, default
-        for prefix in found.prefixes:
-            if prefix in (0x64, 0x65) or (prefix in names and default):
-                name = names[prefix]
-        return core.segment(name).base if name else 0
+            self._board.pause()

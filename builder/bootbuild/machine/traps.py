@@ -7,9 +7,12 @@ from typing import Literal
 
 from bootbuild.machine.binding import Uc, uc, x86
 from bootbuild.machine.board import Board
+from bootbuild.machine.calibrate import GENERAL
 from bootbuild.machine.delivery import HAS_ERROR_CODE, PF, UD, Delivery
-from bootbuild.machine.engine import EFER_LMA, GENERAL, Segment
+from bootbuild.machine.engine import EFER_LMA, Segment
+from bootbuild.machine.memory import PAGE
 from bootbuild.machine.msr import Msrs
+from bootbuild.machine.operand import linear_of
 from bootbuild.model.machine import RegionKind
 from bootbuild.model.trace import StopKind
 
@@ -154,10 +157,30 @@ class Traps:
             board.record("rom-write", f"{text}: dropped")
             return True
         if kind is RegionKind.RESERVED:
-            board.halt(StopKind.RESERVED_WRITE, f"{text}, which is reserved", physical=address)
+            self._halt(StopKind.RESERVED_WRITE, f"{text}, which is reserved", how, address)
         else:
-            board.halt(StopKind.OUTSIDE, f"{text}, where there is nothing", physical=address)
+            self._halt(StopKind.OUTSIDE, f"{text}, where there is nothing", how, address)
         return False
+
+    def _halt(self, kind: StopKind, detail: str, how: str, physical: int) -> None:
+        """Stop at a bad access; the engine tells the physical address only, so find the linear one."""
+        board = self._board
+        ip = board.linear_ip()
+        if how == "fetch":
+            candidates = [ip]
+        else:
+            try:
+                candidates = linear_of(board.core, ip, board.paging.read(ip, 15))
+            except LookupError:
+                candidates = []
+        address = None
+        for candidate in candidates:
+            page = board.paging.walk(candidate & -PAGE).physical
+            if page is not None and page == physical & -PAGE:
+                address = (candidate & -PAGE) + physical % PAGE
+                break
+        at = "" if address is None or address == physical else f" (virtual {address:#x})"
+        board.halt(kind, f"{detail}{at}", address=address, physical=physical)
 
     def mmio_read(self, address: int, size: int) -> int:
         """A read inside an MMIO region."""
