@@ -53,7 +53,7 @@ def elf(bits: int, *, shift: int = 0, entry: int = 0x100000, paddr: int = 0x1000
     machine = {32: 3, 64: 62}[bits]
     layout = {32: "<HHIIIIIHHHHHH", 64: "<HHIQQQIHHHHHH"}[bits]
     out[:16] = b"\x7fELF" + bytes([bits // 32, 1, 1]) + bytes(9)
-    out[16:size] = struct.pack(layout, 2, machine, 1, entry, size, table, 7, size, phsize, 5, shsize, 2, 1)
+    out[16:size] = struct.pack(layout, 2, machine, 1, entry, size, table, 0, size, phsize, 5, shsize, 2, 1)
     for index, (type_, flags, *rest, align) in enumerate(phdrs):
         raw = (
             struct.pack("<IIQQQQQQ", type_, flags, *rest, align)
