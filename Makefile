@@ -35,10 +35,10 @@ lint: $(stamps)/dev ## ruff, and the import contracts
 types: $(stamps)/test $(stamps)/dev ## mypy --strict
 	$(bin)/mypy
 
-kernels: $(stamps)/dev ## fetch and unpack Debian's kernels and Xen (not installed)
+kernels: $(stamps)/symbols ## fetch and unpack Debian's kernels and Xen (not installed)
 	$(bin)/python scripts/kernels.py $(BOOTBUILD_KERNELS)
 
-xl: $(stamps)/dev ## fetch what a Xen toolstack domain is made of (not installed)
+xl: $(stamps)/symbols ## fetch what a Xen toolstack domain is made of (not installed)
 	$(bin)/python scripts/xl.py $(BOOTBUILD_KERNELS)
 
 bench: $(stamps)/test ## time a build and a boot
@@ -69,6 +69,6 @@ $(stamps)/test: $(stamps)/venv $(sources)
 	@touch $@ $(stamps)/run
 
 # The tools alone: `make lint` works on a tree that does not install.
-$(stamps)/dev: $(stamps)/venv pyproject.toml
-	$(bin)/python scripts/extra.py dev | xargs $(bin)/pip install --quiet --constraint constraints.txt
+$(stamps)/dev $(stamps)/symbols: $(stamps)/venv pyproject.toml
+	$(bin)/python scripts/extra.py $(@F) | xargs $(bin)/pip install --quiet --constraint constraints.txt
 	@touch $@
