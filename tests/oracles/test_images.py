@@ -1,0 +1,175 @@
+"""What bootbuild makes and proves starts for real: hello under QEMU and Xen, Debian's kernels to user space."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import monitors
+import toolstack
+from bootbuild.abi.boot_params import E820_MAX
+from bootbuild.host import Host
+from bootbuild.model.record import BuildRecord
+from bootbuild.model.verdict import Outcome, ProfileVerdict
+from bootbuild.pipeline import build
+from bootbuild.recipe.overrides import Overrides
+from bootbuild.recipe.read import read
+from debian_kernels import Kernels, LinuxKernel
+from oracle import run_until
+
+CMDLINE = "greeting=hello and=more"
+PROFILES = {"pvh@qemu", "pvh@xen-domu"}
+
+
+@dataclass(frozen=True)
+class Hello:
+    """The images of both widths, with the file that is handed to them."""
+
+    images: dict[int, Path]
+    records: dict[int, BuildRecord]
+    module: Path
+
+    def lines(self) -> list[str]:
+        """What the guest must print, wherever it runs."""
+        crc = zlib.crc32(self.module.read_bytes())
+        return [f"size {self.module.stat().st_size} crc32 {crc:#x}", "unknown operation: -38", "hello: done"]
+
+
+def build_recipe(text: str, folder: Path) -> BuildRecord:
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    host = Host.discover()
+    return build(read(path, host, Overrides()), host)
+
+
+@pytest.fixture(scope="module")
+def hello(hello64: Path, hello32: Path, tmp_path_factory: pytest.TempPathFactory) -> Hello:
+    folder = tmp_path_factory.mktemp("hello")
+    module = folder / "module.bin"
+    module.write_bytes(bytes(range(256)) * 33 + b"odd")
+    images, records = {}, {}
+    for width, payload in ((64, hello64), (32, hello32)):
+        (folder / str(width)).mkdir()
+        text = f"""
+            api = 1
+            [payload]
+            path = {json.dumps(str(payload))}
+            startup = "startup_{width}"
+            width = {width}
+            cmdline = "{CMDLINE}"
+            [[payload.modules]]
+            path = {json.dumps(str(module))}
+            [targets.pvh]
+            profiles = ["pvh@qemu", "pvh@xen-domu"]
+            [expect]
+            console = "hello: done"
+        """
+        records[width] = build_recipe(text, folder / str(width))
+        images[width] = Path(records[width].images[0].path)
+    return Hello(images, records, module)
+
+
+@pytest.mark.parametrize("width", [64, 32])
+def test_hello_boots_in_every_profile_of_the_emulator(hello: Hello, width: int) -> None:
+    verdicts = hello.records[width].images[0].verdicts
+    assert {verdict.name for verdict in verdicts} == PROFILES
+    for verdict in verdicts:
+        assert verdict.outcome is Outcome.BOOTED, verdict.findings
+        assert verdict.reached == f"startup_{width}, console 'hello: done'"
+        console = verdict.runs[0].console.decode()
+        system = "tcg" if verdict.profile == "qemu" else "xen"
+        for line in [f"hello from pvh on {system}", f"cmdline {CMDLINE}", *hello.lines()]:
+            assert line in console
+
+
+@pytest.mark.parametrize("width", [64, 32])
+def test_hello_starts_in_qemu(qemu: Path, hello: Hello, width: int) -> None:
+    command = monitors.qemu_kernel(qemu, hello.images[width], cmdline=CMDLINE, initrd=hello.module)
+    transcript = run_until(command, ["^hello: done"], fail=["FAILED"])
+    assert transcript.reached, str(transcript)
+    # word for word what the emulated run printed, record addresses and memory map included
+    verdict = next(v for v in hello.records[width].images[0].verdicts if v.profile == "qemu")
+    emulated = verdict.runs[0].console.decode().replace("\r", "").strip()
+    assert emulated in transcript.text.replace("\r", "")
+
+
+@pytest.mark.parametrize("width", [64, 32])
+def test_hello_starts_as_pvh_dom0_under_xen(qemu: Path, kernels: Kernels, hello: Hello, width: int) -> None:
+    """start_info is version 0 there, without a memory map: the stub asks Xen for it."""
+    command = monitors.xen_dom0(
+        qemu, kernels.xen, hello.images[width], pvh=True, cmdline=CMDLINE, modules=[hello.module]
+    )
+    transcript = run_until(command, ["^hello: done"], fail=["FAILED", *monitors.XEN_FAILS])
+    assert transcript.reached, str(transcript)
+    for line in ["hello from pvh on xen", f"cmdline {CMDLINE}", *hello.lines()]:
+        assert line in transcript.text
+
+
+def test_hello_starts_as_pvh_domains_of_xl(
+    qemu: Path, toolstack_kernels: Kernels, hello: Hello, tmp_path: Path
+) -> None:
+    domains = {
+        f"hello{width}": toolstack.Domain(image, "pvh", CMDLINE, hello.module)
+        for width, image in hello.images.items()
+    }
+    transcript, runs = toolstack.create(qemu, toolstack_kernels, domains, tmp_path)
+    assert transcript.reached, str(transcript)
+    for width in hello.images:
+        run = runs[f"hello{width}"]
+        assert run.state == "poweroff", run
+        verdict = next(v for v in hello.records[width].images[0].verdicts if v.profile == "xen-domu")
+        emulated = verdict.runs[0].console.decode().replace("\r", "").strip().splitlines()
+        assert [line.strip() for line in run.console if line.strip()] == emulated
+
+
+def prove_linux(kernel: LinuxKernel, initrd: Path, startup: str, folder: Path) -> tuple[ProfileVerdict, ...]:
+    """Debian's kernel as it is: its own PVH entry, proved up to `startup`."""
+    text = f"""
+        api = 1
+        [payload]
+        path = {json.dumps(str(kernel.vmlinuz))}
+        guest = "linux"
+        startup = "{startup}"
+        symbols = {json.dumps(str(kernel.system_map))}
+        cmdline = "console=ttyS0 panic=-1"
+        [[payload.modules]]
+        path = {json.dumps(str(initrd))}
+        [targets.pvh]
+        entry = "native"
+        profiles = ["pvh@qemu", "pvh@xen-domu"]
+    """
+    record = build_recipe(text, folder)
+    assert record.payload_format.startswith("bzimage")
+    assert Path(record.images[0].path).read_bytes() == kernel.vmlinux.read_bytes()
+    return record.images[0].verdicts
+
+
+@pytest.mark.parametrize("startup", ["x86_64_start_kernel", "start_kernel"])
+@pytest.mark.parametrize("flavour", ["cloud", "generic"])
+def test_debians_kernel_reaches_its_startup_path(
+    kernels: Kernels, initrd: Path, flavour: str, startup: str, tmp_path: Path
+) -> None:
+    verdicts = prove_linux(getattr(kernels, flavour), initrd, startup, tmp_path)
+    assert {verdict.name for verdict in verdicts} == PROFILES
+    for verdict in verdicts:
+        assert verdict.outcome is Outcome.BOOTED, verdict.findings
+        assert verdict.reached == startup
+        assert verdict.handover is not None
+        assert verdict.handover["cmdline"] == "console=ttyS0 panic=-1"
+        assert verdict.handover["ramdisk"]["size"] == initrd.stat().st_size
+        assert 2 <= len(verdict.handover["e820"]) <= E820_MAX
+        loader = {"qemu": "0xb0", "xen-domu": "0x90"}[verdict.profile]
+        assert verdict.handover["type_of_loader"] == loader
+
+
+def test_debians_kernel_reaches_user_space_in_qemu(qemu: Path, kernels: Kernels, initrd: Path) -> None:
+    command = monitors.qemu_kernel(
+        qemu, kernels.cloud.vmlinux, memory=512, cmdline="console=ttyS0 panic=-1", initrd=initrd
+    )
+    transcript = run_until(command, ["bootbuild-initrd up"], fail=["Kernel panic"], timeout=120)
+    assert transcript.reached, str(transcript)
+    assert kernels.cloud.release in transcript.text
