@@ -1,4 +1,4 @@
-"""Linked chains as bootable ELF files, written by hand: the containers' own writer is not what is tested here."""
+"""Linked chains as bootable ELF files, written by hand: what is tested here is not the containers' writer."""
 
 from __future__ import annotations
 
@@ -118,7 +118,14 @@ def _prelude(elf: Elf, prepared: Prepared, entry: int) -> int:
     code = b"\xbb" + struct.pack("<I", prepared.address)
     if prepared.garbage:
         code += b"\xbc" + struct.pack("<I", 0xDEAD0001)  # esp
-        for opcode in (0xB8, 0xB9, 0xBA, 0xBD, 0xBE, 0xBF):  # eax (Multiboot's magic), ecx, edx, ebp, esi, edi
+        for opcode in (
+            0xB8,
+            0xB9,
+            0xBA,
+            0xBD,
+            0xBE,
+            0xBF,
+        ):  # eax (Multiboot's magic), ecx, edx, ebp, esi, edi
             code += bytes([opcode]) + struct.pack("<I", 0x2BADB002)
         code += b"\x0f\x01\x15" + struct.pack("<I", PRELUDE + 0x800)  # lgdt of a table that is not there
         code += b"\xfd"  # std
@@ -196,9 +203,7 @@ def boot(qemu: Path, run_until: Callable[..., Any]) -> Callable[..., str]:
     def run(path: Path, *, machine: str = "pc", memory: int = 128, more: Sequence[str] = ()) -> str:
         command = [str(qemu), "-accel", "tcg", "-cpu", "max", "-machine", machine, "-m", str(memory)]
         command += "-nodefaults -display none -no-reboot -serial stdio -kernel".split()
-        done = run_until(
-            [*command, str(path), *more], [r"^(hello: .*|bootbuild: .*)\n"], timeout=30
-        )
+        done = run_until([*command, str(path), *more], [r"^(hello: .*|bootbuild: .*)\n"], timeout=30)
         assert done.reached, str(done)
         text: str = done.text
         return text
@@ -231,5 +236,3 @@ def blob() -> Callable[..., Blob]:
 def hello() -> Callable[[int], Path]:
     """The hello payload of a width, from the installed package."""
     return hello_path
-
-

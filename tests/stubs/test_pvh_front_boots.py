@@ -69,7 +69,13 @@ def test_nothing_unpromised_is_relied_on(
 def test_the_map_is_sorted_and_has_no_empty_entry(
     boot: Callable[..., str], pvh_image: Callable[..., Any], prepare: Any
 ) -> None:
-    given = ((0x100000, 0x7E00000, 1), (0xF0000, 0x10000, 2), (0x1000, 0, 1), (0, 0x9F000, 1), (1 << 40, 1, 77))
+    given = (
+        (0x100000, 0x7E00000, 1),
+        (0xF0000, 0x10000, 2),
+        (0x1000, 0, 1),
+        (0, 0x9F000, 1),
+        (1 << 40, 1, 77),
+    )
     text = boot(pvh_image(64, prepared=prepare(memmap=given)).path)
     assert re.findall(r"^memory (.*)$", text, re.MULTILINE) == [
         "0x0 0x9f000 ram",
@@ -188,9 +194,7 @@ def test_a_module_over_the_stubs_is_refused(
     boot: Callable[..., str], pvh_image: Callable[..., Any], prepare: Any
 ) -> None:
     stub = pvh_image(64).stub
-    given = prepare(
-        modules=((0x700000, b"m", None),), garbage=False, override={"modlist_paddr": 0x700000}
-    )
+    given = prepare(modules=((0x700000, b"m", None),), garbage=False, override={"modlist_paddr": 0x700000})
     given.modules = ((0x700000, (stub.end - 8).to_bytes(8, "little") + (64).to_bytes(24, "little"), None),)
     text = boot(pvh_image(64, prepared=given).path)
     assert text == "bootbuild: cannot start from PVH: a module was loaded over the stubs\n"

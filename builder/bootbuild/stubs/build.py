@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from bootbuild.stubs.manifest import StubSource, read_manifest
 from bootbuild.stubs.objectfile import read_object
 
 TIMEOUT = 120  #: seconds for one run of a tool
+MAX_PROBLEMS = 20  #: messages of one run that are passed on
+_COMPLAINT = re.compile(r"(\S.*?:\d+(?::\d+)?): (?:fatal )?[Ee]rror: (.*)")
 
 # No library, no floating point or vector register (nobody has enabled them), no protector, no CET,
 # absolute addresses; and nothing of the machine on which it is built.
@@ -113,9 +117,17 @@ def _run(command: list[str], where: str, folder: Path) -> str:
     except subprocess.TimeoutExpired:
         raise PluginError(Problem(rules.TOOL, where, f"{command[0]} took more than {TIMEOUT} s")) from None
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "rror" in line] or ["no message"]
-        raise PluginError([Problem(rules.TOOL, where, f"{command[0]}: {line}") for line in lines[:20]])
+        raise PluginError(list(_complaints(command[0], where, done.stderr))[:MAX_PROBLEMS])
     return done.stdout
+
+
+def _complaints(tool: str, where: str, output: str) -> Iterator[Problem]:
+    """A tool's error messages, each with the place it names (`file:line:column: error: message`)."""
+    lines = [line for line in output.splitlines() if "rror" in line] or [f"{tool}: fails without a message"]
+    for line in lines:
+        match = _COMPLAINT.fullmatch(line)
+        place, message = match.groups() if match else (where, line)
+        yield Problem(rules.TOOL, place, message)
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -87,9 +87,10 @@ def link(
     """
     blobs = _blobs(chain, companions)
     places, params_at, bss_size = _lay_out(blobs)
-    text = bytearray(params_at) + params.pack(Span(bss_base, bss_size))
+    bss = Span(bss_base, bss_size)
+    text = bytearray(params_at)
     bases = [{".text": text_base + text_at, ".bss": bss_base + bss_at} for text_at, bss_at in places]
-    problems = [*_range_problems(chain, params, Span(bss_base, bss_size)), *_mapping_problems(params)]
+    problems = [*_range_problems(chain, params, bss), *_mapping_problems(params)]
     exports: dict[str, int] = {"bb_params": text_base + params_at}
     owner = {"bb_params": "bootbuild", "bb_next": "bootbuild"}
     for blob, base in zip(blobs, bases, strict=True):
@@ -127,7 +128,7 @@ def link(
             text[at : at + len(field_bytes)] = field_bytes
     if problems:
         raise PluginError(dict.fromkeys(problems))
-    return Linked(bytes(text), bss_size, exports)
+    return Linked(bytes(text) + params.pack(bss), bss_size, exports)
 
 
 def _blobs(chain: Sequence[Piece], companions: Sequence[Blob]) -> list[Blob]:

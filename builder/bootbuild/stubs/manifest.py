@@ -59,11 +59,13 @@ def _problems(folder: Path, name: str, table: object) -> list[str]:
         return ["is not a table"]
     found = [f"{key}: unknown key; known are sources, width" for key in table.keys() - {"sources", "width"}]
     if table.get("width") not in (32, 64) or isinstance(table.get("width"), float):
-        found.append(f"width: is {table.get('width', 'missing')!r}, not 32 or 64")
+        found.append(
+            f"width: is {table['width']!r}, not 32 or 64" if "width" in table else "width: is missing"
+        )
     sources = table.get("sources")
     if not isinstance(sources, list) or not sources:
         found.append("sources: is not a list of files")
-        return found
+        sources = []
     for source in sources:
         if not isinstance(source, str) or not _SOURCE.fullmatch(source):
             found.append(f"sources: {source!r} is not a .S or .c file of this folder")

@@ -43,13 +43,14 @@ def read_object(path: Path, name: str, width: int, toolchain: str) -> Blob:
         bss_section = elf.get_section_by_name(".bss")
         text = bytearray(text_section.data())
         fixups = []
-        for offset, type_, symbol, addend in _relocations(elf, text):
-            kind = _KINDS.get((elf["e_machine"], type_))
-            at = f"{name}+{offset:#x}"
+        for entry, symbol in _relocations(elf):
+            offset = entry["r_offset"]
+            kind = _KINDS.get((elf["e_machine"], entry["r_info_type"]))
             if kind is None:
-                message = f"relocation type {type_} of {elf['e_machine']}"
-                problems.append(Problem(rules.RELOCATION, at, message))
+                message = f"relocation type {entry['r_info_type']} of {elf['e_machine']}"
+                problems.append(Problem(rules.RELOCATION, f"{name}+{offset:#x}", message))
                 continue
+            addend = entry["r_addend"] if entry.is_RELA() else struct.unpack_from("<i", text, offset)[0]
             section = _section_of(elf, symbol)
             text[offset : offset + (8 if kind == "abs64" else 4)] = bytes(8 if kind == "abs64" else 4)
             if section is None:
@@ -85,17 +86,14 @@ def _section_problems(elf: Any, name: str) -> Iterator[Problem]:
             yield Problem(rules.SECTION, name, f"has a section {section.name}")
 
 
-def _relocations(elf: Any, text: bytearray) -> Iterator[tuple[int, int, Any, int]]:
-    """Offset, type, symbol and addend of each relocation of .text."""
+def _relocations(elf: Any) -> Iterator[tuple[Any, Any]]:
+    """Each relocation of .text with its symbol."""
     for suffix in (".rel.text", ".rela.text"):
         table = elf.get_section_by_name(suffix)
-        if table is None:
-            continue
-        symbols = elf.get_section(table["sh_link"])
-        for entry in table.iter_relocations():
-            offset = entry["r_offset"]
-            addend = entry["r_addend"] if table.is_RELA() else struct.unpack_from("<i", text, offset)[0]
-            yield offset, entry["r_info_type"], symbols.get_symbol(entry["r_info_sym"]), addend
+        if table is not None:
+            symbols = elf.get_section(table["sh_link"])
+            for entry in table.iter_relocations():
+                yield entry, symbols.get_symbol(entry["r_info_sym"])
 
 
 def _section_of(elf: Any, symbol: Any) -> Section | None:
