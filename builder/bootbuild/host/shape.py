@@ -55,8 +55,8 @@ def _missing(kind: str, plugin: object) -> Iterator[str]:
     shape = protocol(kind)
     if shape is None:
         return
-    for name in inspect.get_annotations(shape):
-        if not hasattr(plugin, name):
+    for name, member in vars(shape).items():
+        if isinstance(member, property) and not hasattr(plugin, name):
             yield f"has no attribute {name!r}"
     methods = [name for name, member in vars(shape).items() if inspect.isfunction(member) and name[0] != "_"]
     for name in methods:

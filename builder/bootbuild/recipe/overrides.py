@@ -68,7 +68,8 @@ def _settings(overrides: Overrides, problems: list[Problem]) -> Iterator[tuple[s
         yield "--output", ("output", "directory"), _absolute(overrides.output)
     for text in overrides.settings:
         name, equals, value = text.partition("=")
-        argument = f"--set {shown(name)[1:-1]}"
+        quoted = shown(name)
+        argument = "--set " + quoted.removeprefix(quoted[0]).removesuffix(quoted[0])
         try:
             if not equals or len(text) > LARGEST:
                 raise MalformedError(rules.OVERRIDE, 0, "not of the form KEY=VALUE")

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -47,6 +48,13 @@ def _scalar(convert: Callable[[object], int | str]) -> PlainValidator:
             raise PydanticCustomError("scalar", "{said}", {"said": str(error)}) from None
 
     return PlainValidator(validate)
+
+
+def _no_boolean(value: object) -> object:
+    """To Python True equals 1; to a recipe it is another thing."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("boolean", "is a boolean")
+    return value
 
 
 _NUMBER_OR_TEXT = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}
@@ -139,7 +147,9 @@ class RecipeTable(_Table):
 
     model_config = ConfigDict(json_schema_extra={"required": ["api", "payload", "targets"]})
 
-    api: Literal[1] = Field(default=1, description="version of the recipe format")
+    api: Annotated[Literal[1], BeforeValidator(_no_boolean)] = Field(
+        default=1, description="version of the recipe format"
+    )
     payload: PayloadTable = Field(default=PayloadTable(), description="the kernel")
     targets: dict[str, TargetTable] = Field(
         default={}, description="one table for each way of being started; at least one"
