@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
 
-from bootbuild.api import ElfImage, Evidence, LoaderVerdict
+from bootbuild.api import ElfImage, Evidence, LoaderVerdict, Profile
 from bootbuild.boot.prove import prove
 from bootbuild.model.verdict import Outcome
 from bootbuild_pvh.environments import Qemu, XenDomU
 from tiny_guest import OWN_STACK, STARTUP, guest, subject, u32
 
-PROFILES = {"qemu": Qemu, "xen-domu": XenDomU}
+PROFILES: dict[str, Callable[[], Profile]] = {"qemu": Qemu, "xen-domu": XenDomU}
 RAM_TOP = 128 << 20
 
 

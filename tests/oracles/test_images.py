@@ -1,4 +1,4 @@
-"""What bootbuild makes and proves starts for real: hello under QEMU and Xen, Debian's kernels to user space."""
+"""What bootbuild makes and proves starts for real: hello under QEMU and Xen, Debian's kernels."""
 
 from __future__ import annotations
 

@@ -30,15 +30,41 @@ class Scene:
 class Profile(Protocol):
     """An environment: it reads the image as that program's loader does and sets the machine up."""
 
-    target: str  #: "pvh"
-    name: str  #: "qemu": the profile is then called pvh@qemu
-    version: str  #: of the program that it was compared with
-    evidence: Evidence
-    source: str  #: where the facts are from
-    summary: str  #: one line
-    loader: str  #: name of the loader model that judges a file first; "" for none
-    undefined: tuple[Undefined, ...]  #: what the ABI leaves undefined; poisoned in runs 2 and 3
-    rules: tuple[Rule, ...]  #: rules of its own that its findings name
+    @property
+    def target(self) -> str:
+        """The target that it starts images of: "pvh"."""
+
+    @property
+    def name(self) -> str:
+        """Its name within the target: the profile is called TARGET@NAME."""
+
+    @property
+    def version(self) -> str:
+        """Of the program that it was compared with."""
+
+    @property
+    def evidence(self) -> Evidence:
+        """How it is known to be true."""
+
+    @property
+    def source(self) -> str:
+        """Where the facts are from."""
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+
+    @property
+    def loader(self) -> str:
+        """Name of the loader model that judges a file first; empty for none."""
+
+    @property
+    def undefined(self) -> tuple[Undefined, ...]:
+        """What the ABI leaves undefined; poisoned in runs 2 and 3."""
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Rules of its own that its findings name."""
 
     def scene(
         self, image: ElfImage, offer: Offer, filling: Filling, only: frozenset[str] | None = None

@@ -32,10 +32,21 @@ class GuestView(Protocol):
 class Guest(Protocol):
     """One handover protocol: how to enter it, and how to tell whether it was kept."""
 
-    name: str
-    summary: str
-    widths: tuple[int, ...]  #: widths of startup code that it knows
-    rules: tuple[Rule, ...]  #: that its findings name
+    @property
+    def name(self) -> str:
+        """What users call it."""
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of startup code that it knows."""
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """That its findings name."""
 
     def back(self, width: int) -> Piece | None:
         """The stub that turns the record into this protocol and jumps to `bb_startup`.

@@ -24,11 +24,25 @@ class LoaderVerdict:
 class Loader(Protocol):
     """One loader at one version."""
 
-    name: str
-    version: str
-    evidence: Evidence
-    source: str
-    rules: tuple[Rule, ...]
+    @property
+    def name(self) -> str:
+        """What users call it."""
+
+    @property
+    def version(self) -> str:
+        """Of the program that it models."""
+
+    @property
+    def evidence(self) -> Evidence:
+        """How it is known to be true."""
+
+    @property
+    def source(self) -> str:
+        """Where the facts are from."""
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Rules of its own that its findings name."""
 
     def judge(self, image: ElfImage) -> LoaderVerdict:
         """Accept or refuse, with the rule and the loader's message."""

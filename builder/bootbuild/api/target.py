@@ -13,11 +13,21 @@ from bootbuild.model.rule import Rule
 class Target(Protocol):
     """A boot protocol: what an image needs so that its environments start it."""
 
-    name: str
-    summary: str
-    options: type[Any] | None
-    """A frozen dataclass whose fields are this target's own recipe keys, all with defaults."""
-    rules: tuple[Rule, ...]
+    @property
+    def name(self) -> str:
+        """What users call it."""
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+
+    @property
+    def options(self) -> type[Any] | None:
+        """A frozen dataclass whose fields are this target's own recipe keys, all with defaults."""
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Rules of its own that its findings name."""
 
     def contribute(self, payload: Payload, guest: Guest, options: Any) -> Contribution:
         """The part of an image that starts `payload` by a stub of ours (`entry = "insert"`).
