@@ -35,7 +35,7 @@ class Memory:
         return self.data[address - self.base : address - self.base + size]
 
 
-def record(extra: bytes = b"", **changes: int) -> bytes:
+def record(extra: bytes = b"", /, **changes: int) -> bytes:
     """A right record, then what it points to, then its checksum made to fit the changes."""
     values = dict.fromkeys((name for name, _ in handover.LAYOUT), 0)
     values |= {"magic": handover.MAGIC, "version": 1, "size": handover.SIZE, "boot_type": 1} | changes
@@ -55,8 +55,10 @@ def test_a_record_is_read_with_all_that_it_points_to() -> None:
     at = BASE + handover.SIZE
     extra = struct.pack("<QQII", 0, 0x9F000, 1, 0) + struct.pack("<QQII", 1 << 40, 1 << 30, 7, 0)
     extra += struct.pack("<4Q", 0x800000, 5, at + 80 + 8, 0)
-    extra += b"a b=c\0\0\0" + b"of a module\0"
-    data = record(extra, memmap=at, memmap_count=2, modules=at + 48, module_count=1, cmdline=at + 80, rsdp=0xE0000)
+    extra += b"a b=c\0\0\0" + b"of a module\0" + bytes(4096)
+    data = record(
+        extra, memmap=at, memmap_count=2, modules=at + 48, module_count=1, cmdline=at + 80, rsdp=0xE0000
+    )
     memory = Memory(data)
     found = Handover.parse(memory.read, BASE)
     assert found.rsdp == 0xE0000
@@ -101,12 +103,12 @@ def test_a_wrong_frame_is_named(changes: dict[str, int], message: str) -> None:
 def test_one_wrong_bit_breaks_the_checksum() -> None:
     data = bytearray(record())
     data[0x5A] ^= 0x10
-    with pytest.raises(ValueError, match="^checksum: the words add up to 0x100000, not 0$"):
+    with pytest.raises(ValueError, match=r"^checksum: the words add up to 0x100000, not 0$"):
         parse(bytes(data))
 
 
 def test_a_record_that_is_not_mapped_is_named() -> None:
-    with pytest.raises(ValueError, match="^record: 168 bytes at 0x10001 cannot be read$"):
+    with pytest.raises(ValueError, match=r"^record: 168 bytes at 0x10001 cannot be read$"):
         Handover.parse(Memory(record()).read, BASE + 1)
 
 
@@ -118,7 +120,11 @@ def test_a_record_that_is_not_mapped_is_named() -> None:
         ({"modules": BASE}, "read_modules", "module_count: 0 with a table at 0x10000"),
         ({"module_count": 9, "modules": BASE}, "read_modules", "module: 288 bytes at 0x10000 cannot be read"),
         ({"memmap_count": 4097, "memmap": 8}, "read_memory_map", "memmap_count: 4097 is more than 4096"),
-        ({"memmap_count": 8, "memmap": BASE}, "read_memory_map", "memmap: 192 bytes at 0x10000 cannot be read"),
+        (
+            {"memmap_count": 8, "memmap": BASE},
+            "read_memory_map",
+            "memmap: 192 bytes at 0x10000 cannot be read",
+        ),
         ({"cmdline": 1}, "read_cmdline", "cmdline: 255 bytes at 0x1 cannot be read"),
     ],
 )
@@ -142,7 +148,7 @@ def test_a_string_has_a_greatest_length(length: int) -> None:
     if length < handover.MAX_CMDLINE:
         assert read_string(memory.read, BASE, "s") == b"x" * length
     else:
-        with pytest.raises(ValueError, match="^s: no NUL within 8192 bytes at 0x10000$"):
+        with pytest.raises(ValueError, match=r"^s: no NUL within 8192 bytes at 0x10000$"):
             read_string(memory.read, BASE, "s")
     assert memory.asked <= handover.MAX_CMDLINE
 
@@ -163,8 +169,8 @@ def test_no_bytes_whatever_make_it_do_more_than_refuse(tail: bytes, words: dict[
         found.read_cmdline(memory.read)
         found.read_modules(memory.read)
         found.read_memory_map(memory.read)
-    except ValueError as error:
-        assert ": " in str(error)
+    except ValueError:
+        pass  # refused: all that it may do besides
     assert memory.asked <= 300_000
 
 

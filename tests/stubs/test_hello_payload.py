@@ -52,4 +52,6 @@ def test_the_same_toolchain_makes_the_shipped_bytes(
     if (output / "TOOLCHAIN").read_text() != (shipped / "TOOLCHAIN").read_text():
         return  # another compiler makes other bytes; the boots judge those
     for width in (64, 32):
-        assert (output / f"hello{width}.elf").read_bytes() == hello(width).read_bytes(), "run make in its folder"
+        assert (output / f"hello{width}.elf").read_bytes() == hello(width).read_bytes(), (
+            "run make in its folder"
+        )

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import monitors
 import pytest
+
+import monitors
 
 
 @pytest.mark.parametrize("width", [64, 32])
