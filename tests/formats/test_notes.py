@@ -26,6 +26,12 @@ def test_a_note_is_packed_as_elfnote_h_has_it() -> None:
     assert packed == bytes.fromhex("04000000 04000000 12000000 58656e00 50080001")
 
 
+@pytest.mark.parametrize("name", [b"Xen\0", b"Xen", b"Xen\0more"])
+def test_an_owner_ends_at_its_first_nul_as_strcmp_has_it(name: bytes) -> None:
+    data = struct.pack("<III", len(name), 0, 18) + name + bytes(-len(name) % 4)
+    assert parse(data) == (Note("Xen", 18, b""),)
+
+
 @pytest.mark.parametrize("size", range(9))
 def test_every_note_begins_at_a_multiple_of_4(size: int) -> None:
     packed = pack([Note("owner", 1, bytes(size)), Note("Xen", 18, bytes(4))])

@@ -155,9 +155,10 @@ def _places(payload: Payload, layout: Layout, back: ReadBack, content: FileConte
 
 
 def _notes(layout: Layout, back: ReadBack, content: FileContent) -> Iterator[Found]:
-    segment = next((s for s in back.segments if s.type == PT_NOTE), None)
-    if segment is None:
+    segments = [s for s in back.segments if s.type == PT_NOTE]
+    if len(segments) != 1:
         return  # reported as BB-W024
+    segment = segments[0]
     if content.read(segment.offset, segment.filesz) != layout.notes:
         yield rules.NOTE_BYTES, f"{segment.filesz} bytes at {segment.offset:#x}"
         return

@@ -69,7 +69,7 @@ def parse(data: bytes, offset: int = 0, align: int = 4) -> tuple[Note, ...]:
             raise NoteError(f"more than {MAX_NOTES} notes")
         owner = data[at + HEADER.size : at + HEADER.size + namesz]
         notes.append(
-            Note(owner.rstrip(b"\0").decode("latin-1"), type_, data[desc : desc + descsz], offset + at)
+            Note(owner.split(b"\0")[0].decode("latin-1"), type_, data[desc : desc + descsz], offset + at)
         )
         at = align_up(desc + descsz, align)
     if any(data[at:]):
