@@ -23,7 +23,7 @@ HEAD = b'api = 1\npayload.path = "kernel"\ntargets.tin = {}\n'
 
 @pytest.fixture
 def soon() -> Iterator[None]:
-    """Fails a test that takes more than two seconds or 64 MiB."""
+    """Fails a test that takes more than five seconds or 64 MiB."""
     tracemalloc.start()
     began = time.monotonic()
     yield
@@ -44,7 +44,7 @@ def soon() -> Iterator[None]:
         (HEAD + b"#\0\n", "r.toml:4: a NUL character (BB-R003)"),
         (b"\x7fELF" + bytes(100), "r.toml: this is a kernel, not a recipe (BB-R003)"),
         (bytes(0x202) + b"HdrS" + bytes(1 << 20), "r.toml: this is a kernel, not a recipe (BB-R003)"),
-        (os.urandom(0) + b"\x93\x00\xff", "r.toml:1: byte 0x93 is not UTF-8 (BB-R003)"),
+        (b"\x93\x00\xff", "r.toml:1: byte 0x93 is not UTF-8 (BB-R003)"),
         (HEAD + b"x = " + b"[" * 60000, "r.toml:4: nested more than 32 deep (BB-R005)"),
         (HEAD + b"x = " + b"{a=" * 20000, "r.toml:4: nested more than 32 deep (BB-R005)"),
         (HEAD + b"a." * 30000 + b"a = 1", "r.toml:4: nested more than 32 deep (BB-R005)"),
@@ -52,8 +52,8 @@ def soon() -> Iterator[None]:
         (HEAD + b"boot.budget = " + b"9" * 60000, "r.toml: an integer of thousands of digits (BB-R004)"),
         (
             HEAD + b"boot.budget = 0x" + b"f" * 60000,
-            "r.toml:4: boot.budget: a number of thousands of digits: input should be less than "
-            "9223372036854775808 (BB-R010)",
+            "r.toml:4: boot.budget: a number of thousands of digits: input should be less than %d (BB-R010)"
+            % (1 << 63),
         ),
         (HEAD + b'expect = "' + b"x" * 60000 + b'"', "r.toml:4: expect: must be a table, not text (BB-R009)"),
         (HEAD + b'"' + b"x" * 60000 + b'" = 1', f"r.toml:4: '{'x' * 59}…: unknown key (BB-R007)"),
@@ -61,7 +61,7 @@ def soon() -> Iterator[None]:
         (b"\r" + HEAD, "r.toml:1: Invalid statement (column 1) (BB-R004)"),
     ],
     ids=range(18),
-)  # fmt: skip
+)
 def test_one_clear_error(problems: Problems, data: bytes, problem: str) -> None:
     assert problems(data) == [problem]
 

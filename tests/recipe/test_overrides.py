@@ -85,8 +85,8 @@ def test_a_problem_names_the_argument_that_made_it(problems: Problems, folder: P
     )
     assert problems(RECIPE, overrides) == [
         "--set payload.width: 65: input should be 32 or 64 (BB-R010)",
-        "--set boo: unknown key (BB-R007)",
         "--cmdline: holds a NUL or a line break (BB-R025)",
+        "--set boo: unknown key (BB-R007)",
         "--set targets.toy.limit: 'x': input should be a valid integer (BB-R009)",
         f"--module: '{folder}/nope' does not exist (BB-R015)",
         f"--payload: '{folder}/nope' does not exist (BB-R015)",

@@ -185,7 +185,7 @@ class _Reader:
             self.add(at, rules.COMBINE, "one target alone cannot be combined")
 
     def file(self, base: Path, name: str, key: Key) -> Path:
-        """The path of a file that must be there. `name` is "" if the key is missing, or wrong and reported."""
+        """The path of a file that must be there; `name` is "" where the key is missing, or is reported."""
         path = base / name
         if not name:
             if not self.reported(key):
@@ -198,7 +198,7 @@ class _Reader:
         if not problem and not os.access(path, os.R_OK):
             problem = "cannot be read"
         if problem:
-            self.add(key, rules.NO_FILE, f"{shown(str(path))} {problem}")
+            self.add(key, rules.NO_FILE, f"{str(path)!r} {problem}")
         return path
 
     def known(self, kind: str, name: str, key: Key, rule: Rule) -> bool:

@@ -255,7 +255,7 @@ def json_schema() -> str:
 class _Untitled(GenerateJsonSchema):
     """No titles that only repeat the key."""
 
-    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic passes it
+    def field_title_should_be_set(self, schema: Any) -> bool:
         """Never."""
         return False
 

@@ -39,20 +39,25 @@ class Source:
 
     def line(self, key: Key) -> int:
         """The line of `key`, or of the nearest table around it; 0 if an argument set it or it is nowhere."""
-        for length in range(len(key), 0, -1):
-            if key[:length] in self.overridden:
-                return 0
-            if key[:length] in self.lines:
-                return self.lines[key[:length]]
-        return 0
+        if self._argument(key) is not None:
+            return 0
+        return next((self.lines[part] for part in _prefixes(key) if part in self.lines), 0)
 
     def where(self, key: Key) -> str:
         """`file:line: key`, or the argument that set it."""
-        for length in range(len(key), 0, -1):
-            if key[:length] in self.overridden:
-                return self.overridden[key[:length]]
+        argument = self._argument(key)
+        if argument is not None:
+            return argument
         line = self.line(key)
         return ": ".join(filter(None, (f"{self.name}:{line}" if line else self.name, spelled(key))))
+
+    def _argument(self, key: Key) -> str | None:
+        return next((self.overridden[part] for part in _prefixes(key) if part in self.overridden), None)
+
+
+def _prefixes(key: Key) -> list[Key]:
+    """`key` and the tables around it, from the inside out."""
+    return [key[:length] for length in range(len(key), 0, -1)]
 
 
 def spelled(key: Key) -> str:
