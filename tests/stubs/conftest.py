@@ -190,7 +190,13 @@ def pvh_image(tmp_path: Path) -> Callable[..., Image]:
     return lambda width, **options: write_image(tmp_path / f"image{width}.elf", width, **options)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def image_writer() -> Callable[..., Image]:
+    """`write_image` itself, for fixtures that outlive a test."""
+    return write_image
+
+
+@pytest.fixture(scope="session")
 def prepare() -> type[Prepared]:
     """The class of prepared structures, for modules that cannot import this one."""
     return Prepared
