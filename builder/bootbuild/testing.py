@@ -1,10 +1,7 @@
-"""pytest fixtures for authors of plugins: `boots`, `refuses`, `same_bytes`. Loaded by pytest's entry point.
+"""pytest fixtures for authors of plugins. Loaded by pytest's entry point, so nothing needs importing.
 
-    def test_the_example_boots(boots):
-        boots("recipe.toml")
-
-    def test_a_kernel_that_relies_on_esp(refuses):
-        refuses("bad.elf", "BB-U002", profile="pvh@qemu")
+`boots("recipe.toml")` builds and boots; `refuses("bad.elf", "BB-U002", profile="pvh@qemu")` expects an image
+to break exactly that rule; `same_bytes("recipe.toml")` builds twice in different surroundings.
 """
 
 from __future__ import annotations
@@ -61,10 +58,11 @@ def boots(tmp_path: Path) -> Callable[[str | os.PathLike[str]], BuildRecord]:
         from bootbuild.host.host import Host
         from bootbuild.model.verdict import Outcome
         from bootbuild.pipeline import build
+        from bootbuild.recipe.overrides import Overrides
         from bootbuild.recipe.read import read
 
         host = Host.discover()
-        record = build(read(Path(recipe), host, _overrides(tmp_path)), host)
+        record = build(read(Path(recipe), host, Overrides(output=str(tmp_path))), host)
         verdicts = [verdict for image in record.images for verdict in image.verdicts]
         assert verdicts, "no profile was booted"
         failed = [verdict for verdict in verdicts if verdict.outcome is not Outcome.BOOTED]
@@ -73,12 +71,6 @@ def boots(tmp_path: Path) -> Callable[[str | os.PathLike[str]], BuildRecord]:
         return record
 
     return run
-
-
-def _overrides(output: Path) -> object:
-    from bootbuild.recipe.read import Overrides
-
-    return Overrides(output=output)
 
 
 @pytest.fixture
@@ -105,7 +97,9 @@ def refuses() -> Refuses:
         try:
             verdicts = boot(request, host)
         except InputError as error:
-            assert {problem.rule.id for problem in error.problems} == {finding}, str(error)
+            broken = {problem.rule.id for problem in error.problems}
+            if broken != {finding}:
+                raise
             return None
         broken = {f.rule for verdict in verdicts for f in verdict.findings}
         assert broken == {finding}, _complain(verdicts) or "nothing was found"
@@ -123,8 +117,17 @@ def same_bytes(tmp_path: Path) -> Callable[[str | os.PathLike[str]], tuple[Path,
         for number, (environment, umask) in enumerate(_SURROUNDINGS):
             folder = tmp_path / f"build-{number}" / ("deeper" * number or ".")
             folder.mkdir(parents=True, exist_ok=True)
+            command: list[str | Path] = [
+                sys.executable,
+                "-m",
+                "bootbuild",
+                Path(recipe).resolve(),
+                "-o",
+                folder / "out",
+                "-q",
+            ]
             subprocess.run(
-                [sys.executable, "-m", "bootbuild", str(Path(recipe).resolve()), "-o", str(folder / "out"), "-q"],
+                command,
                 check=True,
                 cwd=folder,
                 umask=umask,
@@ -133,7 +136,8 @@ def same_bytes(tmp_path: Path) -> Callable[[str | os.PathLike[str]], tuple[Path,
             )
             folders.append(folder / "out")
         first, second = ({p.name: p for p in folder.iterdir()} for folder in folders)
-        assert first.keys() == second.keys() and first, "the builds made different files"
+        assert first, "the build made no file"
+        assert first.keys() == second.keys(), "the builds made different files"
         for name, path in first.items():
             assert path.read_bytes() == second[name].read_bytes(), f"{name} differs"
         return tuple(first.values())

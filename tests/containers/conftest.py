@@ -77,7 +77,7 @@ def make_payload(tmp_path: Path) -> MakePayload:
     def make(bits: int = 64, *, shift: int | None = None, width: int | None = None, **more: int) -> Payload:
         moved = SHIFT[bits] if shift is None else shift
         path = tmp_path / "vmlinux"
-        path.write_bytes(elf(bits, shift=moved, **more))  # type: ignore[arg-type]
+        path.write_bytes(elf(bits, shift=moved, **more))
         image = read_elf(FileContent(path), str(path))
         start = more.get("paddr", 0x100000)
         startup = Startup("startup", start + moved, start, width or bits)

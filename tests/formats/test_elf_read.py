@@ -116,7 +116,7 @@ def _two_symbol_tables(elf: TinyElf) -> None:
 
 FULL = 0xFFFFFFFF
 
-BROKEN: list[tuple[str, Callable[[TinyElf], None], list[str]]] = [
+BROKEN: list[tuple[str, Callable[[TinyElf], object], list[str]]] = [
     ("no magic", _ident(1, 0x65), ["BB-E001"]),
     ("unknown class", _ident(4, 3), ["BB-E003"]),
     ("big endian", _ident(5, 2), ["BB-E003"]),

@@ -61,7 +61,7 @@ def test_bad_lines_are_named_up_to_ten() -> None:
 
 def test_a_map_of_more_than_64_mib_is_refused_unread() -> None:
     class Huge(MemoryContent):
-        size = MAX_SYSTEM_MAP + 1  # type: ignore[assignment]
+        size = MAX_SYSTEM_MAP + 1
 
         def read(self, offset: int, size: int) -> bytes:
             raise AssertionError

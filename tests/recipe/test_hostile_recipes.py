@@ -19,6 +19,7 @@ from bootbuild.recipe.read import read
 Problems = Callable[..., Sequence[str]]
 
 HEAD = b'api = 1\npayload.path = "kernel"\ntargets.tin = {}\n'
+TOO_LARGE = f"input should be less than {1 << 63}"
 
 
 @pytest.fixture
@@ -52,8 +53,7 @@ def soon() -> Iterator[None]:
         (HEAD + b"boot.budget = " + b"9" * 60000, "r.toml: an integer of thousands of digits (BB-R004)"),
         (
             HEAD + b"boot.budget = 0x" + b"f" * 60000,
-            "r.toml:4: boot.budget: a number of thousands of digits: input should be less than %d (BB-R010)"
-            % (1 << 63),
+            f"r.toml:4: boot.budget: a number of thousands of digits: {TOO_LARGE} (BB-R010)",
         ),
         (HEAD + b'expect = "' + b"x" * 60000 + b'"', "r.toml:4: expect: must be a table, not text (BB-R009)"),
         (HEAD + b'"' + b"x" * 60000 + b'" = 1', f"r.toml:4: '{'x' * 59}…: unknown key (BB-R007)"),

@@ -91,9 +91,9 @@ class Board:
         )
         self._leave(begun)
 
-    def pause(self) -> None:
-        """Leave the engine before the present instruction, to be started again at once."""
-        self._leave(begun=False)
+    def pause(self, begun: bool) -> None:
+        """Leave the engine after the present instruction (before it, if not `begun`), to be started again."""
+        self._leave(begun)
 
     @property
     def paused(self) -> bool:

@@ -71,6 +71,7 @@ class Core:
         handle = self.uc._uch.value
         self._counter = ctypes.c_size_t.from_address(handle + self._layout.counter)
         self._keep: list[Any] = []
+        self._error: BaseException | None = None
 
     def close(self) -> None:
         """Give the engine's memory back now. The core must not be used any more."""
@@ -218,13 +219,35 @@ class Core:
     def stop(self) -> None:
         self.uc.emu_stop()
 
+    def guard(self, callback: Callable[..., Any]) -> Callable[..., Any]:
+        """`callback` for the engine: no exception passes through its C frames, which would lose it.
+
+        The first one is kept and raised by `surface`; the engine is stopped.
+        """
+
+        def guarded(*arguments: Any) -> Any:
+            try:
+                return callback(*arguments)
+            except BaseException as error:  # noqa: BLE001 (it is raised again, later)
+                self._error = self._error or error
+                self.uc.emu_stop()
+                return 0
+
+        return guarded
+
+    def surface(self) -> None:
+        """Raise what a hook raised."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
     def hook(self, kind: int, callback: Callable[..., Any], instruction: int = 0) -> int:
         """A hook on everything of a kind; exceptions in it end the run and surface from `start`."""
-        return int(self.uc.hook_add(kind, callback, None, 1, 0, instruction))
+        return int(self.uc.hook_add(kind, self.guard(callback), None, 1, 0, instruction))
 
     def hook_address(self, address: int, callback: Callable[..., Any]) -> int:
         """A hook on the instruction at one linear address."""
-        return int(self.uc.hook_add(uc.UC_HOOK_CODE, callback, None, address, address))
+        return int(self.uc.hook_add(uc.UC_HOOK_CODE, self.guard(callback), None, address, address))
 
     def unhook(self, handle: int) -> None:
         """Remove a hook between two runs.
@@ -240,13 +263,12 @@ class Core:
         """RDTSC and RDTSCP, which the Python binding does not know: `callback(is_rdtscp)`."""
         function = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
         for instruction, both in ((x86.UC_X86_INS_RDTSC, False), (x86.UC_X86_INS_RDTSCP, True)):
+            guarded = self.guard(callback)
 
-            def called(_uc: int, _data: int, both: bool = both) -> int:
-                try:
-                    callback(both)
-                except BaseException as error:  # noqa: BLE001 (nothing may pass through the engine's C frames)
-                    self.uc._hook_exception = self.uc._hook_exception or error
-                    self.uc.emu_stop()
+            def called(
+                _uc: int, _data: int, guarded: Callable[[bool], None] = guarded, both: bool = both
+            ) -> int:
+                guarded(both)
                 return 1
 
             pointer = function(called)

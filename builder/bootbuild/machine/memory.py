@@ -75,6 +75,7 @@ class Memory:
         mmio_write: Callable[[int, int, int], None],
     ) -> None:
         """Give the core its memory. The callbacks get physical address, size in bytes (and value)."""
+        read, write = core.guard(mmio_read), core.guard(mmio_write)
         for block in self._blocks:
             core.uc.mem_map_ptr(block.span.start, block.span.size, _PROT[block.kind], block.address)
         for region in self.regions:
@@ -83,9 +84,9 @@ class Memory:
                 core.uc.mmio_map(
                     start,
                     region.span.size,
-                    lambda _uc, offset, size, base: mmio_read(base + offset, size),
+                    lambda _uc, offset, size, base: read(base + offset, size),
                     start,
-                    lambda _uc, offset, size, value, base: mmio_write(base + offset, size, value),
+                    lambda _uc, offset, size, value, base: write(base + offset, size, value),
                     start,
                 )
 

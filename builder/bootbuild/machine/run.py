@@ -57,7 +57,7 @@ class Machine:
         delivery = Delivery(board)
         msrs = Msrs(board, delivery)
         self._warm_up()
-        traps = Traps(board, delivery, msrs)
+        self._traps = traps = Traps(board, delivery, msrs)
         self._memory.map_into(core, traps.mmio_read, traps.mmio_write)
         self._strict = Strict(board, delivery, msrs)
         self._coverage = Coverage(board, self._strict)
@@ -104,6 +104,9 @@ class Machine:
             left = budget - board.instructions
             if left <= 0:
                 board.halt(StopKind.BUDGET, f"{board.instructions} instructions were executed")
+            elif self._traps.wrote_rom:
+                with self._traps.dropping_writes():
+                    self._execute(1)
             elif board.instructions >= self._next_probe:
                 self._next_probe *= 4
                 self._probe(left)
@@ -157,13 +160,10 @@ class Machine:
         counter = core.counter
         paused = board.paused
         count = board.end(limit)
-        surfaced = core.uc._hook_exception
-        if surfaced is not None:
-            core.uc._hook_exception = None
-            raise surfaced
+        core.surface()
         if board.stopped:
             return
-        if error is not None:
+        if error is not None and not paused:
             raise failure(f"the engine gave up at {board.linear_ip():#x}: {error}")
         if counter <= limit and count and not paused:
             self._halted()

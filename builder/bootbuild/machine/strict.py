@@ -194,4 +194,4 @@ class Strict:
         seen = self._aligned[address] = self._aligned.get(address, 0) + 1
         if seen == _TRUSTED_AFTER:
             self.retired.append(self._hooks[address])
-            self._board.pause()
+            self._board.pause(begun=False)

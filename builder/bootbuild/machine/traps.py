@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from bootbuild.machine.binding import Uc, uc, x86
@@ -72,6 +74,8 @@ class Traps:
         self._board = board
         self._delivery = delivery
         self._msrs = msrs
+        self.wrote_rom = False  #: the present instruction is to be executed with `dropping_writes`
+        self._undo: list[tuple[int, bytes]] | None = None
         core = board.core
         core.hook(uc.UC_HOOK_INTR, self._raised)
         core.hook(uc.UC_HOOK_INSN_INVALID, self._invalid)
@@ -154,13 +158,38 @@ class Traps:
         kind = board.memory.kind(address)
         text = f"{how} of {size} bytes at physical {address:#x}"
         if kind is RegionKind.ROM:
-            board.record("rom-write", f"{text}: dropped")
-            return True
+            return self._rom_write(address, size, text)
         if kind is RegionKind.RESERVED:
             self._halt(StopKind.RESERVED_WRITE, f"{text}, which is reserved", how, address)
         else:
             self._halt(StopKind.OUTSIDE, f"{text}, where there is nothing", how, address)
         return False
+
+    def _rom_write(self, address: int, size: int, text: str) -> bool:
+        """Refused, a write stops the engine within its instruction; accepted, it is done.
+
+        So the first attempt is refused, and the instruction is then executed alone and its writes undone.
+        """
+        board = self._board
+        if self._undo is None:
+            self.wrote_rom = True
+            board.pause(begun=False)
+            return False
+        self._undo.append((address, board.memory.read(address, size)))
+        board.record("rom-write", f"{text}: dropped")
+        return True
+
+    @contextmanager
+    def dropping_writes(self) -> Iterator[None]:
+        """While this lasts writes to ROM are accepted; afterwards they have not happened."""
+        self._undo = []
+        self.wrote_rom = False
+        try:
+            yield
+        finally:
+            for address, data in reversed(self._undo):
+                self._board.memory.write(address, data)
+            self._undo = None
 
     def _halt(self, kind: StopKind, detail: str, how: str, physical: int) -> None:
         """Stop at a bad access; the engine tells the physical address only, so find the linear one."""

@@ -1,4 +1,4 @@
-"""A boot as data: the memory, CPU state and gifts that an environment sets up before the first instruction."""
+"""A boot as data: the memory, CPU state and gifts that an environment sets up before it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ Mode = Literal["real16", "protected32", "long64", "long64-user"]
 
 @dataclass(frozen=True)
 class Descriptor:
-    """A segment register with its hidden part. `attributes` as in a VMCS: bits 0–7 access byte, 12–15 AVL/L/D/G."""
+    """A segment register with its hidden part.
+
+    `attributes` as in a VMCS: bits 0–7 the access byte, 12–15 AVL, L, D, G.
+    """
 
     selector: int
     base: int = 0
@@ -132,7 +135,7 @@ class Given:
     memory_map: tuple[MapEntry, ...]
     rsdp: int = 0
     efi_system_table: int = 0
-    native_map: Span = Span(0, 0)  #: the environment's own map, as it lies in memory; empty if asked for by call
+    native_map: Span = Span(0, 0)  #: the environment's own map in memory; empty if asked for by call
     structures: tuple[Span, ...] = ()  #: everything the environment wrote for the guest, outside the image
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import pairwise, permutations
 
 from bootbuild.model.blob import Blob
 
@@ -57,9 +57,10 @@ def route(front: Piece, back: Piece, switches: Sequence[Piece]) -> tuple[Piece, 
     for count in range(len(switches) + 1):
         for middle in permutations(switches, count):
             chain = (front, *middle, back)
-            if all(a.leaves == b.takes for a, b in zip(chain, chain[1:], strict=False)):
+            if all(a.leaves == b.takes for a, b in pairwise(chain)):
                 return chain
-    assert front.leaves is not None and back.takes is not None
+    assert front.leaves is not None
+    assert back.takes is not None
     raise NoRoute(
         f"{front.blob.name} leaves what {back.blob.name} cannot take: "
         + "; ".join(front.leaves.differences(back.takes))

@@ -1,0 +1,177 @@
+"""Every way in which a run ends, with the rule that it breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from bootbuild.machine.run import Machine
+from bootbuild.model.machine import Region, RegionKind
+from bootbuild.model.span import Span
+from bootbuild.model.trace import StopKind
+from machine_guests import CODE, HOLE, Box, Guest, finish, long_guest, protected_guest, scene
+
+Make = Callable[[Guest | bytes], Machine]
+
+ROM = Region(Span(0xF00000, 0x1000), RegionKind.ROM)
+RESERVED = Region(Span(0xF02000, 0x1000), RegionKind.RESERVED)
+DEVICE = Region(Span(0xF04000, 0x1000), RegionKind.MMIO)
+
+ENDS = {
+    "hlt with interrupts off": (b"\x90\xf4", StopKind.HALTED, "BB-B005", 2),
+    "sti; hlt": (b"\xfb\xf4", StopKind.IDLE, "BB-B007", 2),
+    "jmp .": (b"\xeb\xfe", StopKind.LOOP, "BB-B004", None),
+    "inc eax; jmp": (b"\x40\xeb\xfd", StopKind.BUDGET, "BB-B006", 2_000_000),
+    "ud2 without an IDT": (b"\x0f\x0b", StopKind.TRIPLE_FAULT, "BB-B001", 1),
+    "mov eax, [hole]": (b"\xa1\x00\x00\x00\x40", StopKind.OUTSIDE, "BB-B002", 1),
+    "mov [hole], eax": (b"\xa3\x00\x00\x00\x40", StopKind.OUTSIDE, "BB-B002", 1),
+    "jmp hole": (b"\xe9\xfb\xff\xef\x3f", StopKind.OUTSIDE, "BB-B002", 1),
+    "out 0x604": (b"\x66\xba\x04\x06\xef\x40\x40\xf4", StopKind.SHUTDOWN, "", 2),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_run_ends_as_hardware_would_and_names_the_rule(name: str, machine: Make) -> None:
+    code, kind, rule, instructions = ENDS[name]
+    one = machine(code)
+    stop = finish(one, budget=2_000_000)
+    assert (stop.kind, stop.rule) == (kind, rule)
+    if instructions is not None:
+        assert one.instructions == instructions
+    assert stop.registers["cr0"] == 0x11
+    assert any("code at" in line for line in stop.report)
+
+
+def test_the_stop_after_a_port_is_exact(machine: Make) -> None:
+    one = machine(b"\x66\xba\x04\x06\xef\x40\x40\xf4")  # mov dx, 0x604; out dx, eax; inc eax; inc eax; hlt
+    finish(one)
+    assert (one.get("eax"), one.get("rip")) == (0, CODE + 5)
+
+
+def test_an_access_outside_tells_both_addresses(machine: Make) -> None:
+    # The last page that the tables map is 16 MiB - 2 MiB on; RAM ends at 8 MiB.
+    one = machine(long_guest(b"\x48\x8b\x04\x25\x08\x00\xa0\x00"))  # mov rax, [0xa00008]
+    stop = finish(one)
+    assert (stop.kind, stop.ip, stop.physical, stop.address) == (StopKind.OUTSIDE, CODE, 0xA00008, 0xA00008)
+
+
+def test_rom_reads_as_data_and_drops_writes(machine: Make) -> None:
+    code = (
+        b"\xb8\x55\x00\x00\x00"  # mov eax, 0x55
+        b"\xa3\x10\x00\xf0\x00"  # mov [0xf00010], eax
+        b"\xa1\x10\x00\xf0\x00"  # mov eax, [0xf00010]
+        b"\xf4"
+    )
+    one = machine(Guest(code, regions=(ROM,), memory={0xF00010: b"\x78\x56\x34\x12"}))
+    assert finish(one).kind is StopKind.HALTED
+    assert one.get("eax") == 0x12345678
+    assert [(event.kind, event.ip) for event in one.events] == [("rom-write", CODE + 5)]
+
+
+def test_reserved_memory_can_be_read(machine: Make) -> None:
+    one = machine(
+        Guest(b"\xa1\x00\x20\xf0\x00\xf4", regions=(RESERVED,), memory={0xF02000: b"\x0d\xf0\xad\x0b"})
+    )
+    assert finish(one).kind is StopKind.HALTED
+    assert one.get("eax") == 0x0BADF00D
+
+
+def test_a_write_to_reserved_memory_is_a_finding(machine: Make) -> None:
+    one = machine(Guest(b"\xa3\x04\x20\xf0\x00\xf4", regions=(RESERVED,)))
+    stop = finish(one)
+    assert (stop.kind, stop.rule, stop.physical) == (StopKind.RESERVED_WRITE, "BB-B003", 0xF02004)
+    assert one.read_physical(0xF02004, 4) == bytes(4)
+
+
+def test_the_platform_answers_for_a_device(machine: Make) -> None:
+    code = b"\xa1\x08\x40\xf0\x00\x66\xa3\x0c\x40\xf0\x00\xf4"  # mov eax, [dev+8]; mov [dev+12], ax; hlt
+    box = Box()
+    one = machine(Guest(code, regions=(DEVICE,), platform=box))
+    assert finish(one).kind is StopKind.HALTED
+    assert one.get("eax") == 0x55667788
+    assert box.asked == [("read", 0xF04008, 4), ("write", 0xF0400C, 2, 0x7788)]
+
+
+def test_text_on_the_console_ends_the_run_where_it_appears_and_once(machine: Make) -> None:
+    one = machine(b"\xb0\x4f\xe6\xe9\xb0\x4b\xe6\xe9\x40\xe6\xe9\xf4")  # "O", "K", inc eax, "L"
+    stop = finish(one, console=b"OK")
+    assert (stop.kind, one.instructions, one.get("rip")) == (StopKind.CONSOLE, 4, CODE + 8)
+    assert finish(one, console=b"OK").kind is StopKind.HALTED
+    assert bytes(one.scene.platform.console) == b"OKL"
+
+
+def test_a_checkpoint_stops_before_its_instruction_and_lets_go_on(machine: Make) -> None:
+    one = machine(b"\x40\x40\x40\xeb\xfc")  # inc eax three times; jmp to the second
+    points = {CODE: "start", CODE + 1: "second"}
+    seen = [finish(one, checkpoints=points) for _ in range(4)]
+    assert [stop.checkpoint for stop in seen] == ["start", "second", "second", "second"]
+    assert [stop.registers["rax"] for stop in seen] == [0, 1, 3, 5]
+    assert one.instructions == 1 + 3 + 3
+
+
+def test_a_checkpoint_set_later_is_seen_by_code_that_has_run(machine: Make) -> None:
+    one = machine(b"\x40\xeb\xfd")
+    assert finish(one, budget=1000).kind is StopKind.BUDGET
+    stop = finish(one, checkpoints={CODE: "top"}, budget=2000)
+    assert (stop.kind, one.instructions) == (StopKind.CHECKPOINT, 1000)
+
+
+@pytest.mark.parametrize("code", [b"\x90\x0f\x01\xc1\xf4", b"\x90\x0f\x0b\xf4"], ids=["vmcall", "ud2"])
+def test_a_checkpoint_may_lie_on_an_instruction_that_the_engine_does_not_know(
+    code: bytes, machine: Make
+) -> None:
+    stop = finish(machine(code), checkpoints={CODE + 1: "here"})
+    assert (stop.kind, stop.ip) == (StopKind.CHECKPOINT, CODE + 1)
+
+
+def test_a_loop_that_calls_is_proved(machine: Make) -> None:
+    one = machine(
+        protected_guest(b"\xe8\x02\x00\x00\x00\xeb\xf9\x50\x58\xc3")
+    )  # call f; jmp; f: push, pop, ret
+    assert finish(one, budget=5_000_000).kind is StopKind.LOOP
+    assert one.instructions < 1_100_000
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        b"\xff\x05\x00\x00\x09\x00\xeb\xf8",  # inc dword [0x90000]; jmp: only memory changes
+        b"\x31\xc0\xe4\x60\x31\xc0\xeb\xf8",  # xor eax, eax; in al, 0x60; …; jmp: a device may change
+        b"\x49\x75\xfd\x49\xeb\xfa",  # dec ecx; jnz; dec ecx; jmp
+    ],
+    ids=["memory", "port", "register"],
+)
+def test_what_still_moves_is_no_loop(code: bytes, machine: Make) -> None:
+    assert finish(machine(code), budget=1_500_000).kind is StopKind.BUDGET
+
+
+def test_the_clock_proves_nothing_but_ends_the_run(machine: Make) -> None:
+    stop = finish(machine(b"\x40\xeb\xfd"), budget=1 << 40, seconds=0.2)
+    assert (stop.kind, stop.rule) == (StopKind.TIME, "")
+
+
+@pytest.mark.parametrize("code", [b"\x0f\x31\xeb\xfc", b"\xe4\x60\xeb\xfc", b"\x0f\xa2\xeb\xfc"])
+def test_the_clock_is_looked_at_in_slow_instructions_too(code: bytes, machine: Make) -> None:
+    stop = finish(machine(code), budget=1 << 40, seconds=0.1)
+    assert stop.kind is StopKind.TIME
+
+
+def test_an_error_in_the_platform_surfaces() -> None:
+    class Broken(Box):
+        def port_in(self, cpu: object, port: int, size: int) -> int:
+            raise RuntimeError("broken device")
+
+    with (
+        Machine(scene(Guest(b"\xe4\x60\xf4", platform=Broken()))) as one,
+        pytest.raises(RuntimeError, match="broken"),
+    ):
+        finish(one)
+
+
+def test_page_tables_outside_memory_are_named(machine: Make) -> None:
+    guest = long_guest(
+        b"\x48\x8b\x04\x25\x00\x00\x00\x40", memory={0x11008: (HOLE | 3).to_bytes(8, "little")}
+    )
+    stop = finish(machine(guest))
+    assert (stop.kind, stop.physical) == (StopKind.OUTSIDE, HOLE)
