@@ -31,8 +31,9 @@ from bootbuild.formats.payload import open_payload
 from bootbuild.guests.native import Native
 from bootbuild.host import Host
 from bootbuild.model.payload import Payload
-elf, form, digest = open_payload(Path(sys.argv[1]))
-payload = Payload(elf, sys.argv[1], form, digest, "native", find_startup(elf, elf.entry, 64))
+opened = open_payload(Path(sys.argv[1]))
+elf = opened.elf
+payload = Payload(elf, sys.argv[1], opened.format, opened.digest, "native", find_startup(elf, elf.entry, 64))
 contribution = Host.discover().target("pvh").contribute(payload, Native(), None)
 holder = container("elf")
 holder.write(payload, holder.lay_out(payload, [contribution]), Path(sys.argv[2]))

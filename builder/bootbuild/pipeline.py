@@ -56,6 +56,7 @@ def build(recipe: Recipe, host: Host, progress: Progress = lambda _: None) -> Bu
                 digest=digest(image.content),
                 entries={n: entry for n in names if (entry := host.target(n).entry_of(image)) is not None},
                 verdicts=tuple(verdicts),
+                repairs=layout.repairs,
             )
         )
     first = next(iter(payloads.values()))
@@ -64,6 +65,7 @@ def build(recipe: Recipe, host: Host, progress: Progress = lambda _: None) -> Bu
         payload=first.source,
         payload_format=first.format,
         payload_digest=first.digest,
+        payload_changes=first.changes,
         images=tuple(images),
         plugins=host.active(),
         bootbuild=bootbuild.__version__,
@@ -81,26 +83,32 @@ def boot(request: BootRequest, host: Host) -> tuple[ProfileVerdict, ...]:
 
 def read_payloads(recipe: Recipe) -> dict[str, Payload]:
     """The recipe's kernel, opened once, with the startup path that each target joins."""
-    from bootbuild.formats.payload import open_content, open_payload
+    from bootbuild.formats.payload import Fit, open_content, open_payload
     from bootbuild.formats.symbols import read_system_map
 
     asked = recipe.payload
-    elf, form, sha256 = open_payload(asked.path)
+    fit = Fit(asked.load, asked.entry, asked.bss, asked.paddr_offset, asked.elf_class, asked.width)
+    opened = open_payload(asked.path, fit)
+    elf = opened.elf
     if asked.symbols is not None:
         elf = replace(elf, symbols=read_system_map(open_content(asked.symbols), str(asked.symbols)))
     modules = tuple(Module(m.path.name, open_content(m.path), m.cmdline.encode()) for m in asked.modules)
     payloads = {}
     for name, target in recipe.targets.items():
         startup = target.startup if target.startup is not None else asked.startup
+        if startup is None and opened.format == "raw":
+            startup = elf.entry
         payloads[name] = Payload(
             elf=elf,
             source=str(asked.path),
-            format=form,
-            digest=sha256,
+            format=opened.format,
+            digest=opened.digest,
             guest=asked.guest,
-            startup=find_startup(elf, startup, asked.width),
+            startup=find_startup(elf, startup, asked.width or opened.bits),
             cmdline=asked.cmdline.encode(),
             modules=modules,
+            repair=asked.repair,
+            changes=opened.changes,
         )
     return payloads
 
@@ -115,7 +123,7 @@ def groups(recipe: Recipe) -> list[list[str]]:
 def contribute(payload: Payload, target: TargetRecipe, host: Host) -> Contribution:
     """The target's part of the image."""
     plugin, guest = host.target(target.name), host.guest(payload.guest)
-    make = plugin.contribute if target.entry == "insert" else plugin.native
+    make = {"insert": plugin.contribute, "native": plugin.native, "chain": plugin.chain}[target.entry]
     return make(payload, guest, target.options)
 
 
@@ -143,7 +151,6 @@ def recipe_subject(
     recipe: Recipe, payload: Payload, contribution: Contribution, image: ElfImage, layout: Layout, host: Host
 ) -> Subject:
     """What is to be proved. The startup path is the payload's, never what the image says of itself."""
-    inserted = bool(contribution.chain)
     return Subject(
         image=image,
         startup=payload.startup,
@@ -153,7 +160,8 @@ def recipe_subject(
             modules=tuple((m.name, m.content, m.cmdline) for m in payload.modules),
             memory=recipe.boot.memory or 0,
         ),
-        stub=layout.stub if inserted else None,
+        stub=layout.stub if contribution.hands_over else None,
+        own_entry=contribution.own_entry,
         symbols=payload.elf.symbols,
         expect=(recipe.expect.console or "").encode(),
         budget=recipe.boot.budget or BUDGET,

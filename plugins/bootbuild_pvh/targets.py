@@ -46,10 +46,17 @@ def pvh_entry(image: ElfImage) -> int | None:
     u32 field in libelf-dominfo.c).
     """
     found = None
-    for note in image.notes:
-        if note.owner == "Xen" and note.type == PHYS32_ENTRY and len(note.desc) in (1, 2, 4, 8):
+    for note in image.xen_notes:
+        if note.type == PHYS32_ENTRY and len(note.desc) in (1, 2, 4, 8):
             found = int.from_bytes(note.desc, "little") & 0xFFFFFFFF
     return found
+
+
+def _own_entry(payload: Payload) -> int:
+    entry = pvh_entry(payload.elf)
+    if entry is None:
+        raise RefusedError(Problem(NO_ENTRY, payload.source, "the payload has no PVH entry of its own"))
+    return entry
 
 
 class Pvh:
@@ -89,9 +96,21 @@ class Pvh:
 
     def native(self, payload: Payload, guest: Guest, options: None) -> Contribution:
         """The payload's own PVH entry, as it is."""
-        if pvh_entry(payload.elf) is None:
-            raise RefusedError(Problem(NO_ENTRY, payload.source, "the payload has no PVH entry of its own"))
+        _own_entry(payload)
         return Contribution(target=self.name, guest=guest.name, container="elf", startup=payload.startup)
+
+    def chain(self, payload: Payload, guest: Guest, options: None) -> Contribution:
+        """A stub that clears the payload's .bss, which linux-loader does not, before its own PVH entry."""
+        stub = Piece(load_blob("bootbuild_pvh", "pvh_chain"), "bb_pvh_chain", None, None)
+        return Contribution(
+            target=self.name,
+            guest=guest.name,
+            container="elf",
+            startup=payload.startup,
+            chain=(stub,),
+            notes=(NoteSpec("Xen", PHYS32_ENTRY, AddressOf("bb_pvh_chain")),),
+            own_entry=_own_entry(payload),
+        )
 
     def entry_of(self, image: ElfImage) -> int | None:
         return pvh_entry(image)

@@ -123,9 +123,10 @@ class Hello:
 
 def hello(width: int, folder: Path) -> Hello:
     path = Path(str(resources.files("bootbuild") / "guests" / "hello" / f"hello{width}.elf"))
-    elf, form, digest = open_payload(path)
+    opened = open_payload(path)
+    elf = opened.elf
     startup = find_startup(elf, f"startup_{width}", width)
-    return Hello(Payload(elf, str(path), form, digest, "native", startup), folder)
+    return Hello(Payload(elf, str(path), opened.format, opened.digest, "native", startup), folder)
 
 
 def after_front(code: bytes) -> Callable[[tuple[Piece, ...]], tuple[Piece, ...]]:

@@ -133,7 +133,15 @@ def test_addresses_in_notes_may_have_8_bytes(payload: Payload, contribution: Mak
 
 
 def test_a_native_contribution_adds_nothing(payload: Payload, contribution: Make) -> None:
-    assert lay_out(payload, contribution(payload, chain=())) == Layout((), b"", ())
+    native = contribution(payload, chain=())
+    assert lay_out(replace(payload, repair=False), native) == Layout((), b"", ())
+
+
+def test_notes_on_which_loaders_disagree_are_rewritten(payload: Payload, contribution: Make) -> None:
+    layout = lay_out(payload, contribution(payload, chain=()))
+    assert layout.repairs == ("a .note.gnu.property stands beside the Xen notes",)
+    kept = [(note.owner, note.type) for note in parse(layout.notes)]
+    assert kept == [("Xen", 18), ("Xen", 6), ("Xen", 19), ("GNU", 3), ("bootbuild", 1)]
 
 
 def test_beside_an_inserted_one_a_native_one_only_says_so(payload: Payload, contribution: Make) -> None:

@@ -27,7 +27,8 @@ def refused(path: Path) -> tuple[str, str]:
 def test_an_elf_kernel_is_opened(tmp_path: Path, elf: Any) -> None:
     path = tmp_path / "vmlinux"
     path.write_bytes(bytes(elf))
-    image, kind, digest = open_payload(path)
+    opened = open_payload(path)
+    image, kind, digest = opened.elf, opened.format, opened.digest
     assert (image.name, image.bits, kind) == (str(path), elf.bits, "elf")
     assert digest == hashlib.sha256(bytes(elf)).hexdigest()
 
@@ -41,7 +42,8 @@ def test_a_bzimage_is_opened_and_named_by_its_compression(tmp_path: Path, elf64:
     struct.pack_into("<II", head, 0x248, 0, len(packed))
     path = tmp_path / "vmlinuz"
     path.write_bytes(bytes(head) + packed)
-    image, kind, digest = open_payload(path)
+    opened = open_payload(path)
+    image, kind, digest = opened.elf, opened.format, opened.digest
     assert (image.bits, kind) == (64, "bzimage (gzip)")
     assert image.content.read(0, image.content.size) == bytes(elf64)
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()

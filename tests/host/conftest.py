@@ -29,6 +29,7 @@ class Thing:
     rules = (Rule("TOY-001", "a toy rule", "because", "do"),)
     def contribute(self, payload, guest, options): raise NotImplementedError
     def native(self, payload, guest, options): raise NotImplementedError
+    def chain(self, payload, guest, options): raise NotImplementedError
     def entry_of(self, image): return image.entry
 """
 

@@ -103,8 +103,8 @@ CASES: list[tuple[str, str, str]] = [
     # values
     (
         "entry",
-        HEAD + "targets.toy.entry = 'chain'\n",
-        ":4: targets.toy.entry: 'chain': input should be 'insert' or 'native' (BB-R010)",
+        HEAD + "targets.toy.entry = 'chained'\n",
+        ":4: targets.toy.entry: 'chained': input should be 'insert', 'native' or 'chain' (BB-R010)",
     ),
     ("width", HEAD + "payload.width = 16\n", ":4: payload.width: 16: input should be 32 or 64 (BB-R010)"),
     ("budget", HEAD + "boot.budget = 0\n", ":4: boot.budget: 0: input should be greater than 0 (BB-R010)"),

@@ -41,5 +41,11 @@ class Target(Protocol):
         Raises RefusedError when the payload has none.
         """
 
+    def chain(self, payload: Payload, guest: Guest, options: Any) -> Contribution:
+        """A stub of ours before the payload's own entry, which restores all (`entry = "chain"`).
+
+        Its Contribution has `own_entry`. Raises RefusedError when there is no such entry, or no such stub.
+        """
+
     def entry_of(self, image: ElfImage) -> int | None:
         """Physical address where this target enters a finished image; None when it cannot (`inspect`)."""

@@ -49,6 +49,13 @@ RULES = (
         "Nothing is proved by the clock alone: the verdict is INCONCLUSIVE.",
         "raise `[boot] timeout`, or lower what the guest does before its startup path",
     ),
+    Rule(
+        "BB-B026",
+        "a chained stub changed the entry state",
+        'With `entry = "chain"` the stub runs first and then enters the payload at its own entry, with every '
+        "register, selector and structure as the environment left them.",
+        "report this as a defect of the target's chain stub",
+    ),
     Rule("BB-U001", "relies on an undefined register", _POISON, _FIX),
     Rule(
         "BB-U002",

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bootbuild.api.environment import Profile, Scene
 from bootbuild.api.guest import Guest, GuestView
@@ -18,7 +18,10 @@ from bootbuild.model.span import Span
 from bootbuild.model.trace import BootTrace, Stop, StopKind
 from bootbuild.model.verdict import Finding
 
-STARTUP = "startup"
+if TYPE_CHECKING:
+    from bootbuild.machine import Machine
+
+STARTUP, ENTRY = "startup", "own entry"
 _CODE = 64  #: bytes compared at the startup path
 
 
@@ -36,6 +39,7 @@ class Subject:
     budget: int  #: instructions
     timeout: float  #: seconds of wall time
     code: bytes  #: the payload's bytes at its startup path
+    own_entry: int | None = None  #: physical; where a chained stub must leave the machine as it found it
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,17 @@ def run_once(
     startup = subject.startup
     stops = {startup.vaddr: STARTUP, startup.paddr: STARTUP}  # by its linked or its physical address
     with Machine(scene) as machine:
-        stop = machine.run(checkpoints=stops, budget=budget, seconds=subject.timeout)
-        reached = stop.kind is StopKind.CHECKPOINT
+        findings: list[Finding] = []
+        passed: list[Stop] = []
+        if subject.own_entry is not None:
+            found, *passed = _run_chain(subject.own_entry, scene, machine, budget, subject.timeout)
+            findings += found
+        if not findings:
+            passed.append(machine.run(checkpoints=stops, budget=budget, seconds=subject.timeout))
+        stop = passed[-1]
+        reached = not findings and stop.kind is StopKind.CHECKPOINT
         blocks_to_startup = len(machine.blocks)
         handover: Mapping[str, Any] | None = None
-        findings: list[Finding] = []
-        passed = [stop]
         proved = ""
         if reached:
             proved = startup.name
@@ -102,7 +111,7 @@ def run_once(
                     proved = f"{startup.name}, console {subject.expect.decode('utf-8', 'replace')!r}"
                 else:
                     findings.append(_missing_text(last, subject.expect, scene))
-        else:
+        elif not findings:
             findings.append(finding_of(stop, scene))
         trace = BootTrace(
             target=profile.target,
@@ -119,6 +128,29 @@ def run_once(
             seconds=time.perf_counter() - began,
         )
     return Run(trace, handover, tuple(findings), proved)
+
+
+def _run_chain(
+    entry: int, scene: Scene, machine: Machine, budget: int, seconds: float
+) -> tuple[list[Finding], Stop]:
+    """Run up to the payload's own entry, where everything must be as the environment left it."""
+    before = machine.registers()
+    memory = [machine.read_physical(span.start, span.size) for span in scene.given.structures]
+    stop = machine.run(checkpoints={entry: ENTRY}, budget=budget, seconds=seconds)
+    if stop.kind is not StopKind.CHECKPOINT:
+        return [finding_of(stop, scene)], stop
+    after = machine.registers()
+    wrong = [
+        f"{name} is {after[name]:#x}, the environment left {value:#x}"
+        for name, value in before.items()
+        if name != "rip" and after[name] != value
+    ]
+    wrong += [
+        f"the environment's structure at {span} was changed"
+        for span, old in zip(scene.given.structures, memory, strict=True)
+        if machine.read_physical(span.start, span.size) != old
+    ]
+    return [Finding("BB-B026", f"at the payload's own entry {text}") for text in wrong], stop
 
 
 def _judge(subject: Subject, scene: Scene, view: GuestView) -> tuple[Mapping[str, Any] | None, list[Finding]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from bootbuild.containers import rules
 from bootbuild.containers.notes import merge
 from bootbuild.errors import Problem, RefusedError
+from bootbuild.formats.repair import faults
 from bootbuild.model.content import chunks
 from bootbuild.model.contribution import Contribution, Layout, PlacedSegment
 from bootbuild.model.payload import PF_R, PF_W, PF_X, PT_LOAD, Payload, Segment
@@ -34,7 +35,7 @@ class _Place:
 
 
 class ElfContainer:
-    """Adds to an ELF file; a payload without contributions of stubs stays as it is, to the byte."""
+    """Adds to an ELF file; where nothing is inserted and no note repaired it stays as it is, to the byte."""
 
     def lay_out(self, payload: Payload, contributions: Sequence[Contribution]) -> Layout:
         """Place the stubs behind the payload's highest physical address, from a multiple of 2 MiB on.
@@ -47,8 +48,10 @@ class ElfContainer:
         problems = _contradictions(payload, contributions)
         if problems:
             raise RefusedError(problems)
+        repairs = faults(payload.elf) if payload.repair or inserted else ()
         if not inserted:
-            return Layout((), b"", ())
+            notes = merge(payload, contributions, {}, Span(0, 0)) if repairs else b""
+            return Layout((), notes, (), repairs=repairs)
         zero = _bss_of(payload)
         places = _places(payload, inserted, len(zero))
         stub = Span(places[0].text.start, max(p.bss.end for p in places) - places[0].text.start)
@@ -64,6 +67,7 @@ class ElfContainer:
             notes=notes,
             entries=tuple((p.contribution.target, n.exports[_entry(p)]) for p, n in zip(places, linked)),
             stub=stub,
+            repairs=repairs,
         )
 
     def write(self, payload: Payload, layout: Layout, destination: Path) -> None:
@@ -76,7 +80,7 @@ class ElfContainer:
 
         content = payload.elf.content
         with writing(destination) as output:
-            if not layout.segments:
+            if not layout.notes:
                 for part in chunks(content):
                     output.write(part)
                 verify(payload, layout, output.path, str(destination))
@@ -111,7 +115,12 @@ def _contradictions(payload: Payload, contributions: Sequence[Contribution]) -> 
     def problem(rule: Rule, target: str, message: str) -> None:
         problems.append(Problem(rule, f"{payload.source}: {target}", message))
 
+    high = [s for s in payload.elf.loads if s.physical.end > LIMIT]
     for c in contributions:
+        if c.chain and high:
+            s = high[0]
+            text = f"p_paddr {s.paddr:#x} of the segment at {s.virtual} is above 4 GiB"
+            problem(rules.LMA_IS_VMA, c.target, text)
         if c.target in targets:
             problem(rules.DOUBLE_TARGET, c.target, "is there twice")
         targets.add(c.target)
@@ -207,7 +216,8 @@ def _link(payload: Payload, place: _Place, stub: Span, zero: tuple[Span, ...]) -
     if home.vaddr != home.paddr and c.startup.width == 64:
         linked = _linked_range(payload, c, stub)
         mapping = (linked.start, linked.start - (home.vaddr - home.paddr), linked.size)
-    params = Params(c.startup.address, stub, mapping=mapping, zero=zero)
+    target = c.startup.address if c.own_entry is None else c.own_entry
+    params = Params(target, stub, mapping=mapping, zero=zero)
     return link(c.chain, c.companions, params, place.text.start, place.bss.start)
 
 

@@ -9,14 +9,13 @@ from bootbuild.containers import rules
 from bootbuild.errors import Problem, RefusedError
 from bootbuild.formats.notes import (
     CLAIM_OWNER,
-    GNU_OWNER,
-    NT_GNU_PROPERTY_TYPE_0,
     XEN_OWNER,
     ImageClaim,
     NoteError,
     XenNote,
     pack,
 )
+from bootbuild.formats.repair import safe_notes
 from bootbuild.model.contribution import AddressOf, Contribution, NoteSpec
 from bootbuild.model.payload import Note, Payload
 from bootbuild.model.span import Span
@@ -45,14 +44,14 @@ def merge(
                 text = f"note {spec.type} of owner {spec.owner}: {error}"
                 problems.append(Problem(rules.NOTE_CONTENTS, f"{payload.source}: {c.target}", text))
         try:
-            own = stub if c.chain else Span(0, 0)
+            own = stub if c.hands_over else Span(0, 0)
             claims.append(ImageClaim(c.target, c.guest, c.startup, own).pack())
         except NoteError as error:
             problems.append(Problem(rules.NOTE_CONTENTS, f"{payload.source}: {c.target}", str(error)))
     if problems:
         raise RefusedError(problems)
     replaced = {(note.owner, note.type) for note in new}
-    kept = [note for note in payload.elf.notes if _stays(note, replaced)]
+    kept = [note for note in safe_notes(payload.elf) if _stays(note, replaced)]
     notes = sorted([*new, *kept], key=_rank)  # stable: order within a rank stays
     return pack([*notes, *claims])
 
@@ -74,8 +73,6 @@ def _note(spec: NoteSpec, linked: Linked) -> Note:
 def _stays(note: Note, replaced: AbstractSet[tuple[str, int]]) -> bool:
     """Whether a note of the payload goes into the image."""
     if (note.owner, note.type) in replaced or note.owner == CLAIM_OWNER:
-        return False
-    if (note.owner, note.type) == (GNU_OWNER, NT_GNU_PROPERTY_TYPE_0):
         return False
     # Our entry is linked at an absolute address: Xen may not move it (libelf, XEN_ELFNOTE_PHYS32_RELOC).
     ours = (XEN_OWNER, XenNote.PHYS32_ENTRY) in replaced

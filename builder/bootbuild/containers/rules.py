@@ -29,6 +29,13 @@ VIRTUAL_CLASH = Rule(
     "free and must not wrap.",
     "move the segment that is linked behind the kernel",
 )
+LMA_IS_VMA = Rule(
+    "BB-W009",
+    "Kernel that would be loaded above 4 GiB",
+    "Loaders copy a segment to its p_paddr. Without AT() a linker makes it equal to p_vaddr, which for "
+    "a kernel in the upper half is no memory: Xen refuses it for PVH, QEMU wraps, linux-loader cannot read.",
+    "give `paddr_offset` in [payload] (0xffffffff80000000 for most), or AT() in the linker script",
+)
 NOTE_CLASH = Rule(
     "BB-W004",
     "Two targets write the same note",
@@ -140,6 +147,7 @@ RULES = (
     LINKED_MAPPING,
     NO_ROOM,
     VIRTUAL_CLASH,
+    LMA_IS_VMA,
     NOTE_CLASH,
     NOTE_CONTENTS,
     WRONG_CONTAINER,

@@ -33,7 +33,7 @@ def verify(payload: Payload, layout: Layout, path: Path, name: str) -> None:
     Raises VerificationError (BB-W020 to BB-W031) with every rule that it breaks.
     """
     content = FileContent(path)
-    if not layout.segments:
+    if not layout.notes:
         found = list(_same(payload.elf.content, content, 0))
         if not found and content.size != payload.elf.content.size:
             found = [(rules.BYTES_CHANGED, f"the file has {content.size} bytes")]

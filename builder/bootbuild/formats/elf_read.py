@@ -8,12 +8,13 @@ pyelftools instead (`containers/verify.py`).
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
 from bootbuild.errors import InputError, Problem
 from bootbuild.formats import rules
-from bootbuild.formats.notes import NoteError, parse
+from bootbuild.formats.notes import NoteError, parse_padded
 from bootbuild.formats.symbols import MAX_STRINGS, MAX_SYMBOLS, SymbolTable
 from bootbuild.model.content import Content
 from bootbuild.model.payload import (
@@ -33,11 +34,12 @@ from bootbuild.model.span import Span
 MAGIC = b"\x7fELF"
 IDENT_SIZE = 16
 ELFDATA2LSB, EV_CURRENT = 1, 1
-SHT_SYMTAB, SHT_STRTAB = 2, 3
+SHT_SYMTAB, SHT_STRTAB, SHT_NOTE = 2, 3, 7
 
 MAX_PHDRS = 1024  #: Linux has 5; the densest kernels seen have a dozen
 MAX_SHDRS = 0xFF00  #: SHN_LORESERVE; more needs the extension of section 0, which kernels never need
 MAX_NOTE_BYTES = 1 << 20  #: of all PT_NOTEs; Linux has half a KiB
+MAX_NOTE_SECTIONS = 64  #: Linux has five
 MAX_PROBLEMS = 20  #: named one by one; a hostile file could have a thousand
 
 
@@ -230,26 +232,19 @@ class _Reader:
                 text = f"PT_NOTE of {s.filesz:#x} bytes; at most 1 MiB of notes is read"
                 self.problem(rules.NOTE_MALFORMED, text, s.offset)
                 break
-            data = self.content.read(s.offset, s.filesz)
             try:
-                found += parse(data, s.offset)
+                found += parse_padded(self.content.read(s.offset, s.filesz), s.offset)
             except NoteError as error:
-                try:
-                    if s.align != 8:
-                        raise
-                    found += parse(data, s.offset, 8)
-                except NoteError:
-                    self.problem(rules.NOTE_MALFORMED, str(error), s.offset)
+                self.problem(rules.NOTE_MALFORMED, str(error), s.offset)
         return tuple(found)
 
-    def symbols(self, elf: ElfClass, h: ElfHeader) -> SymbolTable:
-        """The symbol table, to be read when it is first asked; its place is checked now."""
-        none = SymbolTable(self.content, elf.sym)
+    def sections(self, elf: ElfClass, h: ElfHeader) -> list[tuple[int, ...]]:
+        """Every section header, or none if the table cannot be read."""
         if not h.e_shoff and not h.e_shnum:
-            return none
+            return []
         if h.e_shnum and h.e_shentsize != elf.shdr.size:
             self.problem(rules.HEADER_SIZES, f"e_shentsize is {h.e_shentsize}, not {elf.shdr.size}")
-            return none
+            return []
         size = h.e_shnum * elf.shdr.size
         first = IDENT_SIZE + elf.ehdr.size
         if h.e_shoff < first or h.e_shoff + size > self.content.size or h.e_shnum > MAX_SHDRS:
@@ -257,10 +252,31 @@ class _Reader:
                 rules.SHDR_TABLE,
                 f"{h.e_shnum} section headers at {h.e_shoff:#x} in a file of {self.content.size:#x} bytes",
             )
-            return none
+            return []
         if h.e_shstrndx >= max(h.e_shnum, 1):
             self.problem(rules.SHDR_TABLE, f"e_shstrndx {h.e_shstrndx} is not one of {h.e_shnum} sections")
-        sections = list(elf.shdr.iter_unpack(self.content.read(h.e_shoff, size)))
+        return list(elf.shdr.iter_unpack(self.content.read(h.e_shoff, size)))
+
+    def section_notes(
+        self, sections: list[tuple[int, ...]], segments: tuple[Segment, ...]
+    ) -> tuple[Note, ...]:
+        """The notes of SHT_NOTE sections outside every PT_NOTE; what is malformed there is left out."""
+        covered = [s.file for s in segments if s.type == PT_NOTE]
+        places = [Span(offset, size) for _, kind, _, _, offset, size, *_ in sections if kind == SHT_NOTE]
+        found: list[Note] = []
+        left = MAX_NOTE_BYTES
+        for place in places[:MAX_NOTE_SECTIONS]:
+            left -= place.size
+            if left < 0 or place.end > self.content.size or any(span.overlaps(place) for span in covered):
+                continue
+            covered.append(place)
+            with suppress(NoteError):
+                found += parse_padded(self.content.read(place.start, place.size), place.start)
+        return tuple(found)
+
+    def symbols(self, elf: ElfClass, h: ElfHeader, sections: list[tuple[int, ...]]) -> SymbolTable:
+        """The symbol table, to be read when it is first asked; its place is checked now."""
+        none = SymbolTable(self.content, elf.sym)
         tables = [index for index, section in enumerate(sections) if section[1] == SHT_SYMTAB]
         if not tables:
             return none
@@ -301,7 +317,11 @@ def read_elf(content: Content, name: str) -> ElfImage:
     h = reader.header(elf)
     segments = reader.segments(elf, h)
     notes = reader.notes(segments)
-    symbols = reader.symbols(elf, h)
+    sections = reader.sections(elf, h)
+    symbols = reader.symbols(elf, h, sections)
+    section_notes = reader.section_notes(sections, segments)
     if reader.problems:
         raise reader.stop()
-    return ElfImage(name, elf.bits, h.e_machine, h.e_type, h.e_entry, segments, notes, content, symbols)
+    return ElfImage(
+        name, elf.bits, h.e_machine, h.e_type, h.e_entry, segments, notes, content, symbols, section_notes
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -75,6 +76,25 @@ def parse(data: bytes, offset: int = 0, align: int = 4) -> tuple[Note, ...]:
     if any(data[at:]):
         raise NoteError(f"{len(data) - at} bytes at {at:#x} are too few for a note")
     return tuple(notes)
+
+
+def parse_padded(data: bytes, offset: int = 0) -> tuple[Note, ...]:
+    """The notes in `data` by whichever padding makes sense of them; the text is about 4 if none does.
+
+    p_align does not tell: linkers merge a .note.gnu.property padded to 8 with notes padded to 4.
+    """
+    try:
+        notes = parse(data, offset)
+    except NoteError:
+        with suppress(NoteError):
+            return parse(data, offset, 8)
+        raise
+    if not all(note.owner.isprintable() and note.owner for note in notes):
+        with suppress(NoteError):
+            wide = parse(data, offset, 8)
+            if all(note.owner.isprintable() and note.owner for note in wide):
+                return wide
+    return notes
 
 
 def pack(notes: Iterable[Note]) -> bytes:

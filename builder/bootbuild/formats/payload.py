@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bootbuild.errors import InputError, Problem
 from bootbuild.formats import bzimage, rules
-from bootbuild.formats.elf_read import MAGIC, read_elf
-from bootbuild.model.content import Content, FileContent, digest
-from bootbuild.model.payload import ElfImage
+from bootbuild.formats.elf_fresh import rewrap
+from bootbuild.formats.elf_read import MAGIC, header, read_elf
+from bootbuild.formats.raw import read_raw
+from bootbuild.formats.relocate import is_pie, relocate
+from bootbuild.model.content import Content, FileContent, MemoryContent, Piece, SplicedContent, digest
+from bootbuild.model.payload import PT_LOAD, ElfImage
 
 
 def open_content(path: Path) -> FileContent:
@@ -36,11 +40,76 @@ def read_payload(content: Content, name: str) -> tuple[ElfImage, str]:
     raise InputError(Problem(rules.UNKNOWN_FORMAT, name, f"begins with {start}"))
 
 
-def open_payload(path: Path) -> tuple[ElfImage, str, str]:
-    """The kernel at `path`, what the file was, and the SHA-256 of that file in hex.
+@dataclass(frozen=True)
+class Fit:
+    """What a recipe says of a payload beside its file. Addresses are physical, sizes in bytes."""
 
-    Raises InputError: BB-E030, BB-E031, and those of `read_elf` and `bzimage.unpack`.
+    load: int | None = None  #: where a raw kernel, or the lowest byte of an ET_DYN, is put
+    entry: int | None = None  #: of a raw kernel
+    bss: int | None = None  #: zeros behind a raw kernel
+    paddr_offset: int | None = None  #: p_vaddr less the load address, for an ELF file whose p_paddr is wrong
+    elf_class: int | None = None  #: 32 or 64: the class of the image, if not the payload's
+    width: int | None = None  #: 32 or 64: of a raw kernel's code
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A payload ready to be built from, what its file was, and what was done to it."""
+
+    elf: ElfImage
+    bits: int  #: ELF class of the file, by which the width of its code goes
+    format: str  #: "elf", "raw", "bzimage (lz4)" …
+    digest: str  #: SHA-256 of the file, hex
+    changes: tuple[str, ...]
+
+
+def open_payload(path: Path, fit: Fit = Fit()) -> Opened:
+    """The kernel at `path`, as `fit` would have it.
+
+    Raises InputError: BB-E030, BB-E031, BB-E040 to BB-E045, and those of `read_elf` and `bzimage.unpack`.
     """
-    content = open_content(path)
-    elf, kind = read_payload(content, str(path))
-    return elf, kind, digest(content)
+    content, name = open_content(path), str(path)
+    raw = fit.load is not None and content.read(0, 4) != MAGIC and not bzimage.is_bzimage(content)
+    if raw and fit.load is not None:
+        elf = read_raw(content, name, fit.load, fit.entry, fit.bss or 0, fit.width or 64)
+        kind = "raw"
+    else:
+        elf, kind = read_payload(content, name)
+    pie = is_pie(elf)
+    unread = ["load"] if fit.load is not None and not raw and not pie else []
+    unread += [key for key in ("entry", "bss") if getattr(fit, key) is not None and not raw]
+    if unread:
+        text = f"{', '.join(unread)}: the payload is {kind}, linked at fixed addresses"
+        raise InputError(Problem(rules.UNREAD_OPTION, name, text))
+    changes: tuple[str, ...] = ()
+    bits = elf.bits
+    if fit.paddr_offset is not None:
+        elf, changes = mend_paddr(elf, fit.paddr_offset)
+    if pie:
+        elf, done = relocate(elf, fit.load)
+        changes += done
+    if fit.elf_class is not None and fit.elf_class != elf.bits:
+        changes += (f"ELF{elf.bits} wrapped as ELF{fit.elf_class}",)
+        elf = rewrap(elf, fit.elf_class)
+    return Opened(elf, bits, kind, digest(content), changes)
+
+
+def mend_paddr(elf: ElfImage, offset: int) -> tuple[ElfImage, tuple[str, ...]]:
+    """The image with p_paddr = p_vaddr - `offset` in every PT_LOAD. Raises InputError (BB-E045)."""
+    kind, fields = header(elf.content)
+    wrong = [s for s in elf.loads if not 0 <= s.vaddr - offset <= (1 << 32) - s.memsz]
+    if wrong:
+        text = f"segment at {wrong[0].virtual} less {offset:#x} is not below 4 GiB"
+        raise InputError(Problem(rules.PADDR_OFFSET, elf.name, text))
+    segments = [
+        replace(s, paddr=s.vaddr - offset) if s.type == PT_LOAD and s.memsz else s for s in elf.segments
+    ]
+    count = sum(a != b for a, b in zip(segments, elf.segments, strict=True))
+    table = b"".join(map(kind.pack_segment, segments))
+    pieces = (
+        Piece(0, elf.content, 0, elf.content.size),
+        Piece(fields.e_phoff, MemoryContent(table), 0, len(table)),
+    )
+    mended = read_elf(SplicedContent(elf.content.size, pieces), elf.name)
+    changes = (f"p_paddr of {count} segments set to p_vaddr - {offset:#x}",) if count else ()
+    return replace(mended, symbols=elf.symbols), changes

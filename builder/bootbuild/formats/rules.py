@@ -168,6 +168,47 @@ UNREADABLE = Rule(
     "check the path and its permissions",
 )
 
+RELOCATION = Rule(
+    "BB-E040",
+    "Kernel that cannot be relocated",
+    "An ET_DYN kernel is a static PIE: no loader of kernels applies relocations, so bootbuild does; it knows "
+    "the relative ones (R_X86_64_RELATIVE, R_386_RELATIVE, RELR). It lies below 4 GiB wherever it is put.",
+    "link with `-static-pie -Wl,-z,text` and no undefined symbols, or as ET_EXEC with `-no-pie`",
+)
+DYNAMIC = Rule(
+    "BB-E041",
+    "Dynamic table unreadable",
+    f"There is at most one PT_DYNAMIC; its relocation tables lie in the bytes of one PT_LOAD, with entries "
+    f"of the class's size, at most 4 million ({GABI}).",
+    "copy the file again: it is truncated or damaged",
+)
+RAW = Rule(
+    "BB-E042",
+    "Raw kernel that does not fit its addresses",
+    "A flat binary is loaded at `load`, physical, with `bss` bytes of zeros behind it, all below 4 GiB, and "
+    "is entered inside its bytes.",
+    "correct `load`, `entry` or `bss` in [payload]",
+)
+UNREAD_OPTION = Rule(
+    "BB-E043",
+    "Option that this payload does not read",
+    "`load` places raw kernels and ET_DYN; `entry` and `bss` belong to raw ones, which cannot say them.",
+    "remove the key, or name the payload that it was meant for",
+)
+CLASS = Rule(
+    "BB-E044",
+    "Kernel that does not fit the other ELF class",
+    "ELF32 has 32-bit addresses: everything that is linked or loaded above 4 GiB needs ELF64.",
+    "leave `elf_class` out",
+)
+PADDR_OFFSET = Rule(
+    "BB-E045",
+    "paddr_offset does not fit the kernel",
+    "`paddr_offset` is what every PT_LOAD's p_vaddr lies above its load address; it mends kernels linked "
+    "without AT(), so that p_paddr = p_vaddr. Loaders copy to p_paddr.",
+    "give the difference between linked and load address, 0xffffffff80000000 for most 64-bit kernels",
+)
+
 EDITOR = Rule(
     "BB-W010",
     "ELF editor did not do what it was asked",
@@ -201,5 +242,11 @@ RULES = (
     UNPACKED_SIZE,
     UNKNOWN_FORMAT,
     UNREADABLE,
+    RELOCATION,
+    DYNAMIC,
+    RAW,
+    UNREAD_OPTION,
+    CLASS,
+    PADDR_OFFSET,
     EDITOR,
 )

@@ -202,6 +202,10 @@ class Machine:
             return self._core.segment(register).selector
         return self._core.get(register)
 
+    def registers(self) -> Mapping[str, int]:
+        """All that a report shows: general and control registers, selectors, tables."""
+        return self._board.registers()
+
     def set(self, register: str, value: int) -> None:
         """Write a general, control or flags register."""
         self._core.set(register, value)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -73,6 +74,55 @@ class FileContent:
         fd = getattr(self, "_fd", -1)
         if fd >= 0:
             os.close(fd)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """`size` bytes of `source` from `offset` on, to stand at `at`."""
+
+    at: int
+    source: Content
+    offset: int
+    size: int
+
+
+class SplicedContent:
+    """Content made of pieces of others, without copying them. Later pieces win; between them are zeros."""
+
+    def __init__(self, size: int, pieces: Iterable[Piece]) -> None:
+        self._size = size
+        self._pieces = tuple(pieces)
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def read(self, offset: int, size: int) -> bytes:
+        buffer = bytearray(max(0, min(size, self._size - offset)))
+        self.read_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        end = min(self._size, offset + len(buffer))
+        if end <= offset:
+            return 0
+        _zero(buffer[: end - offset])
+        for piece in self._pieces:
+            first, last = max(offset, piece.at), min(end, piece.at + piece.size)
+            if first < last:
+                piece.source.read_into(
+                    piece.offset + first - piece.at, buffer[first - offset : last - offset]
+                )
+        return end - offset
+
+
+def _zero(buffer: memoryview) -> None:
+    for at in range(0, len(buffer), len(_ZEROS)):
+        part = buffer[at : at + len(_ZEROS)]
+        part[:] = _ZEROS[: len(part)]
+
+
+_ZEROS = bytes(1 << 16)
 
 
 def chunks(content: Content, offset: int = 0, size: int | None = None) -> Iterator[memoryview]:

@@ -29,7 +29,11 @@ class NoteSpec:
 
 @dataclass(frozen=True)
 class Contribution:
-    """One target's part of an image. With no chain the payload's own entry is used as it is."""
+    """One target's part of an image.
+
+    With no chain the payload's own entry is used as it is; with `own_entry` the chain runs first, leaves the
+    machine as it found it, and claims no handover.
+    """
 
     target: str
     guest: str
@@ -38,6 +42,12 @@ class Contribution:
     chain: tuple[Piece, ...] = ()
     companions: tuple[Blob, ...] = ()  #: stubs beside the chain, which pieces refer to (post stub)
     notes: tuple[NoteSpec, ...] = ()
+    own_entry: int | None = None  #: physical; the payload's entry to which a chain that restores all goes on
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether stubs of ours make the handover at the startup path."""
+        return bool(self.chain) and self.own_entry is None
 
 
 @dataclass(frozen=True)
@@ -63,3 +73,4 @@ class Layout:
     notes: bytes = field(repr=False)  #: the whole new PT_NOTE, b"" to leave the payload's alone
     entries: tuple[tuple[str, int], ...]  #: (target, physical address of its inserted entry)
     stub: Span = Span(0, 0)  #: physical range that the guest keeps until it is done with the record
+    repairs: tuple[str, ...] = ()  #: what was wrong with the payload's notes and is not with `notes`

@@ -64,6 +64,9 @@ class ElfImage:
     notes: tuple[Note, ...]  #: of all PT_NOTE segments, in file order
     content: Content = field(repr=False, compare=False)
     symbols: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
+    section_notes: tuple[
+        Note, ...
+    ] = ()  #: of SHT_NOTE sections that lie in no PT_NOTE, which few loaders read
 
     @property
     def loads(self) -> tuple[Segment, ...]:
@@ -74,6 +77,12 @@ class ElfImage:
     def physical_end(self) -> int:
         """First physical address after every PT_LOAD."""
         return max(s.physical.end for s in self.loads)
+
+    @property
+    def xen_notes(self) -> tuple[Note, ...]:
+        """Notes of owner Xen: of PT_NOTEs or, without any there, of sections (libelf's elf_xen_parse)."""
+        found = tuple(note for note in self.notes if note.owner == "Xen")
+        return found or tuple(note for note in self.section_notes if note.owner == "Xen")
 
     def to_physical(self, vaddr: int) -> int | None:
         """Where the loader puts the byte linked at `vaddr`; None outside every PT_LOAD."""
@@ -123,3 +132,5 @@ class Payload:
     startup: Startup
     cmdline: bytes = b""
     modules: tuple[Module, ...] = ()
+    repair: bool = True  #: whether notes on which loaders disagree may be rewritten
+    changes: tuple[str, ...] = ()  #: what was done to the file before anything was added, in words

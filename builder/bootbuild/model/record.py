@@ -18,6 +18,7 @@ class ImageRecord:
     digest: str  #: SHA-256, hex
     entries: Mapping[str, int]  #: target → physical entry address
     verdicts: tuple[ProfileVerdict, ...]
+    repairs: tuple[str, ...] = ()  #: what was wrong with the payload's notes, and is mended here
 
     @property
     def outcome(self) -> Outcome:
@@ -40,4 +41,5 @@ class BuildRecord:
     images: tuple[ImageRecord, ...]
     plugins: tuple[tuple[str, str], ...]  #: (distribution, version) of everything that took part
     bootbuild: str  #: version
+    payload_changes: tuple[str, ...] = ()  #: what was done to the payload first: moved, relocated, wrapped
     seconds: float = field(default=0.0, compare=False)

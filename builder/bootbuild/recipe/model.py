@@ -27,6 +27,12 @@ class PayloadRecipe:
     symbols: Path | None  #: a System.map, for a payload without symbols
     cmdline: str
     modules: tuple[ModuleRecipe, ...]
+    load: int | None = None  #: physical: where a raw kernel, or a static PIE, is put
+    entry: int | None = None  #: physical: of a raw kernel
+    bss: int | None = None  #: bytes: zeros behind a raw kernel
+    paddr_offset: int | None = None  #: linked less load address, where the file's p_paddr is wrong
+    elf_class: int | None = None  #: 32 or 64: class of the images; None: the payload's
+    repair: bool = True  #: rewrite notes on which loaders disagree
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class TargetRecipe:
     """One way of being started."""
 
     name: str
-    entry: Literal["insert", "native"]
+    entry: Literal["insert", "native", "chain"]
     profiles: tuple[str, ...] | None  #: full names ("pvh@qemu"); None: all that are installed
     startup: str | int | None  #: where this target joins; None: as the payload says
     options: object | None  #: an instance of the target plugin's own `options` dataclass

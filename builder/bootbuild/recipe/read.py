@@ -125,6 +125,12 @@ class _Reader:
             symbols=self.file(base, table.symbols, (*at, "symbols")) if table.symbols is not None else None,
             cmdline=table.cmdline,
             modules=tuple(modules),
+            load=table.load,
+            entry=table.entry,
+            bss=table.bss,
+            paddr_offset=table.paddr_offset,
+            elf_class=table.elf_class,
+            repair=table.repair,
         )
 
     def target(self, name: str, table: TargetTable) -> TargetRecipe:

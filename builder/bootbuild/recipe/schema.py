@@ -61,6 +61,7 @@ _NUMBER_OR_TEXT = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string
 
 Line = Annotated[StrictStr, AfterValidator(_one_line)]
 PathText = Annotated[Line, Field(min_length=1)]
+Address = Annotated[int, _scalar(scalars.address), WithJsonSchema(_NUMBER_OR_TEXT)]
 Size = Annotated[int, _scalar(scalars.size), WithJsonSchema(_NUMBER_OR_TEXT)]
 Startup = Annotated[str | int, _scalar(scalars.symbol_or_address), WithJsonSchema(_NUMBER_OR_TEXT)]
 
@@ -83,7 +84,9 @@ class PayloadTable(_Table):
 
     model_config = ConfigDict(json_schema_extra={"required": ["path"]})
 
-    path: PathText = Field(default="", description="ELF or bzImage, relative to the recipe")
+    path: PathText = Field(
+        default="", description="ELF, bzImage or, with `load`, raw; relative to the recipe"
+    )
     guest: StrictStr = Field(
         default="native", description="handover protocol of the startup path: a plugin's name"
     )
@@ -96,6 +99,20 @@ class PayloadTable(_Table):
     modules: list[ModuleTable] = Field(
         default=[], description="files loaded beside the kernel, in this order"
     )
+    load: Address | None = Field(
+        default=None, description="physical address of a raw kernel, or of a static PIE (ET_DYN)"
+    )
+    entry: Address | None = Field(default=None, description="physical entry of a raw kernel; default: `load`")
+    bss: Size | None = Field(
+        default=None, description="bytes of zeros that a raw kernel expects behind itself"
+    )
+    paddr_offset: Address | None = Field(
+        default=None, description="linked less load address of an ELF kernel whose p_paddr is its p_vaddr"
+    )
+    elf_class: Literal[32, 64] | None = Field(
+        default=None, description="ELF class of the images; default: the payload's"
+    )
+    repair: bool = Field(default=True, description="rewrite ELF notes on which loaders disagree")
 
 
 class TargetTable(_Table):
@@ -103,9 +120,10 @@ class TargetTable(_Table):
 
     model_config = ConfigDict(extra="allow")
 
-    entry: Literal["insert", "native"] = Field(
+    entry: Literal["insert", "native", "chain"] = Field(
         default="insert",
-        description="insert: our stub makes the entry; native: the payload brings its own, prove it",
+        description="insert: our stub makes the entry; native: the payload brings its own, prove it; "
+        "chain: our stub runs first and goes on to the payload's own",
     )
     profiles: list[StrictStr] | None = Field(
         default=None, description="environments to boot in; default: all installed"

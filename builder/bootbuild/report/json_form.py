@@ -30,6 +30,7 @@ def build(records: Sequence[BuildRecord]) -> str:
                 "path": record.payload,
                 "format": record.payload_format,
                 "sha256": record.payload_digest,
+                "changes": list(record.payload_changes),
             },
             "plugins": [{"distribution": name, "version": version} for name, version in record.plugins],
             "seconds": round(record.seconds, 3),
@@ -62,6 +63,7 @@ def _image(image: ImageRecord) -> dict[str, Any]:
         "size": image.size,
         "sha256": image.digest,
         "entries": {target: hexadecimal(entry) for target, entry in image.entries.items()},
+        "repairs": list(image.repairs),
         "outcome": image.outcome.value,
         "runs": [_run(verdict) for verdict in image.verdicts],
     }

@@ -5,7 +5,7 @@ The same records give the same bytes: nothing here depends on time or host.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bootbuild.model.record import BuildRecord
 from bootbuild.model.trace import BootTrace
@@ -24,9 +24,19 @@ def build(records: Sequence[BuildRecord], width: int | None = None, color: bool 
     boots = [
         (image.path, verdict) for record in records for image in record.images for verdict in image.verdicts
     ]
-    unproved = [image.path for record in records for image in record.images if not image.verdicts]
-    notes = "".join(f"\n{printable(path)}: nothing booted it; it is unproved\n" for path in unproved)
+    notes = "".join(f"\n{printable(line)}\n" for record in records for line in _remarks(record))
     return _table(boots, width, color) + _findings(boots, color) + notes if records else ""
+
+
+def _remarks(record: BuildRecord) -> Iterator[str]:
+    """What was done to a payload beside adding to it, and what was not done to an image."""
+    if record.payload_changes:
+        yield f"{record.payload}: {', '.join(record.payload_changes)}"
+    for image in record.images:
+        if image.repairs:
+            yield f"{image.path}: notes rewritten, since {'; '.join(image.repairs)}"
+        if not image.verdicts:
+            yield f"{image.path}: nothing booted it; it is unproved"
 
 
 def boot(

@@ -1,0 +1,69 @@
+"""A new ELF file around the loadable bytes of a kernel: for raw kernels, and for the other class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from bootbuild.errors import InputError, Problem
+from bootbuild.formats import rules
+from bootbuild.formats.elf_read import CLASSES, IDENT_SIZE, MAGIC, ElfClass, read_elf
+from bootbuild.model.content import Content, MemoryContent, Piece, SplicedContent
+from bootbuild.model.payload import ET_EXEC, PT_LOAD, PT_NOTE, ElfImage, Segment
+from bootbuild.model.span import align_up
+
+PAGE = 0x1000
+
+
+@dataclass(frozen=True)
+class Part:
+    """A program header, and the content whose bytes from `offset` on it takes."""
+
+    segment: Segment
+    source: Content
+    offset: int
+
+
+def fresh(bits: int, entry: int, parts: Sequence[Part], name: str) -> ElfImage:
+    """An ET_EXEC of class `bits` (32 or 64) with these program headers, in this order, and no sections.
+
+    Bytes are taken by reference. File offsets agree with p_vaddr modulo 4 KiB; a larger p_align becomes
+    that. Raises InputError (BB-E044) when an address does not fit the class.
+    """
+    elf = CLASSES[bits // 32]
+    limit = 1 << bits
+    wide = [p for p in parts if max(p.segment.vaddr, p.segment.paddr) + p.segment.memsz > limit]
+    if wide or entry >= limit:
+        where = f"segment at {wide[0].segment.virtual}" if wide else f"e_entry {entry:#x}"
+        raise InputError(Problem(rules.CLASS, name, f"{where} does not fit ELF{bits}"))
+    at = IDENT_SIZE + elf.ehdr.size + len(parts) * elf.phdr.size
+    table, pieces = b"", []
+    for part in parts:
+        s = part.segment
+        at = align_up(at, PAGE) + s.vaddr % PAGE if s.type == PT_LOAD else align_up(at, 8)
+        table += elf.pack_segment(replace(s, offset=at, align=min(s.align, PAGE)))
+        pieces.append(Piece(at, part.source, part.offset, s.filesz))
+        at += s.filesz
+    head = _header(elf, entry, len(parts)) + table
+    return read_elf(SplicedContent(at, [Piece(0, MemoryContent(head), 0, len(head)), *pieces]), name)
+
+
+def _header(elf: ElfClass, entry: int, count: int) -> bytes:
+    ident = MAGIC + bytes((elf.bits // 32, 1, 1))
+    size = IDENT_SIZE + elf.ehdr.size
+    fields = elf.ehdr.pack(
+        ET_EXEC, elf.machine, 1, entry, size, 0, 0, size, elf.phdr.size, count, elf.shdr.size, 0, 0
+    )
+    return ident.ljust(IDENT_SIZE, b"\0") + fields
+
+
+def rewrap(image: ElfImage, bits: int) -> ElfImage:
+    """The same kernel as an ELF file of class `bits`: what is loaded, its notes, its symbols by name.
+
+    The code stays what it is: rust-vmm's linux-loader takes nothing but ELF64, also for a PVH entry,
+    which is 32-bit code. Raises InputError (BB-E044).
+    """
+    kept = [s for s in image.segments if s.type == PT_NOTE or (s.type == PT_LOAD and s.memsz)]
+    parts = [Part(s, image.content, s.offset) for s in kept]
+    new = fresh(bits, image.entry, parts, image.name)
+    return replace(new, symbols=image.symbols, section_notes=image.section_notes)

@@ -1,0 +1,244 @@
+"""Relocating a static PIE at build time: no loader of kernels applies relocations.
+
+A kernel that relocates itself at run time still works: with RELA doing it again gives the same; REL and
+RELR, which add to what is there, are taken out of its dynamic table when it is moved.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from bootbuild.errors import InputError, Problem
+from bootbuild.formats import rules
+from bootbuild.formats.elf_read import IDENT_SIZE, header, read_elf
+from bootbuild.formats.notes import XEN_OWNER, XenNote
+from bootbuild.model.content import MemoryContent, Piece, SplicedContent
+from bootbuild.model.payload import ET_DYN, PT_DYNAMIC, ElfImage, Segment
+from bootbuild.model.rule import Rule
+from bootbuild.model.span import Span, align_up
+
+LOWEST = 1 << 20  #: below are firmware's tables, the boot structures of every monitor, and the ISA hole
+BASE = 2 << 20  #: where a kernel linked at 0 is put: a large page, as Linux's alignment
+MAX_RELOCATIONS = 4 << 20  #: Linux with every option has about a million
+MAX_DYNAMIC = 1 << 16  #: bytes of PT_DYNAMIC
+
+# System V gABI chapter 5, Dynamic Section; RELR: gABI proposal of 2018, in glibc 2.36 and lld
+DT_NEEDED, DT_PLTRELSZ, DT_RELA, DT_RELASZ, DT_RELAENT = 1, 2, 7, 8, 9
+DT_FLAGS_1, DF_1_PIE = 0x6FFFFFFB, 0x08000000
+DT_REL, DT_RELSZ, DT_RELENT, DT_JMPREL, DT_RELRSZ, DT_RELR, DT_RELRENT = 17, 18, 19, 23, 35, 36, 37
+_ADDRESSES = (XenNote.ENTRY, XenNote.HYPERCALL_PAGE, XenNote.PHYS32_ENTRY)
+NONE, RELATIVE = 0, 8  #: R_386_* and R_X86_64_* have the same numbers for these two
+
+
+@dataclass(frozen=True)
+class _Word:
+    """The word at virtual address `at` becomes `addend` + delta, or, without addend, itself + delta."""
+
+    at: int
+    addend: int | None
+
+
+class Shifted(Mapping[str, int]):
+    """Symbols of a kernel that was moved by `delta` bytes."""
+
+    def __init__(self, symbols: Mapping[str, int], delta: int) -> None:
+        self._symbols = symbols
+        self._delta = delta
+
+    def __getitem__(self, name: str) -> int:
+        return self._symbols[name] + self._delta
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._symbols)
+
+    def __len__(self) -> int:
+        return len(self._symbols)
+
+
+def is_pie(image: ElfImage) -> bool:
+    """Whether the kernel is a PIE: an ET_DYN, or what GNU ld makes of one that is linked at an address."""
+    return image.type == ET_DYN or bool(_dynamic(image).get(DT_FLAGS_1, (0, 0))[0] & DF_1_PIE)
+
+
+def relocate(image: ElfImage, load: int | None) -> tuple[ElfImage, tuple[str, ...]]:
+    """The image with its relative relocations applied, and what was done, in words.
+
+    `load`: physical address for its lowest byte; None leaves it where it is linked, but at 2 MiB if that
+    is below 1 MiB. Raises InputError (BB-E040, BB-E041) when it is no static PIE.
+    """
+    lowest = min(s.paddr for s in image.loads)
+    if load is None:
+        align = max(BASE, *(s.align for s in image.loads))
+        load = lowest if lowest >= LOWEST else align_up(BASE, align) + lowest % align
+    delta = load - lowest
+    if any((s.paddr + delta + s.memsz) >> 32 or s.vaddr + delta < 0 for s in image.loads):
+        raise _error(image, rules.RELOCATION, f"loaded at {load:#x} it does not lie below 4 GiB")
+    words = list(_words(image))
+    if not words and not delta:
+        return image, ()
+    pieces = [Piece(0, image.content, 0, image.content.size), *_patches(image, words, delta)]
+    done = [f"{len(words)} relative relocations applied"] if words else []
+    if delta:
+        pieces += [*_spent(image), *_notes(image, delta, words), *_headers(image, delta)]
+        done = [f"moved from {lowest:#x} to {load:#x}", *done]
+    moved = read_elf(SplicedContent(image.content.size, pieces), image.name)
+    return replace(moved, symbols=Shifted(image.symbols, delta)), tuple(done)
+
+
+def _error(image: ElfImage, rule: Rule, text: str) -> InputError:
+    return InputError(Problem(rule, image.name, text))
+
+
+def _file_offset(image: ElfImage, vaddr: int, size: int) -> int | None:
+    """File offset of `size` bytes at `vaddr`; None unless one PT_LOAD has them all in the file."""
+    for s in image.loads:
+        if Span(s.vaddr, s.filesz).covers(Span(vaddr, size)):
+            return s.offset + vaddr - s.vaddr
+    return None
+
+
+def _dynamic(image: ElfImage) -> dict[int, tuple[int, int]]:
+    """PT_DYNAMIC's values by tag, each with its file offset."""
+    tables = [s for s in image.segments if s.type == PT_DYNAMIC and s.filesz]
+    if not tables:
+        return {}
+    if len(tables) > 1 or tables[0].filesz > MAX_DYNAMIC:
+        raise _error(image, rules.DYNAMIC, f"{len(tables)} tables, the first of {tables[0].filesz:#x} bytes")
+    entry = struct.Struct("<II" if image.bits == 32 else "<QQ")
+    data = image.content.read(tables[0].offset, tables[0].filesz // entry.size * entry.size)
+    found: dict[int, tuple[int, int]] = {}
+    for index, (tag, value) in enumerate(entry.iter_unpack(data)):
+        if not tag:
+            break
+        found[tag] = value, tables[0].offset + index * entry.size + entry.size // 2
+    return found
+
+
+def _spent(image: ElfImage) -> Iterator[Piece]:
+    """The sizes of the tables that may not be applied twice, set to 0."""
+    word = image.bits // 8
+    dynamic = _dynamic(image)
+    for tag in (DT_RELSZ, DT_RELRSZ):
+        if tag in dynamic:
+            yield Piece(dynamic[tag][1], MemoryContent(bytes(word)), 0, word)
+
+
+def _words(image: ElfImage) -> Iterator[_Word]:
+    """Every word that the relocations change."""
+    dynamic = _dynamic(image)
+    if DT_NEEDED in dynamic:
+        raise _error(image, rules.RELOCATION, "it needs a shared library: it is not static")
+    word = struct.Struct("<I" if image.bits == 32 else "<Q")
+    for tag, size_tag, entry_tag in (
+        (DT_RELA, DT_RELASZ, DT_RELAENT),
+        (DT_REL, DT_RELSZ, DT_RELENT),
+        (DT_RELR, DT_RELRSZ, DT_RELRENT),
+        (DT_JMPREL, DT_PLTRELSZ, 0),
+    ):
+        address, size = (dynamic.get(one, (0, 0))[0] for one in (tag, size_tag))
+        if tag not in dynamic or not size:
+            continue
+        has_addend = tag == DT_RELA or (tag == DT_JMPREL and image.bits == 64)
+        entry = word.size if tag == DT_RELR else word.size * (3 if has_addend else 2)
+        if (entry_tag in dynamic and dynamic[entry_tag][0] != entry) or size % entry:
+            raise _error(image, rules.DYNAMIC, f"{size:#x} bytes of relocations, whose size is not {entry}")
+        offset = _file_offset(image, address, size)
+        if offset is None or size // entry > MAX_RELOCATIONS:
+            text = f"{size:#x} bytes of relocations at {address:#x} lie outside the file, or are too many"
+            raise _error(image, rules.DYNAMIC, text)
+        data = image.content.read(offset, size)
+        if tag == DT_RELR:
+            yield from _relr(image, data, word)
+        elif has_addend:
+            yield from _entries(image, struct.Struct("<IIi" if image.bits == 32 else "<QQq"), data)
+        else:
+            yield from _entries(image, struct.Struct("<II" if image.bits == 32 else "<QQ"), data)
+
+
+def _entries(image: ElfImage, entry: struct.Struct, data: bytes) -> Iterator[_Word]:
+    """Elf_Rel or Elf_Rela: r_offset, r_info, maybe r_addend."""
+    mask = 0xFF if image.bits == 32 else 0xFFFFFFFF
+    for at, info, *addend in entry.iter_unpack(data):
+        kind = info & mask
+        if kind == NONE:
+            continue
+        if kind != RELATIVE:
+            raise _error(image, rules.RELOCATION, f"relocation of type {kind} at {at:#x}; only RELATIVE (8)")
+        yield _Word(at, addend[0] if addend else None)
+
+
+def _relr(image: ElfImage, data: bytes, word: struct.Struct) -> Iterator[_Word]:
+    """An even word is an address; an odd one is a bitmap of the words after the last."""
+    at = 0
+    bits = 8 * word.size - 1
+    total = 0
+    for (value,) in word.iter_unpack(data):
+        if not value & 1:
+            yield _Word(value, None)
+            at = value + word.size
+            continue
+        total += 1
+        if total > MAX_RELOCATIONS // bits:
+            raise _error(image, rules.DYNAMIC, "too many relative relocations")
+        for index in range(bits):
+            if value >> (index + 1) & 1:
+                yield _Word(at + index * word.size, None)
+        at += bits * word.size
+
+
+def _patches(image: ElfImage, words: list[_Word], delta: int) -> Iterator[Piece]:
+    """Copies of the segments that have relocated words, with these words."""
+    size = image.bits // 8
+    mask = (1 << image.bits) - 1
+    order = sorted(words, key=lambda word: word.at)
+    index = 0
+    for s in sorted(image.loads, key=lambda s: s.vaddr):
+        data: bytearray | None = None
+        while index < len(order) and order[index].at + size <= s.vaddr + s.filesz:
+            word = order[index]
+            if word.at < s.vaddr:
+                break
+            if data is None:
+                data = bytearray(image.content.read(s.offset, s.filesz))
+            at = word.at - s.vaddr
+            base = word.addend if word.addend is not None else int.from_bytes(data[at : at + size], "little")
+            data[at : at + size] = ((base + delta) & mask).to_bytes(size, "little")
+            index += 1
+        if data is not None:
+            yield Piece(s.offset, MemoryContent(data), 0, len(data))
+    if index < len(order):
+        text = f"a relocation changes {order[index].at:#x}, where no segment has bytes"
+        raise _error(image, rules.RELOCATION, text)
+
+
+def _move(s: Segment, delta: int) -> Segment:
+    """A program header of the moved kernel; one without an address (PT_GNU_STACK) has none to move."""
+    if not s.vaddr and not s.memsz:
+        return s
+    return replace(s, vaddr=s.vaddr + delta, paddr=s.paddr + delta)
+
+
+def _notes(image: ElfImage, delta: int, words: list[_Word]) -> Iterator[Piece]:
+    """Xen notes whose contents are addresses of code, unless a relocation has them already."""
+    relocated = {_file_offset(image, word.at, 1) for word in words}
+    for note in image.notes:
+        if note.owner != XEN_OWNER or note.type not in _ADDRESSES or len(note.desc) not in (4, 8):
+            continue
+        (namesz,) = struct.unpack("<I", image.content.read(note.offset, 4))
+        at = note.offset + align_up(12 + namesz, 4)
+        if at not in relocated:
+            value = int.from_bytes(note.desc, "little") + delta
+            data = MemoryContent(value.to_bytes(len(note.desc), "little"))
+            yield Piece(at, data, 0, data.size)
+
+
+def _headers(image: ElfImage, delta: int) -> Iterator[Piece]:
+    """The ELF header without sections, whose addresses would be wrong, and the program headers."""
+    elf, old = header(image.content)
+    new = replace(old, e_entry=image.entry + delta, e_shoff=0, e_shnum=0, e_shstrndx=0)
+    head = elf.ehdr.pack(*(getattr(new, name) for name in new.__dataclass_fields__))
+    yield Piece(IDENT_SIZE, MemoryContent(head), 0, len(head))
+    table = b"".join(elf.pack_segment(_move(s, delta)) for s in image.segments)
+    yield Piece(old.e_phoff, MemoryContent(table), 0, len(table))

@@ -1,0 +1,132 @@
+"""A kernel in whatever form: made into an image that says the same in the emulator and in QEMU."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+import monitors
+from bootbuild.host import Host
+from bootbuild.model.record import BuildRecord
+from bootbuild.model.verdict import Outcome
+from bootbuild.pipeline import build
+from bootbuild.recipe.read import read
+from oracle import run_until
+from workshop import HIGH, Workshop
+
+CMDLINE = "greeting=whatever-form"
+Make = Callable[[Workshop], Path]
+
+#: name → how it is made, keys of [payload], what the record says was done to it
+FORMS: dict[str, tuple[Make, Sequence[str], str]] = {
+    "elf64": (lambda w: w.plain("elf64", 64), (), ""),
+    "elf32": (lambda w: w.plain("elf32", 32), (), ""),
+    "elf32 as elf64": (
+        lambda w: w.plain("elf32-64", 32),
+        ("elf_class = 64",),
+        "ELF32 wrapped as ELF64",
+    ),
+    "stripped": (
+        lambda w: w.copy("stripped", w.plain("whole", 64), "--strip-all"),
+        (f"startup = '{HIGH + 0x100000:#x}'",),
+        "",
+    ),
+    "with PT_PHDR": (
+        lambda w: w.plain(
+            "phdr",
+            64,
+            TABLE_ITSELF="headers PT_PHDR PHDRS; ",
+            START="0x100000 + SIZEOF_HEADERS",
+            FIRST="FILEHDR PHDRS",
+        ),
+        (),
+        "",
+    ),
+    "LMA = VMA": (
+        lambda w: w.plain("lma", 64, LMA=""),
+        (f"paddr_offset = '{HIGH:#x}'",),
+        f"p_paddr of 2 segments set to p_vaddr - {HIGH:#x}",
+    ),
+    "static PIE, 64-bit, RELA": (
+        lambda w: w.pie("pie64", 64),
+        (),
+        "moved from 0x0 to 0x200000, N relative relocations applied",
+    ),
+    "static PIE, 32-bit, REL": (
+        lambda w: w.pie("pie32", 32),
+        (),
+        "moved from 0x0 to 0x200000, N relative relocations applied",
+    ),
+    "static PIE, RELR": (
+        lambda w: w.pie("relr", 64, "-z", "pack-relative-relocs"),
+        (),
+        "moved from 0x0 to 0x200000, N relative relocations applied",
+    ),
+    "static PIE where it is told": (
+        lambda w: w.pie("told", 64),
+        ("load = '16M'",),
+        "moved from 0x0 to 0x1000000, N relative relocations applied",
+    ),
+    "static PIE linked where it is loaded": (
+        lambda w: w.pie("dyn", 64, START="0x100000"),
+        (),
+        "N relative relocations applied",
+    ),
+    "raw, 32-bit": (
+        lambda w: w.copy("raw32", w.plain("to-raw32", 32), "-O", "binary"),
+        ("load = '1M'", "bss = '64K'", "width = 32", "startup = '1M'"),
+        "",
+    ),
+}
+
+
+def width_of(name: str) -> int:
+    return 32 if "32" in name else 64
+
+
+def recipe(path: Path, keys: Sequence[str], width: int, entry: str = "insert") -> str:
+    named = any(key.startswith("startup") for key in keys)
+    lines = [
+        "api = 1",
+        "[payload]",
+        f"path = {json.dumps(str(path))}",
+        f"cmdline = '{CMDLINE}'",
+        *keys,
+        *([] if named else [f"startup = 'startup_{width}'"]),
+        "[targets.pvh]",
+        f"entry = '{entry}'",
+        "[expect]",
+        "console = 'hello: done'",
+    ]
+    return "\n".join(lines)
+
+
+def made(text: str, folder: Path) -> BuildRecord:
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    host = Host.discover()
+    return build(read(path, host), host)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_boots_and_says_the_same_in_qemu(
+    name: str, workshop: Workshop, qemu: Path, tmp_path: Path
+) -> None:
+    make, keys, changes = FORMS[name]
+    record = made(recipe(make(workshop), keys, width_of(name)), tmp_path)
+    assert re.sub(r"\b[1-9][0-9]* relative", "N relative", ", ".join(record.payload_changes)) == changes
+    (image,) = record.images
+    assert image.verdicts
+    for verdict in image.verdicts:
+        assert verdict.outcome is Outcome.BOOTED, (verdict.name, verdict.findings)
+    emulated = next(v for v in image.verdicts if v.profile == "qemu").runs[0].console.decode()
+    assert f"cmdline {CMDLINE}" in emulated
+    transcript = run_until(
+        monitors.qemu_kernel(qemu, Path(image.path), cmdline=CMDLINE), ["^hello: done"], fail=["FAILED"]
+    )
+    assert transcript.reached, str(transcript)
+    assert emulated.replace("\r", "").strip() in transcript.text
