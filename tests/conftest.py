@@ -18,6 +18,7 @@ import debian_kernels
 import oracle
 from debian_kernels import Kernels
 from oracle import Transcript
+from workshop import Workshop
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -73,6 +74,12 @@ def gcc() -> Path:
     """A gcc that makes 32-bit and 64-bit freestanding code."""
     _tool("ld", "binutils")
     return _tool("gcc", "gcc")
+
+
+@pytest.fixture(scope="session")
+def workshop(gcc: Path, tmp_path_factory: pytest.TempPathFactory) -> Workshop:  # noqa: ARG001 (it must be there)
+    """A folder in which hello is built in every form that a kernel comes in."""
+    return Workshop(tmp_path_factory.mktemp("kernels"))
 
 
 @pytest.fixture(scope="session")
