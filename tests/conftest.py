@@ -77,7 +77,7 @@ def gcc() -> Path:
 
 
 @pytest.fixture(scope="session")
-def workshop(gcc: Path, tmp_path_factory: pytest.TempPathFactory) -> Workshop:  # noqa: ARG001 (it must be there)
+def workshop(gcc: Path, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     """A folder in which hello is built in every form that a kernel comes in."""
     return Workshop(tmp_path_factory.mktemp("kernels"))
 

@@ -248,3 +248,14 @@ def test_all_contradictions_are_named_at_once(payload: Payload, contribution: Ma
     pe = contribution(payload, "efi", container="pe")
     again = contribution(payload)
     assert refused(payload, contribution(payload), again, pe) == ["BB-W006", "BB-W008"]
+
+
+def test_a_kernel_loaded_where_it_is_linked_is_refused_above_4_gib(
+    make_payload: Make, contribution: Make
+) -> None:
+    payload = make_payload(64, shift=0, paddr=0xFFFFFFFF80100000)
+    with pytest.raises(RefusedError) as caught:
+        lay_out(payload, contribution(payload))
+    assert [problem.rule.id for problem in caught.value.problems] == ["BB-W009"]
+    assert "p_paddr 0xffffffff80100000" in str(caught.value)
+    assert "paddr_offset" in caught.value.problems[0].rule.remedy

@@ -1,0 +1,245 @@
+"""What a recipe may say of a payload beside its file, and every way in which that does not fit."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootbuild.errors import InputError
+from bootbuild.formats import rules
+from bootbuild.formats.elf_fresh import rewrap
+from bootbuild.formats.elf_read import read_elf
+from bootbuild.formats.payload import Fit, Opened, open_payload
+from bootbuild.model.content import MemoryContent
+from bootbuild.model.payload import PT_LOAD
+
+MIB = 1 << 20
+# Tags of PT_DYNAMIC: gABI chapter 5
+RELA, RELASZ, RELAENT, REL, RELSZ, RELENT, NEEDED = 7, 8, 9, 17, 18, 19, 1
+RELR, RELRSZ, RELRENT = 36, 35, 37
+
+Table = Mapping[int, int]
+
+
+def pie(
+    bits: int = 64,
+    *,
+    base: int = 0,
+    relocations: bytes = b"",
+    dynamic: Table | None = None,
+    filesz: int | None = None,
+    tables: int = 1,
+) -> bytes:
+    """An ET_DYN of one PT_LOAD at `base`: words at +0x100, relocations at +0x200, PT_DYNAMIC at +0x400."""
+    word = "<I" if bits == 32 else "<Q"
+    pair = "<II" if bits == 32 else "<QQ"
+    if dynamic is None:
+        tag, size, entry = (REL, RELSZ, RELENT) if bits == 32 else (RELA, RELASZ, RELAENT)
+        dynamic = {tag: base + 0x200, size: len(relocations), entry: 8 if bits == 32 else 24}
+    body = bytearray(0x600)
+    for index in range(8):
+        struct.pack_into(word, body, 0x100 + index * bits // 8, 0x110 + index)
+    body[0x200 : 0x200 + len(relocations)] = relocations
+    packed = b"".join(struct.pack(pair, *item) for item in [*dynamic.items(), (0, 0)])
+    body[0x400 : 0x400 + len(packed)] = packed
+    ehsize, phsize = {32: (52, 32), 64: (64, 56)}[bits]
+    headers: list[tuple[int, ...]] = [
+        (1, 7, 0x1000, base, base, len(body) if filesz is None else filesz, 0x2000, 0x1000)
+    ]
+    headers += [(2, 6, 0x1400, base + 0x400, base + 0x400, len(packed), len(packed), 8)] * tables
+    out = b"\x7fELF" + bytes([bits // 32, 1, 1]) + bytes(9)
+    layout = {32: "<HHIIIIIHHHHHH", 64: "<HHIQQQIHHHHHH"}[bits]
+    out += struct.pack(
+        layout, 3, {32: 3, 64: 62}[bits], 1, base + 0x10, ehsize, 0, 0, ehsize, phsize, len(headers), 0, 0, 0
+    )
+    for type_, flags, *rest, align in headers:
+        out += (
+            struct.pack("<IIQQQQQQ", type_, flags, *rest, align)
+            if bits == 64
+            else struct.pack("<IIIIIIII", type_, *rest, flags, align)
+        )
+    return out.ljust(0x1000, b"\0") + body
+
+
+def rela(*entries: tuple[int, int, int]) -> bytes:
+    return b"".join(struct.pack("<QQq", *entry) for entry in entries)
+
+
+def opened(tmp_path: Path, data: bytes, **fit: Any) -> Opened:
+    path = tmp_path / "kernel"
+    path.write_bytes(data)
+    return open_payload(path, Fit(**fit))
+
+
+def words(kernel: Opened, bits: int = 64) -> Sequence[int]:
+    """The eight words of `pie`, as a loader puts them into memory."""
+    (load,) = kernel.elf.loads
+    data = kernel.elf.content.read(load.offset + 0x100, bits)
+    return struct.unpack("<8I" if bits == 32 else "<8Q", data)
+
+
+def test_rela_words_are_addends_plus_the_way_it_moved(tmp_path: Path) -> None:
+    kernel = opened(tmp_path, pie(relocations=rela((0x100, 8, 0x10), (0x108, 8, -1), (0x110, 0, 9))))
+    assert words(kernel)[:3] == (2 * MIB + 0x10, 2 * MIB - 1, 0x112)
+    (load,) = kernel.elf.loads
+    assert (load.vaddr, load.paddr, kernel.elf.entry) == (2 * MIB, 2 * MIB, 2 * MIB + 0x10)
+    assert kernel.changes == ("moved from 0x0 to 0x200000", "2 relative relocations applied")
+
+
+def test_rel_words_are_added_to_and_not_again_by_the_kernel(tmp_path: Path) -> None:
+    kernel = opened(tmp_path, pie(32, relocations=struct.pack("<IIII", 0x100, 8, 0x11C, 8)))
+    assert words(kernel, 32) == (2 * MIB + 0x110, *range(0x111, 0x117), 2 * MIB + 0x117)
+    (load,) = kernel.elf.loads
+    tags = kernel.elf.content.read(load.offset + 0x400, 24)
+    assert dict(struct.iter_unpack("<II", tags))[RELSZ] == 0
+
+
+def test_relr_bitmaps_name_the_words_behind_an_address(tmp_path: Path) -> None:
+    table = struct.pack("<QQ", 0x100, 0b1011)  # 0x100, then words 0 and 2 behind it
+    dynamic = {RELR: 0x200, RELRSZ: len(table), RELRENT: 8}
+    kernel = opened(tmp_path, pie(relocations=table, dynamic=dynamic))
+    moved = [index for index, word in enumerate(words(kernel)) if word != 0x110 + index]
+    assert moved == [0, 1, 3]
+
+
+def test_a_pie_at_a_good_address_stays_there(tmp_path: Path) -> None:
+    kernel = opened(tmp_path, pie(base=MIB, relocations=rela((MIB + 0x100, 8, MIB + 5))))
+    assert (kernel.elf.entry, words(kernel)[0]) == (MIB + 0x10, MIB + 5)
+    assert kernel.changes == ("1 relative relocations applied",)
+
+
+def test_load_moves_a_pie(tmp_path: Path) -> None:
+    kernel = opened(tmp_path, pie(relocations=rela((0x100, 8, 1))), load=64 * MIB)
+    assert words(kernel)[0] == 64 * MIB + 1
+
+
+def test_what_no_relocation_changes_is_not_copied_into_memory(tmp_path: Path) -> None:
+    data = pie(relocations=rela((0x100, 8, 1)))
+    kernel = opened(tmp_path, data)
+    (load,) = kernel.elf.loads
+    assert kernel.elf.content.read(load.offset + 0x140, 0xC0) == data[0x1140:0x1200]
+
+
+REFUSED_PIES = {
+    "another relocation": (pie(relocations=rela((0x100, 6, 0))), {}, rules.RELOCATION, "type 6 at 0x100"),
+    "a shared library": (pie(dynamic={NEEDED: 1}), {}, rules.RELOCATION, "needs a shared library"),
+    "a word in .bss": (
+        pie(relocations=rela((0x1800, 8, 0))),
+        {},
+        rules.RELOCATION,
+        "changes 0x1800, where no segment has bytes",
+    ),
+    "a word across the end": (
+        pie(relocations=rela((0x5FC, 8, 0))),
+        {},
+        rules.RELOCATION,
+        "changes 0x5fc, where no segment has bytes",
+    ),
+    "above 4 GiB": (pie(), {"load": 1 << 32}, rules.RELOCATION, "it does not lie below 4 GiB"),
+    "a table outside": (
+        pie(dynamic={RELA: 0x10000, RELASZ: 24, RELAENT: 24}),
+        {},
+        rules.DYNAMIC,
+        "lie outside the file",
+    ),
+    "entries of another size": (
+        pie(dynamic={RELA: 0x200, RELASZ: 24, RELAENT: 16}),
+        {},
+        rules.DYNAMIC,
+        "whose size is not 24",
+    ),
+    "half an entry": (
+        pie(dynamic={RELA: 0x200, RELASZ: 25, RELAENT: 24}),
+        {},
+        rules.DYNAMIC,
+        "whose size is not 24",
+    ),
+    "two dynamic tables": (pie(tables=2), {}, rules.DYNAMIC, "2 tables"),
+    "raw options": (pie(), {"bss": 1, "entry": 1}, rules.UNREAD_OPTION, "entry, bss: the payload is elf"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_PIES)
+def test_a_pie_that_cannot_be_relocated_is_refused(name: str, tmp_path: Path) -> None:
+    data, fit, rule, said = REFUSED_PIES[name]
+    assert_refused(rule, said, lambda: opened(tmp_path, data, **fit))
+
+
+def assert_refused(rule: object, said: str, call: Callable[[], object]) -> None:
+    with pytest.raises(InputError) as caught:
+        call()
+    (problem,) = caught.value.problems
+    assert problem.rule is rule
+    assert said in problem.message
+
+
+def test_a_raw_kernel_is_one_segment_at_its_address(tmp_path: Path) -> None:
+    kernel = opened(tmp_path, b"code and data", load=MIB, entry=MIB + 5, bss=100, width=32)
+    (load,) = kernel.elf.loads
+    assert (kernel.format, kernel.elf.bits, kernel.elf.entry) == ("raw", 32, MIB + 5)
+    assert (load.paddr, load.vaddr, load.filesz, load.memsz, load.flags) == (MIB, MIB, 13, 113, 7)
+    assert kernel.elf.content.read(load.offset, 13) == b"code and data"
+
+
+REFUSED_RAW: dict[str, tuple[bytes, dict[str, int], str]] = {
+    "empty": (b"", {"load": MIB}, "the file is empty"),
+    "above 4 GiB": (b"code", {"load": (1 << 32) - 2}, "end above 4 GiB"),
+    "zeros above 4 GiB": (b"code", {"load": MIB, "bss": 1 << 32}, "end above 4 GiB"),
+    "entry before": (b"code", {"load": MIB, "entry": MIB - 1}, "entry 0xfffff is outside"),
+    "entry behind": (b"code", {"load": MIB, "entry": MIB + 4}, "entry 0x100004 is outside"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_RAW)
+def test_a_raw_kernel_that_does_not_fit_is_refused(name: str, tmp_path: Path) -> None:
+    data, fit, said = REFUSED_RAW[name]
+    assert_refused(rules.RAW, said, lambda: opened(tmp_path, data, **fit))
+
+
+def test_without_load_a_raw_kernel_is_unknown(tmp_path: Path) -> None:
+    assert_refused(rules.UNKNOWN_FORMAT, "begins with", lambda: opened(tmp_path, b"code and data"))
+
+
+def test_load_is_not_for_a_kernel_linked_at_an_address(tmp_path: Path, elf64: Any) -> None:
+    assert_refused(rules.UNREAD_OPTION, "load: ", lambda: opened(tmp_path, bytes(elf64), load=MIB))
+
+
+def test_paddr_offset_mends_every_load(tmp_path: Path, elf64: Any) -> None:
+    for header in elf64.phdrs:
+        header["p_paddr"] = header["p_vaddr"]
+    kernel = opened(tmp_path, bytes(elf64), paddr_offset=0xFFFFFFFF80000000)
+    assert [s.paddr for s in kernel.elf.loads] == [0x100000, 0x100100]
+    assert kernel.changes == ("p_paddr of 2 segments set to p_vaddr - 0xffffffff80000000",)
+    assert kernel.elf.symbols["startup_64"] == 0xFFFFFFFF80100000
+
+
+def test_a_paddr_offset_that_is_wrong_is_refused(tmp_path: Path, elf64: Any) -> None:
+    assert_refused(
+        rules.PADDR_OFFSET,
+        "is not below 4 GiB",
+        lambda: opened(tmp_path, bytes(elf64), paddr_offset=0xFFFF800000000000),
+    )
+
+
+def test_the_other_class_keeps_what_is_loaded_and_the_notes(tmp_path: Path, elf: Any) -> None:
+    other = 96 - elf.bits
+    image = read_elf(MemoryContent(bytes(elf)), "vmlinux")
+    if elf.bits == 64:  # linked in the upper half
+        assert_refused(rules.CLASS, "does not fit ELF32", lambda: rewrap(image, 32))
+        return
+    wrapped = rewrap(image, other)
+    assert (wrapped.bits, wrapped.machine, wrapped.entry) == (64, 62, image.entry)
+    assert [(n.owner, n.type, n.desc) for n in wrapped.notes] == [
+        (n.owner, n.type, n.desc) for n in image.notes
+    ]
+    for old, new in zip(image.loads, wrapped.loads, strict=True):
+        same = (old.type, old.flags, old.vaddr, old.paddr, old.filesz, old.memsz)
+        assert (new.type, new.flags, new.vaddr, new.paddr, new.filesz, new.memsz) == same
+        assert new.type == PT_LOAD
+        assert (new.offset - new.vaddr) % new.align == 0
+        assert wrapped.content.read(new.offset, new.filesz) == image.content.read(old.offset, old.filesz)
+    assert wrapped.symbols == image.symbols
