@@ -15,6 +15,7 @@ from bootbuild.machine.engine import EFER_LMA, Segment
 from bootbuild.machine.memory import PAGE
 from bootbuild.machine.msr import Msrs
 from bootbuild.machine.operand import linear_of
+from bootbuild.machine.paging import CR0_PG
 from bootbuild.model.machine import RegionKind
 from bootbuild.model.trace import StopKind
 
@@ -155,11 +156,11 @@ class Traps:
         if board.stopped:
             return False
         how = _ACCESS.get(access, "access")
-        kind = board.memory.kind(address)
+        region = board.memory.region(address)
         text = f"{how} of {size} bytes at physical {address:#x}"
-        if kind is RegionKind.ROM:
-            return self._rom_write(address, size, text)
-        if kind is RegionKind.RESERVED:
+        if region and region.kind is RegionKind.ROM:
+            return self._rom_write(address, min(size, region.span.end - address), text)
+        if region and region.kind is RegionKind.RESERVED:
             self._halt(StopKind.RESERVED_WRITE, f"{text}, which is reserved", how, address)
         else:
             self._halt(StopKind.OUTSIDE, f"{text}, where there is nothing", how, address)
@@ -169,14 +170,17 @@ class Traps:
         """Refused, a write stops the engine within its instruction; accepted, it is done.
 
         So the first attempt is refused, and the instruction is then executed alone and its writes undone.
+        `size` is that of the part in ROM: for a write across its end the engine first announces the whole,
+        then byte by byte what it does, each at its own physical address.
         """
         board = self._board
         if self._undo is None:
             self.wrote_rom = True
             board.pause(begun=False)
             return False
-        self._undo.append((address, board.memory.read(address, size)))
-        board.record("rom-write", f"{text}: dropped")
+        if not any(start <= address < start + len(data) for start, data in self._undo):
+            self._undo.append((address, board.memory.read(address, size)))
+            board.record("rom-write", f"{text}: dropped")
         return True
 
     @contextmanager
@@ -195,7 +199,9 @@ class Traps:
         """Stop at a bad access; the engine tells the physical address only, so find the linear one."""
         board = self._board
         ip = board.linear_ip()
-        if how == "fetch":
+        if not board.core.get("cr0") & CR0_PG:
+            candidates = [physical]
+        elif how == "fetch":
             candidates = [ip]
         else:
             try:
