@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 
 from bootbuild.machine.board import Board
-from bootbuild.machine.delivery import Delivery
+from bootbuild.machine.delivery import UD, Delivery
 from bootbuild.machine.engine import EFER_LMA
 from bootbuild.machine.msr import Msrs, canonical
 from bootbuild.machine.operand import PREFIXES, Instruction, decode, operand
@@ -25,16 +25,17 @@ from bootbuild.machine.rules import (
 )
 from bootbuild.model.rule import Rule
 
-_SCAN = re.compile(rb"\x0f[\x22\x28\x29\x30\x32\x33\x6f\x7f]|\x0f\x01")
+_SCAN = re.compile(rb"\x0f[\x01\x22\x28\x29\x30\x32\x33\x6f\x7f\xc7]")
 _PREFIX_REACH = 4  #: prefixes before an opcode that are looked at
 _MOVES = frozenset((0x28, 0x29, 0x6F, 0x7F))
+_ANY_LEVEL = _MOVES | {0xC7}  #: not privileged; the others raise #GP in the engine where they are not allowed
 _TRUSTED_AFTER = 256  #: executions with an aligned operand, after which a site is no longer watched
 _CR0_NW, _CR0_CD = 1 << 29, 1 << 30
 _CR0_EM, _CR0_TS, _CR4_OSFXSR = 1 << 2, 1 << 3, 1 << 9
 _EFER_LME = 1 << 8
 _WIDTH = 40  #: physical address bits that CPUID leaf 80000008H of this core reports
-_CR4_DEFINED = 0x7FF | 1 << 16 | 1 << 18 | 1 << 20 | 1 << 21
-"""VME … OSXMMEXCPT, FSGSBASE, OSXSAVE, SMEP, SMAP: what CPUID of this core reports."""
+CR4_DEFINED = 0x7FC | 1 << 16 | 1 << 18 | 1 << 20
+"""TSD … OSXMMEXCPT, FSGSBASE, OSXSAVE, SMEP: what CPUID of this core reports."""
 
 
 def sites(code: bytes, long: bool) -> list[int]:
@@ -48,6 +49,8 @@ def sites(code: bytes, long: bool) -> list[int]:
             continue  # register to register
         if opcode == 0x01 and (modrm >= 0xC0 or modrm >> 3 & 7 not in (2, 3) or not long):
             continue  # neither LGDT nor LIDT, or with a base of 32 bits
+        if opcode == 0xC7 and modrm < 0xF0:
+            continue  # neither RDRAND nor RDSEED
         mandatory = opcode in (0x6F, 0x7F)
         if not mandatory:
             found.append(at)
@@ -83,6 +86,7 @@ class Strict:
             0x33: lambda _at, _found: self._delivery.violation(RDPMC, "RDPMC"),
             0x6F: self._aligned_move,
             0x7F: self._aligned_move,
+            0xC7: lambda _at, _found: self._delivery.exception(UD),
         }
 
     def watch(self, start: int, code: bytes, long: bool) -> bool:
@@ -106,8 +110,8 @@ class Strict:
         except LookupError:
             code = board.paging.read(address, 4096 - address % 4096)
         found = decode(code + bytes(3), long)
-        if found is None or not found.two_byte or (board.core.cpl and found.opcode not in _MOVES):
-            return  # at other privilege levels the engine raises #GP itself
+        if found is None or not found.two_byte or (board.core.cpl and found.opcode not in _ANY_LEVEL):
+            return
         check = self._checks.get(found.opcode)
         if check is not None:
             check(address, found)
@@ -156,8 +160,8 @@ class Strict:
 
     def _cr4(self, value: int) -> tuple[Rule, str]:
         wrong = ""
-        if value & ~_CR4_DEFINED:
-            wrong = f"bits {value & ~_CR4_DEFINED:#x} are reserved"
+        if value & ~CR4_DEFINED:
+            wrong = f"bits {value & ~CR4_DEFINED:#x} are reserved"
         elif self._board.core.get("efer") & EFER_LMA and not value & CR4_PAE:
             wrong = "PAE cleared in long mode"
         return BAD_CR4, wrong
