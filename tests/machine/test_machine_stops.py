@@ -69,7 +69,7 @@ def test_rom_reads_as_data_and_drops_writes(machine: Make) -> None:
     assert [(event.kind, event.ip) for event in one.events] == [("rom-write", CODE + 5)]
 
 
-ACROSS = {  # address, further regions: what a store of four bytes (44 33 22 11) leaves from two before its end
+ACROSS = {  # address, further regions: what a store of 44 33 22 11 leaves there
     "from RAM into ROM": (0x7FFFFE, (Region(Span(0x800000, 0x1000), RegionKind.ROM),), "4433 0000"),
     "from ROM into RAM": (0xF00FFE, (ROM, Region(Span(0xF01000, 0x1000), RegionKind.RAM)), "0000 2211"),
     "from ROM to address 0": (0xFFFFFFFE, (Region(Span(0xFFFFF000, 0x1000), RegionKind.ROM),), "0000 2211"),

@@ -321,7 +321,7 @@ def _handler_flags(flags: int, kind: int) -> int:
 
 
 def _saved_flags(flags: int, vector: int, software: bool) -> int:
-    """Flags in the frame: a fault sets RF there, so that its instruction can be executed again (SDM 3B, 17.3.1.1)."""
+    """Flags in the frame: a fault sets RF, for its instruction to be executed again (SDM 3B, 17.3.1.1)."""
     return flags if software or vector in _NO_FAULT else flags | _RF
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from bootbuild.machine import ports
 from bootbuild.machine.board import Board
-from bootbuild.machine.delivery import UD, Delivery
+from bootbuild.machine.delivery import GP, PF, UD, Delivery
 from bootbuild.machine.engine import EFER_LMA
+from bootbuild.machine.memory import PAGE
 from bootbuild.machine.msr import Msrs, canonical
 from bootbuild.machine.operand import PREFIXES, Instruction, decode, operand
-from bootbuild.machine.paging import CR0_PE, CR0_PG, CR4_PAE
+from bootbuild.machine.paging import CR0_PE, CR0_PG, CR4_PAE, PageFault
 from bootbuild.machine.rules import (
     BAD_CR0,
     BAD_CR3,
@@ -74,6 +76,7 @@ class Strict:
         self._delivery = delivery
         self._msrs = msrs
         self._hooks: dict[int, int] = {}
+        self._ports: set[int] = set()
         self._aligned: dict[int, int] = {}
         self.retired: list[int] = []  #: hook handles that may go between two starts
         self._checks: dict[int, Callable[[int, Instruction], None]] = {
@@ -89,15 +92,45 @@ class Strict:
             0xC7: lambda _at, _found: self._delivery.exception(UD),
         }
 
-    def watch(self, start: int, code: bytes, long: bool) -> bool:
+    def watch(self, start: int, code: bytes) -> bool:
         """Look through a block at linear address `start`; True if it must be translated anew."""
+        core = self._board.core
         new = False
-        for offset in sites(code, long):
+        for offset in sites(code, core.code64):
             address = start + offset
             if address not in self._hooks:
-                self._hooks[address] = self._board.core.hook_address(address, self._execute)
+                self._hooks[address] = core.hook_address(address, self._execute)
                 new = True
+        for match in ports.SITES.finditer(code) if core.cpl else ():
+            # the opcode may have prefixes: only the instruction's first byte is one that executes
+            for address in range(start + max(0, match.start() - _PREFIX_REACH), start + match.start() + 1):
+                if address not in self._ports:
+                    self._ports.add(address)
+                    core.hook_address(address, self._port)
+                    new = True
         return new
+
+    def _port(self, _uc: object, address: int, _size: int, _data: object) -> None:
+        board = self._board
+        if board.stopped or board.paused:
+            return
+        board.core.save()
+        access = ports.port_of(board.core, self._bytes(address)) if board.core.cpl else None
+        if access is None:
+            return
+        try:
+            if not ports.permitted(board.core, board.paging, *access):
+                self._delivery.exception(GP)
+        except PageFault as fault:
+            board.core.set("cr2", fault.address)
+            self._delivery.exception(PF, fault.code)
+
+    def _bytes(self, address: int) -> bytes:
+        """The instruction at an address that is being executed, and what follows it."""
+        try:
+            return self._board.paging.read(address, 15)
+        except LookupError:
+            return self._board.paging.read(address, PAGE - address % PAGE)
 
     def _execute(self, _uc: object, address: int, _size: int, _data: object) -> None:
         board = self._board
@@ -105,11 +138,7 @@ class Strict:
             return
         board.core.save()
         long = board.core.code64
-        try:
-            code = board.paging.read(address, 15)
-        except LookupError:
-            code = board.paging.read(address, 4096 - address % 4096)
-        found = decode(code + bytes(3), long)
+        found = decode(self._bytes(address) + bytes(3), long)
         if found is None or not found.two_byte or (board.core.cpl and found.opcode not in _ANY_LEVEL):
             return
         check = self._checks.get(found.opcode)
