@@ -108,21 +108,24 @@ def test_the_permission_map_gives_ring_3_single_ports(machine: Make) -> None:
 
 
 RING_3 = {  # accesses to port 0x80, 0x81 refused
-    "out of a byte": (b"\xee", True), "out of a word": (b"\x66\xef", False), "out of four bytes": (b"\xef", False),
-    "in of a byte": (b"\xec", True), "in of a word": (b"\x66\xed", False), "rep outsb": (b"\xf3\x6e", True),
-    "rep outsd": (b"\xf3\x6f", False), "out imm8, with a REX": (b"\x48\xe7\x80", False),
+    "out of a byte": (b"\xee", True),
+    "out of a word": (b"\x66\xef", False),
+    "out of four bytes": (b"\xef", False),
     "out imm8 of a byte": (b"\xe6\x80", True),
-}  # fmt: skip
+    "out imm8, with a REX": (b"\x48\xe7\x80", False),
+    "in of a byte": (b"\xec", True),
+    "in of a word": (b"\x66\xed", False),
+    "rep outsb": (b"\xf3\x6e", True),
+    "rep outsd": (b"\xf3\x6f", False),
+}
 
 
 @pytest.mark.parametrize("name", RING_3)
 def test_every_byte_of_an_access_must_be_permitted(name: str, machine: Make) -> None:
     code, allowed = RING_3[name]
     registers = {"rdx": 0x80, "rsi": 0x90000, "rcx": 1}
-    guest = Guest(
-        code + b"\x0f\x0b", "long64-user", long(True, registers=registers), tables(True) | identity(True)
-    )
-    guest.state["tr"] = Descriptor(0x48, TSS, 0x88, 0x8B)
+    state = long(True, registers=registers, tr=Descriptor(0x48, TSS, 0x88, 0x8B))
+    guest = Guest(code + b"\x0f\x0b", "long64-user", state, tables(True) | identity(True))
     guest.memory |= {TSS + 0x66: b"\x68\0", TSS + 0x78: b"\x02"}
     guest.platform = box = Box()
     assert finish(machine(guest)).ip == HANDLERS + (6 if allowed else 13) + 1

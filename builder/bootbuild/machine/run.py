@@ -180,7 +180,10 @@ class Machine:
 
     @property
     def instructions(self) -> int:
-        """Executed so far, exactly; each iteration of a repeated string instruction is one."""
+        """Executed so far, exactly; each iteration of a repeated string instruction is one.
+
+        A store that changes the block it stands in is begun twice by the engine, and counted so.
+        """
         return self._board.instructions
 
     @property
