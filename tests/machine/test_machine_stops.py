@@ -69,6 +69,43 @@ def test_rom_reads_as_data_and_drops_writes(machine: Make) -> None:
     assert [(event.kind, event.ip) for event in one.events] == [("rom-write", CODE + 5)]
 
 
+ACROSS = {  # address, further regions: what a store of 44 33 22 11 leaves there
+    "from RAM into ROM": (0x7FFFFE, (Region(Span(0x800000, 0x1000), RegionKind.ROM),), "4433 0000"),
+    "from ROM into RAM": (0xF00FFE, (ROM, Region(Span(0xF01000, 0x1000), RegionKind.RAM)), "0000 2211"),
+    "from ROM to address 0": (0xFFFFFFFE, (Region(Span(0xFFFFF000, 0x1000), RegionKind.ROM),), "0000 2211"),
+    "from RAM to address 0": (0xFFFFFFFE, (Region(Span(0xFFFFF000, 0x1000), RegionKind.RAM),), "4433 2211"),
+}
+
+
+@pytest.mark.parametrize("name", ACROSS)
+def test_a_store_across_the_end_of_rom_or_of_4_gib_is_done_byte_by_byte(name: str, machine: Make) -> None:
+    address, regions, left = ACROSS[name]
+    code = b"\xb8\x44\x33\x22\x11\xa3" + address.to_bytes(4, "little") + b"\xf4"  # mov [address], eax; hlt
+    one = machine(Guest(code, regions=regions))
+    assert finish(one).kind is StopKind.HALTED
+    assert one.read(address, 4) == bytes.fromhex(left)
+
+
+@pytest.mark.parametrize(
+    ("after", "kind"),
+    [
+        ((), StopKind.OUTSIDE),
+        ((Region(Span(0xF01000, 0x1000), RegionKind.RESERVED),), StopKind.RESERVED_WRITE),
+    ],
+)
+def test_what_lies_behind_rom_is_judged_for_itself(
+    after: tuple[Region, ...], kind: StopKind, machine: Make
+) -> None:
+    one = machine(Guest(b"\xa3\xfe\x0f\xf0\x00\xf4", regions=(ROM, *after)))  # mov [0xf00ffe], eax
+    stop = finish(one)
+    assert (stop.kind, stop.physical, stop.address) == (kind, 0xF01000, 0xF01000)
+
+
+def test_a_push_onto_a_stack_of_0_is_reported_with_a_32_bit_address(machine: Make) -> None:
+    stop = finish(machine(b"\x50\xf4"))
+    assert (stop.kind, stop.physical, stop.address) == (StopKind.OUTSIDE, 0xFFFFFFFC, 0xFFFFFFFC)
+
+
 def test_reserved_memory_can_be_read(machine: Make) -> None:
     one = machine(
         Guest(b"\xa1\x00\x20\xf0\x00\xf4", regions=(RESERVED,), memory={0xF02000: b"\x0d\xf0\xad\x0b"})

@@ -75,9 +75,12 @@ def run_once(
     budget: int,
     only: frozenset[str] | None = None,
 ) -> Run:
-    """Boot once. Raises InputError when the profile's loader would refuse the file."""
-    from bootbuild.machine import Machine
+    """Boot once. Raises InputError when the profile's loader would refuse the file, MachineError (BB-B090)
+    before the first run of a process if the emulated core is not the one that this was made for.
+    """
+    from bootbuild.machine import Machine, self_test
 
+    self_test()
     began = time.perf_counter()
     scene = profile.scene(subject.image, subject.offer, filling, only)
     startup = subject.startup

@@ -47,8 +47,8 @@ def failure(message: str) -> MachineError:
 
 
 @functools.cache
-def calibrate() -> Layout:
-    """Find, by experiment, where the engine keeps its state. Raises MachineError (BB-B090).
+def calibrate(mode: int = uc.UC_MODE_64) -> Layout:
+    """Find, by experiment, where an engine of `mode` keeps its state. Raises MachineError (BB-B090).
 
     Three programs fault on purpose with known selectors, so that the error code is known; a fourth stops
     after a known number of instructions.
@@ -58,7 +58,7 @@ def calibrate() -> Layout:
     errors: set[int] = set()
     image = b""
     for round_, selector in enumerate((0xABC8, 0x5678, 0x1238)):
-        engine = _bare(b"\x8e\xd8\xf4")  # mov ds, eax; hlt
+        engine = _bare(b"\x8e\xd8\xf4", mode)  # mov ds, eax; hlt
         for name, mark in zip(GENERAL, marks, strict=True):
             engine.reg_write(registers()[name], mark)
         engine.reg_write(registers()["rax"], 0x1111_0000_0000_0000 | selector)
@@ -90,21 +90,21 @@ def calibrate() -> Layout:
         raise failure("the exception in flight is not where it was in the saved state")
     if struct.unpack_from("<Q", image, base + _EFER)[0] & 0xFFFF != 0x500:
         raise failure("EFER is not where it was in the saved state")
-    return Layout(state=base, error_code=error, counter=_counter())
+    return Layout(state=base, error_code=error, counter=_counter(mode))
 
 
-def _bare(code: bytes) -> Any:
+def _bare(code: bytes, mode: int) -> Any:
     """An engine with `code` at 0x1000."""
-    engine = Uc(uc.UC_ARCH_X86, uc.UC_MODE_64, x86.UC_CPU_X86_HASWELL)
+    engine = Uc(uc.UC_ARCH_X86, mode, x86.UC_CPU_X86_HASWELL)
     engine.mem_map(0, 0x10000)
     engine.mem_write(0x1000, code)
     return engine
 
 
-def _counter() -> int:
+def _counter(mode: int) -> int:
     """Offset of emu_counter: it stands before emu_count, whose value we choose (include/uc_priv.h)."""
     limit = 0x5A5A_1234_5678
-    engine = _bare(b"\x90" * 6 + b"\xf4")
+    engine = _bare(b"\x90" * 6 + b"\xf4", mode)
     engine.emu_start(0x1000, 0, count=limit)
     # struct uc_struct ends in a table of 64 jmp_buf: far more than the 4 KiB that are read here.
     places = _all(ctypes.string_at(engine._uch.value, 4096), struct.pack("<QQ", 7, limit))

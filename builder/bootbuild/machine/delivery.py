@@ -11,7 +11,7 @@ import struct
 from bootbuild.machine.board import Board
 from bootbuild.machine.calibrate import GENERAL
 from bootbuild.machine.engine import EFER_LMA, Segment
-from bootbuild.machine.paging import CR0_PE, PageFault
+from bootbuild.machine.paging import CR0_PE, PageFault, ReservedMemory
 from bootbuild.machine.rules import UNKNOWN_MSR
 from bootbuild.model.rule import Rule
 from bootbuild.model.trace import StopKind
@@ -23,7 +23,8 @@ _NAMES = {
     0: "#DE", 1: "#DB", 2: "NMI", 3: "#BP", 4: "#OF", 5: "#BR", 6: "#UD", 7: "#NM", 8: "#DF", 10: "#TS",
     11: "#NP", 12: "#SS", 13: "#GP", 14: "#PF", 16: "#MF", 17: "#AC", 18: "#MC", 19: "#XM", 21: "#CP",
 }  # fmt: skip
-_TF, _IF, _NT, _RF, _VM = 1 << 8, 1 << 9, 1 << 14, 1 << 16, 1 << 17
+_TF, _IF, _NT, _RF, _VM, _AC = 1 << 8, 1 << 9, 1 << 14, 1 << 16, 1 << 17, 1 << 18
+_NO_FAULT = frozenset((1, 2, DF, 18))  #: traps and aborts: RF is pushed as it was
 _RSP = GENERAL.index("rsp")
 _REPEATS = 256  #: the same fault with the same registers: no handler makes progress that way
 
@@ -65,11 +66,14 @@ class Delivery:
         self.exception(GP, 0, (rule.id, detail))
 
     def exception(self, vector: int, code: int = 0, violation: tuple[str, str] = ("", "")) -> None:
-        """Deliver a fault: the instruction pointer stands at the instruction that caused it."""
+        """A fault, for the platform or the guest: the instruction pointer stands at its instruction."""
+        board = self._board
+        board.calls += 1
+        if board.platform.exception(board.cpu, vector, code):
+            board.after_call()
+            return
         if self._repeats(vector, code):
-            self._board.halt(
-                StopKind.LOOP, f"{name(vector)} is raised again and again with the same registers"
-            )
+            board.halt(StopKind.LOOP, f"{name(vector)} is raised again and again with the same registers")
             return
         self._deliver(vector, code, violation=violation)
 
@@ -101,7 +105,13 @@ class Delivery:
             except LookupError as error:
                 board.halt(StopKind.OUTSIDE, f"{error}, while {cause} is delivered", report=report)
                 return
-            software = False
+            except ReservedMemory as error:
+                text = f"{error}, while {cause} is delivered"
+                board.halt(StopKind.RESERVED_WRITE, text, physical=error.physical, report=report)
+                return
+            if software:
+                software = False
+                self._back_to_instruction(vector)
             if vector == DF:
                 self._shutdown(cause, address, report, violation)
                 return
@@ -110,6 +120,16 @@ class Delivery:
                 vector, code = DF, 0
             else:
                 vector = second
+
+    def _back_to_instruction(self, vector: int) -> None:
+        """An interrupt that cannot be delivered is a fault of the INT n, INT3, INTO or INT1 itself."""
+        board = self._board
+        try:
+            code = board.paging.read(board.linear_ip() - 2, 2)
+        except LookupError:
+            code = b""  # at the start of a page, and the one before is not mapped
+        size = 2 if code == bytes((0xCD, vector)) else 1
+        board.core.set("rip", board.core.get("rip") - size)
 
     def _shutdown(
         self, cause: str, address: int | None, report: tuple[str, ...], violation: tuple[str, str]
@@ -147,10 +167,10 @@ class Delivery:
         code = core.segment("cs")
         frame = struct.pack("<3H", general[16] & 0xFFFF, code.selector, flags & 0xFFFF)
         sp = general[_RSP] - len(frame) & 0xFFFF
-        board.paging.system_write(core.segment("ss").base + sp, frame)
+        self._push(core.segment("ss").base + sp, frame)
         core.put_general(_RSP, general[_RSP] & ~0xFFFF | sp)
         core.put_segment("cs", Segment(selector, selector << 4, code.limit, code.flags))
-        self._arrive(offset, flags & ~(_IF | _TF | _RF), 0)
+        self._arrive(offset, flags & ~(_IF | _TF | _RF | _AC), 0)
 
     def _enter_long(self, vector: int, code: int, software: bool) -> None:
         board, core = self._board, self._board.core
@@ -167,26 +187,28 @@ class Delivery:
             raise Fault(NP, selects)
         target = self._code_segment(selector, cpl, external)
         if not target.long or target.big:
-            raise Fault(GP, selector & ~7 | external)
+            raise Fault(GP, selector & ~3 | external)
+        offset = low | middle << 16 | high << 32
+        _canonical(offset, GP, external)
         new_cpl = cpl if target.flags & 0x400 else target.dpl
         general, flags, stack = core.general(), core.get("rflags"), core.segment("ss")
         if ist & 7:
-            rsp = self._task_state(0x24 + 8 * ((ist & 7) - 1), 8)
+            rsp = self._task_state(0x24 + 8 * ((ist & 7) - 1), 8, external)
         elif new_cpl < cpl:
-            rsp = self._task_state(4 + 8 * new_cpl, 8)
+            rsp = self._task_state(4 + 8 * new_cpl, 8, external)
         else:
             rsp = general[_RSP]
-        frame = [general[16], core.segment("cs").selector, flags, general[_RSP], stack.selector]
+        saved = _saved_flags(flags, vector, software)
+        frame = [general[16], core.segment("cs").selector, saved, general[_RSP], stack.selector]
         if vector in HAS_ERROR_CODE and not software:
             frame.insert(0, code)
         rsp = (rsp & ~15) - 8 * len(frame)
-        _canonical(rsp)
-        board.paging.system_write(rsp, struct.pack(f"<{len(frame)}Q", *frame), user=new_cpl == 3)
+        _canonical(rsp, SS, external)
+        self._push(rsp, struct.pack(f"<{len(frame)}Q", *frame), user=new_cpl == 3)
         core.put_general(_RSP, rsp)
         core.put_segment("cs", _with_rpl(target, selector, new_cpl))
         if new_cpl < cpl:
             core.put_segment("ss", Segment(new_cpl, 0, 0xFFFFFFFF, 0x00C09300 | new_cpl << 13))
-        offset = low | middle << 16 | high << 32
         self._arrive(offset, _handler_flags(flags, kind), new_cpl)
 
     def _enter_protected(self, vector: int, code: int, software: bool) -> None:
@@ -207,26 +229,31 @@ class Delivery:
         target = self._code_segment(selector, cpl, external)
         new_cpl = cpl if target.flags & 0x400 else target.dpl
         general, flags, stack = core.general(), core.get("rflags"), core.segment("ss")
-        frame = [general[16], core.segment("cs").selector, flags]
+        frame = [general[16], core.segment("cs").selector, _saved_flags(flags, vector, software)]
         if vector in HAS_ERROR_CODE and not software:
             frame.insert(0, code)
         esp, new_stack = general[_RSP], stack
         if new_cpl < cpl:
             frame += [general[_RSP], stack.selector]
-            esp = self._task_state(4 + 8 * new_cpl, 4)
-            ss = self._task_state(8 + 8 * new_cpl, 4) & 0xFFFF
+            esp = self._task_state(4 + 8 * new_cpl, 4, external)
+            ss = self._task_state(8 + 8 * new_cpl, 4, external) & 0xFFFF
             new_stack = self._stack_segment(ss, new_cpl, external)
         size, letter = (4, "I") if wide else (2, "H")
         words = [value & (1 << 8 * size) - 1 for value in frame]
         mask = 0xFFFFFFFF if new_stack.big else 0xFFFF
         top = esp - size * len(words) & mask
         data = struct.pack(f"<{len(words)}{letter}", *words)
-        board.paging.system_write((new_stack.base + top) & 0xFFFFFFFF, data, user=new_cpl == 3)
+        self._push((new_stack.base + top) & 0xFFFFFFFF, data, user=new_cpl == 3)
         core.put_general(_RSP, esp & 0xFFFFFFFF & ~mask | top)
         core.put_segment("cs", _with_rpl(target, selector, new_cpl))
         core.put_segment("ss", new_stack)
         offset = low | (high << 16 if wide else 0)
         self._arrive(offset, _handler_flags(flags, kind), new_cpl)
+
+    def _push(self, address: int, frame: bytes, user: bool = False) -> None:
+        board = self._board
+        for physical, size in board.paging.system_write(address, frame, user):
+            board.record("rom-write", f"write of {size} bytes at physical {physical:#x}: dropped")
 
     # -- descriptors ---------------------------------------------------------------------------------
 
@@ -256,11 +283,11 @@ class Delivery:
             raise Fault(vector, selector & ~3 | external)
         return descriptor(selector, board.paging.system_read(table.base + (selector & ~7), 8))
 
-    def _task_state(self, offset: int, size: int) -> int:
+    def _task_state(self, offset: int, size: int, external: int) -> int:
         """A stack pointer or selector from the task state segment."""
         task = self._board.core.segment("tr")
         if offset + size - 1 > task.limit or not task.flags & 0x8000:
-            raise Fault(TS, task.selector & ~3 | 1)
+            raise Fault(TS, task.selector & ~3 | external)
         return int.from_bytes(self._board.paging.system_read(task.base + offset, size), "little")
 
     def _arrive(self, offset: int, flags: int, cpl: int) -> None:
@@ -293,6 +320,11 @@ def _handler_flags(flags: int, kind: int) -> int:
     return flags & ~(_TF | _NT | _RF | _VM | (0 if kind & 1 else _IF))
 
 
-def _canonical(address: int) -> None:
+def _saved_flags(flags: int, vector: int, software: bool) -> int:
+    """Flags in the frame: a fault sets RF, for its instruction to be executed again (SDM 3B, 17.3.1.1)."""
+    return flags if software or vector in _NO_FAULT else flags | _RF
+
+
+def _canonical(address: int, vector: int, code: int) -> None:
     if (address & 0xFFFFFFFFFFFFFFFF) >> 47 not in (0, 0x1FFFF):
-        raise Fault(SS, 0)
+        raise Fault(vector, code)

@@ -99,11 +99,11 @@ class Memory:
         self._blocks.clear()
         self._last = None
 
-    def kind(self, address: int) -> RegionKind | None:
-        """What answers at an address; None where nothing does."""
+    def region(self, address: int) -> Region | None:
+        """The region that answers at an address; None where nothing does."""
         for region in self.regions:
             if address in region.span:
-                return region.kind
+                return region
         return None
 
     def word(self, address: int, size: int) -> int | None:

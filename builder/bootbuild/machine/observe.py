@@ -70,7 +70,7 @@ class Coverage:
             return
         for physical, _ in pages:
             self._code.setdefault(physical // PAGE, set()).add(address)
-        if self._strict.watch(address, code, board.core.code64):
+        if self._strict.watch(address, code):
             board.core.forget_code(address, size)
             board.core.redo()
 

@@ -125,7 +125,7 @@ def linear_of(core: Core, address: int, code: bytes) -> list[int]:
     if found is not None:
         where = operand(core, address, found)
         candidates += [] if where is None else [where]
-    stack = 0 if core.code64 else core.segment("ss").base
+    stack, width = (0, _LINEAR) if core.code64 else (core.segment("ss").base, _NONE)
     for index, base in ((_RSP, stack), (_RDI, 0), (_RSI, 0)):
-        candidates += [base + general[index] - back & _LINEAR for back in (0, 2, 4, 8)]
+        candidates += [base + general[index] - back & width for back in (0, 2, 4, 8)]
     return candidates

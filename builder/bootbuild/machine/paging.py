@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from bootbuild.machine.engine import EFER_LMA, Core
 from bootbuild.machine.memory import PAGE, Memory
+from bootbuild.model.machine import RegionKind
 
 CR0_PE, CR0_WP, CR0_PG = 1, 1 << 16, 1 << 31
-CR4_PSE, CR4_PAE = 1 << 4, 1 << 5
+CR4_PSE, CR4_PAE, CR4_OSXSAVE = 1 << 4, 1 << 5, 1 << 18
 _PRESENT, _WRITE, _USER, _LARGE, _NX = 1, 2, 4, 0x80, 1 << 63
 _LONG = ((39, "PML4"), (30, "PDPT"), (21, "PD"), (12, "PT"))
 _ADDRESS = 0x000F_FFFF_FFFF_F000
@@ -52,6 +53,14 @@ class PageFault(Exception):
         super().__init__(f"page fault at {address:#x}")
         self.address = address
         self.code = code
+
+
+class ReservedMemory(Exception):
+    """A host access on the guest's behalf would write to memory that the map calls reserved."""
+
+    def __init__(self, physical: int) -> None:
+        super().__init__(f"write at physical {physical:#x}, which is reserved")
+        self.physical = physical
 
 
 class Paging:
@@ -139,12 +148,21 @@ class Paging:
         """What the core reads at privilege level 0 (descriptors, gates, the TSS). Raises PageFault."""
         return b"".join(self._memory.read(at, part) for at, part in self._checked(address, size, False))
 
-    def system_write(self, address: int, data: bytes, user: bool = False) -> None:
-        """What the core writes (a stack frame). Raises PageFault before a byte is written."""
+    def system_write(self, address: int, data: bytes, user: bool = False) -> list[tuple[int, int]]:
+        """What the core writes (a stack frame); the (physical address, size) of what ROM dropped.
+
+        Raises PageFault and ReservedMemory before a byte is written.
+        """
+        parts = self._checked(address, len(data), True, user)
+        kinds = [region and region.kind for region in (self._memory.region(at) for at, _ in parts)]
+        if RegionKind.RESERVED in kinds:
+            raise ReservedMemory(parts[kinds.index(RegionKind.RESERVED)][0])
         done = 0
-        for at, part in self._checked(address, len(data), True, user):
-            self._memory.write(at, data[done : done + part])
+        for (at, part), kind in zip(parts, kinds, strict=True):
+            if kind is not RegionKind.ROM:
+                self._memory.write(at, data[done : done + part])
             done += part
+        return [part for part, kind in zip(parts, kinds, strict=True) if kind is RegionKind.ROM]
 
     def _checked(self, address: int, size: int, write: bool, user: bool = False) -> list[tuple[int, int]]:
         protect = user or bool(self._core.get("cr0") & CR0_WP)

@@ -11,7 +11,7 @@ from bootbuild.api.environment import Scene
 from bootbuild.machine import entry
 from bootbuild.machine.binding import UcError
 from bootbuild.machine.board import Board
-from bootbuild.machine.calibrate import failure
+from bootbuild.machine.calibrate import Layout, failure
 from bootbuild.machine.delivery import Delivery
 from bootbuild.machine.engine import Core
 from bootbuild.machine.memory import Memory
@@ -37,11 +37,12 @@ class Machine:
     cannot be set up.
     """
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, layout: Layout | None = None) -> None:
+        """`layout`: where the engine keeps its state, if not where calibration finds it."""
         self.scene = scene
         self._memory = Memory(scene.regions, scene.loads, scene.garbage)
         try:
-            self._core = Core()
+            self._core = Core(layout)
         except BaseException:
             self._memory.close()
             raise
@@ -179,7 +180,10 @@ class Machine:
 
     @property
     def instructions(self) -> int:
-        """Executed so far, exactly; each iteration of a repeated string instruction is one."""
+        """Executed so far, exactly; each iteration of a repeated string instruction is one.
+
+        A store that changes the block it stands in is begun twice by the engine, and counted so.
+        """
         return self._board.instructions
 
     @property

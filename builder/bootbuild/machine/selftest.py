@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bootbuild.api.environment import Scene
 from bootbuild.api.machine import Cpuid, Platform
-from bootbuild.machine.calibrate import calibrate, failure
+from bootbuild.machine.calibrate import Layout, calibrate, failure
 from bootbuild.machine.run import Machine
 from bootbuild.model.content import MemoryContent
 from bootbuild.model.machine import EntryState, Given, Load, Region, RegionKind
@@ -81,7 +81,7 @@ def self_test() -> None:
         check(case)
 
 
-def check(case: Case) -> None:
+def check(case: Case, layout: Layout | None = None) -> None:
     """Run one case. Raises MachineError (BB-B090) if it comes out differently."""
     image = bytearray(0xA00)
     image[: len(case.code)] = case.code
@@ -95,7 +95,7 @@ def check(case: Case) -> None:
         given=Given(0, 0, 0, b"", (), ()),
         platform=_Probe(),
     )
-    with Machine(scene) as machine:
+    with Machine(scene, layout) as machine:
         stop: Stop = machine.run(checkpoints={}, budget=case.budget, seconds=5.0, console=b"OK")
         found = (stop.kind, machine.instructions, machine.get("eax"))
     expected = (case.kind, case.instructions, case.eax)

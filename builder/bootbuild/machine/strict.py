@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from bootbuild.machine import ports
 from bootbuild.machine.board import Board
-from bootbuild.machine.delivery import Delivery
+from bootbuild.machine.delivery import GP, PF, UD, Delivery
 from bootbuild.machine.engine import EFER_LMA
+from bootbuild.machine.memory import PAGE
 from bootbuild.machine.msr import Msrs, canonical
 from bootbuild.machine.operand import PREFIXES, Instruction, decode, operand
-from bootbuild.machine.paging import CR0_PE, CR0_PG, CR4_PAE
+from bootbuild.machine.paging import CR0_PE, CR0_PG, CR4_PAE, PageFault
 from bootbuild.machine.rules import (
     BAD_CR0,
     BAD_CR3,
@@ -25,16 +27,17 @@ from bootbuild.machine.rules import (
 )
 from bootbuild.model.rule import Rule
 
-_SCAN = re.compile(rb"\x0f[\x22\x28\x29\x30\x32\x33\x6f\x7f]|\x0f\x01")
+_SCAN = re.compile(rb"\x0f[\x01\x22\x28\x29\x30\x32\x33\x6f\x7f\xc7]")
 _PREFIX_REACH = 4  #: prefixes before an opcode that are looked at
 _MOVES = frozenset((0x28, 0x29, 0x6F, 0x7F))
+_ANY_LEVEL = _MOVES | {0xC7}  #: not privileged; the others raise #GP in the engine where they are not allowed
 _TRUSTED_AFTER = 256  #: executions with an aligned operand, after which a site is no longer watched
 _CR0_NW, _CR0_CD = 1 << 29, 1 << 30
 _CR0_EM, _CR0_TS, _CR4_OSFXSR = 1 << 2, 1 << 3, 1 << 9
 _EFER_LME = 1 << 8
 _WIDTH = 40  #: physical address bits that CPUID leaf 80000008H of this core reports
-_CR4_DEFINED = 0x7FF | 1 << 16 | 1 << 18 | 1 << 20 | 1 << 21
-"""VME … OSXMMEXCPT, FSGSBASE, OSXSAVE, SMEP, SMAP: what CPUID of this core reports."""
+CR4_DEFINED = 0x7FC | 1 << 16 | 1 << 18 | 1 << 20
+"""TSD … OSXMMEXCPT, FSGSBASE, OSXSAVE, SMEP: what CPUID of this core reports."""
 
 
 def sites(code: bytes, long: bool) -> list[int]:
@@ -48,6 +51,8 @@ def sites(code: bytes, long: bool) -> list[int]:
             continue  # register to register
         if opcode == 0x01 and (modrm >= 0xC0 or modrm >> 3 & 7 not in (2, 3) or not long):
             continue  # neither LGDT nor LIDT, or with a base of 32 bits
+        if opcode == 0xC7 and modrm < 0xF0:
+            continue  # neither RDRAND nor RDSEED
         mandatory = opcode in (0x6F, 0x7F)
         if not mandatory:
             found.append(at)
@@ -71,6 +76,7 @@ class Strict:
         self._delivery = delivery
         self._msrs = msrs
         self._hooks: dict[int, int] = {}
+        self._ports: set[int] = set()
         self._aligned: dict[int, int] = {}
         self.retired: list[int] = []  #: hook handles that may go between two starts
         self._checks: dict[int, Callable[[int, Instruction], None]] = {
@@ -83,17 +89,48 @@ class Strict:
             0x33: lambda _at, _found: self._delivery.violation(RDPMC, "RDPMC"),
             0x6F: self._aligned_move,
             0x7F: self._aligned_move,
+            0xC7: lambda _at, _found: self._delivery.exception(UD),
         }
 
-    def watch(self, start: int, code: bytes, long: bool) -> bool:
+    def watch(self, start: int, code: bytes) -> bool:
         """Look through a block at linear address `start`; True if it must be translated anew."""
+        core = self._board.core
         new = False
-        for offset in sites(code, long):
+        for offset in sites(code, core.code64):
             address = start + offset
             if address not in self._hooks:
-                self._hooks[address] = self._board.core.hook_address(address, self._execute)
+                self._hooks[address] = core.hook_address(address, self._execute)
                 new = True
+        for match in ports.SITES.finditer(code) if core.cpl else ():
+            # the opcode may have prefixes: only the instruction's first byte is one that executes
+            for address in range(start + max(0, match.start() - _PREFIX_REACH), start + match.start() + 1):
+                if address not in self._ports:
+                    self._ports.add(address)
+                    core.hook_address(address, self._port)
+                    new = True
         return new
+
+    def _port(self, _uc: object, address: int, _size: int, _data: object) -> None:
+        board = self._board
+        if board.stopped or board.paused:
+            return
+        board.core.save()
+        access = ports.port_of(board.core, self._bytes(address)) if board.core.cpl else None
+        if access is None:
+            return
+        try:
+            if not ports.permitted(board.core, board.paging, *access):
+                self._delivery.exception(GP)
+        except PageFault as fault:
+            board.core.set("cr2", fault.address)
+            self._delivery.exception(PF, fault.code)
+
+    def _bytes(self, address: int) -> bytes:
+        """The instruction at an address that is being executed, and what follows it."""
+        try:
+            return self._board.paging.read(address, 15)
+        except LookupError:
+            return self._board.paging.read(address, PAGE - address % PAGE)
 
     def _execute(self, _uc: object, address: int, _size: int, _data: object) -> None:
         board = self._board
@@ -101,13 +138,9 @@ class Strict:
             return
         board.core.save()
         long = board.core.code64
-        try:
-            code = board.paging.read(address, 15)
-        except LookupError:
-            code = board.paging.read(address, 4096 - address % 4096)
-        found = decode(code + bytes(3), long)
-        if found is None or not found.two_byte or (board.core.cpl and found.opcode not in _MOVES):
-            return  # at other privilege levels the engine raises #GP itself
+        found = decode(self._bytes(address) + bytes(3), long)
+        if found is None or not found.two_byte or (board.core.cpl and found.opcode not in _ANY_LEVEL):
+            return
         check = self._checks.get(found.opcode)
         if check is not None:
             check(address, found)
@@ -156,8 +189,8 @@ class Strict:
 
     def _cr4(self, value: int) -> tuple[Rule, str]:
         wrong = ""
-        if value & ~_CR4_DEFINED:
-            wrong = f"bits {value & ~_CR4_DEFINED:#x} are reserved"
+        if value & ~CR4_DEFINED:
+            wrong = f"bits {value & ~CR4_DEFINED:#x} are reserved"
         elif self._board.core.get("efer") & EFER_LMA and not value & CR4_PAE:
             wrong = "PAE cleared in long mode"
         return BAD_CR4, wrong

@@ -11,15 +11,17 @@ from bootbuild.machine.binding import Uc, uc, x86
 from bootbuild.machine.board import Board
 from bootbuild.machine.calibrate import GENERAL
 from bootbuild.machine.delivery import HAS_ERROR_CODE, PF, UD, Delivery
-from bootbuild.machine.engine import EFER_LMA, Segment
+from bootbuild.machine.engine import Segment
 from bootbuild.machine.memory import PAGE
 from bootbuild.machine.msr import Msrs
 from bootbuild.machine.operand import linear_of
+from bootbuild.machine.paging import CR0_PG, CR4_OSXSAVE
 from bootbuild.model.machine import RegionKind
 from bootbuild.model.trace import StopKind
 
 _SYSCALL_SIZE = 2
-_STAR, _LSTAR, _CSTAR, _FMASK = 0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084
+_EFER_SCE = 1
+_STAR, _LSTAR, _FMASK = 0xC0000081, 0xC0000082, 0xC0000084
 _HYPERCALLS: dict[bytes, Literal["vmcall", "vmmcall"]] = {
     b"\x0f\x01\xc1": "vmcall",
     b"\x0f\x01\xd9": "vmmcall",
@@ -36,17 +38,24 @@ _ACCESS = {
 # CPUID bits that this machine does not keep, by leaf: (EAX, EBX, ECX, EDX) to clear.
 _MONITOR, _HYPERVISOR, _RDRAND = 1 << 3, 1 << 31, 1 << 30
 _RDSEED, _LA57 = 1 << 18, 1 << 16
+_OSXSAVE = 1 << 27  #: of CPUID.1:ECX, the guest's own CR4.OSXSAVE
+_AVX_STATE, _AVX_SIZE = 1 << 2, 0x100
 _HIDDEN = {
-    1: (0, 0, _MONITOR | _HYPERVISOR | _RDRAND, 0),
+    1: (0, 0, _MONITOR | _HYPERVISOR | _RDRAND | _OSXSAVE, 0),
     7: (0, _RDSEED, _LA57, 0),
-    0x0D: (0, 0, 0, 0),
+    0x0D: (_AVX_STATE, 0, _AVX_SIZE, 0),
 }
 _PDPE1GB = 1 << 26  #: the engine has 1 GiB pages, whatever its model says
 
 
 @functools.cache
 def native_cpuid(leaf: int, subleaf: int) -> tuple[int, int, int, int]:
-    """What the bare core answers: no hypervisor, no random numbers, nothing that it does not execute."""
+    """What the bare core answers: no hypervisor, no random numbers, nothing that it does not execute.
+
+    OSXSAVE is 0, as CR4 is at reset.
+    """
+    if leaf == 0x0D and subleaf > 1:
+        return 0, 0, 0, 0  # no state but that of the x87 and SSE
     engine = Uc(uc.UC_ARCH_X86, uc.UC_MODE_64, x86.UC_CPU_X86_HASWELL)
     engine.mem_map(0, 0x1000)
     engine.mem_write(0, b"\x0f\xa2\xf4")  # cpuid; hlt
@@ -100,10 +109,6 @@ class Traps:
         if software:
             self._interrupt(vector)
             return
-        board.calls += 1
-        if board.platform.exception(board.cpu, vector, code):
-            board.after_call()
-            return
         if vector == PF:
             outside = board.paging.walk(core.get("cr2")).outside
             if outside is not None:
@@ -134,13 +139,11 @@ class Traps:
         except LookupError:
             code = b""
         call = _HYPERCALLS.get(code)
-        board.calls += 1
+        if call:
+            board.calls += 1
         if call and board.platform.hypercall(board.cpu, call):
             if core.get("rip") == ip:
                 core.set("rip", ip + 3)
-            board.after_call()
-            return True
-        if board.platform.exception(board.cpu, UD, 0):
             board.after_call()
             return True
         self._delivery.exception(UD)
@@ -155,11 +158,11 @@ class Traps:
         if board.stopped:
             return False
         how = _ACCESS.get(access, "access")
-        kind = board.memory.kind(address)
+        region = board.memory.region(address)
         text = f"{how} of {size} bytes at physical {address:#x}"
-        if kind is RegionKind.ROM:
-            return self._rom_write(address, size, text)
-        if kind is RegionKind.RESERVED:
+        if region and region.kind is RegionKind.ROM:
+            return self._rom_write(address, min(size, region.span.end - address), text)
+        if region and region.kind is RegionKind.RESERVED:
             self._halt(StopKind.RESERVED_WRITE, f"{text}, which is reserved", how, address)
         else:
             self._halt(StopKind.OUTSIDE, f"{text}, where there is nothing", how, address)
@@ -169,14 +172,17 @@ class Traps:
         """Refused, a write stops the engine within its instruction; accepted, it is done.
 
         So the first attempt is refused, and the instruction is then executed alone and its writes undone.
+        `size` is that of the part in ROM: for a write across its end the engine first announces the whole,
+        then byte by byte what it does, each at its own physical address.
         """
         board = self._board
         if self._undo is None:
             self.wrote_rom = True
             board.pause(begun=False)
             return False
-        self._undo.append((address, board.memory.read(address, size)))
-        board.record("rom-write", f"{text}: dropped")
+        if not any(start <= address < start + len(data) for start, data in self._undo):
+            self._undo.append((address, board.memory.read(address, size)))
+            board.record("rom-write", f"{text}: dropped")
         return True
 
     @contextmanager
@@ -195,7 +201,9 @@ class Traps:
         """Stop at a bad access; the engine tells the physical address only, so find the linear one."""
         board = self._board
         ip = board.linear_ip()
-        if how == "fetch":
+        if not board.core.get("cr0") & CR0_PG:
+            candidates = [physical]
+        elif how == "fetch":
             candidates = [ip]
         else:
             try:
@@ -249,7 +257,10 @@ class Traps:
         board, core = self._board, self._board.core
         leaf, subleaf = core.get("eax"), core.get("ecx")
         board.calls += 1
-        answer = board.platform.cpuid(board.cpu, leaf, subleaf, native_cpuid(leaf, subleaf))
+        native = native_cpuid(leaf, subleaf)
+        if leaf == 1 and core.get("cr4") & CR4_OSXSAVE:
+            native = (*native[:2], native[2] | _OSXSAVE, native[3])
+        answer = board.platform.cpuid(board.cpu, leaf, subleaf, native)
         for register, value in zip(("rax", "rbx", "rcx", "rdx"), answer, strict=True):
             core.set(register, value & 0xFFFFFFFF)
         board.after_call()
@@ -272,17 +283,16 @@ class Traps:
         """SYSCALL as the processor does it (SDM 2, SYSCALL)."""
         core = self._board.core
         core.save()
-        if not core.get("efer") & 1 or not core.get("efer") & EFER_LMA:
+        if not (core.get("efer") & _EFER_SCE and core.code64):
             self._delivery.exception(UD)
             return
         flags, star = core.get("rflags"), core.msr_read(_STAR)
         selector = star >> 32 & 0xFFFC
-        target = core.msr_read(_LSTAR if core.code64 else _CSTAR)
         core.put_general(GENERAL.index("rcx"), ip + _SYSCALL_SIZE)
         core.put_general(GENERAL.index("r11"), flags)
         core.put_segment("cs", Segment(selector, 0, 0xFFFFFFFF, 0x00A09B00))
         core.put_segment("ss", Segment(selector + 8, 0, 0xFFFFFFFF, 0x00C09300))
         core.put_mode(0, long=True, protected=True)
-        core.put_ip(target)
+        core.put_ip(core.msr_read(_LSTAR))
         core.restore()
         core.set("rflags", flags & ~core.msr_read(_FMASK) & ~(1 << 16) | 2)

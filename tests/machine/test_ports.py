@@ -1,0 +1,141 @@
+"""IN and OUT in every size and form reach the platform, one call for each access."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from bootbuild.api.machine import Platform
+from bootbuild.machine.run import Machine
+from bootbuild.model.machine import Descriptor
+from bootbuild.model.trace import StopKind
+from machine_guests import HANDLERS, TSS, Box, Guest, finish, identity, long, protected_guest, tables
+
+Make = Callable[[Guest | bytes], Machine]
+
+SETUP = (
+    b"\xb8\x78\x56\x34\x12"  # mov eax,0x12345678
+    b"\xba\xf8\x03\x00\x00"  # mov edx,0x3f8
+    b"\xbe\x00\x00\x09\x00"  # mov esi,0x90000
+    b"\xbf\x00\x01\x09\x00"  # mov edi,0x90100
+    b"\xb9\x03\x00\x00\x00"  # mov ecx,3
+    b"\xfc"  # cld
+)
+FORMS = {  # code after SETUP; what the platform is asked
+    "out imm8, al": (b"\xe6\x80", [("out", 0x80, 1, 0x78)]),
+    "out imm8, ax": (b"\x66\xe7\x80", [("out", 0x80, 2, 0x5678)]),
+    "out imm8, eax": (b"\xe7\x80", [("out", 0x80, 4, 0x12345678)]),
+    "out dx, al": (b"\xee", [("out", 0x3F8, 1, 0x78)]),
+    "out dx, ax": (b"\x66\xef", [("out", 0x3F8, 2, 0x5678)]),
+    "out dx, eax": (b"\xef", [("out", 0x3F8, 4, 0x12345678)]),
+    "in al, imm8": (b"\xe4\x80", [("in", 0x80, 1)]),
+    "in ax, dx": (b"\x66\xed", [("in", 0x3F8, 2)]),
+    "in eax, dx": (b"\xed", [("in", 0x3F8, 4)]),
+    "outsb": (b"\x6e", [("out", 0x3F8, 1, 0x41)]),
+    "rep outsb": (b"\xf3\x6e", [("out", 0x3F8, 1, at) for at in b"ABC"]),
+    "rep outsw": (b"\x66\xf3\x6f", [("out", 0x3F8, 2, at) for at in (0x4241, 0x4443, 0x4645)]),
+    "rep outsd": (b"\xf3\x6f", [("out", 0x3F8, 4, at) for at in (0x44434241, 0x48474645, 0x4C4B4A49)]),
+    "rep insb": (b"\xf3\x6c", [("in", 0x3F8, 1)] * 3),
+    "rep insd": (b"\xf3\x6d", [("in", 0x3F8, 4)] * 3),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_an_access_asks_the_platform_once(name: str, machine: Make) -> None:
+    code, asked = FORMS[name]
+    box = Box()
+    one = machine(Guest(SETUP + code + b"\xf4", platform=box, memory={0x90000: b"ABCDEFGHIJKL"}))
+    assert finish(one).kind is StopKind.HALTED
+    assert box.asked == asked
+
+
+READS = {  # EAX was 0x12345678, the platform answers 0x11223344
+    "al": (b"\xe4\x80", 0x12345644),
+    "ax": (b"\x66\xed", 0x12343344),
+    "eax": (b"\xed", 0x11223344),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_read_changes_its_part_of_the_register(name: str, machine: Make) -> None:
+    code, eax = READS[name]
+    assert finish(machine(SETUP + code + b"\xf4")).registers["rax"] == eax
+
+
+@pytest.mark.parametrize(("code", "size"), [(b"\xf3\x6c", 1), (b"\x66\xf3\x6d", 2), (b"\xf3\x6d", 4)])
+def test_rep_ins_stores_and_advances(code: bytes, size: int, machine: Make) -> None:
+    one = machine(SETUP + code + b"\xf4")
+    stop = finish(one)
+    assert (stop.registers["rdi"], stop.registers["rcx"]) == (0x90100 + 3 * size, 0)
+    assert one.read(0x90100, 3 * size + 1) == b"\x44\x33\x22\x11"[:size] * 3 + b"\0"
+
+
+def test_df_reverses_rep_outs(machine: Make) -> None:
+    box = Box()
+    one = machine(Guest(SETUP + b"\xfd\xf3\x6e\xf4", platform=box, memory={0x8FFFE: b"CBA"}))
+    finish(one)
+    assert [value for *_, value in box.asked] == list(b"ABC")
+
+
+def test_a_port_where_nothing_is_reads_all_ones_and_ignores_writes(machine: Make) -> None:
+    one = machine(Guest(SETUP + b"\xee\xed\xf4", platform=Platform()))
+    assert finish(one).registers["rax"] == 0xFFFFFFFF
+
+
+def test_a_string_write_ends_where_the_platform_ends_it(machine: Make) -> None:
+    code = SETUP.replace(b"\xf8\x03", b"\x04\x06") + b"\xf3\x6e\xf4"  # power-off is at port 0x604
+    one = machine(code)
+    assert finish(one).kind is StopKind.SHUTDOWN
+    assert (one.get("ecx"), one.instructions) == (2, 7)
+
+
+def test_ring_3_has_no_ports_without_iopl(machine: Make) -> None:
+    for flags, vector in ((0x2, 13), (0x3002, 6)):
+        state = long(True, registers={"rflags": flags})
+        memory = tables(True) | identity(True) | {TSS + 0x66: b"\xff\xff"}  # no I/O permission map
+        one = machine(Guest(b"\xe6\x80\x0f\x0b", "long64-user", state, memory))  # out 0x80, al; ud2
+        assert finish(one).ip == HANDLERS + vector + 1
+
+
+def test_the_permission_map_gives_ring_3_single_ports(machine: Make) -> None:
+    guest = Guest(b"\xe6\x80\xe6\x81", "long64-user", long(True), tables(True) | identity(True))
+    guest.state["tr"] = Descriptor(0x48, TSS, 0x88, 0x8B)
+    guest.memory |= {TSS + 0x66: b"\x68\0", TSS + 0x78: b"\x02"}  # port 0x81 is refused
+    guest.platform = box = Box()
+    assert finish(machine(guest)).ip == HANDLERS + 13 + 1
+    assert box.asked == [("out", 0x80, 1, 0)]
+
+
+RING_3 = {  # accesses to port 0x80, 0x81 refused
+    "out of a byte": (b"\xee", True),
+    "out of a word": (b"\x66\xef", False),
+    "out of four bytes": (b"\xef", False),
+    "out imm8 of a byte": (b"\xe6\x80", True),
+    "out imm8, with a REX": (b"\x48\xe7\x80", False),
+    "in of a byte": (b"\xec", True),
+    "in of a word": (b"\x66\xed", False),
+    "rep outsb": (b"\xf3\x6e", True),
+    "rep outsd": (b"\xf3\x6f", False),
+}
+
+
+@pytest.mark.parametrize("name", RING_3)
+def test_every_byte_of_an_access_must_be_permitted(name: str, machine: Make) -> None:
+    code, allowed = RING_3[name]
+    registers = {"rdx": 0x80, "rsi": 0x90000, "rcx": 1}
+    state = long(True, registers=registers, tr=Descriptor(0x48, TSS, 0x88, 0x8B))
+    guest = Guest(code + b"\x0f\x0b", "long64-user", state, tables(True) | identity(True))
+    guest.memory |= {TSS + 0x66: b"\x68\0", TSS + 0x78: b"\x02"}
+    guest.platform = box = Box()
+    assert finish(machine(guest)).ip == HANDLERS + (6 if allowed else 13) + 1
+    assert len(box.asked) == allowed
+
+
+def test_a_port_access_in_a_handler_goes_on_there(machine: Make) -> None:
+    box = Box()
+    guest = protected_guest(b"\xcd\x42\xf4")
+    guest.memory[HANDLERS + 0x42] = b"\xe6\x80\xcf"  # out 0x80, al; iret
+    guest.platform = box
+    assert finish(machine(guest)).kind is StopKind.HALTED
+    assert box.asked == [("out", 0x80, 1, 0)]
