@@ -1,4 +1,4 @@
-"""Profiles `toymon@v1` and `pvh@toymon`: the machine as the monitor hands it over, by its own protocol and by PVH."""
+"""Profiles `toymon@v1` and `pvh@toymon`: the machine as the monitor leaves it, by its protocol and by PVH."""
 
 from __future__ import annotations
 
@@ -78,7 +78,10 @@ def _undefined(pointer: str) -> tuple[Undefined, ...]:
 
 
 _GARBAGE = {Filling.POISON_A: 0xDEADBEE1, Filling.POISON_B: 0x5EED0F03}
-_FLAGS = {Filling.POISON_A: 0xCD7, Filling.POISON_B: 0x3}  #: all that a protocol may leave open; DF in the first
+_FLAGS = {
+    Filling.POISON_A: 0xCD7,
+    Filling.POISON_B: 0x3,
+}  #: all that a protocol may leave open; DF in the first
 
 
 class Board(Pc):
@@ -89,7 +92,9 @@ class Board(Pc):
 
     def port_out(self, cpu: Cpu, port: int, size: int, value: int) -> None:
         if port == POWER:
-            cpu.stop("crash" if value & 0xFF else "shutdown", f"{value & 0xFF} was written to toymon's power port")
+            cpu.stop(
+                "crash" if value & 0xFF else "shutdown", f"{value & 0xFF} was written to toymon's power port"
+            )
         else:
             super().port_out(cpu, port, size, value)
 
@@ -113,7 +118,11 @@ def _put(address: int, data: bytes) -> Load:
 
 def _load(image: ElfImage, offer: Offer, least: int = 0) -> _Machine:
     """Load image, module and command line. Raises InputError (TOYMON-004, TOYMON-005)."""
-    if len(offer.cmdline) >= CMDLINE_SIZE or len(offer.modules) > 1 or any(line for *_, line in offer.modules):
+    if (
+        len(offer.cmdline) >= CMDLINE_SIZE
+        or len(offer.modules) > 1
+        or any(line for *_, line in offer.modules)
+    ):
         text = f"{len(offer.cmdline)} bytes of command line, {len(offer.modules)} modules"
         raise InputError(Problem(NOT_PASSED_ON, image.name, text))
     memory = (offer.memory or DEFAULT_MEMORY) & ~0xFFF
@@ -133,12 +142,14 @@ def _load(image: ElfImage, offer: Offer, least: int = 0) -> _Machine:
 
 
 def _state(entry: int, pointer: str, filling: Filling, poisoned: frozenset[str]) -> EntryState:
-    """The CPU at the entry, `pointer` holding INFO; what is in `poisoned` is garbage instead of the monitor's."""
+    """The CPU at the entry, `pointer` holding INFO; what `poisoned` names is garbage, not the monitor's."""
 
     def value(name: str, exact: int) -> int:
         return _GARBAGE[filling] if name in poisoned else exact
 
-    registers = {f"r{u.name[1:].lower()}": value(u.name, 0) for u in _undefined(pointer) if u.rule == "BB-U001"}
+    registers = {
+        f"r{u.name[1:].lower()}": value(u.name, 0) for u in _undefined(pointer) if u.rule == "BB-U001"
+    }
     registers[f"r{pointer[1:].lower()}"] = INFO
     registers["rsp"] = value("ESP", 0x8000)
     registers["rflags"] = _FLAGS[filling] if "EFLAGS" in poisoned else 0x2
@@ -207,9 +218,7 @@ class ToymonV1(_Profile):
         machine = _load(image, offer, header.memory)
         module = machine.modules[0].span if machine.modules else Span(0, 0)
         cmdline = CMDLINE if offer.cmdline else 0
-        info = struct.pack(
-            "<4sIIIII", b"TOYM", 1, machine.memory >> 10, cmdline, module.start, module.size
-        )
+        info = struct.pack("<4sIIIII", b"TOYM", 1, machine.memory >> 10, cmdline, module.start, module.size)
         given = Given(
             boot_type=TOYMON_BOOT,
             hypervisor_type=HypervisorType.UNKNOWN,

@@ -1,4 +1,4 @@
-"""An image as the monitor reads it: from the protocol, not from targets.py, so that each can show the other wrong."""
+"""An image as the monitor reads it: by README.md, not by targets.py, so that no mistake is made in both."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NO_ENTRY = Rule(
 VERSION = Rule(
     "TOYMON-002",
     "another version of the toymon protocol",
-    "Note 2 of owner Toymon says for which version of the protocol the image was made. toymon 1 knows version 1.",
+    "Note 2 of owner Toymon says for which version of the protocol the image was made. toymon 1 knows 1.",
     "build the image for version 1, or start it with a newer toymon",
 )
 TOO_LOW = Rule(

@@ -31,7 +31,7 @@ VERSION = 1
 NO_ROUTE = Rule(
     "TOYMON-006",
     "no way from toymon to this guest",
-    "The front stub leaves 32-bit protected mode; the guest's back stub needs something that no switch leads to.",
+    "The front stub leaves 32-bit protected mode; no switch leads from there to what the guest's back needs.",
     "choose another guest protocol or width",
 )
 
