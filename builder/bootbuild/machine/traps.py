@@ -157,7 +157,7 @@ class Traps:
         how = _ACCESS.get(access, "access")
         kind = board.memory.kind(address)
         text = f"{how} of {size} bytes at physical {address:#x}"
-        if kind is RegionKind.ROM:
+        if kind is RegionKind.ROM and board.memory.kind(address + size - 1) is not None:
             return self._rom_write(address, size, text)
         if kind is RegionKind.RESERVED:
             self._halt(StopKind.RESERVED_WRITE, f"{text}, which is reserved", how, address)
