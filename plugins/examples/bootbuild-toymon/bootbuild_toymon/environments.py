@@ -78,10 +78,7 @@ def _undefined(pointer: str) -> tuple[Undefined, ...]:
 
 
 _GARBAGE = {Filling.POISON_A: 0xDEADBEE1, Filling.POISON_B: 0x5EED0F03}
-_FLAGS = {
-    Filling.POISON_A: 0xCD7,
-    Filling.POISON_B: 0x3,
-}  #: all that a protocol may leave open; DF in the first
+_FLAGS = {Filling.POISON_A: 0xCD7, Filling.POISON_B: 0x3}  #: DF and the arithmetic flags, then CF alone
 
 
 class Board(Pc):
@@ -93,7 +90,7 @@ class Board(Pc):
     def port_out(self, cpu: Cpu, port: int, size: int, value: int) -> None:
         if port == POWER:
             cpu.stop(
-                "crash" if value & 0xFF else "shutdown", f"{value & 0xFF} was written to toymon's power port"
+                "crash" if value & 0xFF else "shutdown", f"{value:#x} was written to toymon's power port"
             )
         else:
             super().port_out(cpu, port, size, value)

@@ -30,9 +30,10 @@ VERSION = 1
 
 NO_ROUTE = Rule(
     "TOYMON-006",
-    "no way from toymon to this guest",
-    "The front stub leaves 32-bit protected mode; no switch leads from there to what the guest's back needs.",
-    "choose another guest protocol or width",
+    "no stub that leads from toymon to this kernel",
+    "The front stub leaves 32-bit protected mode; no switch leads from there to what the guest's back needs. "
+    "Nor is there a stub that runs before the kernel's own entry: toymon's loader leaves it nothing to do.",
+    "choose another guest protocol or width, or `entry` native or insert",
 )
 
 
@@ -85,6 +86,10 @@ class Toymon:
         if self.entry_of(payload.elf) is None:
             raise RefusedError(Problem(NO_ENTRY, payload.source, "the payload has no entry of its own"))
         return Contribution(target=self.name, guest=guest.name, container="elf", startup=payload.startup)
+
+    def chain(self, payload: Payload, guest: Guest, options: Options) -> Contribution:
+        """Nothing is to be done before a toymon entry. Raises RefusedError (TOYMON-006)."""
+        raise RefusedError(Problem(NO_ROUTE, payload.source, "no stub runs before the payload's own entry"))
 
     def entry_of(self, image: ElfImage) -> int | None:
         try:

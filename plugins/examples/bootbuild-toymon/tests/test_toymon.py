@@ -8,9 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from bootbuild.api import ElfImage, Filling, MemoryContent, Note, Offer, Segment, Undefined
+from bootbuild.api import (
+    ElfImage,
+    Filling,
+    MemoryContent,
+    Note,
+    Offer,
+    Payload,
+    RefusedError,
+    Segment,
+    Startup,
+    Undefined,
+)
 from bootbuild.testing import Boots, Refuses, SameBytes
 from bootbuild_toymon.environments import PvhToymon, ToymonV1
+from bootbuild_toymon.guests import ToyOs
+from bootbuild_toymon.targets import Options, Toymon
 
 HERE = Path(__file__).parents[1]
 RECIPE = HERE / "recipes/toyos.toml"
@@ -80,6 +93,13 @@ def test_a_recipe_that_cannot_be_built_says_why(boots: Boots, recipe: Path, more
     recipe.write_text(payload(KERNEL, more))
     with pytest.raises(pytest.fail.Exception, match=re.escape(said)):
         boots(recipe)
+
+
+def test_there_is_no_stub_before_an_entry_of_the_payloads_own() -> None:
+    startup = Startup("startup_32", 0x100000, 0x100000, 32)
+    payload = Payload(_minimal(), "minimal.elf", "elf", "", "toyos", startup)
+    with pytest.raises(RefusedError, match="TOYMON-006"):
+        Toymon().chain(payload, ToyOs(), Options())
 
 
 # What the loader and the profiles refuse.
