@@ -88,12 +88,12 @@ class Board(Pc):
         super().__init__(hypervisor=b"ToymonToymon")
 
     def port_out(self, cpu: Cpu, port: int, size: int, value: int) -> None:
-        if port == POWER:
-            cpu.stop(
-                "crash" if value & 0xFF else "shutdown", f"{value:#x} was written to toymon's power port"
-            )
-        else:
+        if port != POWER:
             super().port_out(cpu, port, size, value)
+        elif value:
+            cpu.stop("crash", f"{value:#x} was written to toymon's power port")
+        else:
+            cpu.stop("shutdown", "toymon was told to power off")
 
 
 @dataclass(frozen=True)
