@@ -160,11 +160,25 @@ def test_a_front_without_a_stack_of_its_own_relies_on_the_monitors(refuses: Refu
 def test_a_front_that_is_given_something_else_says_so(refuses: Refuses, image: Path) -> None:
     (verdict,) = refuses(replace(image, b"TOYM", b"toym"), "BB-B022", profile="toymon")
     assert b"ESI does not point to a toymon_info" in verdict.runs[0].console
+    assert verdict.findings[0].message == "0x1 was written to toymon's power port", "a crash, for the monitor"
 
 
 def test_what_the_console_cannot_show_is_found_by_the_hook(refuses: Refuses, image: Path) -> None:
     text = "grüße".encode()
     refuses(image, "TOYMON-007", profile="toymon", until="console:done", cmdline=text)
+
+
+def test_the_hook_minds_its_own_target_only(boots: Boots, recipe: Path) -> None:
+    more = 'cmdline = "grüße"\n[targets.pvh]\n[expect]\nconsole = "toyos: grüße"\n'
+    recipe.write_text(payload(KERNEL, more), encoding="utf-8")
+    boots(recipe)
+
+
+def test_the_kernel_ends_by_powering_off(refuses: Refuses, image: Path) -> None:
+    """Waiting for words that never come shows how a run ends."""
+    (verdict,) = refuses(image, "BB-B023", profile="toymon", until="console:no such words")
+    assert verdict.findings[0].message == "'no such words' was not printed: toymon was told to power off"
+    assert verdict.runs[0].console.replace(b"\r", b"") == b"toyos: \ntoyos: done\n"
 
 
 # The environments themselves.
@@ -193,12 +207,13 @@ def test_each_undefined_thing_is_garbage_when_it_alone_is_asked_for(
     assert len({repr((scene.state, scene.garbage)) for scene in scenes}) == 3
 
 
-def test_two_modules_are_more_than_toymon_passes_on(boots: Boots, recipe: Path, tmp_path: Path) -> None:
-    modules = ""
-    for name in ("one", "two"):
-        (tmp_path / name).write_bytes(name.encode())
-        modules += f'[[payload.modules]]\npath = "{name}"\n'
-    recipe.write_text(payload(KERNEL, modules + "[targets.toymon]\n"))
+@pytest.mark.parametrize("modules", [['path = "one"'] * 2, ['path = "one"\ncmdline = "its own"']])
+def test_two_modules_or_a_modules_command_line_are_more_than_toymon_passes_on(
+    boots: Boots, recipe: Path, tmp_path: Path, modules: list[str]
+) -> None:
+    (tmp_path / "one").write_bytes(b"one")
+    tables = "".join(f"[[payload.modules]]\n{keys}\n" for keys in modules)
+    recipe.write_text(payload(KERNEL, tables + "[targets.toymon]\n"))
     with pytest.raises(pytest.fail.Exception, match="TOYMON-005"):
         boots(recipe)
 
