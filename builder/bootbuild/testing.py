@@ -1,7 +1,8 @@
 """pytest fixtures for authors of plugins. Loaded by pytest's entry point, so nothing needs importing.
 
-`boots("recipe.toml")` builds and boots; `refuses("bad.elf", "BB-U002", profile="pvh@qemu")` expects an image
-to break exactly that rule; `same_bytes("recipe.toml")` builds twice in different surroundings.
+`boots("recipe.toml")` builds and boots; `refuses("bad.elf", "BB-U002")` expects an image to break exactly
+that rule; `same_bytes("recipe.toml")` builds twice in different surroundings. `Boots`, `Refuses` and
+`SameBytes` are their types, for annotations. Each uses the plugins that are installed.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
 if TYPE_CHECKING:
+    from bootbuild.host import Host
     from bootbuild.model.record import BuildRecord
     from bootbuild.model.verdict import ProfileVerdict
 
@@ -26,8 +28,15 @@ _SURROUNDINGS = (
 )
 
 
+class Boots(Protocol):
+    """Build a recipe into a temporary folder; every image must boot in every one of its profiles."""
+
+    def __call__(self, recipe: str | os.PathLike[str]) -> BuildRecord:
+        """The record of the build. Fails the test with the findings, or with what could not be built."""
+
+
 class Refuses(Protocol):
-    """Boot an image and expect it to fail by exactly one rule."""
+    """Boot an image; the rules that it breaks, in all profiles together, must be exactly the one named."""
 
     def __call__(
         self,
@@ -38,36 +47,41 @@ class Refuses(Protocol):
         until: str | None = None,
         guest: str | None = None,
         cmdline: bytes = b"",
-    ) -> ProfileVerdict | None:
-        """The verdict, or None when the file was refused before any boot."""
+    ) -> tuple[ProfileVerdict, ...]:
+        """The verdicts; none where the file was refused as an input.
+
+        `profile` is a profile or a target; without it, all profiles of the targets that the image's own
+        record names. `until` and `guest` are those of `bootbuild boot`. Fails the test with what was found.
+        """
 
 
-def _complain(verdicts: Iterable[ProfileVerdict]) -> str:
-    lines = []
-    for verdict in verdicts:
-        lines.append(f"{verdict.name}: {verdict.outcome.value}")
-        lines += [f"  {finding.message} ({finding.rule})" for finding in verdict.findings]
-    return "\n".join(lines)
+class SameBytes(Protocol):
+    """Build a recipe twice, with another folder, umask, time zone, locale and hash seed."""
+
+    def __call__(self, recipe: str | os.PathLike[str]) -> tuple[Path, ...]:
+        """The files of the first build. Fails the test unless both builds made the same ones, to the byte."""
 
 
 @pytest.fixture
-def boots(tmp_path: Path) -> Callable[[str | os.PathLike[str]], BuildRecord]:
-    """Build a recipe into a temporary folder; every image must boot in every one of its profiles."""
+def boots(tmp_path: Path) -> Boots:
+    """See `Boots`."""
 
     def run(recipe: str | os.PathLike[str]) -> BuildRecord:
-        from bootbuild.host.host import Host
+        from bootbuild.errors import BootbuildError
+        from bootbuild.host import Host
         from bootbuild.model.verdict import Outcome
         from bootbuild.pipeline import build
         from bootbuild.recipe.overrides import Overrides
         from bootbuild.recipe.read import read
 
-        host = Host.discover()
-        record = build(read(Path(recipe), host, Overrides(output=str(tmp_path))), host)
-        verdicts = [verdict for image in record.images for verdict in image.verdicts]
-        assert verdicts, "no profile was booted"
-        failed = [verdict for verdict in verdicts if verdict.outcome is not Outcome.BOOTED]
+        try:
+            host = Host.discover()
+            record = build(read(Path(recipe), host, Overrides(output=str(tmp_path))), host)
+        except BootbuildError as error:
+            pytest.fail(f"cannot be built:\n{error}", pytrace=False)
+        failed = [image for image in record.images if image.outcome is not Outcome.BOOTED]
         if failed:
-            pytest.fail(_complain(failed), pytrace=False)
+            pytest.fail("\n".join(_told(image.verdicts) for image in failed), pytrace=False)
         return record
 
     return run
@@ -75,7 +89,7 @@ def boots(tmp_path: Path) -> Callable[[str | os.PathLike[str]], BuildRecord]:
 
 @pytest.fixture
 def refuses() -> Refuses:
-    """Boot an image; the rules that it breaks must be exactly the one named."""
+    """See `Refuses`."""
 
     def run(
         image: str | os.PathLike[str],
@@ -85,61 +99,86 @@ def refuses() -> Refuses:
         until: str | None = None,
         guest: str | None = None,
         cmdline: bytes = b"",
-    ) -> ProfileVerdict | None:
-        from bootbuild.errors import InputError
-        from bootbuild.host.host import Host
+    ) -> tuple[ProfileVerdict, ...]:
+        from bootbuild.errors import BootbuildError, InputError
+        from bootbuild.host import Host
         from bootbuild.model.request import BootRequest
         from bootbuild.pipeline import boot
 
-        host = Host.discover()
-        names = (profile,) if profile else host.names("profile")
-        request = BootRequest(Path(image), tuple(names), until=until, guest=guest, cmdline=cmdline)
+        verdicts: tuple[ProfileVerdict, ...] = ()
         try:
+            host = Host.discover()
+            names = (profile,) if profile else _claimed(Path(image), host)
+            request = BootRequest(Path(image), names, until=until, guest=guest, cmdline=cmdline)
             verdicts = boot(request, host)
+            broken = {found.rule for verdict in verdicts for found in verdict.findings}
+            told = _told(verdicts)
         except InputError as error:
-            broken = {problem.rule.id for problem in error.problems}
-            if broken != {finding}:
-                raise
-            return None
-        broken = {f.rule for verdict in verdicts for f in verdict.findings}
-        assert broken == {finding}, _complain(verdicts) or "nothing was found"
-        return verdicts[0]
+            broken, told = {problem.rule.id for problem in error.problems}, str(error)
+        except BootbuildError as error:
+            pytest.fail(f"cannot be booted:\n{error}", pytrace=False)
+        if broken != {finding}:
+            pytest.fail(f"{finding} alone was to be found, but\n{told}", pytrace=False)
+        return verdicts
 
     return run
 
 
 @pytest.fixture
-def same_bytes(tmp_path: Path) -> Callable[[str | os.PathLike[str]], tuple[Path, ...]]:
-    """Build a recipe twice in different surroundings; the images must be the same to the byte."""
+def same_bytes(tmp_path: Path) -> SameBytes:
+    """See `SameBytes`."""
 
     def run(recipe: str | os.PathLike[str]) -> tuple[Path, ...]:
-        folders = []
+        builds = []
         for number, (environment, umask) in enumerate(_SURROUNDINGS):
             folder = tmp_path / f"build-{number}" / ("deeper" * number or ".")
             folder.mkdir(parents=True, exist_ok=True)
-            command: list[str | Path] = [
-                sys.executable,
-                "-m",
-                "bootbuild",
-                Path(recipe).resolve(),
-                "-o",
-                folder / "out",
-                "-q",
-            ]
-            subprocess.run(
-                command,
-                check=True,
+            done = subprocess.run(
+                [sys.executable, "-m", "bootbuild", Path(recipe).resolve(), "-o", folder / "out", "-q"],
                 cwd=folder,
                 umask=umask,
                 env={**os.environ, **environment},
-                stdout=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
             )
-            folders.append(folder / "out")
-        first, second = ({p.name: p for p in folder.iterdir()} for folder in folders)
-        assert first, "the build made no file"
-        assert first.keys() == second.keys(), "the builds made different files"
-        for name, path in first.items():
-            assert path.read_bytes() == second[name].read_bytes(), f"{name} differs"
+            if done.returncode:
+                pytest.fail(f"cannot be built:\n{done.stdout}{done.stderr}", pytrace=False)
+            builds.append({path.name: path for path in sorted((folder / "out").iterdir())})
+        first, second = builds
+        if differing := _differences(first, second):
+            pytest.fail("\n".join(differing), pytrace=False)
         return tuple(first.values())
 
     return run
+
+
+def _claimed(image: Path, host: Host) -> tuple[str, ...]:
+    """The targets that the image's own record names; every profile there is, where it has none."""
+    from bootbuild.formats.notes import claims
+    from bootbuild.formats.payload import open_content, read_payload
+
+    elf, _ = read_payload(open_content(image), str(image))
+    return tuple(claim.target for claim in claims(elf)) or host.names("profile")
+
+
+def _told(verdicts: Iterable[ProfileVerdict]) -> str:
+    """Each profile's outcome, and what was found there."""
+    lines = []
+    for verdict in verdicts:
+        lines.append(f"{verdict.name}: {verdict.outcome.value}")
+        lines += [f"  {finding.message} ({finding.rule})" for finding in verdict.findings]
+        lines += [f"    {line}" for finding in verdict.findings for line in finding.lines]
+    return "\n".join(lines)
+
+
+def _differences(first: dict[str, Path], second: dict[str, Path]) -> list[str]:
+    """A line for each file that is in one build only, or not the same in both."""
+    found = [f"{name} was made by one of the builds only" for name in sorted(first.keys() ^ second.keys())]
+    for name in first.keys() & second.keys():
+        ours, theirs = first[name].read_bytes(), second[name].read_bytes()
+        if ours != theirs:
+            pairs = enumerate(zip(ours, theirs, strict=False))
+            at = next((index for index, (a, b) in pairs if a != b), min(len(ours), len(theirs)))
+            found.append(f"{name} differs between the builds, first at offset {at:#x}")
+    return sorted(found)

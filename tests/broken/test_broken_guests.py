@@ -133,13 +133,17 @@ class _Refusing:
 
     name, version, evidence, source, rules = "refusing", "1", Evidence.INFERRED, "this test", ()
 
+    def __init__(self, rule: str) -> None:
+        self.rule = rule
+
     def judge(self, image: ElfImage) -> LoaderVerdict:
-        return LoaderVerdict("pvh", "refuse", message="no thanks")
+        return LoaderVerdict("pvh", "refuse", rule=self.rule, message="no thanks")
 
 
-def test_a_file_that_the_loader_refuses_is_failed_without_a_boot() -> None:
-    verdict = prove(subject(guest()), Qemu(), _Refusing())
-    assert (verdict.outcome, [f.rule for f in verdict.findings]) == (Outcome.FAILED, ["BB-B024"])
+@pytest.mark.parametrize(("named", "found"), [("", "BB-B024"), ("REFUSING-1", "REFUSING-1")])
+def test_a_file_that_the_loader_refuses_is_failed_without_a_boot(named: str, found: str) -> None:
+    verdict = prove(subject(guest()), Qemu(), _Refusing(named))
+    assert (verdict.outcome, [f.rule for f in verdict.findings]) == (Outcome.FAILED, [found])
     assert verdict.runs == ()
     assert "no thanks" in verdict.findings[0].message
 

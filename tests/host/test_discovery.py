@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -132,6 +133,20 @@ def test_a_distribution_can_be_left_out_by_any_spelling_of_its_name(
     assert host.active() == (("toys", "1.0"),)
     assert Host.discover(blocked=[name]).active() == ()
     assert Host.discover(blocked=[name]).problems() == ()
+
+
+@pytest.mark.parametrize("how", [{"extra": ["no:toys"]}, {"blocked": ["toys"]}, {"plugins": False}])
+def test_what_was_left_out_is_missed_by_name(install: Install, sources: Sources, how: dict[str, Any]) -> None:
+    install("toys", "1.0", {"target.toy": "Thing"}, sources["target"][0])
+    host = Host.discover(**how)
+    for name, remedy in (
+        ("toy", "`-p no:` or `--no-plugins` left out toys 1.0, which offers it"),
+        ("toyz", ""),
+    ):
+        with pytest.raises(PluginError) as error:
+            host.target(name)
+        (problem,) = error.value.problems
+        assert (problem.rule.id, problem.remedy) == ("BB-P001", remedy)
 
 
 def test_leaving_out_what_is_not_installed_is_refused(install: Install) -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-DROPPINGS = shutil.ignore_patterns(
-    "__pycache__", ".git", ".venv", "build", "dist", "out", ".*_cache", "*.egg-info", ".hypothesis"
-)
+from archives import DROPPINGS, build
 
 
 @dataclass(frozen=True)
@@ -22,18 +19,6 @@ class Distributions:
 
     wheel: Path
     sdist: Path
-
-
-def build(source: Path, into: Path, *kinds: str, umask: int = 0o022) -> None:
-    """`python -m build` with the backend that is installed here."""
-    subprocess.run(
-        [sys.executable, "-m", "build", "--no-isolation", *kinds, "--outdir", into, source],
-        check=True,
-        capture_output=True,
-        text=True,
-        umask=umask,
-        env={name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"},
-    )
 
 
 def distributions(folder: Path) -> Distributions:

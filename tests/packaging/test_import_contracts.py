@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+ROOTS = ("builder", "plugins", "plugins/examples/bootbuild-toymon")
 VIOLATIONS = {
     "model and errors are standard library only": ("bootbuild/errors.py", "import zstandard"),
     "model knows nothing of what is built on it": ("bootbuild/model/span.py", "import bootbuild.formats"),
@@ -43,7 +44,7 @@ def _verdicts(linter: Path, root: Path) -> dict[str, str]:
     done = subprocess.run(
         [linter, "--no-cache", "--config", "pyproject.toml"],
         cwd=root,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(["builder", "plugins"]), "COLUMNS": "200"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(ROOTS), "COLUMNS": "200"},
         capture_output=True,
         text=True,
         check=False,
@@ -77,7 +78,9 @@ def test_each_notices_its_violation(linter: Path, repository: Path, tmp_path: Pa
     assert _verdicts(linter, root) == dict.fromkeys(VIOLATIONS, "BROKEN")
 
 
-@pytest.mark.parametrize("plugin", ["bootbuild_pvh", "bootbuild_linux"])
+@pytest.mark.parametrize(
+    "plugin", ["bootbuild_pvh", "bootbuild_linux", "examples/bootbuild-toymon/bootbuild_toymon"]
+)
 def test_a_plugin_may_import_what_it_is_given(
     plugin: str, linter: Path, repository: Path, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from bootbuild.errors import InputError, PluginError, Problem, RefusedError
 from bootbuild.model.blob import Blob
 from bootbuild.model.content import Content, FileContent, MemoryContent
 from bootbuild.model.content import digest as content_digest
-from bootbuild.model.contribution import AddressOf, Contribution, NoteSpec
+from bootbuild.model.contribution import AddressOf, Contribution, Layout, NoteSpec, PlacedSegment
 from bootbuild.model.machine import (
     Descriptor,
     EntryState,
@@ -33,7 +33,8 @@ from bootbuild.model.machine import (
     TableRegister,
     Undefined,
 )
-from bootbuild.model.payload import ElfImage, Note, Payload, Segment, Startup
+from bootbuild.model.payload import ElfImage, Module, Note, Payload, Segment, Startup
+from bootbuild.model.record import BuildRecord, ImageRecord
 from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span, align_up, holes
 from bootbuild.model.trace import BootTrace, Event, Stop, StopKind
@@ -47,6 +48,7 @@ __all__ = [
     "AddressOf",
     "Blob",
     "BootTrace",
+    "BuildRecord",
     "Content",
     "Contribution",
     "Cpu",
@@ -62,12 +64,15 @@ __all__ = [
     "GivenModule",
     "Guest",
     "GuestView",
+    "ImageRecord",
     "InputError",
+    "Layout",
     "Load",
     "Loader",
     "LoaderVerdict",
     "MapEntry",
     "MemoryContent",
+    "Module",
     "NoRoute",
     "Note",
     "NoteSpec",
@@ -75,6 +80,7 @@ __all__ = [
     "Outcome",
     "Payload",
     "Piece",
+    "PlacedSegment",
     "Platform",
     "PluginError",
     "Problem",

@@ -17,7 +17,7 @@ class LoaderVerdict:
     boot: str  #: "pvh", "xen-pv" …: the protocol that it would use
     verdict: Literal["accept", "refuse", "ignore", "wild", "crash"]
     entry: int | None = None
-    rule: str = ""
+    rule: str = ""  #: id of the rule of its own that the file breaks; the finding has it
     message: str = ""  #: the loader's own words
 
 

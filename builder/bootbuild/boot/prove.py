@@ -52,7 +52,7 @@ def _refusal(subject: Subject, profile: Profile, loader: Loader | None) -> list[
         said = loader.judge(subject.image)
         if said.verdict != "accept":
             text = f"{loader.name} {loader.version}: {said.verdict}: {said.message}"
-            return [Finding("BB-B024", f"{text} ({said.rule})" if said.rule else text)]
+            return [Finding(said.rule or "BB-B024", text)]
     try:
         profile.scene(subject.image, subject.offer, Filling.EXACT)
     except InputError as error:

@@ -40,7 +40,8 @@ RULES = (
     Rule(
         "BB-B024",
         "the loader refuses the file",
-        "The loader model of this profile does not accept the image, so it was not booted.",
+        "The loader model of this profile does not accept the image, so it was not booted. A model that "
+        "knows which of its rules is broken names that one instead.",
         "mend what the loader's message names",
     ),
     Rule(

@@ -22,7 +22,13 @@ ADDED = "(-p)"  #: stands for the version of what `-p MODULE:OBJECT` added
 class Host:
     """Names of plugins, and the plugins that were asked for so far. Not global: make one per run."""
 
-    def __init__(self, offers: Iterable[Offer], added: Iterable[tuple[Offer, object]] = ()) -> None:
+    def __init__(
+        self,
+        offers: Iterable[Offer],
+        added: Iterable[tuple[Offer, object]] = (),
+        left_out: Iterable[Offer] = (),
+    ) -> None:
+        """`left_out` are never used; they make messages about what is missing true."""
         from bootbuild.api import API_VERSION
 
         added = tuple(added)
@@ -30,6 +36,7 @@ class Host:
         self._offers = tuple(sorted({*offers, *(offer for offer, _ in added)}))
         self._own = tuple(offer for offer in self._offers if offer.major == API_VERSION)
         self._doubled = doubled(self._own)
+        self._left_out = tuple(left_out)
         self._loaded: dict[Offer, object] = dict(added)
         self._hooks: Hooks | None = None
 
@@ -69,7 +76,7 @@ class Host:
                     problems.extend(error.problems)
         if problems:
             raise PluginError(problems)
-        return cls(kept, added)
+        return cls(kept, added, (offer for offer in offers if offer not in kept))
 
     def offers(self) -> tuple[Offer, ...]:
         """Everything that is offered for any plugin API, sorted: what `bootbuild plugins` shows."""
@@ -91,6 +98,13 @@ class Host:
     def profiles_of(self, target: str) -> tuple[str, ...]:
         """Full names (`pvh@qemu`) of a target's profiles, sorted, from metadata alone."""
         return tuple(name for name in self.names("profile") if name.partition("@")[0] == target)
+
+    def remedy(self, kind: str, name: str, known: Iterable[str]) -> str:
+        """How to get on where no `kind` is called `name`: who has it but was left out, else what is near."""
+        for offer in self._left_out:
+            if (offer.kind, offer.name) == (kind, name):
+                return f"`-p no:` or `--no-plugins` left out {offer.owner}, which offers it"
+        return did_you_mean(name, known)
 
     def select(self, wanted: Iterable[str]) -> tuple[str, ...]:
         """Full names of the profiles that `wanted` names: `pvh@qemu` itself, or `pvh` for all of a target.
@@ -181,7 +195,7 @@ class Host:
 
     def _unknown(self, kind: str, name: str, known: Iterable[str]) -> Problem:
         message = f"no {kind} of this name is installed"
-        return Problem(rules.UNKNOWN, f"{kind} {shown(name)}", message, did_you_mean(name, known))
+        return Problem(rules.UNKNOWN, f"{kind} {shown(name)}", message, self.remedy(kind, name, known))
 
     def _doubled_problem(self, offers: Sequence[Offer]) -> Problem:
         owners = " and by ".join(f"{offer.owner} ({offer.value})" for offer in offers)

@@ -12,9 +12,16 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bootbuild.api import Contribution, ElfImage, Finding, Payload, Profile, ProfileVerdict
-    from bootbuild.model.contribution import Layout
-    from bootbuild.model.record import BuildRecord
+    from bootbuild.api import (
+        BuildRecord,
+        Contribution,
+        ElfImage,
+        Finding,
+        Layout,
+        Payload,
+        Profile,
+        ProfileVerdict,
+    )
 
 hookspec = pluggy.HookspecMarker("bootbuild")
 

@@ -173,7 +173,7 @@ class _Reader:
                 self.add(key, rules.FOREIGN_PROFILE, message)
             elif full not in own:
                 message = f"no profile {shown(name)} of {target!r} is installed"
-                remedy = did_you_mean(name, [one.partition("@")[2] for one in own])
+                remedy = self.host.remedy("profile", full, [one.partition("@")[2] for one in own])
                 self.add(key, rules.UNKNOWN_PROFILE, message, remedy)
             chosen.append(full)
         return tuple(chosen)
@@ -211,7 +211,8 @@ class _Reader:
         """Whether a plugin of this kind and name is installed; if not, that is a problem."""
         names = self.host.names(kind)
         if name not in names:
-            self.add(key, rule, f"no {kind} {shown(name)} is installed", did_you_mean(name, names))
+            remedy = self.host.remedy(kind, name, names)
+            self.add(key, rule, f"no {kind} {shown(name)} is installed", remedy)
         return name in names
 
     def fault(self, fault: Fault) -> None:
