@@ -9,15 +9,14 @@ from typing import Any
 import click
 
 from bootbuild.cli.options import (
-    color,
     exit_code,
     json_option,
     open_host,
     plugin_options,
     progress,
     verbosity_options,
-    width,
 )
+from bootbuild.cli.output import color, width, write
 from bootbuild.errors import ExitCode
 
 
@@ -107,7 +106,7 @@ def boot(  # noqa: PLR0917 - click passes every option by name
     progress(quiet, verbose)(f"booting {image} as {', '.join(names)}")
     verdicts = pipeline.boot(request, host)
     if as_json:
-        click.echo(json_form.boot(str(image), verdicts, trace), nl=False)
+        write(json_form.boot(str(image), verdicts, trace))
     else:
-        click.echo(text.boot(str(image), verdicts, trace, width(), color()), nl=False)
+        write(text.boot(str(image), verdicts, trace, width(), color()))
     return exit_code([verdict.outcome for verdict in verdicts])
