@@ -54,11 +54,15 @@ from bootbuild_pvh.targets import NO_ENTRY, pvh_entry
 MiB = 1 << 20
 RAM, RESERVED, ACPI = 1, 2, 3  #: XEN_HVM_MEMMAP_TYPE_*
 
+MEMORY = Span(2 * MiB, 3 * 1024 * MiB - 2 * MiB)  #: from what SeaBIOS needs to the hole below 4 GiB
+_OTHER_MEMORY = "ask for another size (`[boot] memory`, `--memory`)"
+
 DOES_NOT_FIT = Rule(
     "BB-L003",
     "image and modules do not fit into the machine's memory",
     "Every PT_LOAD must lie in RAM at its physical address, and the modules beside it. A loader refuses a "
-    "file that does not fit, or writes where there is no memory.",
+    "file that does not fit, or writes where there is no memory. The machines emulated here have no "
+    "more than 3 GiB: the rest would lie above the hole that a PC keeps below 4 GiB.",
     "give the machine more memory (`[boot] memory`, `--memory`) or link the kernel lower",
 )
 
@@ -172,8 +176,12 @@ def _entry(image: ElfImage) -> int:
 
 
 def _memory(image: ElfImage, offer: Offer) -> int:
-    """RAM in bytes: as asked, else 128 MiB, or 512 MiB for images that reach beyond 48 MiB."""
-    return offer.memory or (512 * MiB if image.physical_end > 48 * MiB else 128 * MiB)
+    """RAM in bytes: as asked, else 128 MiB, or 512 MiB for images that reach beyond 48 MiB. InputError."""
+    memory = offer.memory or (512 * MiB if image.physical_end > 48 * MiB else 128 * MiB)
+    if memory not in range(MEMORY.start, MEMORY.end + 1, 4096):
+        message = f"{memory:#x} bytes of RAM; this machine has 2 MiB to 3 GiB, in whole pages"
+        raise InputError(Problem(DOES_NOT_FIT, "memory", message, _OTHER_MEMORY))
+    return memory
 
 
 def _module_bytes(offer: Offer) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,8 @@ def find_startup(elf: ElfImage, asked: str | int | None, width: int | None) -> S
 def request_subject(request: BootRequest, host: Host, budget: int, timeout: float) -> Subject:
     """What `bootbuild boot` has to prove of a file.
 
-    Without `until`: the image's own record says it, then `e_entry` for a Linux ELF; else InputError.
+    Without `until`: the image's own record says it, then `e_entry` for a Linux ELF; else InputError. With
+    `console:TEXT` any image can be asked: where its startup path is unknown, its entry stands for it.
     """
     from bootbuild.formats.notes import claims
     from bootbuild.formats.payload import open_content, read_payload
@@ -87,8 +88,10 @@ def request_subject(request: BootRequest, host: Host, budget: int, timeout: floa
     elif claim is not None:
         startup = claim.startup
     elif any(note.owner == "Linux" for note in image.notes):
-        startup = replace(find_startup(image, image.entry, None), name="startup_64")
+        startup = replace(find_startup(image, image.entry, None), name=f"startup_{image.bits}")
         guest = guest or "linux"
+    elif expect and (entry := _entry(image, targets, host)) is not None:
+        startup = replace(find_startup(image, entry, None), name="entry")
     else:
         raise InputError(
             Problem(STARTUP_UNKNOWN, image.name, "the image does not say where its startup path is")
@@ -105,6 +108,12 @@ def request_subject(request: BootRequest, host: Host, budget: int, timeout: floa
         timeout=request.timeout or timeout,
         code=code_at(image, startup),
     )
+
+
+def _entry(image: ElfImage, targets: Iterable[str], host: Host) -> int | None:
+    """The one physical address at which every target enters `image`; None if there is no such address."""
+    entries = {host.target(name).entry_of(image) for name in targets}
+    return entries.pop() if len(entries) == 1 else None
 
 
 def _offer(request: BootRequest) -> Offer:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from bootbuild.errors import BootbuildError, ExitCode
 
 INTERRUPTED = 130  #: 128 + SIGINT, as shells report it
-BROKEN_PIPE = 141  #: 128 + SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,40 +28,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = bootbuild.main(
             None if arguments is None else list(arguments), prog_name="bootbuild", standalone_mode=False
         )
-        sys.stdout.flush()
         return int(code or ExitCode.OK)
     except click.ClickException as error:
-        error.show()
+        try:
+            error.show()
+        except OSError:  # nobody reads stderr
+            pass
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BootbuildError as error:
         say(error)
         return error.exit_code
-    except BrokenPipeError:
-        # Python flushes stdout once more at its end; let that go nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 - the last resort: a defect becomes one line, not a traceback
         return _defect(error)
 
 
 def say(error: BootbuildError) -> None:
     """Print every problem of `error` on stderr, one a line."""
+    from bootbuild.cli.output import tell
+
     for problem in error.problems:
-        print("bootbuild: error:", _one_line(str(problem)), file=sys.stderr)
+        tell(f"bootbuild: error: {_one_line(str(problem))}")
 
 
 def _defect(error: Exception) -> int:
+    from bootbuild.cli.output import tell
+
     if os.environ.get("BOOTBUILD_DEBUG") == "1":
         import traceback
 
         traceback.print_exception(error)
     said = _one_line(f"{type(error).__name__}: {error}")[:300]
-    print(
+    tell(
         f"bootbuild: error: a defect of bootbuild itself: {said}; please report it, with the output "
-        "of the same command under BOOTBUILD_DEBUG=1",
-        file=sys.stderr,
+        "of the same command under BOOTBUILD_DEBUG=1"
     )
     return ExitCode.INTERNAL
 

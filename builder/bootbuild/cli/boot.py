@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,14 @@ from typing import Any
 import click
 
 from bootbuild.cli.options import (
-    color,
     exit_code,
     json_option,
     open_host,
     plugin_options,
     progress,
     verbosity_options,
-    width,
 )
+from bootbuild.cli.output import color, width, write
 from bootbuild.errors import ExitCode
 
 
@@ -34,6 +34,22 @@ class SizeType(click.ParamType[int]):
             return size(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class SecondsType(click.FloatRange):
+    """A time that ends."""
+
+    name = "seconds"
+
+    def __init__(self) -> None:
+        super().__init__(0, 1e9, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Raise a usage error for what is no time; NaN is in no range, and click lets it pass."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
 
 
 @click.command()
@@ -57,9 +73,7 @@ class SizeType(click.ParamType[int]):
 @click.option("--module", "modules", multiple=True, metavar="PATH[=CMDLINE]", help="Module; may be repeated.")
 @click.option("--memory", type=SizeType(), help="RAM, such as 64M; default: the profile's.")
 @click.option("--budget", type=click.IntRange(1, (1 << 63) - 1), help="Instructions that one run may take.")
-@click.option(
-    "--timeout", type=click.FloatRange(0, 1e9, min_open=True), help="Seconds that one run may take."
-)
+@click.option("--timeout", type=SecondsType(), help="Seconds that one run may take.")
 @click.option("--trace", is_flag=True, help="Show the blocks of code in the order of their first execution.")
 @json_option
 @verbosity_options
@@ -107,7 +121,7 @@ def boot(  # noqa: PLR0917 - click passes every option by name
     progress(quiet, verbose)(f"booting {image} as {', '.join(names)}")
     verdicts = pipeline.boot(request, host)
     if as_json:
-        click.echo(json_form.boot(str(image), verdicts, trace), nl=False)
+        write(json_form.boot(str(image), verdicts, trace))
     else:
-        click.echo(text.boot(str(image), verdicts, trace, width(), color()), nl=False)
+        write(text.boot(str(image), verdicts, trace, width(), color()))
     return exit_code([verdict.outcome for verdict in verdicts])

@@ -7,15 +7,14 @@ from pathlib import Path
 import click
 
 from bootbuild.cli.options import (
-    color,
     exit_code,
     json_option,
     open_host,
     plugin_options,
     progress,
     verbosity_options,
-    width,
 )
+from bootbuild.cli.output import color, width, write
 from bootbuild.errors import BootbuildError, ExitCode
 
 
@@ -76,7 +75,7 @@ def build(  # noqa: PLR0917 - click passes every option by name
         except BootbuildError as raised:  # the other recipes are still built
             say(raised)
             error = error or raised
-    click.echo(json_form.build(records) if as_json else text.build(records, width(), color()), nl=False)
+    write(json_form.build(records) if as_json else text.build(records, width(), color()))
     if error is not None:
         return error.exit_code
     return exit_code([image.outcome for record in records for image in record.images])

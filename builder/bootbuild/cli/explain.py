@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from bootbuild.cli.options import open_host, plugin_options
+from bootbuild.cli.output import write
 from bootbuild.errors import ExitCode
 
 
@@ -15,5 +16,5 @@ def explain(topic: str, extra: tuple[str, ...], no_plugins: bool) -> ExitCode:
     """Explain a rule by its id (BB-R007), or a target, guest or profile by its name (pvh, pvh@qemu)."""
     from bootbuild.report import explanation
 
-    click.echo(explanation.explain(topic, open_host(extra, no_plugins)), nl=False)
+    write(explanation.explain(topic, open_host(extra, no_plugins)))
     return ExitCode.OK

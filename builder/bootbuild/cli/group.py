@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import click
 from click.shell_completion import CompletionItem
 
@@ -11,10 +15,22 @@ from bootbuild.cli.build import build
 from bootbuild.cli.explain import explain
 from bootbuild.cli.inspect import inspect
 from bootbuild.cli.new import new
+from bootbuild.cli.output import reader_has_gone
 from bootbuild.cli.plugins import plugins
 from bootbuild.cli.schema import schema
 
 DEFAULT = "build"
+BROKEN_PIPE = 141  #: 128 + SIGPIPE, as shells report it
+
+
+@contextmanager
+def closed_pipes() -> Iterator[None]:
+    """End with BROKEN_PIPE when nobody reads stdout any more; click's 1 would say that an image failed."""
+    try:
+        yield
+    except BrokenPipeError:
+        reader_has_gone()
+        raise click.exceptions.Exit(BROKEN_PIPE) from None
 
 
 class DefaultGroup(click.Group):
@@ -26,6 +42,16 @@ class DefaultGroup(click.Group):
         if args and args[0] not in self.commands and args[0] not in own:
             args = [DEFAULT, *args]
         return super().parse_args(ctx, args)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """`--help` and `--version` print from here."""
+        with closed_pipes():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Every command prints from here."""
+        with closed_pipes():
+            return super().invoke(ctx)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Commands, and files: each may be a recipe."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bootbuild.cli.options import json_option, open_host, plugin_options
+from bootbuild.cli.output import write
 from bootbuild.errors import ExitCode
 
 
@@ -19,5 +20,5 @@ def inspect(image: Path, as_json: bool, extra: tuple[str, ...], no_plugins: bool
     from bootbuild.report import inspection
 
     found = inspection.inspect(image, open_host(extra, no_plugins))
-    click.echo(inspection.as_json(found) if as_json else inspection.as_text(found), nl=False)
+    write(inspection.as_json(found) if as_json else inspection.as_text(found))
     return ExitCode.OK

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bootbuild.cli.output import write
 from bootbuild.errors import ExitCode
 
 
@@ -19,6 +20,5 @@ def new(kind: str, directory: Path) -> ExitCode:
     """
     from bootbuild.recipe.start import copy_example
 
-    for path in copy_example(kind, directory):
-        click.echo(path)
+    write("".join(f"{path}\n" for path in copy_example(kind, directory)))
     return ExitCode.OK

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bootbuild.cli.output import tell
 from bootbuild.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -61,22 +59,12 @@ def progress(quiet: bool, verbose: bool) -> Callable[[str], None]:
 
     began = time.monotonic()
 
-    def tell(text: str) -> None:
+    def announce(text: str) -> None:
         if not quiet:
             stamp = f"{time.monotonic() - began:8.2f} s  " if verbose else ""
-            print(f"bootbuild: {stamp}{text}", file=sys.stderr)
+            tell(f"bootbuild: {stamp}{text}")
 
-    return tell
-
-
-def color() -> bool:
-    """Whether stdout takes colour: a terminal, and the user did not refuse it (no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def width() -> int | None:
-    """Columns of the terminal; None where stdout is none, and lines may be of any length."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return announce
 
 
 def exit_code(outcomes: list[Outcome]) -> ExitCode:

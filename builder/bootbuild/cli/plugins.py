@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from bootbuild.cli.options import json_option, open_host, plugin_options, width
+from bootbuild.cli.options import json_option, open_host, plugin_options
+from bootbuild.cli.output import width, write
 from bootbuild.errors import ExitCode
 
 
@@ -19,5 +20,5 @@ def plugins(as_json: bool, extra: tuple[str, ...], no_plugins: bool) -> ExitCode
     from bootbuild.report import listing
 
     host = open_host(extra, no_plugins)
-    click.echo(listing.plugins_json(host) if as_json else listing.plugins_text(host, width()), nl=False)
+    write(listing.plugins_json(host) if as_json else listing.plugins_text(host, width()))
     return ExitCode.OK

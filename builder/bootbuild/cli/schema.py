@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from bootbuild.cli.output import write
 from bootbuild.errors import ExitCode
 
 
@@ -12,5 +13,5 @@ def schema() -> ExitCode:
     """Print the JSON schema of recipes, for editors and other tools."""
     from bootbuild.recipe.schema import json_schema
 
-    click.echo(json_schema(), nl=False)
+    write(json_schema())
     return ExitCode.OK

@@ -26,9 +26,13 @@ class Waist:
         if self.privilege != other.privilege:
             found.append(f"CPL {self.privilege} against CPL {other.privilege}")
         if self.owns_paging != other.owns_paging:
-            found.append("page tables of its own against page tables of the environment's")
+            whose = {True: "its own", False: "the environment's"}
+            mine, theirs = whose[self.owns_paging], whose[other.owns_paging]
+            found.append(f"page tables of {mine} against page tables of {theirs}")
         if self.boot_services != other.boot_services:
-            found.append("boot services alive against boot services ended")
+            state = {True: "alive", False: "ended"}
+            mine, theirs = state[self.boot_services], state[other.boot_services]
+            found.append(f"boot services {mine} against boot services {theirs}")
         return found
 
 

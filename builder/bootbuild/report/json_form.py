@@ -1,4 +1,4 @@
-"""The reports for programs: `bootbuild/build/1` and `bootbuild/boot/1`, described in docs/cli.md.
+"""The reports for programs: `bootbuild/build/1` and `bootbuild/boot/1`, described in docs/commands.md.
 
 Addresses are hex strings, absent is null; keys stay in the order in which they are documented.
 """
@@ -43,7 +43,8 @@ def build(records: Sequence[BuildRecord]) -> str:
 
 def boot(image: str, verdicts: Sequence[ProfileVerdict], trace: bool = False) -> str:
     """JSON of `bootbuild boot`. `trace` adds the blocks and events of each exact run."""
-    return dump({"schema": BOOT, "image": image, "runs": [_run(verdict, trace) for verdict in verdicts]})
+    runs = [_run(verdict) | (_trace(exact_run(verdict)) if trace else {}) for verdict in verdicts]
+    return dump({"schema": BOOT, "image": image, "runs": runs})
 
 
 def hexadecimal(value: int | None) -> str | None:
@@ -65,20 +66,26 @@ def _image(image: ImageRecord) -> dict[str, Any]:
         "entries": {target: hexadecimal(entry) for target, entry in image.entries.items()},
         "repairs": list(image.repairs),
         "outcome": image.outcome.value,
-        "runs": [_run(verdict) for verdict in image.verdicts],
+        "runs": [_proof(verdict) | _run(verdict) for verdict in image.verdicts],
     }
 
 
-def _run(verdict: ProfileVerdict, trace: bool = False) -> dict[str, Any]:
-    run = exact_run(verdict)
-    made = [run_with(verdict, filling) for filling in (Filling.EXACT, Filling.POISON_A, Filling.POISON_B)]
-    form = {
-        "target": verdict.target,
-        "profile": verdict.profile,
+def _proof(verdict: ProfileVerdict) -> dict[str, Any]:
+    """What a record says of how a run is known, and how far it came."""
+    return {
         "version": verdict.version,
         "evidence": verdict.evidence.value,
-        "outcome": verdict.outcome.value,
         "reached": verdict.reached or None,
+    }
+
+
+def _run(verdict: ProfileVerdict) -> dict[str, Any]:
+    run = exact_run(verdict)
+    made = [run_with(verdict, filling) for filling in (Filling.EXACT, Filling.POISON_A, Filling.POISON_B)]
+    return {
+        "target": verdict.target,
+        "profile": verdict.profile,
+        "outcome": verdict.outcome.value,
         "stop": _stop(run.stop) if run and run.stops else None,
         "entered": hexadecimal(run.entered) if run else None,
         "instructions": run.instructions if run else None,
@@ -91,7 +98,6 @@ def _run(verdict: ProfileVerdict, trace: bool = False) -> dict[str, Any]:
         ],
         "traces": [one.digest if one else None for one in made],
     }
-    return {**form, **_trace(run)} if trace else form
 
 
 def _stop(stop: Stop) -> dict[str, Any]:

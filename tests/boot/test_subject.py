@@ -1,0 +1,127 @@
+"""What a boot has to reach: named by a symbol, an address, the image itself; BB-E080 and BB-E081 if not."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import tiny_guest
+from bootbuild.boot.subject import RULES, find_startup, request_subject
+from bootbuild.errors import InputError
+from bootbuild.host import Host
+from bootbuild.model.payload import ElfImage, Segment, Startup
+from bootbuild.model.request import BootRequest
+
+KERNEL = 0xFFFFFFFF80000000  #: where code is linked that is loaded at 1 MiB
+
+
+@pytest.fixture
+def image() -> ElfImage:
+    """Code linked high and loaded low, data that is not executable, a note segment."""
+    guest = tiny_guest.image_of(tiny_guest.guest())
+    code = Segment(1, 5, 0x1000, KERNEL + 0x100000, 0x100000, 0x1000, 0x2000, 0x1000)
+    data = Segment(1, 6, 0x2000, KERNEL + 0x200000, 0x200000, 0x1000, 0x1000, 0x1000)
+    symbols = {"startup_64": KERNEL + 0x100010, "table": KERNEL + 0x200000, "absent": 0x5}
+    return replace(guest, name="vmlinux", segments=(code, data), symbols=symbols)
+
+
+@pytest.mark.parametrize(
+    ("asked", "width", "startup"),
+    [
+        ("startup_64", None, Startup("startup_64", KERNEL + 0x100010, 0x100010, 64)),
+        ("startup_64", 32, Startup("startup_64", KERNEL + 0x100010, 0x100010, 32)),
+        (KERNEL + 0x101FFF, None, Startup("0xffffffff80101fff", KERNEL + 0x101FFF, 0x101FFF, 64)),
+        (0x100020, None, Startup("0x100020", KERNEL + 0x100020, 0x100020, 64)),
+    ],
+    ids=["symbol", "width", "linked", "physical"],
+)
+def test_a_startup_path_is_found(
+    image: ElfImage, asked: str | int, width: int | None, startup: Startup
+) -> None:
+    assert find_startup(image, asked, width) == startup
+
+
+@pytest.mark.parametrize(
+    ("asked", "rule", "message"),
+    [
+        (None, "BB-E080", "nothing says where the startup path is"),
+        ("startup", "BB-E080", "there is no symbol 'startup'"),
+        ("absent", "BB-E081", "absent (0x5) is in no executable PT_LOAD segment"),
+        ("table", "BB-E081", "table (0xffffffff80200000) is in no executable PT_LOAD segment"),
+        (0x200000, "BB-E081", "0x200000 (0xffffffff80200000) is in no executable PT_LOAD segment"),
+        (0x102000, "BB-E081", "0x102000 (0x102000) is in no executable PT_LOAD segment"),
+        (0, "BB-E081", "0x0 (0x0) is in no executable PT_LOAD segment"),
+        ((1 << 64) - 1, "BB-E081", "0xffffffffffffffff (0xffffffffffffffff) is in no executable PT_LOAD"),
+    ],
+    ids=["nothing", "no symbol", "a constant", "data", "data by address", "past the end", "0", "2^64-1"],
+)
+def test_a_startup_path_that_is_not_there(
+    image: ElfImage, asked: str | int | None, rule: str, message: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        find_startup(image, asked, None)
+    (problem,) = caught.value.problems
+    assert (problem.rule.id, problem.where) == (rule, "vmlinux")
+    assert problem.message.startswith(message)
+
+
+def startup_of(path: Path, until: str | None, *targets: str) -> Startup:
+    request = BootRequest(path, targets or ("pvh@qemu",), until)
+    return request_subject(request, Host.discover(), 1, 1.0).startup
+
+
+def linux(data: bytes, entry: int) -> bytes:
+    """The tiny guest with the note of a Linux kernel behind Xen's, and another e_entry."""
+    out = bytearray(data)
+    note = struct.pack("<III8sI", 6, 4, 0x101, b"Linux\0\0\0", 0)
+    at, size = (struct.unpack_from("<Q", out, 64 + 56 + field)[0] for field in (8, 32))
+    out[at + size : at + size + len(note)] = note
+    struct.pack_into("<QQ", out, 64 + 56 + 32, size + len(note), size + len(note))
+    struct.pack_into("<Q", out, 24, entry)
+    return bytes(out)
+
+
+def test_an_image_of_bootbuilds_names_it_itself(tmp_path: Path, hello64: Path) -> None:
+    from bootbuild.pipeline import build
+    from bootbuild.recipe.overrides import Overrides
+    from bootbuild.recipe.read import read
+
+    recipe = read(hello64.parent / "hello.toml", Host.discover(), Overrides(output=str(tmp_path)))
+    made = Path(build(recipe, Host.discover()).images[0].path)
+    assert startup_of(made, None) == Startup("startup_64", KERNEL + 0x100000, 0x100000, 64)
+
+
+def test_a_linux_kernel_has_it_at_its_entry(tmp_path: Path) -> None:
+    (tmp_path / "vmlinux").write_bytes(linux(tiny_guest.guest(), tiny_guest.STARTUP))
+    assert startup_of(tmp_path / "vmlinux", None) == Startup(
+        "startup_64", tiny_guest.STARTUP, tiny_guest.STARTUP, 64
+    )
+
+
+def test_a_linux_kernel_whose_entry_is_in_no_segment(tmp_path: Path) -> None:
+    (tmp_path / "vmlinux").write_bytes(linux(tiny_guest.guest(), 5))
+    with pytest.raises(InputError, match=r"0x5 \(0x5\) is in no executable PT_LOAD segment \(BB-E081\)"):
+        startup_of(tmp_path / "vmlinux", None)
+
+
+def test_any_other_file_does_not_say(tmp_path: Path) -> None:
+    (tmp_path / "kernel").write_bytes(tiny_guest.guest())
+    with pytest.raises(InputError, match=r"does not say where its startup path is \(BB-E080\)"):
+        startup_of(tmp_path / "kernel", None)
+
+
+def test_its_entry_stands_for_it_when_the_console_is_all_that_is_asked(tmp_path: Path) -> None:
+    data = tiny_guest.guest()
+    (tmp_path / "kernel").write_bytes(data)
+    entry = Startup("entry", tiny_guest.ENTRY, tiny_guest.ENTRY, 64)
+    assert startup_of(tmp_path / "kernel", "console:x") == entry
+    (tmp_path / "kernel").write_bytes(data.replace(b"Xen\0", b"Xem\0"))  # and none that could stand for it
+    with pytest.raises(InputError, match="BB-E080"):
+        startup_of(tmp_path / "kernel", "console:x")
+
+
+def test_these_are_all_the_rules_of_the_module() -> None:
+    assert [rule.id for rule in RULES] == ["BB-E080", "BB-E081"]
