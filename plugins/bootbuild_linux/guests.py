@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from bootbuild.abi import boot_params
 from bootbuild.abi.boot_params import BootParams
-from bootbuild.api import Finding, Given, GuestView, MapEntry, Piece, Rule, Span, Startup
+from bootbuild.api import Finding, Given, GuestView, MapEntry, Piece, Rule, Span, Startup, Waist, load_blob
 
 ISA_HOLE = MapEntry(0xA0000, 0x60000, 2)  #: arch/x86/platform/pvh/enlighten.c adds it as reserved
 COMMAND_LINE_MAX = 2048  #: COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h
@@ -58,10 +58,11 @@ class Linux:
     name = "linux"
     summary = "Linux: struct boot_params (Documentation/arch/x86/boot.rst)"
     widths = (32, 64)
+    entered_at: Literal["linked", "physical"] = "physical"
     rules = RULES
 
     def back(self, width: int) -> Piece | None:
-        return None
+        return Piece(load_blob("bootbuild_linux", f"linux_{width}"), f"bb_linux_{width}", Waist(width), None)
 
     def judge(
         self,
