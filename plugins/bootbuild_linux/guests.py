@@ -46,14 +46,14 @@ class Linux:
             params = boot_params.parse(page)
         except ValueError as reason:
             return {"boot_params": where}, [*findings, Finding("BB-H020", str(reason))]
-        nodes: tuple[SetupData, ...] = ()
+        nodes: tuple[SetupData, ...] | None = None
         try:
             nodes = boot_params.read_setup_data(view.read_physical, params.setup_data)
         except ValueError as reason:
             findings.append(Finding("BB-H028", f"the list at {params.setup_data:#x} {reason}"))
         inserted = stub is not None
         cmdline = judge.string(view, params.cmd_line_ptr)
-        table = judge.e820_table(view, params, nodes)
+        table = judge.e820_table(view, params, nodes or ())
         findings += [
             *judge.cmdline(cmdline, params, given),
             *judge.ramdisk(view, params, given),
@@ -63,6 +63,7 @@ class Linux:
         report = _report(where, params, cmdline) | {"e820": judge.entries(table)}
         if inserted:
             findings += judge.header(params)
+        if inserted and nodes is not None:
             record, wrong = judge.pair(view, nodes, given)
             findings += wrong
             report["record"] = None if record is None else _pair(record)
