@@ -217,10 +217,10 @@ def test_every_rule_has_its_case() -> None:
 
 def test_a_kernel_that_is_entered_where_it_is_linked_is_a_finding(hello64: Path, tmp_path: Path) -> None:
     """Linux is entered at its physical address: hello is linked elsewhere, the stub told to go there."""
-    elf, form, digest = open_payload(hello64)
-    startup = find_startup(elf, "startup_64", 64, Linux())
+    opened = open_payload(hello64)
+    startup = find_startup(opened.elf, "startup_64", 64, Linux())
     assert startup.address == startup.paddr != startup.vaddr
-    payload = Payload(elf, str(hello64), form, digest, "linux", startup)
+    payload = Payload(opened.elf, str(hello64), opened.format, opened.digest, "linux", startup)
     holder, path = container("elf"), tmp_path / "linked.elf"
     found = []
     for contributed in (startup, replace(startup, entered_at="linked")):

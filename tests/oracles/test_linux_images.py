@@ -147,6 +147,23 @@ def test_it_goes_on_to_start_kernel(bare: dict[str, Bare], own_initrd: Path, fla
         assert verdict.handover["type_of_loader"] == "0xff"
 
 
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_the_shipped_recipe_takes_what_a_distribution_installs(
+    kernels: Kernels, own_initrd: Path, repository: Path, flavour: str, tmp_path: Path
+) -> None:
+    """A bzImage, without symbols, its own PVH entry replaced."""
+    kernel: LinuxKernel = getattr(kernels, flavour)
+    overrides = Overrides(payload=str(kernel.vmlinuz), modules=(str(own_initrd),), output=str(tmp_path))
+    host = Host.discover()
+    record = build(read(repository / "recipes" / "linux-pvh.toml", host, overrides), host)
+    assert record.payload_format.startswith("bzimage")
+    for verdict in record.images[0].verdicts:
+        assert (verdict.outcome, verdict.reached) == (Outcome.BOOTED, "0x1000000"), verdict.findings
+        assert verdict.handover is not None
+        assert verdict.handover["ramdisk"]["size"] == own_initrd.stat().st_size
+        assert verdict.handover["record"]["boot_type"] == "pvh"
+
+
 def pair(text: str) -> tuple[int, int]:
     """Boot and hypervisor type, as user space reads them in /sys/kernel/boot_params."""
     found = re.findall(r"bootbuild-initrd setup_data type=(\w+) data=(\w+)", text)
