@@ -14,8 +14,6 @@ import pytest
 
 from bootbuild.abi import boot_params as bp
 from bootbuild.abi.handover import LAYOUT
-from bootbuild.abi.hvm_start_info import HvmModule, HvmStartInfo, pack_memory_map, pack_modules
-from bootbuild.api import Scene
 from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject, code_at
 from bootbuild.boot.subject import find_startup
@@ -23,19 +21,19 @@ from bootbuild.containers import container
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.formats.payload import open_payload
 from bootbuild.model.content import FileContent, MemoryContent
-from bootbuild.model.machine import Filling, Load, MapEntry, Offer
-from bootbuild.model.payload import ElfImage, Payload, Startup
+from bootbuild.model.machine import MapEntry, Offer
+from bootbuild.model.payload import Payload, Startup
 from bootbuild.model.verdict import Outcome, ProfileVerdict
 from bootbuild_linux.guests import Linux
 from bootbuild_linux.rules import RULES
 from bootbuild_pvh.environments import Qemu
 from bootbuild_pvh.targets import Pvh
+from own_start_info import OwnStartInfo
 from tiny_guest import ENTRY, PAGE, STARTUP, guest, image_of, u32
 
 CMDLINE = b"console=ttyS0 quiet"
 INITRD = ("initrd", MemoryContent(b"not really a cpio archive"), b"")
 WIDTHS = (64, 32)
-TABLES = 0x3000  #: free low memory of pvh@qemu, for structures of a test's own
 
 
 def store(offset: int, value: int, size: int = 4) -> bytes:
@@ -95,37 +93,6 @@ def subject(
         timeout=30.0,
         code=code_at(payload.elf, payload.startup),
     )
-
-
-class Other(Qemu):
-    """pvh@qemu with a memory map or modules of the test's own in its start_info."""
-
-    def __init__(self, memory_map: tuple[MapEntry, ...] = (), modules: int = 0) -> None:
-        self._map, self._modules = memory_map, modules
-
-    def scene(
-        self, image: ElfImage, offer: Offer, filling: Filling, only: frozenset[str] | None = None
-    ) -> Scene:
-        scene = super().scene(image, offer, filling, only)
-        given = scene.given
-        own = next(load for load in scene.loads if load.address == given.data)
-        info = HvmStartInfo(*struct.unpack("<4xIIIQQQQI4x", own.content.read(own.offset, own.size)))
-        loads = list(scene.loads)
-
-        def put(address: int, data: bytes) -> int:
-            loads.append(Load(address, MemoryContent(data), 0, len(data), len(data)))
-            return address
-
-        if self._map:
-            at = put(TABLES, pack_memory_map(self._map))
-            info = replace(info, memmap_paddr=at, memmap_entries=len(self._map))
-            given = replace(given, memory_map=self._map)
-        if self._modules:
-            given = replace(given, modules=given.modules * self._modules)
-            at = put(TABLES, pack_modules([HvmModule(m.span.start, m.span.size) for m in given.modules]))
-            info = replace(info, modlist_paddr=at, nr_modules=self._modules)
-        put(given.data, info.pack())
-        return replace(scene, loads=tuple(loads), given=given)
 
 
 def rules(verdict: ProfileVerdict) -> list[str]:
@@ -253,7 +220,7 @@ def many(count: int, hole: bool) -> tuple[MapEntry, ...]:
 @pytest.mark.parametrize("name", MAPS)
 def test_a_map_of_any_length_arrives_sorted_and_whole(name: str, width: int, tmp_path: Path) -> None:
     given = many(*MAPS[name])
-    verdict = prove(subject(tmp_path, width=width), Other(memory_map=given))
+    verdict = prove(subject(tmp_path, width=width), OwnStartInfo(memory_map=given))
     assert (verdict.findings, verdict.outcome) == ((), Outcome.BOOTED)
     assert verdict.handover is not None
     table = [(int(e["address"], 16), int(e["size"], 16), e["type"]) for e in verdict.handover["e820"]]
@@ -263,7 +230,7 @@ def test_a_map_of_any_length_arrives_sorted_and_whole(name: str, width: int, tmp
 
 def test_an_entry_that_is_lost_from_the_extension_is_a_finding(tmp_path: Path) -> None:
     sabotage = node(b"\x8b\x00\x83\x68\x0c\x14")  # mov (%rax), %eax; subl $20, 12(%rax)
-    verdict = prove(subject(tmp_path, sabotage), Other(memory_map=many(200, True)))
+    verdict = prove(subject(tmp_path, sabotage), OwnStartInfo(memory_map=many(200, True)))
     assert [f.message for f in verdict.findings] == ["e820 has 200 entries, not 201"]
     assert rules(verdict) == ["BB-H023"]
 
@@ -284,7 +251,7 @@ def test_the_isa_hole_is_added_where_the_map_leaves_it_open(
     hole: bool, entries: list[MapEntry], tmp_path: Path
 ) -> None:
     given = (MapEntry(0, 0x80000, 1), *entries, MapEntry(0x200000, 0x7E00000, 1))
-    verdict = prove(subject(tmp_path), Other(memory_map=given))
+    verdict = prove(subject(tmp_path), OwnStartInfo(memory_map=given))
     assert verdict.outcome is Outcome.BOOTED, verdict.findings
     assert verdict.handover is not None
     assert len(verdict.handover["e820"]) == len(given) + hole
@@ -303,7 +270,7 @@ def test_what_linux_cannot_take_is_said_and_not_lost(
     width: int, cmdline: bytes, modules: int, reason: str, tmp_path: Path
 ) -> None:
     what = subject(tmp_path, width=width, cmdline=cmdline, modules=min(modules, 1))
-    verdict = prove(what, Other(modules=modules))
+    verdict = prove(what, OwnStartInfo(modules=modules))
     assert rules(verdict) == ["BB-B005"]
     assert f"console: bootbuild: cannot start Linux: {reason}" in verdict.findings[0].lines
 

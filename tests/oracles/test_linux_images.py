@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,18 +15,22 @@ import monitors
 import toolstack
 from bootbuild.abi import boot_params
 from bootbuild.abi.handover import BootType, Handover, HypervisorType
+from bootbuild.boot.prove import prove
+from bootbuild.boot.subject import request_subject
 from bootbuild.errors import RefusedError
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.host import Host
 from bootbuild.model.content import FileContent
+from bootbuild.model.machine import MapEntry
 from bootbuild.model.record import BuildRecord
 from bootbuild.model.request import BootRequest
 from bootbuild.model.verdict import Outcome
-from bootbuild.pipeline import boot, build
+from bootbuild.pipeline import BUDGET, TIMEOUT, boot, build
 from bootbuild.recipe.overrides import Overrides
 from bootbuild.recipe.read import read
 from debian_kernels import Kernels, LinuxKernel
 from oracle import run_until
+from own_start_info import OwnStartInfo
 
 CMDLINE = "console=ttyS0 panic=-1"
 FLAVOURS = ("cloud", "generic")
@@ -145,6 +149,18 @@ def test_it_goes_on_to_start_kernel(bare: dict[str, Bare], own_initrd: Path, fla
         assert verdict.handover is not None
         assert verdict.handover["record"]["boot_type"] == "pvh"
         assert verdict.handover["type_of_loader"] == "0xff"
+
+
+def test_linux_takes_a_map_that_is_longer_than_the_zero_page(bare: dict[str, Bare]) -> None:
+    """The kernel itself says what it read: of 300 reserved ranges the last is far into SETUP_E820_EXT."""
+    reserved = [MapEntry(0x30000000 + index * 0x2000, 0x1000, 2) for index in range(300)]
+    ram = [MapEntry(0, 0x9F000, 1), MapEntry(1 << 20, 0x1FE00000, 1)]
+    request = BootRequest(bare["cloud"].image, ("pvh@qemu",), cmdline=b"earlyprintk=ttyS0")
+    subject = request_subject(request, Host.discover(), BUDGET, TIMEOUT)
+    last = f"[mem {reserved[-1].address:#018x}-{reserved[-1].address + 0xFFF:#018x}] reserved"
+    subject = replace(subject, expect=f"reserve setup_data: {last}".encode())
+    verdict = prove(subject, OwnStartInfo(memory_map=(*ram, *reserved)))
+    assert verdict.outcome is Outcome.BOOTED, verdict.findings
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
