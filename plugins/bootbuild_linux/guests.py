@@ -18,7 +18,7 @@ _ENTRY = {64: "startup_64", 32: "startup_32"}
 
 
 class Linux:
-    """Linux: every kernel from 2.6.30 on whose startup_32 or startup_64 is known."""
+    """Linux, entered at startup_32 or startup_64, or by an entry of its own."""
 
     name = "linux"
     summary = "Linux: struct boot_params (Documentation/arch/x86/boot.rst)"

@@ -131,6 +131,7 @@ def test_it_boots_in_every_profile(bare: dict[str, Bare], own_initrd: Path, flav
         assert verdict.handover["record"]["hypervisor_type"] != "unknown"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_it_goes_on_to_start_kernel(bare: dict[str, Bare], own_initrd: Path, flavour: str) -> None:
     """The same image, booted as anybody's; what is judged is what the kernel has copied."""
@@ -200,6 +201,7 @@ def test_it_reaches_user_space_in_qemu(
     assert pair(transcript.text) == (BootType.PVH, HypervisorType.TCG)
 
 
+@pytest.mark.slow
 def test_it_reaches_user_space_as_pvh_dom0_under_xen(
     qemu: Path, kernels: Kernels, bare: dict[str, Bare], own_initrd: Path
 ) -> None:
@@ -219,6 +221,7 @@ def test_it_reaches_user_space_as_pvh_dom0_under_xen(
     assert pair(transcript.text) == (BootType.PVH, HypervisorType.XEN)
 
 
+@pytest.mark.slow
 def test_it_reaches_user_space_as_a_pvh_domain_of_xl(
     qemu: Path, toolstack_kernels: Kernels, bare: dict[str, Bare], own_initrd: Path, tmp_path: Path
 ) -> None:
