@@ -20,10 +20,12 @@ from bootbuild.boot.subject import find_startup
 from bootbuild.containers import container
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.formats.payload import open_payload
+from bootbuild.model.blob import Blob, Fixup
 from bootbuild.model.content import FileContent, MemoryContent
 from bootbuild.model.machine import MapEntry, Offer
 from bootbuild.model.payload import Payload, Startup
 from bootbuild.model.verdict import Outcome, ProfileVerdict
+from bootbuild.model.waist import Piece, Waist
 from bootbuild_linux.guests import Linux
 from bootbuild_linux.rules import RULES
 from bootbuild_pvh.environments import Qemu
@@ -72,12 +74,24 @@ def kernel(sabotage: bytes, width: int) -> Payload:
 
 
 def subject(
-    folder: Path, sabotage: bytes = b"", width: int = 64, cmdline: bytes = CMDLINE, modules: int = 1
+    folder: Path,
+    sabotage: bytes = b"",
+    width: int = 64,
+    cmdline: bytes = CMDLINE,
+    modules: int = 1,
+    between: bytes = b"",
 ) -> Subject:
-    """The kernel with a PVH entry, as the boot side takes it."""
+    """The kernel with a PVH entry, as the boot side takes it; `between` follows the front (ESI = record)."""
     payload = kernel(sabotage, width)
     contribution = Pvh().contribute(payload, Linux(), None)
     entered = replace(contribution.startup, vaddr=ENTRY, paddr=ENTRY)
+    if between:
+        onward = Fixup(len(between) + 1, "pc32", "bb_next", -4)
+        text = between + b"\xe9" + u32(0)  # jmp bb_next
+        blob = Blob("saboteur", 32, text, 16, 0, 1, (onward,), {"saboteur": (".text", 0)}, "by hand")
+        front, *rest = contribution.chain
+        piece = Piece(blob, "saboteur", Waist(32), Waist(32))
+        contribution = replace(contribution, chain=(front, piece, *rest))
     holder, path = container("elf"), folder / "kernel.elf"
     layout = holder.lay_out(payload, [replace(contribution, startup=entered)])
     holder.write(payload, layout, path)
@@ -175,6 +189,22 @@ def test_a_wrong_state_at_the_entry_is_one_finding(name: str, width: int, tmp_pa
     what = subject(tmp_path, STATES[name][1], width)
     assert rules(prove(what, Qemu())) == ["BB-H026"]
     assert prove(what, Qemu(), disabled=frozenset({"BB-H026"})).findings == ()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(b"\xff\x40\x04", "ramdisk at 0x1"), (b"\xff\x40\x0c", "ramdisk has 4294967321 bytes")],
+    ids=["address", "size"],
+)
+def test_upper_halves_of_a_ramdisk_are_passed_on(
+    change: bytes, said: str, width: int, tmp_path: Path
+) -> None:
+    """The front can reach no such module; another target's may: incl of the upper half of a field."""
+    what = subject(tmp_path, width=width, between=b"\x8b\x46\x30" + change)  # mov modules(%esi), %eax
+    verdict = prove(what, Qemu())
+    assert rules(verdict) == ["BB-H022"]
+    assert verdict.findings[0].message.startswith(said)
 
 
 def test_every_rule_has_its_case() -> None:
