@@ -37,7 +37,7 @@ def build(recipe: Recipe, host: Host, progress: Progress = lambda _: None) -> Bu
     """
     began = time.perf_counter()
     progress(f"reading {recipe.payload.path}")
-    payloads = read_payloads(recipe)
+    payloads = read_payloads(recipe, host)
     images = []
     for names in groups(recipe):
         contributions = [contribute(payloads[name], recipe.targets[name], host) for name in names]
@@ -81,7 +81,7 @@ def boot(request: BootRequest, host: Host) -> tuple[ProfileVerdict, ...]:
     return tuple(boot_in(subject, profile, host) for profile in host.select(request.profiles))
 
 
-def read_payloads(recipe: Recipe) -> dict[str, Payload]:
+def read_payloads(recipe: Recipe, host: Host) -> dict[str, Payload]:
     """The recipe's kernel, opened once, with the startup path that each target joins."""
     from bootbuild.formats.payload import Fit, open_content, open_payload
     from bootbuild.formats.symbols import read_system_map
@@ -104,7 +104,7 @@ def read_payloads(recipe: Recipe) -> dict[str, Payload]:
             format=opened.format,
             digest=opened.digest,
             guest=asked.guest,
-            startup=find_startup(elf, startup, asked.width or opened.bits),
+            startup=find_startup(elf, startup, asked.width or opened.bits, host.guest(asked.guest)),
             cmdline=asked.cmdline.encode(),
             modules=modules,
             repair=asked.repair,

@@ -1,67 +1,33 @@
-"""Guest `linux`: what a Linux kernel must find in struct boot_params when it reaches its startup path."""
+"""Guest `linux`: entered by our stubs or its own, judged by struct boot_params at its startup path."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from bootbuild.abi import boot_params
-from bootbuild.abi.boot_params import BootParams
-from bootbuild.api import Finding, Given, GuestView, MapEntry, Piece, Rule, Span, Startup
-
-ISA_HOLE = MapEntry(0xA0000, 0x60000, 2)  #: arch/x86/platform/pvh/enlighten.c adds it as reserved
-COMMAND_LINE_MAX = 2048  #: COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h
-
-_FIX = "compare the fields in `bootbuild boot --json` with what the environment offered"
-RULES = (
-    Rule(
-        "BB-H020",
-        "no boot_params at the startup path",
-        "startup_64 takes the physical address of struct boot_params in RSI, x86_64_start_kernel in RDI; "
-        "later functions use the kernel's own copy, the symbol boot_params.",
-        "name one of these as `startup`, or give `symbols` so that boot_params can be found",
-    ),
-    Rule(
-        "BB-H021",
-        "command line in boot_params",
-        "hdr.cmd_line_ptr points to the environment's command line, byte for byte.",
-        _FIX,
-    ),
-    Rule(
-        "BB-H022",
-        "ramdisk in boot_params",
-        "hdr.ramdisk_image and ramdisk_size give the first module, byte for byte.",
-        _FIX,
-    ),
-    Rule(
-        "BB-H023",
-        "e820 table in boot_params",
-        "The table holds the environment's memory map; the PVH entry adds the ISA hole as reserved.",
-        _FIX,
-    ),
-    Rule(
-        "BB-H024",
-        "ACPI root pointer in boot_params",
-        "acpi_rsdp_addr is 0 or the environment's RSDP.",
-        _FIX,
-    ),
-)
+from bootbuild.abi.boot_params import BootParams, SetupData
+from bootbuild.abi.handover import Handover, boot_type_name, hypervisor_type_name
+from bootbuild.api import Finding, Given, GuestView, Piece, Span, Startup, Waist, load_blob
+from bootbuild_linux import judge
+from bootbuild_linux.rules import RULES
 
 #: Where the handover stands when control is at a symbol: (register, …) of boot.rst and head_64.S.
 _REGISTER = {"startup_64": "rsi", "startup_32": "esi", "x86_64_start_kernel": "rdi"}
+_ENTRY = {64: "startup_64", 32: "startup_32"}
 
 
 class Linux:
-    """Linux, entered by its own entries; the boot_params are judged."""
+    """Linux, entered at startup_32 or startup_64, or by an entry of its own."""
 
     name = "linux"
     summary = "Linux: struct boot_params (Documentation/arch/x86/boot.rst)"
     widths = (32, 64)
+    entered_at: Literal["linked", "physical"] = "physical"
     rules = RULES
 
     def back(self, width: int) -> Piece | None:
-        return None
+        return Piece(load_blob("bootbuild_linux", f"linux_{width}"), f"bb_linux_{width}", Waist(width), None)
 
     def judge(
         self,
@@ -71,31 +37,54 @@ class Linux:
         stub: Span | None,
         symbols: Mapping[str, int],
     ) -> tuple[Mapping[str, Any], Sequence[Finding]]:
-        where, page = _zero_page(view, startup, symbols)
+        point = _point(startup, symbols)
+        findings = judge.cpu(view, startup) if stub is not None and point == _ENTRY[startup.width] else []
+        where, page = _zero_page(view, point, symbols)
         if page is None:
-            return {}, [Finding("BB-H020", f"at {startup.name} {where}")]
+            return {}, [*findings, Finding("BB-H020", f"at {startup.name} {where}")]
         try:
             params = boot_params.parse(page)
         except ValueError as reason:
-            return {"boot_params": where}, [Finding("BB-H020", str(reason))]
-        cmdline = _string(view, params.cmd_line_ptr)
-        findings = [
-            *_judge_cmdline(cmdline, params, given),
-            *_judge_ramdisk(view, params, given),
-            *_judge_e820(params, given),
+            return {"boot_params": where}, [*findings, Finding("BB-H020", str(reason))]
+        nodes: tuple[SetupData, ...] | None = None
+        try:
+            nodes = boot_params.read_setup_data(view.read_physical, params.setup_data)
+        except ValueError as reason:
+            findings.append(Finding("BB-H028", f"the list at {params.setup_data:#x} {reason}"))
+        inserted = stub is not None
+        cmdline = judge.string(view, params.cmd_line_ptr)
+        table = judge.e820_table(view, params, nodes or ())
+        findings += [
+            *judge.cmdline(cmdline, params, given),
+            *judge.ramdisk(view, params, given),
+            *judge.e820(table, given, inserted),
+            *judge.rsdp(params, given, inserted),
         ]
-        if params.acpi_rsdp_addr not in (0, given.rsdp):
-            findings.append(
-                Finding(
-                    "BB-H024", f"acpi_rsdp_addr is {params.acpi_rsdp_addr:#x}, the RSDP is at {given.rsdp:#x}"
-                )
-            )
-        return _report(where, params, cmdline), findings
+        report = _report(where, params, cmdline) | {"e820": judge.entries(table)}
+        if inserted:
+            findings += judge.header(params)
+        if inserted and nodes is not None:
+            record, wrong = judge.pair(view, nodes, given)
+            findings += wrong
+            report["record"] = None if record is None else _pair(record)
+        return report, findings
 
 
-def _zero_page(view: GuestView, startup: Startup, symbols: Mapping[str, int]) -> tuple[str, bytes | None]:
+def _point(startup: Startup, symbols: Mapping[str, int]) -> str:
+    """The name of the place where the kernel stands, as `_REGISTER` knows it, or the startup path's own.
+
+    A bare address is known by the symbol there, and without symbols taken for the kernel's entry.
+    """
+    if startup.name in _REGISTER or not startup.name.startswith("0x"):
+        return startup.name
+    if "boot_params" not in symbols:
+        return _ENTRY[startup.width]
+    return next((name for name in _REGISTER if symbols.get(name) == startup.vaddr), startup.name)
+
+
+def _zero_page(view: GuestView, point: str, symbols: Mapping[str, int]) -> tuple[str, bytes | None]:
     """Address (hex) and bytes of boot_params, or the reason why there are none."""
-    if register := _REGISTER.get(startup.name):
+    if register := _REGISTER.get(point):
         address, read = view.get(register), view.read_physical
     elif "boot_params" in symbols:
         address, read = symbols["boot_params"], view.read
@@ -107,64 +96,6 @@ def _zero_page(view: GuestView, startup: Startup, symbols: Mapping[str, int]) ->
         return f"boot_params would be at {address:#x}, which is not memory", None
 
 
-def _string(view: GuestView, address: int) -> bytes | None:
-    if not address:
-        return b""
-    for size in (COMMAND_LINE_MAX, 256, 1):  # the end of memory may be near
-        try:
-            data = view.read_physical(address, size)
-        except LookupError:
-            continue
-        return data.split(b"\0", 1)[0] if b"\0" in data else None
-    return None
-
-
-def _judge_cmdline(cmdline: bytes | None, params: BootParams, given: Given) -> list[Finding]:
-    if cmdline is None:
-        return [Finding("BB-H021", f"command line at {params.cmd_line_ptr:#x} cannot be read")]
-    if cmdline != given.cmdline:
-        return [Finding("BB-H021", f"command line is {cmdline!r}, the environment gave {given.cmdline!r}")]
-    return []
-
-
-def _judge_ramdisk(view: GuestView, params: BootParams, given: Given) -> list[Finding]:
-    if not given.modules:
-        if params.ramdisk_size:
-            return [
-                Finding("BB-H022", f"a ramdisk of {params.ramdisk_size} bytes, the environment gave none")
-            ]
-        return []
-    offered = given.modules[0]
-    if params.ramdisk_size != offered.span.size:
-        return [
-            Finding(
-                "BB-H022",
-                f"ramdisk has {params.ramdisk_size} bytes, the environment gave {offered.span.size}",
-            )
-        ]
-    try:
-        data = view.read_physical(params.ramdisk_image, params.ramdisk_size)
-    except LookupError:
-        return [Finding("BB-H022", f"ramdisk at {params.ramdisk_image:#x} is not memory")]
-    if hashlib.sha256(data).hexdigest() != offered.digest:
-        text = f"ramdisk at {params.ramdisk_image:#x} does not hold the bytes that the environment gave"
-        return [Finding("BB-H022", text)]
-    return []
-
-
-def _judge_e820(params: BootParams, given: Given) -> list[Finding]:
-    table, offered = list(params.e820), list(given.memory_map)
-    if table in (offered, [*offered, ISA_HOLE]):
-        return []
-    for index, (a, b) in enumerate(zip(table, offered, strict=False)):
-        if a != b:
-            text = f"e820 entry {index} is {a.address:#x}+{a.size:#x} type {a.type}"
-            return [
-                Finding("BB-H023", f"{text}, the environment gave {b.address:#x}+{b.size:#x} type {b.type}")
-            ]
-    return [Finding("BB-H023", f"e820 has {len(table)} entries, the environment gave {len(offered)}")]
-
-
 def _report(where: str, params: BootParams, cmdline: bytes | None) -> dict[str, Any]:
     return {
         "boot_params": where,
@@ -174,7 +105,14 @@ def _report(where: str, params: BootParams, cmdline: bytes | None) -> dict[str, 
         "ramdisk": {"address": hex(params.ramdisk_image), "size": params.ramdisk_size}
         if params.ramdisk_size
         else None,
-        "e820": [{"address": hex(e.address), "size": hex(e.size), "type": e.type} for e in params.e820],
         "acpi_rsdp_addr": hex(params.acpi_rsdp_addr) if params.acpi_rsdp_addr else None,
         "hardware_subarch": params.hardware_subarch,
+    }
+
+
+def _pair(record: Handover) -> dict[str, Any]:
+    return {
+        "boot_type": boot_type_name(record.boot_type),
+        "hypervisor_type": hypervisor_type_name(record.hypervisor_type),
+        "data": hex(record.data),
     }

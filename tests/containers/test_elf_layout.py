@@ -171,6 +171,8 @@ def test_a_linked_address_off_by_less_than_2_mib_is_refused(make_payload: Make, 
     assert refused(payload, contribution(payload)) == ["BB-W001"]
     narrow = replace(payload, startup=replace(payload.startup, width=32))
     assert lay_out(narrow, contribution(narrow)).segments[0].vaddr == 0xFFFFFFFF80201000
+    physical = replace(payload, startup=replace(payload.startup, entered_at="physical"))
+    assert lay_out(physical, contribution(physical)).segments[0].vaddr == 0xFFFFFFFF80201000
 
 
 @pytest.mark.parametrize("shift", [2 * GIB, 0x7FFF_FFE0_0000], ids=["first 4 GiB", "no canonical address"])

@@ -38,6 +38,7 @@ class Thing:
     name = "toyguest"
     summary = "a toy guest"
     widths = (32, 64)
+    entered_at = "linked"
     rules = ()
     def back(self, width): return None
     def judge(self, view, startup, given, stub): return {}, []

@@ -82,7 +82,7 @@ def test_an_object_without_anything_is_told_everything_that_it_lacks(
     found, text = failure(Host.discover(), kind, name)
     lacking = {
         "target": ["name", "summary", "options", "rules", "contribute", "native", "chain", "entry_of"],
-        "guest": ["name", "summary", "widths", "rules", "back", "judge"],
+        "guest": ["name", "summary", "widths", "entered_at", "rules", "back", "judge"],
         "profile": "target name version evidence source summary loader undefined rules scene".split(),
         "loader": ["name", "version", "evidence", "source", "rules", "judge"],
     }[kind]

@@ -199,7 +199,7 @@ def test_a_chained_stub_that_changes_anything_is_found(name: str, own: Path, tmp
     code, said = SABOTAGE[name]
     host = Host.discover()
     asked = read(recipe(own, "chain", tmp_path), host)
-    payload = read_payloads(asked)["pvh"]
+    payload = read_payloads(asked, host)["pvh"]
     right = contribute(payload, asked.targets["pvh"], host)
     onward = Fixup(len(code) + 1, "pc32", "bb_next", -4)
     text = code + b"\xe9" + bytes(4)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bootbuild.abi import handover
+from bootbuild.abi.boot_params import SETUP_BOOTBUILD
 from bootbuild.abi.handover import BootType, HandoverFlag, HypervisorType, PostOperation
 from bootbuild.stubs.build import include_directory
 
@@ -83,6 +84,14 @@ def test_operations_and_frame_are_those_of_the_python_mirror() -> None:
     assert operations == {member.name: int(member) for member in PostOperation}
     assert defined("HANDOVER") == {"MAGIC": handover.MAGIC, "VERSION": handover.VERSION}
     assert handover.MAGIC.to_bytes(4, "little") == b"BBHO"
+
+
+def test_the_node_of_a_linux_guest_is_that_of_the_python_mirror(repository: Path) -> None:
+    assert defined("SETUP_DATA") == {"TYPE": SETUP_BOOTBUILD}
+    assert not SETUP_BOOTBUILD >> 31, "that would be SETUP_INDIRECT"
+    assert (
+        f"| 0x08 | u32 | `type` | {SETUP_BOOTBUILD:#x}, " in (repository / "docs" / "handover.md").read_text()
+    )
 
 
 def test_every_field_is_documented_at_its_offset(repository: Path) -> None:

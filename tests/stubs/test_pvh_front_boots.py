@@ -139,12 +139,12 @@ def strings(total: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "limit",
     [
-        {"memmap": (*RAM, *((0x10000000 + i * 4096, 4096, 2) for i in range(126)))},
+        {"memmap": (*RAM, *((0x10000000 + i * 4096, 4096, 2) for i in range(1022)))},
         {"modules": tuple((0x700000 + i * 4096, b"m%d" % i, b"c%d" % i) for i in range(32))},
         strings(8192),
         {"rsdp": 0xFFFFFFFF},
     ],
-    ids=["128 map entries", "32 modules", "8192 bytes of command lines", "RSDP at the end of 4 GiB"],
+    ids=["1024 map entries", "32 modules", "8192 bytes of command lines", "RSDP at the end of 4 GiB"],
 )
 def test_what_is_just_within_the_limits_starts(
     limit: dict[str, Any], boot: Callable[..., str], pvh_image: Callable[..., Any], prepare: Any
@@ -155,10 +155,10 @@ def test_what_is_just_within_the_limits_starts(
 STOPS: dict[str, tuple[dict[str, Any], str]] = {
     "magic": ({"magic": 0x2BADB002}, "EBX does not point to an hvm_start_info"),
     "map": (
-        {"memmap": (*RAM, *((0x10000000 + i * 4096, 4096, 2) for i in range(127)))},
-        "the memory map has more than 128 entries",
+        {"memmap": (*RAM, *((0x10000000 + i * 4096, 4096, 2) for i in range(1023)))},
+        "the memory map has more than 1024 entries",
     ),
-    "map-count": ({"override": {"memmap_entries": 0xFFFFFFFF}}, "the memory map has more than 128 entries"),
+    "map-count": ({"override": {"memmap_entries": 0xFFFFFFFF}}, "the memory map has more than 1024 entries"),
     "map-high": ({"override": {"memmap_paddr": 1 << 32}}, "the memory map lies above 4 GiB"),
     "map-end": ({"override": {"memmap_paddr": 0xFFFFFFF0}}, "the memory map lies above 4 GiB"),
     "no-map": (

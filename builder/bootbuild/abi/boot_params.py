@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bootbuild.model.machine import MapEntry
@@ -10,8 +11,15 @@ from bootbuild.model.machine import MapEntry
 SIZE = 4096
 E820_MAX = 128  #: E820_MAX_ENTRIES_ZEROPAGE
 E820_ENTRY_SIZE = 20
+BOOT_FLAG, HEADER_MAGIC = 0xAA55, 0x53726448  #: what setup_header has at 0x1fe and 0x202 ("HdrS")
+
+SETUP_E820_EXT = 1  #: asm/setup_data.h: entries for which the zero page has no room
+SETUP_BOOTBUILD = 0x4F484242  #: BB_SETUP_DATA_TYPE of handover.h: the record (docs/handover.md)
+MAX_SETUP_DATA = 64  #: nodes; a longer list is taken for a loop
+_NODE = struct.Struct("<QII")  #: next, type, len
 
 # offsets in the zero page
+SENTINEL, BOOT_FLAG_AT = 0x1EF, 0x1FE
 EXT_RAMDISK_IMAGE, EXT_RAMDISK_SIZE, EXT_CMD_LINE_PTR = 0x0C0, 0x0C4, 0x0C8
 ACPI_RSDP_ADDR = 0x070
 E820_ENTRIES, E820_TABLE = 0x1E8, 0x2D0
@@ -24,6 +32,9 @@ HARDWARE_SUBARCH, SETUP_DATA = 0x23C, 0x250
 class BootParams:
     """The fields of a zero page that a loader or entry stub fills. Addresses physical."""
 
+    sentinel: int
+    boot_flag: int
+    header: int
     type_of_loader: int
     version: int
     cmd_line_ptr: int
@@ -46,10 +57,10 @@ def parse(page: bytes) -> BootParams:
     count = page[E820_ENTRIES]
     if count > E820_MAX:
         raise ValueError(f"boot_params.e820_entries is {count}, more than {E820_MAX}")
-    table = [
-        MapEntry(*struct.unpack_from("<QQI", page, E820_TABLE + E820_ENTRY_SIZE * i)) for i in range(count)
-    ]
     return BootParams(
+        sentinel=page[SENTINEL],
+        boot_flag=int.from_bytes(page[BOOT_FLAG_AT : BOOT_FLAG_AT + 2], "little"),
+        header=u32(HDR_MAGIC),
         type_of_loader=page[TYPE_OF_LOADER],
         version=int.from_bytes(page[VERSION : VERSION + 2], "little"),
         cmd_line_ptr=u32(CMD_LINE_PTR) | u32(EXT_CMD_LINE_PTR) << 32,
@@ -58,5 +69,40 @@ def parse(page: bytes) -> BootParams:
         acpi_rsdp_addr=u32(ACPI_RSDP_ADDR) | u32(ACPI_RSDP_ADDR + 4) << 32,
         hardware_subarch=u32(HARDWARE_SUBARCH),
         setup_data=u32(SETUP_DATA) | u32(SETUP_DATA + 4) << 32,
-        e820=tuple(table),
+        e820=unpack_e820(page[E820_TABLE : E820_TABLE + E820_ENTRY_SIZE * count]),
     )
+
+
+@dataclass(frozen=True)
+class SetupData:
+    """One node of the list that `setup_data` begins. `address`: physical, of the node's contents."""
+
+    type: int
+    address: int
+    size: int  #: bytes of the contents
+
+
+def read_setup_data(read: Callable[[int, int], bytes], first: int) -> tuple[SetupData, ...]:
+    """The list that begins at physical `first` (0: empty), read by `read(physical address, size)`.
+
+    Raises ValueError for a node that is not memory, and for a list that does not end.
+    """
+    nodes: list[SetupData] = []
+    at = first
+    while at:
+        if len(nodes) == MAX_SETUP_DATA:
+            raise ValueError(f"has more than {MAX_SETUP_DATA} nodes")
+        try:
+            following, kind, size = _NODE.unpack(read(at, _NODE.size))
+            read(at + _NODE.size + size - 1, 1)  # its end; the contents may be large
+        except LookupError:
+            raise ValueError(f"has a node at {at:#x} that is not memory") from None
+        nodes.append(SetupData(kind, at + _NODE.size, size))
+        at = following
+    return tuple(nodes)
+
+
+def unpack_e820(data: bytes) -> tuple[MapEntry, ...]:
+    """Entries of struct boot_e820_entry; what is left over is too little for one."""
+    count = len(data) // E820_ENTRY_SIZE
+    return tuple(MapEntry(*struct.unpack_from("<QQI", data, E820_ENTRY_SIZE * i)) for i in range(count))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from bootbuild.model.machine import Given
 from bootbuild.model.payload import Startup
@@ -43,6 +43,14 @@ class Guest(Protocol):
     @property
     def widths(self) -> tuple[int, ...]:
         """Widths of startup code that it knows."""
+
+    @property
+    def entered_at(self) -> Literal["linked", "physical"]:
+        """Which address of the startup path the CPU is at when it is entered at width 64.
+
+        "linked": the virtual one, under a mapping of the payload's own addresses. "physical": the one where
+        it is loaded, under an identity map. At width 32 there is no paging, and it is always physical.
+        """
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -40,6 +40,7 @@ class Subject:
     timeout: float  #: seconds of wall time
     code: bytes  #: the payload's bytes at its startup path
     own_entry: int | None = None  #: physical; where a chained stub must leave the machine as it found it
+    untouched: bool = True  #: nothing of the payload runs before: its .bss is as the stubs left it
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def _judge(subject: Subject, scene: Scene, view: GuestView) -> tuple[Mapping[str
         findings.append(
             Finding("BB-B020", f"the bytes at {startup.name} ({startup.paddr:#x}) are not the payload's")
         )
-    if subject.stub is not None:
+    if subject.stub is not None and subject.untouched:
         findings += _judge_bss(subject.image, subject.stub, view)
     return handover, findings
 

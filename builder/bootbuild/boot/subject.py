@@ -13,6 +13,7 @@ from bootbuild.model.payload import ElfImage, Startup
 from bootbuild.model.rule import Rule
 
 if TYPE_CHECKING:
+    from bootbuild.api.guest import Guest
     from bootbuild.host.host import Host
     from bootbuild.model.request import BootRequest
 
@@ -35,8 +36,13 @@ RULES = (STARTUP_UNKNOWN, STARTUP_OUTSIDE)
 _CONSOLE = "console:"
 
 
-def find_startup(elf: ElfImage, asked: str | int | None, width: int | None) -> Startup:
-    """The startup path that was named: a symbol, or a virtual or physical address. Raises InputError."""
+def find_startup(
+    elf: ElfImage, asked: str | int | None, width: int | None, guest: Guest | None = None
+) -> Startup:
+    """The startup path that was named: a symbol, or a virtual or physical address. Raises InputError.
+
+    `guest` says at which of its addresses it is entered.
+    """
     width = width or elf.bits
     if asked is None:
         raise InputError(Problem(STARTUP_UNKNOWN, elf.name, "nothing says where the startup path is"))
@@ -56,7 +62,8 @@ def find_startup(elf: ElfImage, asked: str | int | None, width: int | None) -> S
         raise InputError(
             Problem(STARTUP_OUTSIDE, elf.name, f"{name} ({address:#x}) is in no executable PT_LOAD segment")
         )
-    return Startup(name, address, segment.paddr + (address - segment.vaddr), width)
+    startup = Startup(name, address, segment.paddr + (address - segment.vaddr), width)
+    return startup if guest is None else replace(startup, entered_at=guest.entered_at)
 
 
 def request_subject(request: BootRequest, host: Host, budget: int, timeout: float) -> Subject:
@@ -107,6 +114,7 @@ def request_subject(request: BootRequest, host: Host, budget: int, timeout: floa
         budget=request.budget or budget,
         timeout=request.timeout or timeout,
         code=code_at(image, startup),
+        untouched=claim is not None and startup.paddr == claim.startup.paddr,
     )
 
 

@@ -192,7 +192,7 @@ def _placement_problems(payload: Payload, contribution: Contribution, stub: Span
         if virtual.overlaps(s.virtual):
             text = f"the stub's linked range {virtual} overlaps the segment at {s.virtual}"
             problems.append(Problem(rules.VIRTUAL_CLASH, where, text))
-    if shift and contribution.startup.width == 64:
+    if shift and contribution.startup.linked:
         linked = _linked_range(payload, contribution, stub)
         size = align_up(linked.end, GRANULE) - linked.start // GRANULE * GRANULE
         reason = ""
@@ -213,7 +213,7 @@ def _link(payload: Payload, place: _Place, stub: Span, zero: tuple[Span, ...]) -
     c = place.contribution
     home = _home(payload, c)
     mapping = None
-    if home.vaddr != home.paddr and c.startup.width == 64:
+    if home.vaddr != home.paddr and c.startup.linked:
         linked = _linked_range(payload, c, stub)
         mapping = (linked.start, linked.start - (home.vaddr - home.paddr), linked.size)
     target = c.startup.address if c.own_entry is None else c.own_entry

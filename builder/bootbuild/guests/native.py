@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from bootbuild.abi.handover import (
     Handover,
@@ -33,6 +33,7 @@ class Native:
     name = "native"
     summary = "bootbuild's handover record (docs/handover.md)"
     widths = (32, 64)
+    entered_at: Literal["linked", "physical"] = "linked"
     rules = RULES
 
     def back(self, width: int) -> Piece | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from bootbuild.model.content import Content
 from bootbuild.model.span import Span
@@ -104,11 +105,17 @@ class Startup:
     vaddr: int  #: as linked
     paddr: int  #: where it is loaded
     width: int  #: 32 or 64: the CPU mode that its code is for
+    entered_at: Literal["linked", "physical"] = "linked"  #: as its guest protocol has it (`Guest.entered_at`)
+
+    @property
+    def linked(self) -> bool:
+        """Whether it runs where it is linked; without paging, at width 32, nothing does."""
+        return self.width == 64 and self.entered_at == "linked"
 
     @property
     def address(self) -> int:
-        """Where the CPU's instruction pointer stands there: virtual at width 64, physical at 32."""
-        return self.vaddr if self.width == 64 else self.paddr
+        """Where the CPU's instruction pointer stands there."""
+        return self.vaddr if self.linked else self.paddr
 
 
 @dataclass(frozen=True)

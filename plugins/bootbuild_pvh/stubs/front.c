@@ -5,7 +5,7 @@
 #include "console.h"
 
 static struct bb_handover record;
-static struct bb_memory memory[MAX_MEMORY];
+static struct bb_memory memory[BB_MAX_MEMORY];
 static struct bb_module modules[MAX_MODULES];
 static struct start_info info;
 static char strings[MAX_STRINGS];
@@ -67,8 +67,8 @@ static void add_memory(uint64_t address, uint64_t size, uint32_t type)
 
     if (!size)
         return;
-    if (at == MAX_MEMORY)
-        die("the memory map has more than 128 entries");
+    if (at == BB_MAX_MEMORY)
+        die("the memory map has more than 1024 entries");
     for (; at && memory[at - 1].address > address; at--)
         memory[at] = memory[at - 1];
     memory[at].address = address;
@@ -83,7 +83,7 @@ static void copy_map(void)
     const struct start_memory *map;
 
     if (info.memmap_entries > 0x10000)
-        die("the memory map has more than 128 entries");
+        die("the memory map has more than 1024 entries");
     record.env_memmap = info.memmap_paddr;
     record.env_memmap_size = (uint64_t)info.memmap_entries * sizeof *map;
     map = reach(record.env_memmap, record.env_memmap_size, "the memory map lies above 4 GiB");
@@ -97,17 +97,17 @@ static void ask_for_map(void)
     static struct __attribute__((packed)) {
         uint64_t addr, size;
         uint32_t type;
-    } map[MAX_MEMORY + 1]; /* Xen says how many entries it copied: one more shows that there are too many */
+    } map[BB_MAX_MEMORY + 1]; /* Xen says how many entries it copied: one more shows that there are too many */
     struct {
         uint32_t nr_entries;
         uint32_t buffer;
-    } request = {MAX_MEMORY + 1, (uint32_t)map};
+    } request = {BB_MAX_MEMORY + 1, (uint32_t)map};
 
     if (hypervisor.type != BB_HYPERVISOR_XEN)
         die("hvm_start_info has no memory map, and there is no Xen to ask for it");
     if (xen_call(XEN_MEMORY_OP, XENMEM_MEMORY_MAP, (uint32_t)&request, 0))
         die("hvm_start_info has no memory map, and Xen refuses XENMEM_memory_map");
-    for (uint32_t i = 0; i < request.nr_entries && i <= MAX_MEMORY; i++)
+    for (uint32_t i = 0; i < request.nr_entries && i <= BB_MAX_MEMORY; i++)
         add_memory(map[i].addr, map[i].size, map[i].type);
 }
 

@@ -7,7 +7,6 @@
 
 #include "start_info.h"
 
-#define MAX_MEMORY 128  /* as many as boot_params.e820_table holds */
 #define MAX_MODULES 32
 #define MAX_STRINGS 8192 /* bytes, of all command lines */
 

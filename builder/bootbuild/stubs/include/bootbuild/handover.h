@@ -14,6 +14,9 @@
 #define BB_HANDOVER_MAGIC 0x4f484242 /* "BBHO" */
 #define BB_HANDOVER_VERSION 1
 
+/* Type of the setup_data node that holds the record of a Linux guest; bit 31 (SETUP_INDIRECT) is clear. */
+#define BB_SETUP_DATA_TYPE 0x4f484242
+
 /* Boot type: how the kernel was entered. From 0x10000 on: u16 vendor, u16 type. */
 #define BB_BOOT_PVH 1
 #define BB_BOOT_XEN_PV 2
@@ -123,6 +126,19 @@ struct bb_handover {
     uint64_t post_stub;        /* bb_post_stub *, of the startup path's width */
 };
 
+/* Head of every node in the list boot_params.hdr.setup_data (Documentation/arch/x86/boot.rst). */
+struct bb_setup_header {
+    uint64_t next; /* physical; 0 in the last node */
+    uint32_t type;
+    uint32_t len;  /* bytes that follow */
+};
+
+/* What a Linux guest finds in that list. Absent in its record: cmdline, modules, memmap, framebuffer, post_stub. */
+struct bb_setup_data {
+    struct bb_setup_header header; /* type BB_SETUP_DATA_TYPE */
+    struct bb_handover record;
+};
+
 /* Argument of BB_POST_CONSOLE_WRITE. */
 struct bb_post_text {
     uint64_t address;
@@ -175,6 +191,8 @@ BB_AT(struct bb_handover, stub_base, 0x90);
 BB_AT(struct bb_handover, stub_size, 0x98);
 BB_AT(struct bb_handover, post_stub, 0xa0);
 BB_SIZE(struct bb_handover, 0xa8);
+BB_SIZE(struct bb_setup_header, 16);
+BB_AT(struct bb_setup_data, record, 16);
 
 #undef BB_AT
 #undef BB_SIZE

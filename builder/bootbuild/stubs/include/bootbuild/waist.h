@@ -21,6 +21,8 @@
 #define BB_CODE 0x10
 #define BB_DATA 0x18
 
+#define BB_MAX_MEMORY 1024 /* entries of memory map that a front passes on at the most; Xen's E820MAX */
+
 #define BB_STACK_SIZE 0x4000 /* bytes of stack that a kernel finds at its startup path */
 
 #ifndef __ASSEMBLER__

@@ -1,0 +1,198 @@
+"""Each part of what Linux is handed, compared with what the environment gave."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from bootbuild.abi import boot_params
+from bootbuild.abi.boot_params import BootParams, SetupData
+from bootbuild.abi.handover import Handover, boot_type_name, hypervisor_type_name
+from bootbuild.api import Finding, Given, GuestView, MapEntry, Startup
+
+ISA_HOLE = MapEntry(0xA0000, 0x60000, 2)  #: arch/x86/platform/pvh/enlighten.c adds it as reserved
+COMMAND_LINE_MAX = 2048  #: COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h
+RAM = 1
+BOOT_CS, BOOT_DS = 0x10, 0x18  #: __BOOT_CS, __BOOT_DS, arch/x86/include/asm/segment.h
+OLDEST = 0x020C  #: protocol 2.12, with ext_ramdisk_image and ext_cmd_line_ptr; enlighten.c states it too
+_IF = 1 << 9
+_LMA = 1 << 10
+
+
+def cpu(view: GuestView, startup: Startup) -> list[Finding]:
+    """The state that boot.rst asks for at startup_32 or startup_64."""
+    wrong = [
+        *_wrong_registers(view, startup),
+        *(_wrong_mapping(view, startup) if startup.width == 64 else []),
+    ]
+    return [Finding("BB-H026", text) for text in wrong]
+
+
+def _wrong_registers(view: GuestView, startup: Startup) -> Iterator[str]:
+    long_mode = bool(view.get("efer") & _LMA)
+    if long_mode != (startup.width == 64):
+        yield f"the CPU is {'' if long_mode else 'not '}in long mode at a {startup.width}-bit entry"
+    expected = {"cs": BOOT_CS, "ds": BOOT_DS, "es": BOOT_DS, "ss": BOOT_DS}
+    if startup.width == 32:
+        expected |= {"ebp": 0, "edi": 0, "ebx": 0}
+        if view.get("cr0") >> 31:
+            yield "paging is on"
+    for register, value in expected.items():
+        if (found := view.get(register)) != value:
+            yield f"{register.upper()} is {found:#x}, not {value:#x}"
+    if view.get("rflags") & _IF:
+        yield "RFLAGS.IF is set"
+
+
+def _wrong_mapping(view: GuestView, startup: Startup) -> Iterator[str]:
+    if (ip := view.get("rip")) != startup.paddr:
+        yield f"RIP is {ip:#x}, the kernel's entry is at physical {startup.paddr:#x}"
+    page = view.get("rsi")
+    for name, address in (("the kernel", startup.paddr), ("boot_params", page)):
+        if view.translate(address) != address:
+            yield f"{name} at {address:#x} is not identity-mapped"
+
+
+def header(params: BootParams) -> list[Finding]:
+    """What every loader states, whoever it is."""
+    wrong = []
+    if params.sentinel:
+        wrong.append(f"sentinel is {params.sentinel:#x}, not 0")
+    if (params.boot_flag, params.header) != (boot_params.BOOT_FLAG, boot_params.HEADER_MAGIC):
+        wrong.append(f"boot_flag is {params.boot_flag:#x} and header {params.header:#x}, not 0xaa55 and HdrS")
+    if params.version < OLDEST:
+        wrong.append(f"version is {params.version:#x}, not {OLDEST:#x} or later")
+    if not params.type_of_loader:
+        wrong.append("type_of_loader is 0: Linux ignores the ramdisk")
+    return [Finding("BB-H027", text) for text in wrong]
+
+
+def string(view: GuestView, address: int) -> bytes | None:
+    """The command line at a physical address, without its NUL; None if it cannot be read."""
+    if not address:
+        return b""
+    for size in (COMMAND_LINE_MAX, 256, 1):  # the end of memory may be near
+        try:
+            data = view.read_physical(address, size)
+        except LookupError:
+            continue
+        return data.split(b"\0", 1)[0] if b"\0" in data else None
+    return None
+
+
+def cmdline(found: bytes | None, params: BootParams, given: Given) -> list[Finding]:
+    """The command line, byte for byte."""
+    if found is None:
+        return [Finding("BB-H021", f"command line at {params.cmd_line_ptr:#x} cannot be read")]
+    if found != given.cmdline:
+        return [Finding("BB-H021", f"command line is {found!r}, the environment gave {given.cmdline!r}")]
+    return []
+
+
+def ramdisk(view: GuestView, params: BootParams, given: Given) -> list[Finding]:
+    """The one module, byte for byte."""
+    text = _wrong_ramdisk(view, params, given)
+    return [Finding("BB-H022", text)] if text else []
+
+
+def _wrong_ramdisk(view: GuestView, params: BootParams, given: Given) -> str:
+    at, size = params.ramdisk_image, params.ramdisk_size
+    if not given.modules:
+        return f"a ramdisk of {size} bytes, the environment gave none" if size else ""
+    if len(given.modules) > 1:
+        return f"Linux takes one ramdisk, the environment gave {len(given.modules)} modules"
+    offered = given.modules[0]
+    if size != offered.span.size:
+        return f"ramdisk has {size} bytes, the environment gave {offered.span.size}"
+    try:
+        data = view.read_physical(at, size)
+    except LookupError:
+        return f"ramdisk at {at:#x} is not memory"
+    if hashlib.sha256(data).hexdigest() != offered.digest:
+        return f"ramdisk at {at:#x} does not hold the bytes that the environment gave"
+    return ""
+
+
+def e820_table(view: GuestView, params: BootParams, nodes: Sequence[SetupData]) -> list[MapEntry]:
+    """The whole table: the zero page's entries and those of every SETUP_E820_EXT."""
+    table = list(params.e820)
+    for node in nodes:
+        if node.type == boot_params.SETUP_E820_EXT:
+            table += boot_params.unpack_e820(view.read_physical(node.address, node.size))
+    return table
+
+
+def entries(table: Sequence[MapEntry]) -> list[dict[str, Any]]:
+    """A table for the report."""
+    return [{"address": hex(e.address), "size": hex(e.size), "type": e.type} for e in table]
+
+
+def e820(table: Sequence[MapEntry], given: Given, inserted: bool) -> list[Finding]:
+    """The memory map: as our stub must give it, or as a kernel's own entry may."""
+    offered = list(given.memory_map)
+    allowed = [offered, [*offered, ISA_HOLE]]
+    if inserted:
+        offered = sorted((e for e in offered if e.size), key=lambda e: e.address)
+        if needs_isa_hole(offered):
+            offered.append(ISA_HOLE)
+        allowed = [offered]
+    if list(table) in allowed:
+        return []
+    for index, (a, b) in enumerate(zip(table, offered, strict=False)):
+        if a != b:
+            text = f"e820 entry {index} is {a.address:#x}+{a.size:#x} type {a.type}"
+            return [
+                Finding("BB-H023", f"{text}, the environment gave {b.address:#x}+{b.size:#x} type {b.type}")
+            ]
+    return [Finding("BB-H023", f"e820 has {len(table)} entries, not {len(offered)}")]
+
+
+def needs_isa_hole(table: Sequence[MapEntry]) -> bool:
+    """Whether a sorted map leaves any of the ISA hole out, or calls it RAM."""
+    taken = ISA_HOLE.address
+    for entry in table:
+        if entry.type != RAM and entry.address <= taken < entry.address + entry.size:
+            taken = entry.address + entry.size
+    return taken < ISA_HOLE.address + ISA_HOLE.size
+
+
+def rsdp(params: BootParams, given: Given, inserted: bool) -> list[Finding]:
+    """The ACPI root pointer."""
+    if params.acpi_rsdp_addr in ((given.rsdp,) if inserted else (0, given.rsdp)):
+        return []
+    text = f"acpi_rsdp_addr is {params.acpi_rsdp_addr:#x}, the RSDP is at {given.rsdp:#x}"
+    return [Finding("BB-H024", text)]
+
+
+def pair(view: GuestView, nodes: Sequence[SetupData], given: Given) -> tuple[Handover | None, list[Finding]]:
+    """The record in its node of setup_data, and what is wrong with it."""
+    own = [node for node in nodes if node.type == boot_params.SETUP_BOOTBUILD]
+    if len(own) != 1:
+        text = f"setup_data has {len(own)} nodes of type {boot_params.SETUP_BOOTBUILD:#x}, not one"
+        return None, [Finding("BB-H025", text)]
+    try:
+        record = Handover.parse(view.read_physical, own[0].address)
+    except ValueError as reason:
+        return None, [Finding("BB-H025", f"record at {own[0].address:#x}: {reason}")]
+    wrong = []
+    if own[0].size != record.size:
+        wrong.append(f"its node has {own[0].size} bytes, the record {record.size}")
+    if record.boot_type != given.boot_type:
+        wrong.append(
+            f"boot type is {boot_type_name(record.boot_type)}, entered as {boot_type_name(given.boot_type)}"
+        )
+    if record.hypervisor_type != given.hypervisor_type:
+        wrong.append(
+            f"hypervisor type is {hypervisor_type_name(record.hypervisor_type)}, "
+            f"underneath is {hypervisor_type_name(given.hypervisor_type)}"
+        )
+    if record.data != given.data:
+        wrong.append(f"data is {record.data:#x}, the environment's structure is at {given.data:#x}")
+    absent = ("cmdline", "modules", "memmap", "module_count", "memmap_count", "framebuffer", "post_stub")
+    wrong += [
+        f"{name} is not absent: Linux does not keep what it tells of"
+        for name in absent
+        if getattr(record, name)
+    ]
+    return record, [Finding("BB-H025", text) for text in wrong]

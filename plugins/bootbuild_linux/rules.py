@@ -1,0 +1,73 @@
+"""Rules of the Linux handover: what a kernel may rely on in struct boot_params, and at its entry."""
+
+from __future__ import annotations
+
+from bootbuild.api import Rule
+
+_FIX = "compare the fields in `bootbuild boot --json` with what the environment offered"
+_STUB = "mend the back stub (bootbuild_linux/stubs) or what runs between it and the startup path"
+
+RULES = (
+    Rule(
+        "BB-H020",
+        "no boot_params at the startup path",
+        "startup_64 takes the physical address of struct boot_params in RSI, x86_64_start_kernel in RDI; "
+        "later functions use the kernel's own copy, the symbol boot_params.",
+        "name one of these as `startup`, or give `symbols` so that boot_params can be found",
+    ),
+    Rule(
+        "BB-H021",
+        "command line in boot_params",
+        "hdr.cmd_line_ptr points to the environment's command line, byte for byte.",
+        _FIX,
+    ),
+    Rule(
+        "BB-H022",
+        "ramdisk in boot_params",
+        "hdr.ramdisk_image and ramdisk_size give the environment's one module, byte for byte. Linux takes no "
+        "second one: join cpio archives into one file.",
+        _FIX,
+    ),
+    Rule(
+        "BB-H023",
+        "e820 table in boot_params",
+        "The table, with SETUP_E820_EXT behind it, holds the environment's memory map; a PVH entry adds the "
+        "ISA hole (0xa0000 to 1 MiB) as reserved. An inserted entry gives the map in its normal form, and "
+        "adds the hole where the map leaves any of it out or calls it RAM.",
+        _FIX,
+    ),
+    Rule(
+        "BB-H024",
+        "ACPI root pointer in boot_params",
+        "acpi_rsdp_addr is 0 or the environment's RSDP; an inserted entry passes the environment's on.",
+        _FIX,
+    ),
+    Rule(
+        "BB-H025",
+        "pair of boot type and hypervisor type in setup_data",
+        "An inserted entry leaves one setup_data node of type 0x4f484242 with the record "
+        "(docs/handover.md): how the kernel was entered, what is underneath, and the environment's own data.",
+        _STUB,
+    ),
+    Rule(
+        "BB-H026",
+        "CPU state at Linux's entry",
+        "Documentation/arch/x86/boot.rst: CS 0x10, DS, ES, SS 0x18, IF=0; at width 32 paging off and "
+        "EBP=EDI=EBX=0; at width 64 long mode with an identity map, and the kernel at its physical address.",
+        _STUB,
+    ),
+    Rule(
+        "BB-H027",
+        "what a loader states in boot_params",
+        "sentinel 0 (else Linux clears what it does not know), the magic numbers 0xaa55 and HdrS, version "
+        "2.12 or later, and a type_of_loader other than 0 (else Linux ignores the ramdisk).",
+        _STUB,
+    ),
+    Rule(
+        "BB-H028",
+        "setup_data cannot be followed",
+        "hdr.setup_data begins a list of nodes in memory that ends with next = 0; Linux follows it before it "
+        "has a console.",
+        "let each node's `next` be the physical address of another node, or 0",
+    ),
+)

@@ -1,0 +1,311 @@
+"""Linux entered by our stubs: each way of spoiling what they hand over is exactly one finding.
+
+A tiny kernel stands where Linux would. Its back jumps to a saboteur in the kernel's own file, which changes
+one thing and goes on to the startup path: what is judged went through the shipped stubs.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bootbuild.abi import boot_params as bp
+from bootbuild.abi.handover import LAYOUT
+from bootbuild.boot.prove import prove
+from bootbuild.boot.run import Subject, code_at
+from bootbuild.boot.subject import find_startup
+from bootbuild.containers import container
+from bootbuild.formats.elf_read import read_elf
+from bootbuild.formats.payload import open_payload
+from bootbuild.model.blob import Blob, Fixup
+from bootbuild.model.content import FileContent, MemoryContent
+from bootbuild.model.machine import MapEntry, Offer
+from bootbuild.model.payload import Payload, Startup
+from bootbuild.model.verdict import Outcome, ProfileVerdict
+from bootbuild.model.waist import Piece, Waist
+from bootbuild_linux.guests import Linux
+from bootbuild_linux.rules import RULES
+from bootbuild_pvh.environments import Qemu
+from bootbuild_pvh.targets import Pvh
+from own_start_info import OwnStartInfo
+from tiny_guest import ENTRY, PAGE, STARTUP, guest, image_of, u32
+
+CMDLINE = b"console=ttyS0 quiet"
+INITRD = ("initrd", MemoryContent(b"not really a cpio archive"), b"")
+WIDTHS = (64, 32)
+
+
+def store(offset: int, value: int, size: int = 4) -> bytes:
+    """Write a field of boot_params: mov{b,w,l} $value, offset(%esi)."""
+    head = {1: b"\xc6", 2: b"\x66\xc7", 4: b"\xc7"}[size]
+    return head + b"\x86" + u32(offset) + value.to_bytes(size, "little")
+
+
+def node(code: bytes) -> bytes:
+    """`code` with EAX, RAX = the first node of setup_data: mov setup_data(%rsi), %eax."""
+    return b"\x8b\x86" + u32(bp.SETUP_DATA) + code
+
+
+def field(name: str, value: int) -> bytes:
+    """Write a field of the record in the node, and mend the checksum, so that only the field is wrong."""
+    offset = 16
+    for known, code in LAYOUT:
+        if known == name:
+            break
+        offset += struct.calcsize(code)
+    seal = (
+        b"\xc7\x40\x1c" + u32(0)  # movl $0, 16+checksum(%rax)
+        + b"\x31\xd2\xb9" + u32(0xA8 // 4)  # xor %edx,%edx; mov $words,%ecx
+        + b"\x03\x54\x88\x0c\xff\xc9\x75\xf8"  # 1: add 12(%rax,%rcx,4),%edx; dec %ecx; jnz 1b
+        + b"\xf7\xda\x89\x50\x1c"  # neg %edx; mov %edx, 16+checksum(%rax)
+    )  # fmt: skip
+    return node(b"\xc7\x80" + u32(offset) + u32(value) + seal)  # movl $value, offset(%rax)
+
+
+def kernel(sabotage: bytes, width: int) -> Payload:
+    """The tiny kernel; `sabotage` runs first at its ENTRY, and at PAGE there is a second node of our type."""
+    jump = b"\xe9" + u32(STARTUP - (ENTRY + len(sabotage) + 5))
+    data = guest(first=sabotage + jump, page=struct.pack("<QII", 0, bp.SETUP_BOOTBUILD, 0))
+    startup = Startup(f"startup_{width}", STARTUP, STARTUP, width, "physical")
+    return Payload(image_of(data), "kernel", "elf", "", "linux", startup)
+
+
+def subject(
+    folder: Path,
+    sabotage: bytes = b"",
+    width: int = 64,
+    cmdline: bytes = CMDLINE,
+    modules: int = 1,
+    between: bytes = b"",
+) -> Subject:
+    """The kernel with a PVH entry, as the boot side takes it; `between` follows the front (ESI = record)."""
+    payload = kernel(sabotage, width)
+    contribution = Pvh().contribute(payload, Linux(), None)
+    entered = replace(contribution.startup, vaddr=ENTRY, paddr=ENTRY)
+    if between:
+        onward = Fixup(len(between) + 1, "pc32", "bb_next", -4)
+        text = between + b"\xe9" + u32(0)  # jmp bb_next
+        blob = Blob("saboteur", 32, text, 16, 0, 1, (onward,), {"saboteur": (".text", 0)}, "by hand")
+        front, *rest = contribution.chain
+        piece = Piece(blob, "saboteur", Waist(32), Waist(32))
+        contribution = replace(contribution, chain=(front, piece, *rest))
+    holder, path = container("elf"), folder / "kernel.elf"
+    layout = holder.lay_out(payload, [replace(contribution, startup=entered)])
+    holder.write(payload, layout, path)
+    return Subject(
+        image=read_elf(FileContent(path), "kernel.elf"),
+        startup=payload.startup,
+        guest=Linux(),
+        offer=Offer(cmdline=cmdline, modules=(INITRD,) * modules),
+        stub=layout.stub,
+        symbols={},
+        expect=b"",
+        budget=20_000_000,
+        timeout=30.0,
+        code=code_at(payload.elf, payload.startup),
+    )
+
+
+def rules(verdict: ProfileVerdict) -> list[str]:
+    return [finding.rule for finding in verdict.findings]
+
+
+CASES: dict[str, tuple[str, bytes]] = {
+    "boot_params nowhere": ("BB-H020", b"\xbe" + u32(0x3FFFF000)),
+    "another command line": ("BB-H021", store(bp.CMD_LINE_PTR, STARTUP)),
+    "another ramdisk": ("BB-H022", store(bp.RAMDISK_IMAGE, STARTUP)),
+    "a ramdisk above 4 GiB": ("BB-H022", store(bp.EXT_RAMDISK_IMAGE, 1)),
+    "no ISA hole": ("BB-H023", store(bp.E820_ENTRIES, 7, 1)),
+    "RAM that is called reserved": ("BB-H023", store(bp.E820_TABLE + 16, 2)),
+    "no RSDP": ("BB-H024", store(bp.ACPI_RSDP_ADDR, 0)),
+    "no setup_data": ("BB-H025", store(bp.SETUP_DATA, 0)),
+    "a node of another type": ("BB-H025", node(b"\xc7\x40\x08" + u32(2))),
+    "two nodes of our type": ("BB-H025", node(b"\xc7\x00" + u32(PAGE))),
+    "a node that is too long": ("BB-H025", node(b"\xc7\x40\x0c" + u32(0xAC))),
+    "a record whose checksum does not hold": ("BB-H025", node(b"\xff\x40\x20")),
+    "another boot type": ("BB-H025", field("boot_type", 3)),
+    "another hypervisor type": ("BB-H025", field("hypervisor_type", 1)),
+    "another data pointer": ("BB-H025", field("data", 0x1234)),
+    "a command line in the record": ("BB-H025", field("cmdline", 0x1234)),
+    "a post stub in the record": ("BB-H025", field("post_stub", 0x1234)),
+    "a set sentinel": ("BB-H027", store(bp.SENTINEL, 0xFF, 1)),
+    "no boot flag": ("BB-H027", store(bp.BOOT_FLAG_AT, 0, 2)),
+    "no HdrS": ("BB-H027", store(bp.HDR_MAGIC, 0)),
+    "an old protocol": ("BB-H027", store(bp.VERSION, 0x020B, 2)),
+    "no loader": ("BB-H027", store(bp.TYPE_OF_LOADER, 0, 1)),
+}  # fmt: skip
+#: The pair cannot be found where the list cannot be followed.
+LISTS = {
+    "setup_data where there is no memory": store(bp.SETUP_DATA, 0xF0000000),
+    "a node that runs out of memory": node(b"\xc7\x40\x0c" + u32(0xF0000000)),
+    "a list that does not end": node(b"\x89\x00"),
+}
+STATES: dict[str, tuple[tuple[int, ...], bytes]] = {
+    "interrupts on": (WIDTHS, b"\xfb"),
+    "another data segment": (WIDTHS, b"\x31\xc0\x8e\xc0"),  # xor %eax,%eax; mov %eax,%es
+    "EBX": ((32,), b"\x43"),
+    "EBP": ((32,), b"\x45"),
+    "EDI": ((32,), b"\x47"),
+    "boot_params mapped to other memory": ((64,), b"\x0f\x20\xd8" + 2 * (  # mov %cr3, %rax; twice:
+        b"\x48\x8b\x00\x48\x25" + u32(0xFFFFF000)  # mov (%rax), %rax; and $~0xfff, %rax
+    ) + b"\x81\x40\x08" + u32(2 << 20)  # addl $2 MiB, 8(%rax): what is at 2 MiB is that at 4 MiB
+      + b"\x0f\x20\xd8\x0f\x22\xd8"),  # mov %cr3, %rax; mov %rax, %cr3
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_the_stubs_hand_over_boots(width: int, tmp_path: Path) -> None:
+    verdict = prove(subject(tmp_path, width=width), Qemu())
+    assert (verdict.findings, verdict.outcome) == ((), Outcome.BOOTED)
+    assert verdict.handover is not None
+    assert verdict.handover["cmdline"] == CMDLINE.decode()
+    assert verdict.handover["record"] == {"boot_type": "pvh", "hypervisor_type": "tcg", "data": "0x21e0"}
+    assert verdict.handover["e820"][-1] == {"address": "0xa0000", "size": "0x60000", "type": 2}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_wrong_field_is_exactly_one_finding(name: str, tmp_path: Path) -> None:
+    rule, sabotage = CASES[name]
+    what = subject(tmp_path, sabotage)
+    verdict = prove(what, Qemu())
+    assert (rules(verdict), verdict.outcome) == ([rule], Outcome.FAILED), verdict.findings
+    assert prove(what, Qemu(), disabled=frozenset({rule})).findings == ()
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_that_cannot_be_followed_is_one_finding(name: str, tmp_path: Path) -> None:
+    what = subject(tmp_path, LISTS[name])
+    assert rules(prove(what, Qemu())) == ["BB-H028"]
+    assert prove(what, Qemu(), disabled=frozenset({"BB-H028"})).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "width"), [(name, width) for name, (widths, _) in STATES.items() for width in widths]
+)
+def test_a_wrong_state_at_the_entry_is_one_finding(name: str, width: int, tmp_path: Path) -> None:
+    what = subject(tmp_path, STATES[name][1], width)
+    assert rules(prove(what, Qemu())) == ["BB-H026"]
+    assert prove(what, Qemu(), disabled=frozenset({"BB-H026"})).findings == ()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(b"\xff\x40\x04", "ramdisk at 0x1"), (b"\xff\x40\x0c", "ramdisk has 4294967321 bytes")],
+    ids=["address", "size"],
+)
+def test_upper_halves_of_a_ramdisk_are_passed_on(
+    change: bytes, said: str, width: int, tmp_path: Path
+) -> None:
+    """The front can reach no such module; another target's may: incl of the upper half of a field."""
+    what = subject(tmp_path, width=width, between=b"\x8b\x46\x30" + change)  # mov modules(%esi), %eax
+    verdict = prove(what, Qemu())
+    assert rules(verdict) == ["BB-H022"]
+    assert verdict.findings[0].message.startswith(said)
+
+
+def test_every_rule_has_its_case() -> None:
+    cases = {rule for rule, _ in CASES.values()} | {"BB-H026", "BB-H028"}
+    assert cases == {rule.id for rule in RULES}
+
+
+def test_a_kernel_that_is_entered_where_it_is_linked_is_a_finding(hello64: Path, tmp_path: Path) -> None:
+    """Linux is entered at its physical address: hello is linked elsewhere, the stub told to go there."""
+    opened = open_payload(hello64)
+    startup = find_startup(opened.elf, "startup_64", 64, Linux())
+    assert startup.address == startup.paddr != startup.vaddr
+    payload = Payload(opened.elf, str(hello64), opened.format, opened.digest, "linux", startup)
+    holder, path = container("elf"), tmp_path / "linked.elf"
+    found = []
+    for contributed in (startup, replace(startup, entered_at="linked")):
+        contribution = replace(Pvh().contribute(payload, Linux(), None), startup=contributed)
+        layout = holder.lay_out(payload, [contribution])
+        holder.write(payload, layout, path)
+        image = read_elf(FileContent(path), "linked.elf")
+        what = replace(subject(tmp_path), image=image, startup=startup, stub=layout.stub, code=b"")
+        found.append(rules(prove(what, Qemu())))
+    assert found == [[], ["BB-H026"]]
+
+
+MAPS = {
+    "128 entries and the hole": (127, True),
+    "129 entries, of which one is the hole": (128, True),
+    "129 entries": (129, False),
+    "as many as a front passes on": (1024, True),
+}
+
+
+def many(count: int, hole: bool) -> tuple[MapEntry, ...]:
+    """A map of `count` entries; without `hole`, the map itself has what is between 640 KiB and 1 MiB."""
+    low = (MapEntry(0, 0x9F000, 1), MapEntry(1 << 20, 0x7E00000, 1))
+    own = () if hole else (MapEntry(0x9F000, 0x31000, 2), MapEntry(0xD0000, 0x30000, 4))
+    rest = count - len(low) - len(own)
+    return (*low, *own, *(MapEntry(0x10000000 + (rest - i) * 8192, 4096, 2) for i in range(rest)))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", MAPS)
+def test_a_map_of_any_length_arrives_sorted_and_whole(name: str, width: int, tmp_path: Path) -> None:
+    given = many(*MAPS[name])
+    verdict = prove(subject(tmp_path, width=width), OwnStartInfo(memory_map=given))
+    assert (verdict.findings, verdict.outcome) == ((), Outcome.BOOTED)
+    assert verdict.handover is not None
+    table = [(int(e["address"], 16), int(e["size"], 16), e["type"]) for e in verdict.handover["e820"]]
+    ours = [(0xA0000, 0x60000, 2)] if MAPS[name][1] else []
+    assert table == sorted((e.address, e.size, e.type) for e in given) + ours
+
+
+def test_an_entry_that_is_lost_from_the_extension_is_a_finding(tmp_path: Path) -> None:
+    sabotage = node(b"\x8b\x00\x83\x68\x0c\x14")  # mov (%rax), %eax; subl $20, 12(%rax)
+    verdict = prove(subject(tmp_path, sabotage), OwnStartInfo(memory_map=many(200, True)))
+    assert [f.message for f in verdict.findings] == ["e820 has 200 entries, not 201"]
+    assert rules(verdict) == ["BB-H023"]
+
+
+@pytest.mark.parametrize(
+    ("hole", "entries"),
+    [
+        (True, []),
+        (True, [MapEntry(0xA0000, 0x60000, 1)]),
+        (True, [MapEntry(0xF0000, 0x10000, 2)]),
+        (True, [MapEntry(0xA0000, 0x5FFFF, 2)]),
+        (False, [MapEntry(0xA0000, 0x60000, 2)]),
+        (False, [MapEntry(0x90000, 0x20000, 2), MapEntry(0xB0000, 0x100000, 3)]),
+    ],
+    ids=["nothing there", "RAM", "a part", "all but a byte", "all of it", "all of it in two"],
+)
+def test_the_isa_hole_is_added_where_the_map_leaves_it_open(
+    hole: bool, entries: list[MapEntry], tmp_path: Path
+) -> None:
+    given = (MapEntry(0, 0x80000, 1), *entries, MapEntry(0x200000, 0x7E00000, 1))
+    verdict = prove(subject(tmp_path), OwnStartInfo(memory_map=given))
+    assert verdict.outcome is Outcome.BOOTED, verdict.findings
+    assert verdict.handover is not None
+    assert len(verdict.handover["e820"]) == len(given) + hole
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    ("cmdline", "modules", "reason"),
+    [
+        (CMDLINE, 2, "it takes one ramdisk, and more modules were given"),
+        (b"x" * 2048, 0, "its command line has more than 2047 bytes"),
+    ],
+    ids=["two modules", "a command line that Linux would cut"],
+)
+def test_what_linux_cannot_take_is_said_and_not_lost(
+    width: int, cmdline: bytes, modules: int, reason: str, tmp_path: Path
+) -> None:
+    what = subject(tmp_path, width=width, cmdline=cmdline, modules=min(modules, 1))
+    verdict = prove(what, OwnStartInfo(modules=modules))
+    assert rules(verdict) == ["BB-B005"]
+    assert f"console: bootbuild: cannot start Linux: {reason}" in verdict.findings[0].lines
+
+
+def test_the_longest_command_line_and_none_at_all_arrive(tmp_path: Path) -> None:
+    for cmdline in (b"x" * 2047, b""):
+        verdict = prove(subject(tmp_path, cmdline=cmdline, modules=0), Qemu())
+        assert (verdict.findings, verdict.outcome) == ((), Outcome.BOOTED)
