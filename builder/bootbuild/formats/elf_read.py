@@ -14,6 +14,7 @@ from itertools import pairwise
 
 from bootbuild.errors import InputError, Problem
 from bootbuild.formats import rules
+from bootbuild.formats.kallsyms import KallsymsSymbols
 from bootbuild.formats.notes import NoteError, parse_padded
 from bootbuild.formats.symbols import MAX_STRINGS, MAX_SYMBOLS, SymbolTable
 from bootbuild.model.content import Content
@@ -274,12 +275,11 @@ class _Reader:
                 found += parse_padded(self.content.read(place.start, place.size), place.start)
         return tuple(found)
 
-    def symbols(self, elf: ElfClass, h: ElfHeader, sections: list[tuple[int, ...]]) -> SymbolTable:
-        """The symbol table, to be read when it is first asked; its place is checked now."""
-        none = SymbolTable(self.content, elf.sym)
+    def symbols(self, elf: ElfClass, h: ElfHeader, sections: list[tuple[int, ...]]) -> SymbolTable | None:
+        """The symbol table, to be read when it is first asked; its place is checked now. None: stripped."""
         tables = [index for index, section in enumerate(sections) if section[1] == SHT_SYMTAB]
         if not tables:
-            return none
+            return None
         index = tables[0]
         _, _, _, _, offset, length, link, _, _, entsize = sections[index]
         strings = sections[link] if link < len(sections) else None
@@ -296,7 +296,7 @@ class _Reader:
             reason = f"{length // entsize} symbols with {strings[5]} bytes of names are too many"
         if reason or strings is None:
             self.problem(rules.SYMBOL_TABLE, f"section {index}: {reason}", h.e_shoff + index * elf.shdr.size)
-            return none
+            return None
         return SymbolTable(self.content, elf.sym, Span(offset, length), Span(strings[4], strings[5]))
 
 
@@ -309,7 +309,8 @@ def header(content: Content) -> tuple[ElfClass, ElfHeader]:
 def read_elf(content: Content, name: str) -> ElfImage:
     """Read an ELF image for x86; `name` is how messages call it.
 
-    Contents are not read, but for notes and, when a symbol is first looked up, the symbol table.
+    Contents are not read, but for notes and, when a symbol is first looked up, the symbol table: in a
+    stripped file the one that Linux carries for itself.
     Raises InputError (BB-E001 to BB-E016) with every problem at once.
     """
     reader = _Reader(content, name)
@@ -318,10 +319,11 @@ def read_elf(content: Content, name: str) -> ElfImage:
     segments = reader.segments(elf, h)
     notes = reader.notes(segments)
     sections = reader.sections(elf, h)
-    symbols = reader.symbols(elf, h, sections)
+    table = reader.symbols(elf, h, sections)
     section_notes = reader.section_notes(sections, segments)
     if reader.problems:
         raise reader.stop()
+    symbols = table if table is not None else KallsymsSymbols(content, segments, elf.bits)
     return ElfImage(
         name, elf.bits, h.e_machine, h.e_type, h.e_entry, segments, notes, content, symbols, section_notes
     )

@@ -1,4 +1,4 @@
-"""Symbols by name: an ELF symbol table read at the first lookup, or a System.map."""
+"""Symbols by name: tables that are read at the first lookup, that of ELF, and a System.map."""
 
 from __future__ import annotations
 
@@ -18,37 +18,52 @@ MAX_NAME = 4096  #: bytes of one name; mangled Rust and C++ names reach some hun
 MAX_SYSTEM_MAP = 64 << 20  #: bytes; Linux with every option has about 40 MiB
 MAX_PROBLEMS = 10  #: bad lines named one by one
 
-NOTHING = Span(0, 0)
-
 SHN_UNDEF = 0
 STB_LOCAL = 0
 STT_SECTION, STT_FILE = 3, 4
 
 
-class SymbolTable(Mapping[str, int]):
-    """Name → st_value over .symtab. Of several symbols of one name a global wins, else the first.
+class LazySymbols(Mapping[str, int]):
+    """Name → address, read when it is first asked."""
 
-    `table` and `strings` are file ranges, known to lie inside the file and within the limits above.
-    Undefined symbols, names of files and sections, and names that run out of the strings are left out.
-    """
+    origin = ""  #: where the symbols come from, in a word
 
-    def __init__(
-        self,
-        content: Content,
-        entry: struct.Struct,
-        table: Span = NOTHING,
-        strings: Span = NOTHING,
-    ) -> None:
-        self._content = content
-        self._entry = entry
-        self._table = table
-        self._strings = strings
+    def __init__(self) -> None:
         self._read: dict[str, int] | None = None
 
     def _symbols(self) -> dict[str, int]:
         if self._read is None:
             self._read = self._read_table()
         return self._read
+
+    def _read_table(self) -> dict[str, int]:
+        raise NotImplementedError
+
+    def __getitem__(self, name: str) -> int:
+        return self._symbols()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._symbols())
+
+    def __len__(self) -> int:
+        return len(self._symbols())
+
+
+class SymbolTable(LazySymbols):
+    """Name → st_value over .symtab. Of several symbols of one name a global wins, else the first.
+
+    `table` and `strings` are file ranges, known to lie inside the file and within the limits above.
+    Undefined symbols, names of files and sections, and names that run out of the strings are left out.
+    """
+
+    origin = ".symtab"
+
+    def __init__(self, content: Content, entry: struct.Struct, table: Span, strings: Span) -> None:
+        super().__init__()
+        self._content = content
+        self._entry = entry
+        self._table = table
+        self._strings = strings
 
     def _read_table(self) -> dict[str, int]:
         strings = self._content.read(self._strings.start, self._strings.size)
@@ -72,18 +87,14 @@ class SymbolTable(Mapping[str, int]):
             (local if info >> 4 == STB_LOCAL else found).setdefault(name, value)
         return {**local, **found}
 
-    def __getitem__(self, name: str) -> int:
-        return self._symbols()[name]
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._symbols())
-
-    def __len__(self) -> int:
-        return len(self._symbols())
+def origin(symbols: Mapping[str, int]) -> str:
+    """Where an image's symbols come from: ".symtab" or "kallsyms"; "" when there are none."""
+    return symbols.origin if isinstance(symbols, LazySymbols) and symbols else ""
 
 
 _LINE = re.compile(rb"([0-9a-fA-F]{8}|[0-9a-fA-F]{16}) ([A-Za-z?]) (\S{1,4096})\n?")
-_GLOBAL = frozenset(b"ABCDGRSTVWu")
+GLOBAL_TYPES = frozenset(b"ABCDGRSTVWu")  #: letters of nm(1)
 
 
 def read_system_map(content: Content, name: str) -> Mapping[str, int]:
@@ -104,7 +115,7 @@ def read_system_map(content: Content, name: str) -> Mapping[str, int]:
                 break
             continue
         address, kind, symbol = match.groups()
-        where = found if kind[0] in _GLOBAL else local
+        where = found if kind[0] in GLOBAL_TYPES else local
         where.setdefault(symbol.decode("utf-8", "surrogateescape"), int(address, 16))
     if not content.size:
         bad.append(Problem(rules.SYSTEM_MAP, name, "empty"))

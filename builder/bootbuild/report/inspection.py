@@ -30,6 +30,8 @@ class Inspection:
     elf: ElfImage  #: the file, or what is packed in it
     entries: dict[str, int | None]  #: target → physical address; None: it cannot start this file
     claims: tuple[dict[str, Any], ...]  #: bootbuild's own records in the image
+    symbols: int  #: how many names have an address
+    symbols_from: str  #: ".symtab", "kallsyms"; "" when there are none
     setup: dict[str, int] = field(default_factory=dict)  #: setup header of a bzImage
 
 
@@ -38,6 +40,7 @@ def inspect(path: Path, host: Host) -> Inspection:
     from bootbuild.formats import bzimage
     from bootbuild.formats.notes import claims
     from bootbuild.formats.payload import open_content, read_payload
+    from bootbuild.formats.symbols import origin
     from bootbuild.model.content import digest
 
     content = open_content(path)
@@ -61,6 +64,8 @@ def inspect(path: Path, host: Host) -> Inspection:
             }
             for claim in claims(elf)
         ),
+        symbols=len(elf.symbols),
+        symbols_from=origin(elf.symbols),
         setup=dict(bzimage.header(content)) if form != "elf" else {},
     )
 
@@ -70,7 +75,8 @@ def as_text(found: Inspection) -> str:
     elf = found.elf
     machine = _MACHINES.get(elf.machine, str(elf.machine))
     text = f"{printable(found.path)}: {found.format}, {found.size} bytes\nsha256 {found.digest}\n"
-    text += f"ELF{elf.bits} {machine}, e_type {elf.type}, e_entry {elf.entry:#x}\n\n"
+    text += f"ELF{elf.bits} {machine}, e_type {elf.type}, e_entry {elf.entry:#x}\n"
+    text += f"symbols: {f'{found.symbols} from {found.symbols_from}' if found.symbols else 'none'}\n\n"
     rows = [
         (name, f"{entry:#x}" if entry is not None else "-") for name, entry in sorted(found.entries.items())
     ]
@@ -108,6 +114,7 @@ def as_json(found: Inspection) -> str:
                 "type": elf.type,
                 "entry": hexadecimal(elf.entry),
             },
+            "symbols": {"from": found.symbols_from, "count": found.symbols} if found.symbols else None,
             "entries": {name: hexadecimal(entry) for name, entry in sorted(found.entries.items())},
             "claims": list(found.claims),
             "segments": [

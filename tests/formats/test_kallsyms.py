@@ -1,0 +1,343 @@
+"""A stripped Linux gives the symbols that it carries, in every layout; tables that are damaged give none."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bootbuild.formats.elf_read import read_elf
+from bootbuild.formats.symbols import origin, read_system_map
+from bootbuild.model.content import FileContent, MemoryContent
+
+HIGH = {32: 0xC1000000, 64: 0xFFFFFFFF81000000}
+TEXT = 0x1000  #: file offset of the first segment
+INIT = 0x400000  #: of the second, from the first, in memory
+TOKENS = (b"Tfunction_", b"tlocal_", b"function_", b"_of_the_", b"kernel", b"ction", b"__")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which scripts/kallsyms.c has written its tables."""
+
+    bits: int
+    order: str  #: "2.6", "6.2" (seqs_of_names behind the markers) or "6.4" (addresses last)
+    form: str  #: "absolute", "percpu", "relative" or "placed"
+    marker: int = 4  #: bytes of a marker and of num_syms
+    align: int = 8
+    big: bool = False  #: a name of 128 codes or more
+
+
+LAYOUTS = {
+    "2.6.10": Layout(64, "2.6", "absolute", marker=8),
+    "2.6.10 i386": Layout(32, "2.6", "absolute", align=4),
+    "4.6": Layout(64, "2.6", "percpu", marker=8),
+    "4.20": Layout(64, "2.6", "percpu"),
+    "4.20 without base": Layout(64, "2.6", "absolute"),
+    "4.20 i386": Layout(32, "2.6", "relative", align=4),
+    "6.1": Layout(64, "2.6", "percpu", big=True),
+    "6.2": Layout(64, "6.2", "percpu", big=True),
+    "6.2 i386": Layout(32, "6.2", "relative", align=4, big=True),
+    "6.4": Layout(64, "6.4", "percpu", big=True),
+    "6.4 without base": Layout(64, "6.4", "absolute", big=True),
+    "6.4 i386": Layout(32, "6.4", "relative", align=4, big=True),
+    "6.15": Layout(64, "6.4", "relative", big=True),
+    "7.0": Layout(64, "6.4", "placed", align=4, big=True),
+    "7.0 i386": Layout(32, "6.4", "placed", align=4, big=True),
+    "7.0 i386, not relocatable": Layout(32, "6.4", "absolute", align=4, big=True),
+}
+
+
+@dataclass
+class Kernel:
+    """A stripped kernel, and where its tables stand in the file."""
+
+    data: bytearray
+    places: dict[str, int]
+    symbols: list[tuple[str, str, int]]  #: type, name, address; ascending
+
+    def expected(self) -> dict[str, int]:
+        """Of several of one name the first global, else the first."""
+        backwards = self.symbols[::-1]
+        last_wins = sorted(backwards, key=lambda symbol: symbol[0].isupper())
+        return {name: address for _, name, address in last_wins}
+
+    def read(self) -> dict[str, int]:
+        return dict(read_elf(MemoryContent(self.data), "vmlinux").symbols)
+
+
+def symbols(layout: Layout, count: int) -> list[tuple[str, str, int]]:
+    high = HIGH[layout.bits]
+    found = [("T", "_text", high), ("T", "startup_64", high), ("t", "twice", high + 4)]
+    found += [("t", "again", high + 4), ("t", "again", high + 8)]
+    found += [
+        ("Tt"[i % 2], f"{('function', 'local')[i % 2]}_{i}_of_the_kernel", high + 16 * i)
+        for i in range(1, count)
+    ]
+    if layout.big:
+        found.append(("t", "Z" * 200 + "x" * 300, found[-1][2]))
+    found += [
+        ("T", "start_kernel", high + INIT),
+        ("T", "twice", high + INIT + 8),
+        ("B", "_end", high + INIT + 0x10000),
+    ]
+    if layout.bits == 64 and layout.form in ("absolute", "percpu"):
+        found[:0] = [("A", "__per_cpu_start", 0), ("A", "cpu_debug_store", 0x1000)]
+    return found
+
+
+def tokens(texts: list[bytes]) -> list[bytes]:
+    """Every character that is used stands for itself; longer tokens take codes that are free, from above."""
+    used = set(b"".join(texts))
+    table = [bytes([code]) if code in used else b"" for code in range(256)]
+    free = (code for code in reversed(range(256)) if code not in used)
+    for code, token in zip(free, TOKENS, strict=False):
+        table[code] = token
+    return table
+
+
+def compressed(text: bytes, table: list[bytes]) -> bytes:
+    codes, at = bytearray(), 0
+    while at < len(text):
+        best = max((token for token in table if token and text.startswith(token, at)), key=len)
+        codes.append(table.index(best))
+        at += len(best)
+    length = len(codes)
+    return (bytes([length]) if length < 128 else bytes([length & 127 | 128, length >> 7])) + codes
+
+
+def kernel(layout: Layout, count: int = 700) -> Kernel:
+    """An ELF file of two segments; the tables are in the first, well behind the code."""
+    found = symbols(layout, count)
+    high, word = HIGH[layout.bits], layout.bits // 8
+    data = bytearray(TEXT) + b"\xcc" * 0x18234
+    places: dict[str, int] = {}
+    long = "<Q" if word == 8 else "<I"
+
+    def put(name: str, content: bytes) -> None:
+        data.extend(bytes(-len(data) % layout.align))
+        places[name] = len(data)
+        data.extend(content)
+
+    def put_addresses() -> None:
+        values = [address for _, _, address in found]
+        if layout.form == "absolute":
+            return put("addresses", b"".join(struct.pack(long, value) for value in values))
+        if layout.form == "placed":
+            first = high + len(data) + -len(data) % layout.align - TEXT
+            return put(
+                "addresses", b"".join(struct.pack("<i", v - first - 4 * i) for i, v in enumerate(values))
+            )
+        base = next(value for value in values if value >= high)
+        if layout.form == "percpu":
+            offsets = [value if value < high else base - value - 1 for value in values]
+            put("addresses", b"".join(struct.pack("<i", offset) for offset in offsets))
+        else:
+            put("addresses", b"".join(struct.pack("<I", value - base) for value in values))
+        return put("relative_base", struct.pack(long, base))
+
+    texts = [(kind + name).encode() for kind, name, _ in found]
+    table = tokens(texts)
+    packed = [compressed(text, table) for text in texts]
+    starts = [sum(map(len, packed[:i])) for i in range(0, len(packed), 256)]
+    seqs = b"".join(seq.to_bytes(3, "big") for seq in sorted(range(len(found)), key=lambda i: found[i][1]))
+    marker = {4: "<I", 8: "<Q"}[layout.marker]
+    if layout.order != "6.4":
+        put_addresses()
+    put("num_syms", struct.pack(marker, len(found)))
+    put("names", b"".join(packed))
+    put("markers", b"".join(struct.pack(marker, start) for start in starts))
+    if layout.order == "6.2":
+        put("seqs_of_names", seqs)
+    put("token_table", b"".join(token + b"\0" for token in table))
+    at = [sum(len(token) + 1 for token in table[:i]) for i in range(256)]
+    put("token_index", struct.pack("<256H", *at))
+    if layout.order == "6.4":
+        put_addresses()
+        put("seqs_of_names", seqs)
+    data.extend(bytes(-len(data) % 0x1000))
+    size = len(data) - TEXT
+    data.extend(bytes(0x1000))
+    ident = b"\x7fELF" + bytes([layout.bits // 32, 1, 1]) + bytes(9)
+    first = (1, 5, TEXT, high, 0x1000000, size, size)
+    second = (1, 6, TEXT + size, high + INIT, 0x1000000 + INIT, 0x1000, 0x20000)
+    if layout.bits == 64:
+        head = struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, 0x1000000, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+        head += b"".join(struct.pack("<IIQQQQQQ", *segment, 0x1000) for segment in (first, second))
+    else:
+        head = struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, 0x1000000, 52, 0, 0, 52, 32, 2, 0, 0, 0)
+        for kind, flags, *rest in (first, second):
+            head += struct.pack("<IIIIIIII", kind, *rest, flags, 0x1000)
+    data[: 16 + len(head)] = ident + head
+    return Kernel(data, places, found)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("count", [300, 700, 1018])
+def test_every_layout_of_linux_is_read(layout: Layout, count: int) -> None:
+    made = kernel(layout, count)
+    assert made.read() == made.expected()
+    assert made.expected()["twice"] == HIGH[layout.bits] + INIT + 8  # the global
+    assert made.expected()["again"] == HIGH[layout.bits] + 4  # the first
+
+
+@pytest.mark.parametrize("flavour", ["cloud", "generic"])
+def test_debians_symbols_are_those_of_vmlinux_to_elf_in_half_a_second(kernels: Any, flavour: str) -> None:
+    made = getattr(kernels, flavour)
+    want = dict(read_system_map(FileContent(made.system_map), "System.map"))
+    content, spent = FileContent(made.vmlinux), []
+    for _ in range(3):
+        image = read_elf(content, "vmlinux")
+        begin = time.process_time()
+        found = dict(image.symbols)
+        spent.append(time.process_time() - begin)
+        assert found == want
+    assert min(spent) < 0.5  # 0.1 s on an idle core
+
+
+def test_nothing_is_searched_before_a_symbol_is_asked_for() -> None:
+    read: list[int] = []
+
+    class Counted(MemoryContent):
+        def read(self, offset: int, size: int) -> bytes:
+            read.append(size)
+            return super().read(offset, size)
+
+    image = read_elf(Counted(kernel(LAYOUTS["6.1"]).data), "vmlinux")
+    assert max(read) < 0x1000
+    assert image.symbols["start_kernel"] == HIGH[64] + INIT
+    assert max(read) > 0x1000
+    read.clear()
+    assert "no_such_symbol" not in image.symbols
+    assert not read
+
+
+def test_the_origin_of_symbols_is_known() -> None:
+    made = kernel(LAYOUTS["6.4"])
+    assert origin(read_elf(MemoryContent(made.data), "vmlinux").symbols) == "kallsyms"
+    made.data[made.places["token_index"]] ^= 1
+    assert origin(read_elf(MemoryContent(made.data), "vmlinux").symbols) == ""
+    assert origin({"given": 1}) == ""
+
+
+def u32(made: Kernel, name: str, index: int, value: int) -> None:
+    struct.pack_into("<I", made.data, made.places[name] + 4 * index, value)
+
+
+def outside(made: Kernel) -> None:
+    """Move both segments, as if the tables were those of another kernel."""
+    for at in (64 + 16, 64 + 56 + 16):
+        (vaddr,) = struct.unpack_from("<Q", made.data, at)
+        struct.pack_into("<Q", made.data, at, vaddr + 0x10000000)
+
+
+def cut(made: Kernel) -> None:
+    """End the first segment inside the token index."""
+    struct.pack_into("<Q", made.data, 64 + 32, made.places["token_index"] + 256 - TEXT)
+
+
+def other_token(made: Kernel) -> None:
+    at = made.data.index(b"kernel\0", made.places["token_table"])
+    made.data[at + 3] = 0
+
+
+DAMAGE: dict[str, Callable[[Kernel], None]] = {
+    "no digits among the tokens": lambda k: k.data.__setitem__(
+        slice(k.places["token_table"], k.places["token_index"]),
+        bytes(k.data[k.places["token_table"] : k.places["token_index"]]).replace(b"5\x006\0", b"6\x005\0"),
+    ),
+    "a token more": other_token,
+    "another token index": lambda k: k.data.__setitem__(k.places["token_index"] + 400, 0xFF),
+    "segment ends in the token index": cut,
+    "first marker not 0": lambda k: u32(k, "markers", 0, 1),
+    "marker elsewhere": lambda k: u32(k, "markers", 1, 1000),
+    "one name less": lambda k: u32(k, "num_syms", 0, len(k.symbols) - 1),
+    "one name more": lambda k: u32(k, "num_syms", 0, len(k.symbols) + 1),
+    "as many names as fit in 32 bits": lambda k: u32(k, "num_syms", 0, 0xFFFFFFFF),
+    "name of no codes": lambda k: k.data.__setitem__(k.places["names"], 0),
+    "name of 16383 codes": lambda k: k.data.__setitem__(
+        slice(k.places["names"], k.places["names"] + 2), b"\xff\xff"
+    ),
+    "addresses that do not ascend": lambda k: u32(k, "addresses", 300, 0xFFFFFFFF),
+    "another base": lambda k: u32(k, "relative_base", 0, 0x10000000),
+    "code outside every segment": outside,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("version", ["6.1", "6.4"])
+def test_tables_that_do_not_hold_together_are_none(version: str, damage: Callable[[Kernel], None]) -> None:
+    made = kernel(LAYOUTS[version])
+    damage(made)
+    assert made.read() == {}
+
+
+def test_a_name_that_is_longer_than_linux_allows_is_no_kernel() -> None:
+    layout = Layout(64, "6.4", "percpu", big=True)
+    made = kernel(layout)
+    assert made.read()
+    at = made.data.index(b"Z" * 100, made.places["names"])
+    made.data[at : at + 200] = bytes([255]) * 200  # "Tfunction_" two hundred times
+    assert made.read() == {}
+
+
+def test_what_looks_like_tokens_before_the_tables_is_passed_over() -> None:
+    made = kernel(LAYOUTS["6.4"])
+    for at in range(TEXT, TEXT + 0x400, 20):
+        made.data[at : at + 20] = DIGITS
+    assert made.read() == made.expected()
+
+
+DIGITS = b"".join(b"%d\0" % digit for digit in range(10))
+HOSTILE: dict[str, Callable[[bytes], bytes]] = {
+    "nothing but digits": lambda k: DIGITS * ((8 << 20) // len(DIGITS)) + k[:8],
+    "tokens behind zeros": lambda k: bytes(8 << 20) + k,
+    "tokens behind markers": lambda k: struct.pack("<8192I", *range(0, 8192 * 600, 600)) * 256 + k,
+    "tokens behind counts": lambda k: struct.pack("<4I", 0, 600, 300, 300) * (1 << 19) + k,
+    "tokens behind names of one code": lambda k: b"\1" * (8 << 20) + struct.pack("<4I", 0, 512, 1024, 0) + k,
+}
+
+
+@pytest.mark.parametrize("fill", HOSTILE.values(), ids=HOSTILE)
+def test_a_file_made_to_waste_time_is_given_up(fill: Callable[[bytes], bytes]) -> None:
+    made = kernel(LAYOUTS["6.1"])
+    filled = fill(bytes(made.data[made.places["token_table"] : made.places["token_index"] + 512]))
+    made.data[TEXT:] = filled
+    for at in (32, 40):
+        struct.pack_into("<Q", made.data, 64 + at, len(filled))
+    made.data += bytes(0x1000)
+    struct.pack_into("<Q", made.data, 64 + 56 + 8, TEXT + len(filled))
+    struct.pack_into("<Q", made.data, 64 + 56 + 24, 0x20000000)
+    begin = time.process_time()
+    assert made.read() == {}
+    assert time.process_time() - begin < 5
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    version=st.sampled_from(sorted(LAYOUTS)),
+    patches=st.lists(
+        st.tuples(
+            st.sampled_from(["num_syms", "names", "markers", "token_table", "token_index", "addresses"]),
+            st.integers(-16, 2048),
+            st.binary(min_size=1, max_size=8),
+        ),
+        max_size=6,
+    ),
+)
+def test_random_damage_gives_symbols_or_none(version: str, patches: list[tuple[str, int, bytes]]) -> None:
+    made = kernel(LAYOUTS[version], 300)
+    before = bytes(made.data)
+    for table, offset, patch in patches:
+        at = made.places[table] + offset
+        made.data[at : at + len(patch)] = patch
+    found = made.read()
+    assert all(0 <= address < 1 << LAYOUTS[version].bits for address in found.values())
+    if made.data == before:
+        assert found == made.expected()
