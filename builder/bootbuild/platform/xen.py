@@ -33,6 +33,7 @@ HVM_PARAM_STORE_PFN, HVM_PARAM_STORE_EVTCHN, HVM_PARAM_CONSOLE_PFN, HVM_PARAM_CO
 DOMID_SELF = 0x7FF0
 _SHUTDOWN_REASONS = ("poweroff", "reboot", "suspend", "crash", "watchdog", "soft reset")
 _FEATURES = 1 << 2 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 10  # what an auto-translated guest is told, features.h
+_FEATURE_DOM0 = 1 << 11
 
 # struct xencons_interface, xen/include/public/io/console.h
 _RING_OUT, _RING_OUT_SIZE, _RING_OUT_CONS, _RING_OUT_PROD = 1024, 2048, 3080, 3084
@@ -158,7 +159,8 @@ class XenHvm(Platform):
             return 0
         if command == 6:  # XENVER_get_features: submap index in, bitmap out
             (submap,) = struct.unpack("<I", cpu.read(pointer, 4))
-            cpu.write(pointer + 4, struct.pack("<I", _FEATURES if submap == 0 else 0))
+            features = _FEATURES | (_FEATURE_DOM0 if self._domain.privileged else 0)
+            cpu.write(pointer + 4, struct.pack("<I", features if submap == 0 else 0))
             return 0
         return self._unknown(cpu, XEN_VERSION, arguments)
 
