@@ -19,7 +19,6 @@ from bootbuild.formats.elf_read import read_elf
 from bootbuild_pvh.environments import Qemu, QemuMicrovm, XenDom0, XenDomU
 from debian_kernels import Kernels
 from entry_dump import EntryDump, Segment
-from oracle import Transcript, run_until
 
 MEMORY = 128  #: MiB
 CMDLINE = "root=/dev/none quiet"
@@ -78,16 +77,6 @@ def _ramdisk(offer: str, folder: Path) -> Path | None:
     return path if OFFERS[offer][1] else None
 
 
-def _said(command: list[str], folder: Path, fail: tuple[str, ...] = ()) -> tuple[EntryDump, Transcript]:
-    """What a real entry looked like, by the guest's own words and QEMU's log."""
-    log = folder / "cpu.log"
-    transcript = run_until(
-        [*command, *entry_dump.log_options(log)], [entry_dump.DONE], fail=fail, timeout=60, wait=True
-    )
-    assert transcript.reached, str(transcript)
-    return entry_dump.parse(transcript.text, log.read_text()), transcript
-
-
 @pytest.mark.parametrize("offer", OFFERS)
 @pytest.mark.parametrize("machine", QEMU)
 def test_qemu(qemu: Path, guest: Path, machine: str, offer: str, tmp_path: Path) -> None:
@@ -100,7 +89,7 @@ def test_qemu(qemu: Path, guest: Path, machine: str, offer: str, tmp_path: Path)
         initrd=_ramdisk(offer, tmp_path),
         debug_port=True,
     )
-    real, _ = _said(command, tmp_path)
+    real, _ = entry_dump.observe(command, tmp_path)
     profile, not_copied = QEMU[machine]
     assert differences(real, _modelled(profile, guest, offer)) == not_copied
 
@@ -128,7 +117,7 @@ def test_xen_dom0(qemu: Path, kernels: Kernels, guest: Path, offer: str, tmp_pat
         dom0_memory=MEMORY,
         xen_options="dom0=verbose",
     )
-    real, transcript = _said(command, tmp_path, monitors.XEN_FAILS)
+    real, transcript = entry_dump.observe(command, tmp_path, monitors.XEN_FAILS)
     # QEMU's Multiboot loader makes the file's name the string of the module
     scene = _scene(XenDom0(), guest, offer, str(module))
     assert differences(real, modelled.dump(scene)) == {}
