@@ -13,14 +13,19 @@ import pytest
 import entry_dump
 import modelled
 import monitors
+import tiny_guest
 import toolstack
 from bootbuild.api import FileContent, Filling, MemoryContent, Offer, Profile, Scene
+from bootbuild.boot.prove import prove
 from bootbuild.formats.elf_read import read_elf
 from bootbuild_pvh.environments import Qemu, QemuMicrovm, XenDom0, XenDomU
 from debian_kernels import Kernels
 from entry_dump import EntryDump, Segment
+from oracle import run_until
+from tiny_guest import u32
 
 MEMORY = 128  #: MiB
+SMALL = 40  #: MiB, of which there is more below the guest than above it
 CMDLINE = "root=/dev/none quiet"
 MODULE = b"the bytes of a module, of an odd length\n" * 111 + b"\0"
 OFFERS = {
@@ -60,11 +65,13 @@ def differences(real: EntryDump, ours: EntryDump) -> dict[str, Any]:
     return dict(pair for name in names for pair in unequal(name, getattr(real, name), getattr(ours, name)))
 
 
-def _scene(profile: Profile, guest: Path, offer: str, module_cmdline: str = "") -> Scene:
+def _scene(
+    profile: Profile, guest: Path, offer: str, module_cmdline: str = "", memory: int = MEMORY
+) -> Scene:
     cmdline, module = OFFERS[offer]
     image = read_elf(FileContent(guest), guest.name)
     modules = (("module", MemoryContent(module), module_cmdline.encode()),) if module else ()
-    return profile.scene(image, Offer(cmdline.encode(), modules, MEMORY << 20), Filling.EXACT)
+    return profile.scene(image, Offer(cmdline.encode(), modules, memory << 20), Filling.EXACT)
 
 
 def _modelled(profile: Profile, guest: Path, offer: str) -> EntryDump:
@@ -94,6 +101,28 @@ def test_qemu(qemu: Path, guest: Path, machine: str, offer: str, tmp_path: Path)
     assert differences(real, _modelled(profile, guest, offer)) == not_copied
 
 
+# Ways out that microvm has, and one that it lacks; what follows prints an H on COM1.
+ENDS = {
+    "power off by the event device": (b"\xc6\x05" + u32(0xFEA00200) + b"\x34", True),
+    "reset by the event device": (b"\xc6\x05" + u32(0xFEA00202) + b"\x42", True),
+    "reset by the keyboard controller": (b"\xb0\xfe\xe6\x64", False),
+    "power off by PM1": (b"\x66\xba\x04\x06\x66\xb8\x00\x20\x66\xef", False),
+    "reset by the chipset": (b"\x66\xba\xf9\x0c\xb0\x06\xee", False),
+}
+
+
+@pytest.mark.parametrize("way", ENDS)
+def test_microvm_ends_by_its_event_device_alone(qemu: Path, tmp_path: Path, way: str) -> None:
+    code, ends = ENDS[way]
+    elf = tmp_path / "guest.elf"
+    elf.write_bytes(tiny_guest.guest(later=code, startup=b"\x66\xba\xf8\x03\xb0\x48\xee\xfa\xf4\xeb\xfd"))
+    command = monitors.qemu_kernel(qemu, elf, machine="microvm")
+    transcript = run_until(command, [] if ends else ["H"], timeout=10)
+    assert transcript.returncode == 0 if ends else transcript.reached, str(transcript)
+    emulated = prove(tiny_guest.subject(elf.read_bytes()), QemuMicrovm())
+    assert [finding.rule for finding in emulated.findings] == (["BB-B022"] if ends else [])
+
+
 def _dom0_map(text: str) -> list[tuple[int, int, int]]:
     """The map that Xen prints under dom0=verbose, as (address, size, type)."""
     types = {"usable": 1, "reserved": 2, "ACPI data": 3, "ACPI NVS": 4, "unusable": 5}
@@ -102,8 +131,8 @@ def _dom0_map(text: str) -> list[tuple[int, int, int]]:
     return [(int(first, 16), int(last, 16) - int(first, 16) + 1, types[kind]) for first, last, kind in lines]
 
 
-@pytest.mark.parametrize("offer", OFFERS)
-def test_xen_dom0(qemu: Path, kernels: Kernels, guest: Path, offer: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("offer", "memory"), [*((offer, MEMORY) for offer in OFFERS), ("both", SMALL)])
+def test_xen_dom0(qemu: Path, kernels: Kernels, guest: Path, offer: str, memory: int, tmp_path: Path) -> None:
     """The memory map is not handed over: the one that Xen answers with is compared with the one it prints."""
     module = _ramdisk(offer, tmp_path)
     command = monitors.xen_dom0(
@@ -113,13 +142,13 @@ def test_xen_dom0(qemu: Path, kernels: Kernels, guest: Path, offer: str, tmp_pat
         pvh=True,
         cmdline=OFFERS[offer][0],
         modules=[module] if module else [],
-        memory=MEMORY + XEN_HOST,
-        dom0_memory=MEMORY,
+        memory=memory + XEN_HOST,
+        dom0_memory=memory,
         xen_options="dom0=verbose",
     )
     real, transcript = entry_dump.observe(command, tmp_path, monitors.XEN_FAILS)
     # QEMU's Multiboot loader makes the file's name the string of the module
-    scene = _scene(XenDom0(), guest, offer, str(module))
+    scene = _scene(XenDom0(), guest, offer, str(module), memory)
     assert differences(real, modelled.dump(scene)) == {}
     ours = [(e.address, e.size, e.type) for e in scene.given.memory_map]
     assert ours == _dom0_map(transcript.text)

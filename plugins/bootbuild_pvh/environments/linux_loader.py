@@ -26,20 +26,17 @@ from bootbuild.api import (
     TableRegister,
     Undefined,
 )
-from bootbuild_pvh.environments.placing import MODULES, PlacedModule, Placing, put, ramdisk
+from bootbuild_pvh.environments.placing import PlacedModule, Placing, put, ramdisk
 from bootbuild_pvh.environments.poison import UNDEFINED, Poison
 from bootbuild_pvh.environments.profile import (
-    DOES_NOT_FIT,
     MiB,
     PvhProfile,
     Setting,
     check_fit,
     flat_state,
-    memory_size,
     mmio,
     module_bytes,
 )
-from bootbuild_pvh.targets import NO_ENTRY
 
 KVM = b"KVMKVMKVM\0\0\0"  #: KVM_SIGNATURE, CPUID leaf 0x40000000
 _PATTERN = 1 << 16  #: bytes of garbage that repeat in .bss
@@ -68,7 +65,7 @@ class LinuxLoaderProfile(PvhProfile):
     evidence = Evidence.SOURCE
     hypervisor = HypervisorType.KVM
     undefined = (*UNDEFINED, Undefined(".bss", "BB-U007", by="linux-loader"))
-    rules = (NO_ENTRY, DOES_NOT_FIT, MODULES, ELF32)
+    rules = (*PvhProfile.rules, ELF32)
 
     # layout.rs of either program
     PVH_INFO_START, MODLIST_START, MEMMAP_START, CMDLINE_START = 0x6000, 0x6040, 0x7000, 0x20000
@@ -96,7 +93,7 @@ class LinuxLoaderProfile(PvhProfile):
     def setting(self, image: ElfImage, entry: int, offer: Offer) -> Setting:
         if image.bits == 32:
             raise InputError(Problem(ELF32, image.name, f"the file is ELF32, {self.name} loads ELF64 only"))
-        memory = memory_size(image, offer)
+        memory = self.memory_size(image, offer)
         low, main = Span(0, 0xA0000), Span(MiB, memory - MiB)
         check_fit(image, (low, main), module_bytes(offer))
         modules: tuple[PlacedModule, ...] = ()

@@ -41,6 +41,14 @@ DOES_NOT_FIT = Rule(
     "give the machine more memory (`[boot] memory`, `--memory`) or link the kernel lower",
 )
 
+MEMORY = Rule(
+    "BB-L006",
+    "memory of a size that this profile does not play",
+    "Memory is given to a machine in whole MiB. A profile of target pvh plays one block of it, which ends "
+    "below the devices under 4 GiB; where real monitors go on above 4 GiB, it does not.",
+    "give whole MiB, no more than the message says (`[boot] memory`, `--memory`)",
+)
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -60,8 +68,9 @@ class PvhProfile(ABC):
     name: str
     loader = ""
     undefined: tuple[Undefined, ...] = UNDEFINED
-    rules: tuple[Rule, ...] = (NO_ENTRY, DOES_NOT_FIT, MODULES)
+    rules: tuple[Rule, ...] = (NO_ENTRY, DOES_NOT_FIT, MODULES, MEMORY)
     hypervisor: HypervisorType
+    memory_limit = 3072 * MiB  #: the most RAM, in bytes, that lies in one block from 0
 
     def scene(
         self, image: ElfImage, offer: Offer, filling: Filling, only: frozenset[str] | None = None
@@ -86,6 +95,13 @@ class PvhProfile(ABC):
     def setting(self, image: ElfImage, entry: int, offer: Offer) -> Setting:
         """The machine at the first instruction, at physical address `entry`. Raises InputError."""
 
+    def memory_size(self, image: ElfImage, offer: Offer) -> int:
+        """RAM in bytes: as asked, else 128 MiB, or 512 MiB for images beyond 48 MiB. Raises InputError."""
+        if offer.memory % MiB or offer.memory > self.memory_limit:
+            text = f"{offer.memory:#x} bytes of memory; {self.name} is given whole MiB up to "
+            raise InputError(Problem(MEMORY, image.name, f"{text}{self.memory_limit // MiB} MiB"))
+        return offer.memory or (512 * MiB if image.physical_end > 48 * MiB else 128 * MiB)
+
     def image_loads(self, image: ElfImage, poison: Poison) -> list[Load]:
         """The PT_LOADs at their physical addresses, .bss zeroed."""
         return [Load(s.paddr, image.content, s.offset, s.filesz, s.memsz) for s in image.loads]
@@ -97,11 +113,6 @@ def entry_of(image: ElfImage) -> int:
     if entry is None:
         raise InputError(Problem(NO_ENTRY, image.name, "the file has no PHYS32_ENTRY note"))
     return entry
-
-
-def memory_size(image: ElfImage, offer: Offer) -> int:
-    """RAM in bytes: as asked, else 128 MiB, or 512 MiB for images that reach beyond 48 MiB."""
-    return offer.memory or (512 * MiB if image.physical_end > 48 * MiB else 128 * MiB)
 
 
 def module_bytes(offer: Offer) -> int:

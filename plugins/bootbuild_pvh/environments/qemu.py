@@ -27,7 +27,6 @@ from bootbuild_pvh.environments.profile import (
     Setting,
     check_fit,
     flat_state,
-    memory_size,
     mmio,
     module_bytes,
 )
@@ -78,7 +77,7 @@ class Qemu(_QemuProfile):
     _INFO, _MODLIST, _CMDLINE, _MEMMAP, _RSDP = 0x21E0, 0x21C0, 0x11C0, 0x5A8, 0xF59D0
 
     def setting(self, image: ElfImage, entry: int, offer: Offer) -> Setting:
-        memory = memory_size(image, offer)
+        memory = self.memory_size(image, offer)
         top = memory - 0x20000  # SeaBIOS keeps the last 128 KiB for ACPI
         main = Span(MiB, top - MiB)
         check_fit(image, (_LOW, main), module_bytes(offer) + 0x29000)
@@ -147,7 +146,7 @@ class QemuMicrovm(_QemuProfile):
     _GED = 0xFEA00200  #: GED_MMIO_BASE_REGS of hw/i386/microvm.h
 
     def setting(self, image: ElfImage, entry: int, offer: Offer) -> Setting:
-        memory = memory_size(image, offer)
+        memory = self.memory_size(image, offer)
         check_fit(image, (_LOW, Span(MiB, memory - MiB)), module_bytes(offer))
         memory_map = (
             MapEntry(0, _EBDA, RAM),

@@ -42,7 +42,6 @@ from bootbuild_pvh.environments.profile import (
     Setting,
     check_fit,
     flat_state,
-    memory_size,
     mmio,
     module_bytes,
 )
@@ -94,7 +93,7 @@ class XenDomU(_XenProfile):
     _RSDP, _ACPI_INFO, _ACPI_TABLES = 0xFC008000, Span(0xFC000000, 0x1000), Span(0xFC001000, 0x7000)
 
     def setting(self, image: ElfImage, entry: int, offer: Offer) -> Setting:
-        memory = memory_size(image, offer)
+        memory = self.memory_size(image, offer)
         ram = Span(0, memory)
         check_fit(image, (ram,), module_bytes(offer) + 0x4000)
         at = align_up(image.physical_end, 4096)
@@ -159,11 +158,12 @@ class XenDom0(_XenProfile):
 
     _LOW_PAGES = 0x9F  #: whole pages below the EBDA
     _XEN = 384 * MiB  #: of the host's memory that dom0 does not get
+    memory_limit = 0xB0000000 - _XEN  # the host's memory ends below its MMCONFIG
     # Sizes of the tables that pvh_setup_acpi makes for one CPU on q35: MADT, XSDT with 3 entries, RSDP
     _MADT, _XSDT, _RSDP = 0x7A, 0x3C, 0x24
 
     def setting(self, image: ElfImage, entry: int, offer: Offer) -> Setting:
-        memory = memory_size(image, offer)
+        memory = self.memory_size(image, offer)
         low = Span(0, self._LOW_PAGES << 12)
         main = Span(MiB, memory - low.size)
         xsdt = main.end - self._MADT - self._XSDT
