@@ -14,9 +14,10 @@ import pytest
 
 import modelled
 from bootbuild.api import Filling, MemoryContent, Offer, Profile, RegionKind, Scene
+from bootbuild.boot.prove import prove
 from bootbuild_pvh.environments import CloudHypervisor, Firecracker
 from entry_dump import EntryDump, Segment
-from tiny_guest import BSS, ENTRY, guest, image_of
+from tiny_guest import BSS, ENTRY, guest, image_of, subject
 
 MEMORY = 128 << 20
 CMDLINE = b"console=ttyS0"
@@ -194,3 +195,34 @@ def test_poisoned_bss_leaves_the_files_bytes_alone(profile: Profile) -> None:
     exact, poisoned = scene_of(profile), scene_of(profile, Filling.POISON_A)
     size = BSS - ENTRY
     assert modelled.Memory(exact).read(ENTRY, size) == modelled.Memory(poisoned).read(ENTRY, size)
+
+
+def input_is(port: int, value: int) -> bytes:
+    """mov $port, %dx; in %dx, %al; cmp $value, %al; je over; ud2."""
+    return b"\x66\xba" + port.to_bytes(2, "little") + b"\xec\x3c" + bytes([value]) + b"\x74\x02\x0f\x0b"
+
+
+PORTS = [
+    (Firecracker(), 0x64, 0x10),  # i8042.rs, SB_KBD_ENABLED
+    (Firecracker(), 0x92, 0x00),  # vcpu.rs, run_arch_emulation: zeros where no device is
+    (CloudHypervisor(), 0x64, 0x00),  # i8042.rs, read at offset 3
+    (CloudHypervisor(), 0x600, 0x00),  # acpi.rs, AcpiShutdownDevice
+    (CloudHypervisor(), 0x92, 0xFF),  # vm.rs, pio_read: ones where no device is
+    *((profile, 0x3FD, 0x60) for profile in PROFILES),  # a 16550 whose transmitter is empty
+]
+
+
+@pytest.mark.parametrize(("profile", "port", "value"), PORTS, ids=name_of)
+def test_a_port_reads_as_the_device_says(profile: Profile, port: int, value: int) -> None:
+    assert prove(subject(guest(later=input_is(port, value))), profile).findings == ()
+    wrong = prove(subject(guest(later=input_is(port, value ^ 1))), profile)
+    assert [finding.rule for finding in wrong.findings] == ["BB-B001"]
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=name_of)
+def test_the_hypervisor_is_kvm(profile: Profile) -> None:
+    """Both pass on KVM's CPUID leaf 0x40000000: Linux, Documentation/virt/kvm/x86/cpuid.rst."""
+    code = b"\xb8" + struct.pack("<I", 0x40000000) + b"\x0f\xa2"  # mov $leaf, %eax; cpuid
+    for compare, text in ((b"\xfb", b"KVMK"), (b"\xf9", b"VMKV"), (b"\xfa", b"M\0\0\0")):
+        code += b"\x81" + compare + text + b"\x74\x02\x0f\x0b"  # cmp $text, %ebx …; je over; ud2
+    assert prove(subject(guest(later=code)), profile).findings == ()

@@ -39,6 +39,10 @@ class ReducedAcpi:
     reset: int
     reset_value: int
 
+    def has(self, space: Literal["io", "memory"], address: int) -> bool:
+        """Whether one of the registers lies there."""
+        return space == self.space and address in (self.sleep_control, self.reset)
+
 
 class Pc(Platform):
     """A PC with one serial port, whose output is the console.
@@ -90,6 +94,8 @@ class Pc(Platform):
             return self._uart_in(port - COM1)
         if port == _KBD_COMMAND and self._keyboard is not None:
             return self._keyboard
+        if self._acpi is not None and self._acpi.has("io", port):
+            return 0
         return int.from_bytes(bytes([self._absent]) * size, "little")
 
     def port_out(self, cpu: Cpu, port: int, size: int, value: int) -> None:
@@ -106,12 +112,19 @@ class Pc(Platform):
         else:
             self._acpi_write(cpu, "io", port, size, value)
 
+    def mmio_read(self, cpu: Cpu, address: int, size: int) -> int:
+        if self._acpi is not None and self._acpi.has("memory", address):
+            return 0
+        return super().mmio_read(cpu, address, size)
+
     def mmio_write(self, cpu: Cpu, address: int, size: int, value: int) -> None:
         self._acpi_write(cpu, "memory", address, size, value)
 
-    def _acpi_write(self, cpu: Cpu, space: str, address: int, size: int, value: int) -> None:
+    def _acpi_write(
+        self, cpu: Cpu, space: Literal["io", "memory"], address: int, size: int, value: int
+    ) -> None:
         acpi = self._acpi
-        if acpi is None or acpi.space != space or size != 1:
+        if acpi is None or size != 1 or not acpi.has(space, address):
             return
         if address == acpi.sleep_control and value == _SLEEP_S5:
             cpu.stop("shutdown", "ACPI power off")
