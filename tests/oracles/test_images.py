@@ -168,6 +168,7 @@ def prove_linux(kernel: LinuxKernel, initrd: Path, startup: str, folder: Path) -
     return record.images[0].verdicts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("startup", ["x86_64_start_kernel", "start_kernel"])
 @pytest.mark.parametrize("flavour", ["cloud", "generic"])
 def test_debians_kernel_reaches_its_startup_path(
