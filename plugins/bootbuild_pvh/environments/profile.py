@@ -30,23 +30,18 @@ from bootbuild_pvh.environments.placing import MODULES, Placing
 from bootbuild_pvh.environments.poison import UNDEFINED, Poison, poison_of, poisoned_state
 from bootbuild_pvh.targets import NO_ENTRY, pvh_entry
 
-MiB = 1 << 20
+MiB, GiB = 1 << 20, 1 << 30
+_LEAST = 2 * MiB  #: of RAM: what SeaBIOS needs
+_OTHER_MEMORY = "ask for another size (`[boot] memory`, `--memory`)"
 _NO_TABLE = TableRegister(0, 0)
 
 DOES_NOT_FIT = Rule(
     "BB-L003",
     "image and modules do not fit into the machine's memory",
     "Every PT_LOAD must lie in RAM at its physical address, and the modules beside it. A loader refuses a "
-    "file that does not fit, or writes where there is no memory.",
+    "file that does not fit, or writes where there is no memory. The machines emulated here have no "
+    "more than 3 GiB: the rest would lie above the hole that a PC keeps below 4 GiB.",
     "give the machine more memory (`[boot] memory`, `--memory`) or link the kernel lower",
-)
-
-MEMORY = Rule(
-    "BB-L006",
-    "memory of a size that this profile does not play",
-    "Memory is given to a machine in whole MiB. A profile of target pvh plays one block of it, which ends "
-    "below the devices under 4 GiB; where real monitors go on above 4 GiB, it does not.",
-    "give whole MiB, no more than the message says (`[boot] memory`, `--memory`)",
 )
 
 
@@ -68,9 +63,9 @@ class PvhProfile(ABC):
     name: str
     loader = ""
     undefined: tuple[Undefined, ...] = UNDEFINED
-    rules: tuple[Rule, ...] = (NO_ENTRY, DOES_NOT_FIT, MODULES, MEMORY)
+    rules: tuple[Rule, ...] = (NO_ENTRY, DOES_NOT_FIT, MODULES)
     hypervisor: HypervisorType
-    memory_limit = 3072 * MiB  #: the most RAM, in bytes, that lies in one block from 0
+    memory_limit = 3 * GiB  #: the most RAM, in bytes, that lies in one block from 0
 
     def scene(
         self, image: ElfImage, offer: Offer, filling: Filling, only: frozenset[str] | None = None
@@ -97,10 +92,13 @@ class PvhProfile(ABC):
 
     def memory_size(self, image: ElfImage, offer: Offer) -> int:
         """RAM in bytes: as asked, else 128 MiB, or 512 MiB for images beyond 48 MiB. Raises InputError."""
-        if offer.memory % MiB or offer.memory > self.memory_limit:
-            text = f"{offer.memory:#x} bytes of memory; {self.name} is given whole MiB up to "
-            raise InputError(Problem(MEMORY, image.name, f"{text}{self.memory_limit // MiB} MiB"))
-        return offer.memory or (512 * MiB if image.physical_end > 48 * MiB else 128 * MiB)
+        memory = offer.memory or (512 * MiB if image.physical_end > 48 * MiB else 128 * MiB)
+        most = self.memory_limit
+        if memory not in range(_LEAST, most + 1, 4096):
+            limit = f"{most // MiB} MiB" if most % GiB else f"{most // GiB} GiB"
+            text = f"{memory:#x} bytes of RAM; this machine has 2 MiB to {limit}, in whole pages"
+            raise InputError(Problem(DOES_NOT_FIT, "memory", text, _OTHER_MEMORY))
+        return memory
 
     def image_loads(self, image: ElfImage, poison: Poison) -> list[Load]:
         """The PT_LOADs at their physical addresses, .bss zeroed."""
