@@ -10,10 +10,17 @@ import pytest
 from bootbuild.api import ElfImage, Evidence, LoaderVerdict, Profile
 from bootbuild.boot.prove import prove
 from bootbuild.model.verdict import Outcome
-from bootbuild_pvh.environments import Qemu, XenDomU
-from tiny_guest import OWN_STACK, STARTUP, guest, subject, u32
+from bootbuild_pvh.environments import CloudHypervisor, Firecracker, Qemu, QemuMicrovm, XenDom0, XenDomU
+from tiny_guest import BSS, OWN_STACK, STARTUP, guest, subject, u32
 
-PROFILES: dict[str, Callable[[], Profile]] = {"qemu": Qemu, "xen-domu": XenDomU}
+PROFILES: dict[str, Callable[[], Profile]] = {
+    "qemu": Qemu,
+    "qemu-microvm": QemuMicrovm,
+    "xen-domu": XenDomU,
+    "xen-dom0": XenDom0,
+    "firecracker": Firecracker,
+    "cloud-hypervisor": CloudHypervisor,
+}
 RAM_TOP = 128 << 20
 
 
@@ -43,9 +50,10 @@ def case(
     first: bytes = b"",
     later: bytes = b"",
     startup: bytes = b"\xfa\xf4\xeb\xfd",
+    bits: int = 64,
 ) -> Case:
-    """A case whose guest differs from the good one in one of three places."""  # fmt: skip
-    data = guest(first=first, later=later, startup=startup)
+    """A case whose guest differs from the good one in one of three places, or in its ELF class."""
+    data = guest(first=first, later=later, startup=startup, bits=bits)
     return Case(name, frozenset(rules.split()), data, profile, outcome, expect, budget, timeout)
 
 
@@ -53,6 +61,25 @@ def branch(test: bytes, taken: bytes = b"\x90" * 4) -> bytes:
     """Test; jz over `taken`: two different blocks whichever way the flags go."""
     return test + b"\x74" + bytes([len(taken)]) + taken
 
+
+def out_byte(port: int, value: int) -> bytes:
+    """mov $port, %dx; mov $value, %al; out %al, %dx."""
+    return b"\x66\xba" + port.to_bytes(2, "little") + b"\xb0" + bytes([value]) + b"\xee"
+
+
+def store_byte(address: int, value: int) -> bytes:
+    """movb $value, address."""
+    return b"\xc6\x05" + u32(address) + bytes([value])
+
+
+PM1_POWER_OFF = b"\x66\xba\x04\x06\x66\xb8\x00\x20\x66\xef"  # out $SLP_EN, port 0x604
+KEYBOARD_RESET = out_byte(0x64, 0xFE)
+RESET_CONTROL = out_byte(0xCF9, 0x06)
+GED, PORT_600 = 0xFEA00200, 0x600  #: the sleep control registers of microvm and of Cloud Hypervisor
+S5 = 0x34  #: SLP_TYPx 5, SLP_EN
+GED_RESET = store_byte(GED + 2, 0x42)
+
+BSS_IS_ZERO = branch(b"\x83\x3d" + u32(BSS) + b"\x00")  # cmpl $0, BSS
 
 TEST_REGISTER = {  # cmp $the profile's value, %reg
     "EAX": b"\x3d" + u32(0),
@@ -78,8 +105,17 @@ CASES = [
     case("pushes onto Xen's ESP of 0", "BB-B002", first=b"\x50", profile="xen-domu"),
     # -- what the judge sees
     case("overwrites its startup path", "BB-B020", later=b"\xc7\x05" + u32(STARTUP + 8) + u32(1)),
-    case("powers off first", "BB-B022", later=b"\x66\xba\x04\x06\x66\xb8\x00\x20\x66\xef"),
-    case("resets first", "BB-B022", later=b"\xb0\xfe\xe6\x64"),
+    case("powers off first", "BB-B022", later=PM1_POWER_OFF),
+    case("resets first", "BB-B022", later=KEYBOARD_RESET),
+    case("resets by the chipset", "BB-B022", later=RESET_CONTROL),
+    case("powers microvm off", "BB-B022", profile="qemu-microvm", later=store_byte(GED, S5)),
+    case("resets microvm", "BB-B022", profile="qemu-microvm", later=GED_RESET),
+    case("resets Firecracker", "BB-B022", profile="firecracker", later=KEYBOARD_RESET),
+    case("powers Cloud Hypervisor off", "BB-B022", profile="cloud-hypervisor",
+         later=out_byte(PORT_600, S5)),
+    case("resets Cloud Hypervisor by ACPI", "BB-B022", profile="cloud-hypervisor",
+         later=out_byte(PORT_600, 1)),
+    case("resets Cloud Hypervisor", "BB-B022", profile="cloud-hypervisor", later=KEYBOARD_RESET),
     case("prints nothing", "BB-B023", expect=b"hello"),
     case("prints something else", "BB-B023", expect=b"hello",
          startup=b"\x66\xba\xf8\x03\xb0\x48\xee\xfa\xf4"),  # mov $0x3f8,%dx; mov $'H',%al; out; cli; hlt
@@ -93,6 +129,13 @@ CASES = [
     case("takes DF for clear", "BB-U005",
          first=OWN_STACK + branch(b"\x9c\x58\xf6\xc4\x04")),  # pushf; pop %eax; test $4, %ah
     case("takes free memory for zero", "BB-U006", later=branch(b"\x83\x3d" + u32(0x3000000) + b"\x00")),
+    *(case(f"takes .bss for zero in {profile}", "BB-U007", profile=profile, later=BSS_IS_ZERO)
+      for profile in ("firecracker", "cloud-hypervisor")),
+    case("takes EAX for Multiboot's in microvm", "BB-U001", profile="qemu-microvm",
+         first=branch(b"\x3d" + u32(0x2BADB002))),
+    # -- what the monitor's loader sees
+    *(case(f"is ELF32 for {profile}", "BB-L005", profile=profile, bits=32)
+      for profile in ("firecracker", "cloud-hypervisor")),
     case("compares EAX and EDX together", "BB-U009",
          # test %eax,%eax; setne %cl; cmp $0x518,%edx; setne %dl; test %dl,%cl; jz over two nops
          first=b"\x85\xc0\x0f\x95\xc1\x81\xfa" + u32(0x518) + b"\x0f\x95\xc2\x84\xd1\x74\x02\x90\x90"),
@@ -113,6 +156,45 @@ def test_the_unmutated_guest_boots(profile: str) -> None:
     assert verdict.outcome is Outcome.BOOTED
     assert len({run.digest for run in verdict.runs}) == 1
     assert len(verdict.runs) == 3
+
+
+ELF32_PROFILES = sorted(PROFILES.keys() - {"firecracker", "cloud-hypervisor"})
+
+
+@pytest.mark.parametrize("profile", ELF32_PROFILES)
+def test_an_elf32_file_boots_where_it_is_read(profile: str) -> None:
+    assert prove(subject(guest(bits=32)), PROFILES[profile]()).findings == ()
+
+
+@pytest.mark.parametrize("profile", ELF32_PROFILES)
+def test_zeros_in_bss_may_be_relied_on_where_the_loader_writes_them(profile: str) -> None:
+    data = guest(later=BSS_IS_ZERO)
+    assert prove(subject(data), PROFILES[profile]()).findings == ()
+
+
+# A way to end one monitor is nothing to another: the guest goes on.
+NOT_HEARD = [
+    ("qemu-microvm", PM1_POWER_OFF),
+    ("qemu-microvm", KEYBOARD_RESET),
+    ("qemu-microvm", RESET_CONTROL),
+    ("firecracker", PM1_POWER_OFF),
+    ("firecracker", RESET_CONTROL),
+    ("firecracker", out_byte(PORT_600, S5)),
+    ("cloud-hypervisor", PM1_POWER_OFF),
+    ("cloud-hypervisor", RESET_CONTROL),
+    ("cloud-hypervisor", out_byte(0x80, S5)),
+    ("qemu", out_byte(PORT_600, S5)),
+]
+
+
+@pytest.mark.parametrize(("profile", "code"), NOT_HEARD)
+def test_a_way_to_end_that_the_monitor_lacks_does_nothing(profile: str, code: bytes) -> None:
+    assert prove(subject(guest(later=code)), PROFILES[profile]()).findings == ()
+
+
+def test_codes_on_the_debug_port_are_in_the_trace() -> None:
+    verdict = prove(subject(guest(later=out_byte(0x80, 0x42))), CloudHypervisor())
+    assert [(e.kind, e.detail) for e in verdict.runs[0].events] == [("debug port", "code 0x42")]
 
 
 @pytest.mark.parametrize("one", CASES, ids=lambda one: one.name)
@@ -151,3 +233,5 @@ def test_a_file_that_the_loader_refuses_is_failed_without_a_boot(named: str, fou
 def test_what_a_guest_relies_on_is_named() -> None:
     verdict = prove(subject(guest(first=b"\x50\x58")), Qemu())
     assert verdict.findings[0].message.startswith("relies on ESP, which pvh leaves undefined: ")
+    verdict = prove(subject(guest(later=BSS_IS_ZERO)), Firecracker())
+    assert verdict.findings[0].message.startswith("relies on .bss, which linux-loader leaves undefined: ")

@@ -16,11 +16,12 @@ from bootbuild.model.machine import Offer
 from bootbuild.model.payload import ElfImage, Startup
 
 BASE = 0x100000  #: where the image is linked and loaded
-ENTRY, STARTUP, GDT, PAGE, STACK_TOP = (
+ENTRY, STARTUP, GDT, PAGE, BSS, STACK_TOP = (
     BASE + 0x1000,
     BASE + 0x1800,
     BASE + 0x1C00,
     BASE + 0x2000,
+    BASE + 0x3000,
     BASE + 0x4000,
 )
 _FILE = 0x1000  #: file offset of ENTRY
@@ -44,11 +45,17 @@ OWN_GDT = (
 
 
 def guest(
-    *, first: bytes = b"", later: bytes = b"", startup: bytes = b"\xfa\xf4\xeb\xfd", page: bytes = b""
+    *,
+    first: bytes = b"",
+    later: bytes = b"",
+    startup: bytes = b"\xfa\xf4\xeb\xfd",
+    page: bytes = b"",
+    bits: int = 64,
 ) -> bytes:
-    """An ELF64 file: `first` runs before anything else, `later` on own stack and GDT, then `startup`.
+    """An ELF file: `first` runs before anything else, `later` on own stack and GDT, then `startup`.
 
     Unmutated startup code: cli; hlt; jmp back. `page`: up to 4 KiB of data at PAGE.
+    `bits`: of the file's class; the code is the same.
     """
     code = bytearray(first + b"\xfa\xfc" + OWN_STACK)  # cli; cld; mov $STACK_TOP, %esp
     jump = len(code) + 7
@@ -63,18 +70,28 @@ def guest(
     image[GDT - BASE : GDT - BASE + len(_GDT)] = _GDT
     image[GDT - BASE + 0x40 : GDT - BASE + 0x46] = struct.pack("<HI", len(_GDT) - 1, GDT)
     image[PAGE - BASE : PAGE - BASE + len(page)] = page
-    return _elf(bytes(image[0x1000:0x3000]))
+    return _elf(bytes(image[0x1000:0x3000]), bits)
 
 
-def _elf(text: bytes) -> bytes:
-    """One PT_LOAD for ENTRY and what follows, .bss up to _MEMORY; one PT_NOTE with PHYS32_ENTRY."""
+def _elf(text: bytes, bits: int) -> bytes:
+    """One PT_LOAD for ENTRY and what follows, .bss from BSS up to _MEMORY; one PT_NOTE with PHYS32_ENTRY."""
     note = struct.pack("<III4sI", 4, 4, 18, b"Xen\0", ENTRY)
+    wide = bits == 64
     header = struct.pack(
-        "<16sHHIQQQIHHHHHH",
-        b"\x7fELF\x02\x01\x01", 2, 62, 1, ENTRY, 64, 0, 0, 64, 56, 2, 64, 0, 0,
+        "<16sHHIQQQIHHHHHH" if wide else "<16sHHIIIIIHHHHHH",
+        b"\x7fELF" + bytes([2 if wide else 1, 1, 1]), 2, 62 if wide else 3, 1, ENTRY,
+        64 if wide else 52, 0, 0, 64 if wide else 52, 56 if wide else 32, 2, 64 if wide else 40, 0, 0,
     )  # fmt: skip
-    load = struct.pack("<IIQQQQQQ", 1, 7, _FILE, ENTRY, ENTRY, len(text), _MEMORY - 0x1000, 0x1000)
-    notes = struct.pack("<IIQQQQQQ", 4, 4, 0x200, 0, 0, len(note), len(note), 4)
+
+    def segment(
+        kind: int, flags: int, offset: int, address: int, size: int, memory: int, align: int
+    ) -> bytes:
+        if wide:
+            return struct.pack("<IIQQQQQQ", kind, flags, offset, address, address, size, memory, align)
+        return struct.pack("<8I", kind, offset, address, address, size, memory, flags, align)
+
+    load = segment(1, 7, _FILE, ENTRY, len(text), _MEMORY - 0x1000, 0x1000)
+    notes = segment(4, 4, 0x200, 0, len(note), len(note), 4)
     head = (header + load + notes).ljust(0x200, b"\0") + note
     return head.ljust(_FILE, b"\0") + text
 

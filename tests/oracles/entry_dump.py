@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from oracle import Transcript, run_until
+
 SOURCE = Path(__file__).parent / "guest"
 ENTRY = 0x1A5E000  #: where guest.ld links it
 DONE = r"dump: \[end\]"  #: the last line
@@ -66,6 +68,14 @@ def compile_guest(gcc: Path, into: Path) -> Path:
 def log_options(log: Path) -> Sequence[str]:
     """QEMU options that write the CPU's state at the guest's first instruction to `log`."""
     return ["-d", "cpu", "-dfilter", f"{ENTRY:#x}+1", "-D", str(log)]
+
+
+def observe(command: Sequence[str], folder: Path, fail: Sequence[str] = ()) -> tuple[EntryDump, Transcript]:
+    """Run a monitor with the guest to its end. What was seen at the entry, and all that was printed."""
+    log = folder / "cpu.log"
+    transcript = run_until([*command, *log_options(log)], [DONE], fail=fail, timeout=60, wait=True)
+    assert transcript.reached, str(transcript)
+    return parse(transcript.text, log.read_text()), transcript
 
 
 def _hidden(log: str) -> dict[str, Segment]:

@@ -30,10 +30,14 @@ def qemu_kernel(
     initrd: Path | None = None,
     debug_port: bool = False,
 ) -> list[str]:
-    """`qemu -kernel`, the guest's COM1 (or with `debug_port` its port 0xE9) on standard output."""
+    """`qemu -kernel`, the guest's COM1 (or with `debug_port` its port 0xE9) on standard output.
+
+    COM1 is always there: microvm describes it in ACPI, and what lies below those tables moves with them.
+    """
     command = [*_machine(qemu, machine, QEMU_CPU, memory), "-kernel", str(kernel)]
     if debug_port:
         command += "-chardev stdio,id=debug -device isa-debugcon,iobase=0xe9,chardev=debug".split()
+        command += ["-serial", "null"]
     else:
         command += ["-serial", "stdio"]
     if cmdline:

@@ -11,7 +11,6 @@ import entry_dump
 import monitors
 from debian_kernels import Kernels
 from entry_dump import EntryDump, Segment
-from oracle import run_until
 
 CMDLINE = "root=/dev/none quiet"
 MODULE = b"the bytes of a module, of an odd length\n" * 111 + b"\0"
@@ -30,15 +29,6 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _dump(command: list[str], folder: Path, fail: tuple[str, ...] = ()) -> EntryDump:
-    log = folder / "cpu.log"
-    transcript = run_until(
-        [*command, *entry_dump.log_options(log)], [entry_dump.DONE], fail=fail, timeout=60, wait=True
-    )
-    assert transcript.reached, str(transcript)
-    return entry_dump.parse(transcript.text, log.read_text())
-
-
 @pytest.fixture(scope="module", params=["pc", "q35", "microvm"])
 def from_qemu(
     request: pytest.FixtureRequest,
@@ -50,7 +40,7 @@ def from_qemu(
     command = monitors.qemu_kernel(
         qemu, guest, machine=request.param, cmdline=CMDLINE, initrd=module, debug_port=True
     )
-    return _dump(command, tmp_path_factory.mktemp("qemu"))
+    return entry_dump.observe(command, tmp_path_factory.mktemp("qemu"))[0]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +48,7 @@ def from_xen(
     qemu: Path, kernels: Kernels, guest: Path, module: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> EntryDump:
     command = monitors.xen_dom0(qemu, kernels.xen, guest, pvh=True, cmdline=CMDLINE, modules=[module])
-    return _dump(command, tmp_path_factory.mktemp("xen"), monitors.XEN_FAILS)
+    return entry_dump.observe(command, tmp_path_factory.mktemp("xen"), monitors.XEN_FAILS)[0]
 
 
 def _promised(dump: EntryDump) -> None:

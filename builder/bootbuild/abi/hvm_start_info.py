@@ -48,16 +48,20 @@ class HvmStartInfo:
 
 @dataclass(frozen=True)
 class HvmModule:
-    """One hvm_modlist_entry: physical address, size in bytes, physical address of its command line."""
+    """One hvm_modlist_entry: physical address, size in bytes, physical address of its command line.
+
+    `reserved` is 0 by the ABI, and what was on the stack by qboot.
+    """
 
     paddr: int
     size: int
     cmdline_paddr: int = 0
+    reserved: int = 0
 
 
 def pack_modules(modules: Sequence[HvmModule]) -> bytes:
     """The module list as an array of hvm_modlist_entry."""
-    return b"".join(_MODULE.pack(m.paddr, m.size, m.cmdline_paddr, 0) for m in modules)
+    return b"".join(_MODULE.pack(m.paddr, m.size, m.cmdline_paddr, m.reserved) for m in modules)
 
 
 def pack_memory_map(entries: Sequence[MapEntry]) -> bytes:

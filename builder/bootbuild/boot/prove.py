@@ -92,7 +92,8 @@ def _reliance(
             if _differs(exact, run):
                 found = True
                 change = _change(exact, run)
-                text = f"relies on {undefined.name}, which {profile.target} leaves undefined: {change}"
+                by = undefined.by or profile.target
+                text = f"relies on {undefined.name}, which {by} leaves undefined: {change}"
                 yield Finding(undefined.rule, text, lines=run.findings[0].lines if run.findings else ())
                 break
     if not found:

@@ -83,6 +83,13 @@ RULES = (
         "write memory before reading it",
     ),
     Rule(
+        "BB-U007",
+        "relies on zeros in .bss",
+        _POISON + "The crate linux-loader, and so Firecracker and Cloud Hypervisor, loads the bytes that a "
+        "segment has in the file and does not clear the rest: it holds what lay there before.",
+        "clear .bss in the entry code, before the first use of it",
+    ),
+    Rule(
         "BB-U009",
         "relies on undefined state",
         _POISON + "Here no single thing explains the difference, only several together.",

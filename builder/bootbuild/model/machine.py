@@ -154,3 +154,4 @@ class Undefined:
 
     name: str  #: "ESP", "GDTR", "free memory" …
     rule: str  #: id of the rule that a guest breaks by relying on it
+    by: str = ""  #: who leaves it undefined, where it is not the target's ABI

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bootbuild.platform.pc import Pc
+from bootbuild.platform.pc import Pc, ReducedAcpi
 from bootbuild.platform.xen import XenHvm
 
-__all__ = ["Pc", "XenHvm"]
+__all__ = ["Pc", "ReducedAcpi", "XenHvm"]

@@ -16,8 +16,10 @@ MSR_HYPERCALL = 0x40000000  #: CPUID base+2, EBX: where the guest asks for its h
 EPERM, ENOENT, EFAULT, EINVAL, ENOSYS = 1, 2, 14, 22, 38
 
 # xen/include/public/xen.h, __HYPERVISOR_*
-MEMORY_OP, XEN_VERSION, CONSOLE_IO, VCPU_OP, SCHED_OP, EVENT_CHANNEL_OP, HVM_OP = 12, 17, 18, 24, 29, 32, 34
+PLATFORM_OP, MEMORY_OP, XEN_VERSION, CONSOLE_IO, VCPU_OP = 7, 12, 17, 18, 24
+SCHED_OP, EVENT_CHANNEL_OP, HVM_OP = 29, 32, 34
 _NAMES = {
+    PLATFORM_OP: "platform_op",
     MEMORY_OP: "memory_op",
     XEN_VERSION: "xen_version",
     CONSOLE_IO: "console_io",
@@ -29,10 +31,12 @@ _NAMES = {
     HVM_OP: "hvm_op",
 }
 XENMEM_ADD_TO_PHYSMAP, XENMEM_MEMORY_MAP = 7, 9
+XENPF_FIRMWARE_INFO, XENPF_GET_DOM0_CONSOLE, XEN_FW_EFI_INFO = 50, 64, 4  # xen/include/public/platform.h
 HVM_PARAM_STORE_PFN, HVM_PARAM_STORE_EVTCHN, HVM_PARAM_CONSOLE_PFN, HVM_PARAM_CONSOLE_EVTCHN = 1, 2, 17, 18
 DOMID_SELF = 0x7FF0
 _SHUTDOWN_REASONS = ("poweroff", "reboot", "suspend", "crash", "watchdog", "soft reset")
 _FEATURES = 1 << 2 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 10  # what an auto-translated guest is told, features.h
+_FEATURE_DOM0 = 1 << 11
 
 # struct xencons_interface, xen/include/public/io/console.h
 _RING_OUT, _RING_OUT_SIZE, _RING_OUT_CONS, _RING_OUT_PROD = 1024, 2048, 3080, 3084
@@ -67,6 +71,7 @@ class XenHvm(Platform):
             HVM_PARAM_CONSOLE_EVTCHN: domain.console_port,
         }
         self._calls: dict[int, Callable[[Cpu, Sequence[int]], int]] = {
+            PLATFORM_OP: self._platform_op,
             MEMORY_OP: self._memory_op,
             XEN_VERSION: self._xen_version,
             CONSOLE_IO: self._console_io,
@@ -133,6 +138,17 @@ class XenHvm(Platform):
         )
         return -ENOSYS
 
+    def _platform_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
+        # struct xen_platform_op: uint32_t cmd, interface_version; union u
+        command, _, kind = struct.unpack("<III", cpu.read(arguments[0], 12))
+        if not self._domain.privileged:
+            return -EPERM
+        if command == XENPF_FIRMWARE_INFO and kind == XEN_FW_EFI_INFO:
+            return -ENOSYS  # not started by EFI (efi_get_info)
+        if command == XENPF_GET_DOM0_CONSOLE and self._domain.version < (4, 18):
+            return -ENOSYS  # not known before
+        return self._unknown(cpu, PLATFORM_OP, arguments)
+
     def _memory_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
         command, pointer = arguments[0], arguments[1]
         if command == XENMEM_MEMORY_MAP:
@@ -158,7 +174,8 @@ class XenHvm(Platform):
             return 0
         if command == 6:  # XENVER_get_features: submap index in, bitmap out
             (submap,) = struct.unpack("<I", cpu.read(pointer, 4))
-            cpu.write(pointer + 4, struct.pack("<I", _FEATURES if submap == 0 else 0))
+            features = _FEATURES | (_FEATURE_DOM0 if self._domain.privileged else 0)
+            cpu.write(pointer + 4, struct.pack("<I", features if submap == 0 else 0))
             return 0
         return self._unknown(cpu, XEN_VERSION, arguments)
 

@@ -1,0 +1,144 @@
+"""hvm_start_info and all that it points to, where one monitor puts it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bootbuild.abi.handover import BootType, HypervisorType
+from bootbuild.abi.hvm_start_info import (
+    MAP_ENTRY_SIZE,
+    MODULE_SIZE,
+    SIZE,
+    HvmModule,
+    HvmStartInfo,
+    pack_memory_map,
+    pack_modules,
+)
+from bootbuild.api import (
+    Content,
+    ElfImage,
+    Given,
+    GivenModule,
+    InputError,
+    Load,
+    MapEntry,
+    MemoryContent,
+    Offer,
+    Problem,
+    Rule,
+    Span,
+    content_digest,
+)
+
+RAM, RESERVED, ACPI, NVS, UNUSABLE = 1, 2, 3, 4, 5  #: XEN_HVM_MEMMAP_TYPE_*, as in E820
+
+MODULES = Rule(
+    "BB-L004",
+    "more modules than this monitor passes on",
+    "QEMU's -initrd, xl's ramdisk and the initrd of Firecracker and Cloud Hypervisor hand over one file, "
+    "without a command line of its own; Xen hands its dom0 one module, with one. What else the recipe lists "
+    "would silently not arrive.",
+    "join the files into one module, or leave this profile out of `profiles`",
+)
+
+
+@dataclass(frozen=True)
+class PlacedModule:
+    """The bytes of a module at a physical address, and its command line at another (0: none)."""
+
+    address: int
+    content: Content = field(repr=False)
+    cmdline: bytes = b""
+    cmdline_paddr: int = 0
+    reserved: int = 0  #: what the monitor leaves in the list's reserved field
+
+
+@dataclass(frozen=True)
+class Placing:
+    """What one monitor hands over, and where. Addresses physical; 0 is handed over as absent."""
+
+    info: int
+    cmdline: int
+    modlist: int
+    memmap: int  #: 0: start_info is version 0, which has no map
+    rsdp: int
+    memory_map: tuple[MapEntry, ...]  #: also where it has to be asked for by call
+    modules: tuple[PlacedModule, ...] = ()
+    flags: int = 0
+
+    def loads(self, cmdline: bytes) -> list[Load]:
+        """All of it, to be loaded after the image."""
+        start_info = HvmStartInfo(
+            version=1 if self.memmap else 0,
+            flags=self.flags,
+            nr_modules=len(self.modules),
+            modlist_paddr=self.modlist if self.modules else 0,
+            cmdline_paddr=self.cmdline,
+            rsdp_paddr=self.rsdp,
+            memmap_paddr=self.memmap,
+            memmap_entries=len(self.memory_map),
+        )
+        listed = [HvmModule(m.address, m.content.size, m.cmdline_paddr, m.reserved) for m in self.modules]
+        loads = [put(self.info, start_info.pack().ljust(SIZE, b"\0"))]
+        if self.cmdline:
+            loads.append(put(self.cmdline, cmdline + b"\0"))
+        if listed:
+            loads.append(put(self.modlist, pack_modules(listed)))
+        if self.memmap:
+            loads.append(put(self.memmap, pack_memory_map(self.memory_map)))
+        for module in self.modules:
+            size = module.content.size
+            loads.append(Load(module.address, module.content, 0, size, size))
+            if module.cmdline_paddr:
+                loads.append(put(module.cmdline_paddr, module.cmdline + b"\0"))
+        return loads
+
+    def given(self, cmdline: bytes, hypervisor: HypervisorType) -> Given:
+        """The same as what a correct guest must find again."""
+        spans = [
+            Span(self.info, SIZE),
+            Span(self.cmdline, len(cmdline) + 1 if self.cmdline else 0),
+            Span(self.modlist, MODULE_SIZE * len(self.modules)),
+            *(Span(m.cmdline_paddr, len(m.cmdline) + 1) for m in self.modules if m.cmdline_paddr),
+        ]
+        native = Span(self.memmap, MAP_ENTRY_SIZE * len(self.memory_map)) if self.memmap else Span(0, 0)
+        return Given(
+            boot_type=BootType.PVH,
+            hypervisor_type=hypervisor,
+            data=self.info,
+            cmdline=cmdline,
+            modules=tuple(
+                GivenModule(Span(m.address, m.content.size), content_digest(m.content), m.cmdline)
+                for m in self.modules
+            ),
+            memory_map=self.memory_map,
+            rsdp=self.rsdp,
+            native_map=native,
+            structures=tuple(span for span in (*spans, native) if span.size),
+        )
+
+
+def put(address: int, data: bytes) -> Load:
+    """Bytes of the environment's own, at a physical address."""
+    return Load(address, MemoryContent(data), 0, len(data), len(data))
+
+
+def ramdisk(image: ElfImage, offer: Offer) -> Content | None:
+    """The one module that a monitor with a single `initrd` option passes on, without a command line."""
+    module = one_module(image, offer)
+    if module and module[1]:
+        raise _refused(image, offer.modules, "one module without a command line")
+    return module[0] if module else None
+
+
+def one_module(image: ElfImage, offer: Offer) -> tuple[Content, bytes] | None:
+    """The bytes and the command line of the one module of a monitor that passes no more. InputError."""
+    if len(offer.modules) > 1:
+        raise _refused(image, offer.modules, "one module")
+    return next(((content, cmdline) for _, content, cmdline in offer.modules), None)
+
+
+def _refused(image: ElfImage, modules: Sequence[tuple[str, Content, bytes]], what: str) -> InputError:
+    names = ", ".join(name for name, _, _ in modules)
+    return InputError(Problem(MODULES, image.name, f"this monitor passes {what}, not {names}"))

@@ -1,0 +1,95 @@
+"""What the PVH ABI leaves undefined, and the garbage that stands there in a poisoned run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from bootbuild.api import Descriptor, EntryState, Filling, TableRegister, Undefined
+
+UNDEFINED = (
+    *(Undefined(name, "BB-U001") for name in ("EAX", "ECX", "EDX", "ESI", "EDI", "EBP")),
+    Undefined("ESP", "BB-U002"),
+    Undefined("GDTR", "BB-U003"),
+    Undefined("IDTR", "BB-U003"),
+    Undefined("selectors", "BB-U004"),
+    Undefined("EFLAGS", "BB-U005"),
+    Undefined("free memory", "BB-U006"),
+)
+_SEEDS = {Filling.EXACT: 0, Filling.POISON_A: 0xA11CE5ED, Filling.POISON_B: 0x0B0B5EED}
+_SELECTORS = {
+    "cs": (0x20, 0x1238),
+    "ds": (0x28, 0xFFF0),
+    "es": (0x30, 0x0440),
+    "ss": (0x38, 0x0770),
+    "fs": (0x40, 0x0888),
+    "gs": (0x48, 0x0990),
+}
+
+
+@dataclass(frozen=True)
+class Poison:
+    """Garbage for one run: which undefined things get it, and from which seed."""
+
+    seed: int
+    names: frozenset[str]
+
+    def pick(self, name: str, exact: int, garbage_a: int, garbage_b: int) -> int:
+        """`exact` unless `name` is poisoned in this run."""
+        if name not in self.names:
+            return exact
+        return garbage_a if self.seed == _SEEDS[Filling.POISON_A] else garbage_b
+
+    @property
+    def memory(self) -> int:
+        """Seed for free memory; 0 leaves zeros."""
+        return self.seed if "free memory" in self.names else 0
+
+
+def poison_of(filling: Filling, only: frozenset[str] | None, undefined: Sequence[Undefined]) -> Poison:
+    """The garbage of one run: in all that is `undefined`, or in what `only` names of it."""
+    if filling is Filling.EXACT:
+        return Poison(0, frozenset())
+    names = frozenset(u.name for u in undefined)
+    return Poison(_SEEDS[filling], names if only is None else names & only)
+
+
+def poisoned_state(exact: EntryState, poison: Poison) -> EntryState:
+    """The profile's state with everything that PVH leaves undefined replaced by this run's garbage.
+
+    Not replaced: EBX, CR0, CR4, the hidden parts of CS, DS, ES, SS and TR, and EFLAGS.VM, IF and TF.
+    """
+    registers = dict(exact.registers)
+    for index, name in enumerate(("EAX", "ECX", "EDX", "ESI", "EDI", "EBP")):
+        key = "r" + name[1:].lower()
+        # 0x2BADB002 is what qboot leaves in EAX: a guest must not take it for Multiboot
+        first = 0x2BADB002 if name == "EAX" else 0xDEAD0000 + index
+        registers[key] = poison.pick(
+            name, registers.get(key, 0), first, 0x5EED0101 * (index + 1) & 0xFFFFFFFF
+        )
+    registers["rsp"] = poison.pick("ESP", registers.get("rsp", 0), 0x90000008, 0x00000003)
+    # DF, AC, ID and the arithmetic flags are "unspecified"
+    registers["rflags"] = poison.pick("EFLAGS", registers.get("rflags", 2), 0x00000CD7, 0x00240003)
+
+    def segment(name: str) -> Descriptor:
+        descriptor: Descriptor = getattr(exact, name)
+        return replace(descriptor, selector=poison.pick("selectors", descriptor.selector, *_SELECTORS[name]))
+
+    def table(name: str, register: TableRegister, limit: int) -> TableRegister:
+        return TableRegister(
+            poison.pick(name, register.base, 0xFFFFF000, 0x7F000000),
+            poison.pick(name, register.limit, 0xFFFF, limit),
+        )
+
+    return replace(
+        exact,
+        registers=registers,
+        cs=segment("cs"),
+        ds=segment("ds"),
+        es=segment("es"),
+        ss=segment("ss"),
+        fs=segment("fs"),
+        gs=segment("gs"),
+        gdtr=table("GDTR", exact.gdtr, 0x17),
+        idtr=table("IDTR", exact.idtr, 0x07),
+    )

@@ -1,0 +1,202 @@
+"""QEMU's own PVH loader, on machine pc (SeaBIOS and the option ROM pvh.bin) and on microvm (qboot)."""
+
+from __future__ import annotations
+
+import struct
+
+from bootbuild.abi import acpi
+from bootbuild.abi.handover import HypervisorType
+from bootbuild.abi.hvm_start_info import MAP_ENTRY_SIZE
+from bootbuild.api import (
+    Descriptor,
+    ElfImage,
+    EntryState,
+    Evidence,
+    MapEntry,
+    Offer,
+    Region,
+    RegionKind,
+    Span,
+    TableRegister,
+)
+from bootbuild.platform import Pc, ReducedAcpi
+from bootbuild_pvh.environments.placing import NVS, RAM, RESERVED, PlacedModule, Placing, put, ramdisk
+from bootbuild_pvh.environments.profile import (
+    MiB,
+    PvhProfile,
+    Setting,
+    check_fit,
+    flat_state,
+    mmio,
+    module_bytes,
+)
+
+_LOW = Span(0, 0xA0000)
+_EBDA = 0x9FC00
+_TCG, _VENDOR = b"TCGTCGTCGTCG", b"AuthenticAMD"  #: -cpu max
+_RESET_TR = Descriptor(0, limit=0xFFFF, attributes=0x008B)  # no firmware loads TR
+
+
+class _QemuProfile(PvhProfile):
+    """What both machines share: the loader in QEMU, and firmware that leaves the CPU to the kernel."""
+
+    version = "7.2"
+    evidence = Evidence.ORACLE
+    hypervisor = HypervisorType.TCG
+
+    @staticmethod
+    def _initrd(image: ElfImage, offer: Offer, limit: int, reserved: int = 0) -> tuple[PlacedModule, ...]:
+        """Where x86_load_linux (hw/i386/x86.c) puts -initrd: as high below `limit` as whole pages allow."""
+        content = ramdisk(image, offer)
+        if content is None:
+            return ()
+        return (PlacedModule((limit - 1 - content.size) & ~0xFFF, content, reserved=reserved),)
+
+    @staticmethod
+    def _state(entry: int, info: int, left: dict[str, int], gdtr: TableRegister, idt: int) -> EntryState:
+        """`left`: what the firmware's code has in the registers; `idt`: the limit of its IDT at 0."""
+        registers = {"rbx": info, "rcx": entry, "rflags": 0x6, **left}
+        return flat_state(
+            entry, registers, code=0x08, data=0x10, tr=_RESET_TR, gdtr=gdtr, idtr=TableRegister(0, idt)
+        )
+
+
+# pvh.bin's own: null, 32-bit code, 32-bit data, 16-bit code, 16-bit data (read in QEMU 7.2's pvh.bin)
+_PVH_BIN_GDT = struct.pack(
+    "<5Q", 0, 0x00CF9A000000FFFF, 0x00CF92000000FFFF, 0x00009E000000FFFF, 0x000092000000FFFF
+)
+
+
+class Qemu(_QemuProfile):
+    """`qemu-system-x86_64 -M pc -cpu max -kernel FILE`: SeaBIOS and the pvh.bin option ROM."""
+
+    name = "qemu"
+    source = "registers and hvm_start_info dumped under QEMU 7.2.22 (tests/oracles)"
+    summary = "QEMU, machine pc (SeaBIOS and pvh.bin)"
+
+    _INFO, _MODLIST, _CMDLINE, _MEMMAP, _RSDP = 0x21E0, 0x21C0, 0x11C0, 0x5A8, 0xF59D0
+
+    def setting(self, image: ElfImage, entry: int, offer: Offer) -> Setting:
+        memory = self.memory_size(image, offer)
+        top = memory - 0x20000  # SeaBIOS keeps the last 128 KiB for ACPI
+        main = Span(MiB, top - MiB)
+        check_fit(image, (_LOW, main), module_bytes(offer) + 0x29000)
+        placing = Placing(
+            info=self._INFO,
+            cmdline=self._CMDLINE,
+            modlist=self._MODLIST,
+            memmap=self._MEMMAP,
+            rsdp=self._RSDP,
+            memory_map=(
+                MapEntry(0, _EBDA, RAM),
+                MapEntry(_EBDA, 0x400, RESERVED),
+                MapEntry(0xF0000, 0x10000, RESERVED),
+                MapEntry(MiB, top - MiB, RAM),
+                MapEntry(top, 0x20000, RESERVED),
+                MapEntry(0xFFFC0000, 0x40000, RESERVED),
+                MapEntry(0xFD00000000, 0x300000000, RESERVED),  # AMD HyperTransport hole
+            ),
+            modules=self._initrd(image, offer, memory - 0x28000),  # acpi_data_size of hw/i386/pc.c
+        )
+        left = {"rdx": 0x518, "rsi": self._CMDLINE, "rdi": 0x6EF4, "rsp": 0x6EDC}
+        return Setting(
+            regions=(
+                Region(_LOW, RegionKind.RAM),
+                mmio(0xA0000, 0x20000),  # VGA
+                Region(Span(0xC0000, 0x40000), RegionKind.ROM),  # option ROMs, BIOS shadow
+                Region(main, RegionKind.RAM),
+                Region(Span(top, 0x20000), RegionKind.RESERVED),
+                mmio(0xFEC00000),  # I/O APIC
+                mmio(0xFED00000),  # HPET
+                mmio(0xFEE00000),  # local APIC
+                Region(Span(0xFFFC0000, 0x40000), RegionKind.ROM),  # flash
+            ),
+            placing=placing,
+            state=self._state(entry, self._INFO, left, TableRegister(0xC0118, 0x27), 0x3FF),
+            platform=Pc(pm1_control=0x604, hypervisor=_TCG, vendor=_VENDOR),
+            extras=(
+                put(self._RSDP, acpi.rsdp(self._RSDP + 0x30)),
+                put(self._RSDP + 0x30, acpi.xsdt()),
+                put(0xC0118, _PVH_BIN_GDT),
+            ),
+        )
+
+
+# qboot's own, in the last bytes of its ROM: null, 32-bit code and data, 16-bit code at 0xF0000 and data at 0
+_QBOOT_GDT = struct.pack(
+    "<5Q", 0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF, 0x000F9B0F0000FFFF, 0x000F93000000FFFF
+)
+
+
+class QemuMicrovm(_QemuProfile):
+    """`qemu-system-x86_64 -M microvm -cpu max -kernel FILE -serial …`: qboot, hardware-reduced ACPI.
+
+    qboot keeps start_info in its own .bss in the BIOS shadow, and takes memory for command line and map
+    from 0xF0000 downwards, below the ACPI tables.
+    """
+
+    name = "qemu-microvm"
+    source = "registers and hvm_start_info dumped under QEMU 7.2.22 with its qboot.rom (tests/oracles)"
+    summary = "QEMU, machine microvm (qboot)"
+
+    _INFO, _MODLIST, _RSDP = 0xF31E0, 0x7B7C, 0xF34D0  # the module list is on qboot's stack
+    _ACPI = 0xEFC80  #: the lowest of the ACPI tables of a machine with one serial port
+    _GDT = 0xFFFFFFC1
+    _RESERVED = 0x965000000  #: what was on the stack where qboot does not fill hvm_modlist_entry.reserved
+    _GED = 0xFEA00200  #: GED_MMIO_BASE_REGS of hw/i386/microvm.h
+
+    def setting(self, image: ElfImage, entry: int, offer: Offer) -> Setting:
+        memory = self.memory_size(image, offer)
+        check_fit(image, (_LOW, Span(MiB, memory - MiB)), module_bytes(offer))
+        memory_map = (
+            MapEntry(0, _EBDA, RAM),
+            MapEntry(_EBDA, 0x400, RESERVED),
+            MapEntry(0xD0000, 0x20000, NVS),
+            MapEntry(0xF0000, 0x10000, RESERVED),
+            MapEntry(MiB, memory - MiB, RAM),
+            MapEntry(0, 0, 0),  # qboot counts one entry more than it fills (main.c, extract_e820)
+        )
+        cmdline = (self._ACPI - len(offer.cmdline) - 1) & ~0xF
+        placing = Placing(
+            info=self._INFO,
+            cmdline=cmdline,
+            modlist=self._MODLIST,
+            memmap=cmdline - MAP_ENTRY_SIZE * len(memory_map) & ~0xF,
+            rsdp=self._RSDP,
+            memory_map=memory_map,
+            modules=self._initrd(image, offer, memory, self._RESERVED),
+        )
+        left = {
+            "rax": 0x2BADB002,  # as for Multiboot (fw_cfg.c, boot_pvh_from_fw_cfg)
+            "rdx": 0x511,  # the data port of fw_cfg
+            "rsi": placing.memmap,
+            "rdi": cmdline,
+            "rbp": len(memory_map),
+            "rsp": 0x7B60,
+        }
+        return Setting(
+            regions=(
+                # all of it is RAM: QEMU leaves the BIOS shadow writable (x86_bios_rom_init, isapc_ram_fw)
+                Region(Span(0, memory), RegionKind.RAM),
+                mmio(0xFEA00000),  # generic event device
+                mmio(0xFEB00000, 0x3000),  # virtio-mmio
+                mmio(0xFEC00000),  # I/O APIC
+                mmio(0xFEC10000),  # the second one
+                mmio(0xFEE00000),  # local APIC
+                Region(Span(0xFFFF0000, 0x10000), RegionKind.ROM),  # flash
+            ),
+            placing=placing,
+            state=self._state(entry, self._INFO, left, TableRegister(self._GDT, 0x27), 0xFFFF),
+            platform=Pc(
+                keyboard=None,
+                reset_control=False,
+                acpi=ReducedAcpi("memory", self._GED, self._GED + 2, 0x42),
+                hypervisor=_TCG,
+                vendor=_VENDOR,
+            ),
+            extras=(
+                put(self._RSDP, acpi.rsdp(self._ACPI)),
+                put(self._ACPI, acpi.xsdt()),
+                put(self._GDT, _QBOOT_GDT),
+            ),
+        )

@@ -1,0 +1,129 @@
+"""What each PVH monitor refuses before the guest runs: files, modules and sizes of memory, rule by rule."""
+
+from __future__ import annotations
+
+import pytest
+
+from bootbuild.api import Content, Filling, InputError, MemoryContent, Offer, Profile
+from bootbuild_pvh.environments import CloudHypervisor, Firecracker, Qemu, QemuMicrovm, XenDom0, XenDomU
+from tiny_guest import BASE, guest, image_of
+
+MiB = 1 << 20
+PROFILES: list[Profile] = [
+    CloudHypervisor(),
+    Firecracker(),
+    Qemu(),
+    QemuMicrovm(),
+    XenDom0(),
+    XenDomU(),
+]
+NOTE = b"\x04\0\0\0\x04\0\0\0\x12\0\0\0Xen\0"  #: namesz, descsz, XEN_ELFNOTE_PHYS32_ENTRY, name
+each_profile = pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+
+
+class Zeros:
+    """Content of any size that takes no memory: nothing here reads it."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def read(self, offset: int, size: int) -> bytes:
+        return bytes(max(0, min(size, self.size - offset)))
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        part = self.read(offset, len(buffer))
+        buffer[: len(part)] = part
+        return len(part)
+
+
+def refused(
+    profile: Profile,
+    data: bytes,
+    *,
+    memory: int = 0,
+    modules: tuple[tuple[str, Content, bytes], ...] = (),
+) -> set[str]:
+    """Ids of the rules by which the profile refuses to set the scene; none when it does not."""
+    try:
+        profile.scene(image_of(data), Offer(b"", modules, memory), Filling.EXACT)
+    except InputError as error:
+        return {problem.rule.id for problem in error.problems}
+    return set()
+
+
+def linked_at(address: int) -> bytes:
+    """The guest with its segment at another address."""
+    return guest().replace((BASE + 0x1000).to_bytes(8, "little"), address.to_bytes(8, "little"))
+
+
+def module(size: int, cmdline: bytes = b"") -> tuple[str, Content, bytes]:
+    return ("module", Zeros(size), cmdline)
+
+
+@each_profile
+def test_the_guest_itself_is_not_refused(profile: Profile) -> None:
+    assert refused(profile, guest()) == set()
+    assert refused(profile, guest(), memory=2 * MiB) == set()
+    assert refused(profile, guest(), memory=64 * MiB, modules=(module(MiB),)) == set()
+
+
+@each_profile
+def test_a_file_without_the_note(profile: Profile) -> None:
+    data = guest()
+    assert data.count(NOTE) == 1
+    assert refused(profile, data.replace(NOTE, NOTE.replace(b"Xen", b"XEN"))) == {"BB-L001"}
+
+
+@each_profile
+def test_a_segment_beyond_memory(profile: Profile) -> None:
+    assert refused(profile, linked_at(200 * MiB), memory=128 * MiB) == {"BB-L003"}
+
+
+@each_profile
+def test_a_segment_below_1_mib_where_there_is_no_memory(profile: Profile) -> None:
+    """libxenguest gives a domU one block of RAM from 0: there, and only there, it would be loaded."""
+    assert refused(profile, linked_at(0xA0000)) == (set() if profile.name == "xen-domu" else {"BB-L003"})
+
+
+@each_profile
+def test_a_module_that_does_not_fit_beside_the_image(profile: Profile) -> None:
+    assert refused(profile, guest(), memory=64 * MiB, modules=(module(64 * MiB),)) == {"BB-L003"}
+
+
+@each_profile
+def test_two_modules(profile: Profile) -> None:
+    assert refused(profile, guest(), modules=(module(1), module(1))) == {"BB-L004"}
+
+
+@each_profile
+def test_a_module_with_a_command_line_of_its_own(profile: Profile) -> None:
+    """Xen hands its dom0 the string that the boot loader gave with the module; nobody else has one."""
+    passed = refused(profile, guest(), modules=(module(1, b"args"),))
+    assert passed == (set() if profile.name == "xen-dom0" else {"BB-L004"})
+
+
+def test_dom0_finds_the_modules_command_line() -> None:
+    offer = Offer(b"", (("module", MemoryContent(b"12345"), b"args"),))
+    scene = XenDom0().scene(image_of(guest()), offer, Filling.EXACT)
+    assert [given.cmdline for given in scene.given.modules] == [b"args"]
+
+
+@each_profile
+@pytest.mark.parametrize("memory", [MiB, 64 * MiB + 1, 3073 * MiB, 1 << 40])
+def test_memory_that_the_machine_cannot_have(profile: Profile, memory: int) -> None:
+    with pytest.raises(InputError) as caught:
+        profile.scene(image_of(guest()), Offer(memory=memory), Filling.EXACT)
+    (problem,) = caught.value.problems
+    limit = "2432 MiB" if profile.name == "xen-dom0" else "3 GiB"
+    assert problem.rule.id == "BB-L003"
+    assert problem.message == (f"{memory:#x} bytes of RAM; this machine has 2 MiB to {limit}, in whole pages")
+
+
+@each_profile
+def test_the_most_memory_that_the_profile_plays(profile: Profile) -> None:
+    from bootbuild.machine.memory import Memory
+
+    most = {"xen-dom0": 2432}.get(profile.name, 3072) * MiB
+    scene = profile.scene(image_of(guest()), Offer(memory=most), Filling.EXACT)
+    Memory(scene.regions, scene.loads, 0).close()
+    assert refused(profile, guest(), memory=most + 4096) == {"BB-L003"}
