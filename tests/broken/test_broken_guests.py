@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
-from bootbuild.api import ElfImage, Evidence, LoaderVerdict, Profile
+from bootbuild.api import Content, Evidence, LoaderVerdict, Profile
 from bootbuild.boot.prove import prove
 from bootbuild.model.verdict import Outcome
 from bootbuild_pvh.environments import Qemu, XenDomU
@@ -133,8 +133,8 @@ class _Refusing:
 
     name, version, evidence, source, rules = "refusing", "1", Evidence.INFERRED, "this test", ()
 
-    def judge(self, image: ElfImage) -> LoaderVerdict:
-        return LoaderVerdict("pvh", "refuse", message="no thanks")
+    def judge(self, content: Content) -> Sequence[LoaderVerdict]:
+        return [LoaderVerdict("pvh", "refuse", message="no thanks")]
 
 
 def test_a_file_that_the_loader_refuses_is_failed_without_a_boot() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bootbuild.api.environment import Profile, Scene
 from bootbuild.api.guest import Guest, GuestView
 from bootbuild.api.hooks import hookimpl
-from bootbuild.api.loader import Loader, LoaderVerdict
+from bootbuild.api.loader import Loader, LoaderVerdict, Said, decompress
 from bootbuild.api.machine import Cpu, Platform
 from bootbuild.api.stubs import load_blob, switches
 from bootbuild.api.target import Target
@@ -84,6 +84,7 @@ __all__ = [
     "Region",
     "RegionKind",
     "Rule",
+    "Said",
     "Scene",
     "Segment",
     "Span",
@@ -96,6 +97,7 @@ __all__ = [
     "Waist",
     "align_up",
     "content_digest",
+    "decompress",
     "holes",
     "hookimpl",
     "load_blob",
