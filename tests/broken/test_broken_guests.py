@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
-from bootbuild.api import ElfImage, Evidence, LoaderVerdict, Profile
+from bootbuild.api import Content, Evidence, LoaderVerdict, Profile
 from bootbuild.boot.prove import prove
 from bootbuild.model.verdict import Outcome
 from bootbuild_pvh.environments import CloudHypervisor, Firecracker, Qemu, QemuMicrovm, XenDom0, XenDomU
@@ -218,8 +218,8 @@ class _Refusing:
     def __init__(self, rule: str) -> None:
         self.rule = rule
 
-    def judge(self, image: ElfImage) -> LoaderVerdict:
-        return LoaderVerdict("pvh", "refuse", rule=self.rule, message="no thanks")
+    def judge(self, content: Content) -> Sequence[LoaderVerdict]:
+        return [LoaderVerdict("pvh", "refuse", rule=self.rule, message="no thanks")]
 
 
 @pytest.mark.parametrize(("named", "found"), [("", "BB-B024"), ("REFUSING-1", "REFUSING-1")])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bootbuild.api.environment import Profile, Scene
 from bootbuild.api.guest import Guest, GuestView
 from bootbuild.api.hooks import hookimpl
-from bootbuild.api.loader import Loader, LoaderVerdict
+from bootbuild.api.loader import Loader, LoaderVerdict, Said, decompress, read_elf
 from bootbuild.api.machine import Cpu, Platform
 from bootbuild.api.stubs import load_blob, switches
 from bootbuild.api.target import Target
@@ -90,6 +90,7 @@ __all__ = [
     "Region",
     "RegionKind",
     "Rule",
+    "Said",
     "Scene",
     "Segment",
     "Span",
@@ -102,9 +103,11 @@ __all__ = [
     "Waist",
     "align_up",
     "content_digest",
+    "decompress",
     "holes",
     "hookimpl",
     "load_blob",
+    "read_elf",
     "route",
     "switches",
 ]

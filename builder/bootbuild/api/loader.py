@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from bootbuild.model.content import Content, MemoryContent
 from bootbuild.model.payload import ElfImage
 from bootbuild.model.rule import Rule
 from bootbuild.model.verdict import Evidence
 
+#: accept: starts it at `entry`. refuse: says no. ignore: starts it another way, or has no answer.
+#: wild: starts it at an address that the image did not mean. crash: the loader itself dies
+Said = Literal["accept", "refuse", "ignore", "wild", "crash"]
+
 
 @dataclass(frozen=True)
 class LoaderVerdict:
-    """What that loader does with the file."""
+    """What that loader does with the file, asked for one protocol."""
 
-    boot: str  #: "pvh", "xen-pv" …: the protocol that it would use
-    verdict: Literal["accept", "refuse", "ignore", "wild", "crash"]
-    entry: int | None = None
-    rule: str = ""  #: id of the rule of its own that the file breaks; the finding has it
-    message: str = ""  #: the loader's own words
+    boot: str  #: the protocol: "pvh", "xen-pv", "linux", "multiboot1", "multiboot2"
+    verdict: Said
+    entry: int | None = None  #: where it jumps to: physical, but virtual for "xen-pv"; None if it does not
+    rule: str = ""  #: id of the rule that decided, of its own; the finding has it
+    message: str = ""  #: the loader's own words; "" where it says nothing
 
 
 class Loader(Protocol):
@@ -42,7 +48,28 @@ class Loader(Protocol):
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """Rules of its own that its findings name."""
+        """Rules of its own that its verdicts name."""
 
-    def judge(self, image: ElfImage) -> LoaderVerdict:
-        """Accept or refuse, with the rule and the loader's message."""
+    def judge(self, content: Content) -> Sequence[LoaderVerdict]:
+        """What the loader does with these bytes, one verdict for each protocol that is a question at all.
+
+        Never raises, whatever the bytes are; reads headers and notes, never the bulk.
+        """
+
+
+def read_elf(content: Content, name: str) -> ElfImage:
+    """The ELF file in `content`, as bootbuild reads it. Raises InputError, which calls it `name`."""
+    from bootbuild.formats.elf_read import read_elf as read
+
+    return read(content, name)
+
+
+def decompress(name: str, packed: bytes, room: int = 0) -> MemoryContent:
+    """Kernel data packed by "gzip", "bzip2", "lzma", "xz", "lz4" or "zstd", with its size after it.
+
+    The size is that of the last four bytes (boot.rst, payload_length; gzip's own trailer has it). `room`
+    zeros follow what is unpacked. Raises ValueError for an unknown name, damaged data or another size.
+    """
+    from bootbuild.formats.bzimage import decompress as undo
+
+    return undo(name, packed, room)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bootbuild.api.environment import Profile
-from bootbuild.api.loader import Loader
+from bootbuild.api.loader import Loader, LoaderVerdict
 from bootbuild.boot.run import Run, Subject, run_once
 from bootbuild.errors import InputError
 from bootbuild.model.machine import Filling
@@ -49,15 +49,22 @@ def prove(
 def _refusal(subject: Subject, profile: Profile, loader: Loader | None) -> list[Finding]:
     """Why the profile's loader does not start the file at all; empty if it does."""
     if loader is not None:
-        said = loader.judge(subject.image)
-        if said.verdict != "accept":
-            text = f"{loader.name} {loader.version}: {said.verdict}: {said.message}"
-            return [Finding(said.rule or "BB-B024", text)]
+        said = [v for v in loader.judge(subject.image.content) if v.boot == profile.target]
+        if not said:
+            return [Finding("BB-B024", f"{loader.name} {loader.version} starts nothing as {profile.target}")]
+        if not any(v.verdict == "accept" for v in said):
+            return [_refused(loader, v) for v in said]
     try:
         profile.scene(subject.image, subject.offer, Filling.EXACT)
     except InputError as error:
         return [Finding(p.rule.id, p.message, p.remedy or p.rule.remedy) for p in error.problems]
     return []
+
+
+def _refused(loader: Loader, said: LoaderVerdict) -> Finding:
+    """By the loader's own rule, in its own words."""
+    text = f"{loader.name} {loader.version}: {said.verdict}"
+    return Finding(said.rule or "BB-B024", f"{text}: {said.message}" if said.message else text)
 
 
 def _three_runs(subject: Subject, profile: Profile) -> tuple[list[Run], list[Finding]]:

@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 import bootbuild as package
 from bootbuild.cli.boot import boot
 from bootbuild.cli.build import build
+from bootbuild.cli.check import check
 from bootbuild.cli.explain import explain
 from bootbuild.cli.inspect import inspect
 from bootbuild.cli.new import new
@@ -66,7 +67,7 @@ class DefaultGroup(click.Group):
 @click.group(
     cls=DefaultGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 every image booted, 1 one failed, 2 wrong usage, 3 wrong recipe, "
+    epilog="Exit codes: 0 every image passed, 1 one failed, 2 wrong usage, 3 wrong recipe, "
     "4 malformed input, 5 not possible, 6 plugin missing or broken, 7 emulator unusable, "
     "8 not decided, 9 output not writable, 70 a defect of bootbuild.",
 )
@@ -80,5 +81,5 @@ def bootbuild() -> None:
     """
 
 
-for command in (build, boot, inspect, plugins, explain, schema, new):
+for command in (build, boot, check, inspect, plugins, explain, schema, new):
     bootbuild.add_command(command)

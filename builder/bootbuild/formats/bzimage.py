@@ -265,12 +265,26 @@ def unpack(content: Content, name: str) -> tuple[MemoryContent, str]:
     size = int.from_bytes(packed[-4:], "little")
     if not 0 < size <= MAX_UNPACKED:
         raise InputError(Problem(rules.UNPACKED_SIZE, where, f"it states {size} bytes unpacked"))
-    out = _Output(size)
     try:
-        compression.unpack(packed[: length - compression.appended], out)
-        if out.at != size:
-            raise ValueError(f"it unpacks to {out.at} bytes and states {size}")
+        return _undo(compression, packed, size, 0), compression.name
     except ValueError as error:
         text = f"{compression.name}: {error}"
         raise InputError(Problem(rules.COMPRESSED_DATA, where, text)) from None
-    return MemoryContent(out.view), compression.name
+
+
+def decompress(name: str, packed: bytes, room: int = 0) -> MemoryContent:
+    """What `bootbuild.api.decompress` promises."""
+    size = int.from_bytes(packed[-4:], "little")
+    compression = next((c for c in COMPRESSIONS if c.name == name), None)
+    if compression is None or len(packed) < 8 or not 0 < size <= MAX_UNPACKED:
+        raise ValueError(f"{name}: {len(packed)} bytes that state {size} bytes unpacked")
+    return _undo(compression, memoryview(packed), size, room)
+
+
+def _undo(compression: Compression, packed: memoryview, size: int, room: int) -> MemoryContent:
+    """Unpack exactly `size` bytes, and leave `room` zeros after them. Raises ValueError."""
+    out = _Output(size + room)
+    compression.unpack(packed[: len(packed) - compression.appended], out)
+    if out.at != size:
+        raise ValueError(f"it unpacks to {out.at} bytes and states {size}")
+    return MemoryContent(out.view)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bootbuild.api import ElfImage, Evidence, InputError, LoaderVerdict
+from collections.abc import Sequence
+
+from bootbuild.api import Content, Evidence, InputError, LoaderVerdict, read_elf
 from bootbuild_toymon.monitor import NO_ENTRY, TOO_LOW, VERSION, read_header
 
 
@@ -15,10 +17,10 @@ class Toymon:
     source = "README.md of bootbuild-toymon"
     rules = (NO_ENTRY, VERSION, TOO_LOW)
 
-    def judge(self, image: ElfImage) -> LoaderVerdict:
+    def judge(self, content: Content) -> Sequence[LoaderVerdict]:
         try:
-            header = read_header(image)
+            header = read_header(read_elf(content, "the image"))
         except InputError as error:
             first = error.problems[0]
-            return LoaderVerdict("toymon", "refuse", rule=first.rule.id, message=first.message)
-        return LoaderVerdict("toymon", "accept", entry=header.entry)
+            return [LoaderVerdict("toymon", "refuse", rule=first.rule.id, message=first.message)]
+        return [LoaderVerdict("toymon", "accept", entry=header.entry)]

@@ -1,0 +1,55 @@
+"""Bytes of a file by offset, read a page at a time: headers and notes without the bulk around them."""
+
+from __future__ import annotations
+
+from bootbuild.api import Content
+
+PAGE = 1 << 16  #: bytes read at once
+KEPT = 64  #: pages
+
+
+class Window:
+    """Random access to small parts of a content. Offsets are in bytes; nothing outside the file is read."""
+
+    def __init__(self, content: Content) -> None:
+        self.content = content
+        self.size = content.size
+        self._pages: dict[int, bytes] = {}
+
+    def _page(self, index: int) -> bytes:
+        page = self._pages.get(index)
+        if page is None:
+            if len(self._pages) == KEPT:
+                self._pages.clear()
+            page = self._pages[index] = self.content.read(index * PAGE, PAGE)
+        return page
+
+    def get(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes from `offset`: fewer where the file ends, none outside it."""
+        if offset < 0 or offset >= self.size or size <= 0:
+            return b""
+        index, at = divmod(offset, PAGE)
+        if at + size <= PAGE:
+            return self._page(index)[at : at + size]
+        if size > PAGE:
+            return self.content.read(offset, size)
+        return (self._page(index) + self._page(index + 1))[at : at + size]
+
+    def number(self, offset: int, size: int) -> int | None:
+        """A little-endian number; None unless all its bytes are in the file."""
+        raw = self.get(offset, size)
+        return int.from_bytes(raw, "little") if len(raw) == size else None
+
+    def u16(self, offset: int) -> int:
+        """A little-endian number of 2 bytes; what lies outside the file reads as zeros."""
+        return int.from_bytes(self.get(offset, 2), "little")
+
+    def u32(self, offset: int) -> int:
+        """The same of 4 bytes."""
+        return int.from_bytes(self.get(offset, 4), "little")
+
+    def string(self, offset: int, limit: int) -> bytes | None:
+        """The bytes before a NUL, which must be among the `limit` bytes from `offset`; None if it is not."""
+        raw = self.get(offset, limit)
+        end = raw.find(0)
+        return raw[:end] if end >= 0 else None
