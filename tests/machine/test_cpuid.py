@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ Make = Callable[[Guest | bytes], Machine]
 
 
 def ask(
-    machine: Make, leaf: int, subleaf: int = 0, platform: Platform | None = None, **more: int
+    machine: Make, leaf: int, subleaf: int = 0, platform: Platform | None = None, **more: Any
 ) -> list[int]:
     """EAX, EBX, ECX, EDX, from the guest's side."""
     guest = long_guest(

@@ -42,7 +42,10 @@ Maker = Callable[..., Guest]
 
 RF, IF = 0x10000, 0x200
 ABSENT = 0x4000_0000  #: linear, not mapped by `identity`
-WIDTHS = {"32": (protected_guest, "I", gate32), "64": (long_guest, "Q", gate64)}
+WIDTHS: dict[str, tuple[Maker, str, Callable[..., bytes]]] = {
+    "32": (protected_guest, "I", gate32),
+    "64": (long_guest, "Q", gate64),
+}
 
 
 def frame(machine: Machine, letter: str, count: int) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_the_installed_engine_passes() -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("wrong", ["kind", "instructions", "eax"])
 def test_a_result_that_is_not_the_known_one_fails(case: Case, wrong: str) -> None:
-    other = {
+    other: dict[str, Any] = {
         "kind": next(one.kind for one in CASES if one.kind is not case.kind),
         "instructions": case.instructions + 1,
         "eax": case.eax ^ 1,
@@ -87,7 +88,7 @@ def test_nothing_is_booted_on_an_engine_that_failed(
 ) -> None:
     recipe = tmp_path / "hello.toml"
     recipe.write_text(f'api = 1\n[payload]\npath = "{hello32}"\nstartup = "startup_32"\n[targets.pvh]\n')
-    assert main([str(recipe)]) == ExitCode.MACHINE == 7
+    assert main([str(recipe)]) == 7
     output = capsys.readouterr()
     assert f"unicorn {VERSION}: self-test 'halt' came out as" in output.err
     assert "(BB-B090); install the version of unicorn that constraints.txt pins" in output.err

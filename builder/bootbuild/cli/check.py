@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from bootbuild.cli.options import color, json_option, open_host, plugin_options, width
+from bootbuild.cli.options import json_option, open_host, plugin_options
+from bootbuild.cli.output import color, width, write
 from bootbuild.errors import ExitCode
 
 
@@ -38,8 +39,5 @@ def check(
     from bootbuild.report import acceptance
 
     found = acceptance.judge(image, open_host(extra, no_plugins), models, boots)
-    if as_json:
-        click.echo(acceptance.as_json(found), nl=False)
-    else:
-        click.echo(acceptance.as_text(found, width(), color()), nl=False)
+    write(acceptance.as_json(found) if as_json else acceptance.as_text(found, width(), color()))
     return ExitCode.OK if found.accepted else ExitCode.FAILED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from bootbuild.abi.handover import read_string
 from bootbuild.api import Finding, Given, GuestView, Piece, Rule, Span, Startup, Waist, load_blob
@@ -36,6 +36,7 @@ class ToyOs:
     name = "toyos"
     summary = "toyos, a kernel that does not exist"
     widths = (32,)
+    entered_at: Literal["linked", "physical"] = "physical"
     rules = (NO_MAGIC, WRONG_CMDLINE, WRONG_POST_STUB)
 
     def back(self, width: int) -> Piece | None:
