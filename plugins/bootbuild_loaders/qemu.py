@@ -21,7 +21,9 @@ PT_LOAD, PT_NOTE, PHYS32_ENTRY = 1, 4, 18
 NOTE = 12  #: sizeof(struct elf64_note)
 HOST_PAGE = 4096  #: what lies behind the file in its last page reads as zeros
 STEPS = 1 << 18  #: notes that are followed; QEMU has no limit
-SSIZE_MAX = (1 << 63) - 1
+SSIZE_MAX, INT_MAX = (1 << 63) - 1, (1 << 31) - 1
+RAM = ((0, 0xA0000), (1 << 20, 128 << 20))  #: of a machine without -m
+PATIENCE = 1 << 36  #: bytes of zeros that are written in a minute or so; more never ends
 TOO_MUCH = 1 << 42  #: bytes that malloc gives to nobody
 BIOS = (0xFFFC0000, 0x40000)  #: bios-256k.bin, a ROM as any other
 FAILED = "Error while loading elf kernel"
@@ -85,6 +87,7 @@ class Qemu:
         rules.E_FLAGS,
         rules.SYMBOLS,
         rules.NOT_JUDGED,
+        rules.FILE_OVER_MEMORY,
     )
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
@@ -104,7 +107,7 @@ class Qemu:
             boot = "pvh" if at is None else "multiboot1"
             found = [LoaderVerdict(boot, stop.verdict, None, stop.rule, stop.message)]
             if at is not None:
-                found.insert(0, _multiboot_first())
+                found.insert(0, LoaderVerdict("pvh", stop.verdict, None, rules.MULTIBOOT_FIRST, stop.message))
             return found
         return _linux(window)
 
@@ -136,10 +139,6 @@ def find_multiboot(window: Window) -> int | None:
     return None
 
 
-def _multiboot_first() -> LoaderVerdict:
-    return LoaderVerdict("pvh", "ignore", None, rules.MULTIBOOT_FIRST)
-
-
 def _multiboot(window: Window, at: int) -> Sequence[LoaderVerdict]:
     """load_multiboot."""
     if window.u32(at + 4) & 0x10000:
@@ -153,7 +152,10 @@ def _multiboot(window: Window, at: int) -> Sequence[LoaderVerdict]:
             raise Stopped(rules.SEGMENT_OUTSIDE, "Error while fetching elf kernel from rom")
         _check_overlaps(elf)
         entry = elf.entry & 0xFFFFFFFF
-    return [_multiboot_first(), LoaderVerdict("multiboot1", "accept", entry)]
+    return [
+        LoaderVerdict("pvh", "ignore", None, rules.MULTIBOOT_FIRST),
+        LoaderVerdict("multiboot1", "accept", entry),
+    ]
 
 
 def _multiboot_addresses(window: Window, at: int) -> int:
@@ -190,6 +192,7 @@ def _pvh(window: Window) -> LoaderVerdict:
     if not elf.pvh:
         raise Stopped(rules.NO_NOTES, NO_NOTE)
     _check_overlaps(elf)
+    _check_copies(window, elf)
     entry = elf.pvh & 0xFFFFFFFF  # fw_cfg_add_i32
     if entry not in meant(window, elf.phdrs):
         return LoaderVerdict("pvh", "wild", entry, rules.MISREAD_ENTRY)
@@ -217,7 +220,8 @@ def load_elf(window: Window, notes: bool) -> Elf:
         if ph.filesz and window.size < (ph.filesz + ph.offset & word):
             raise Stopped(rules.SEGMENT_OUTSIDE, FAILED)
         if ph.type == PT_NOTE:
-            pvh = _note(window, ph, word) or pvh if ph.filesz else pvh
+            found = _note(window, ph, word) if ph.filesz else None
+            pvh = pvh if found is None else found  # the last one, even if that is 0
             continue
         total += _memory(phdrs, index, word)
         if total > SSIZE_MAX:
@@ -225,6 +229,8 @@ def load_elf(window: Window, notes: bool) -> Elf:
         inside = ph.vaddr <= e_entry < (ph.vaddr + ph.filesz & word)
         if ph.vaddr != ph.paddr and inside and ph.flags & 1:
             entry = e_entry - ph.vaddr + ph.paddr & word
+    if total & 0xFFFFFFFF > INT_MAX:  # both callers keep the sum in an int
+        raise Stopped(rules.DOES_NOT_FIT, FAILED)
     return Elf(entry, pvh, phdrs, word)
 
 
@@ -306,8 +312,23 @@ def _check_overlaps(elf: Elf) -> None:
             raise Stopped(rules.OVERLAP, "Some ROM regions are overlapping")
 
 
-def _note(window: Window, ph: Phdr, word: int) -> int:
-    """get_elf_note_type and read_pvh_start_addr: pvh_start_addr, 0 without a note. Raises Stopped."""
+def _check_copies(window: Window, elf: Elf) -> None:
+    """rom_reset: p_filesz bytes from the mapped file, and zeros up to p_memsz, a difference without sign."""
+    roms = ((ph, _memory(elf.phdrs, i, elf.word)) for i, ph in enumerate(elf.phdrs) if ph.type == PT_LOAD)
+    for ph, size in sorted(((ph, size) for ph, size in roms if size), key=lambda rom: rom[0].paddr):
+        at = _signed(ph.offset, elf.word)
+        for start, end in RAM:  # where there is none, nothing is read
+            first, last = max(start, ph.paddr), min(end, ph.paddr + ph.filesz)
+            if first < last:
+                _mapped(window, at + first - ph.paddr, last - first, look=False)
+        if ph.filesz > size:
+            raise Stopped(rules.FILE_OVER_MEMORY, "(it writes zeros without end)", "crash")
+        if size - ph.filesz > PATIENCE:
+            raise Stopped(rules.DOES_NOT_FIT, "(it writes zeros without end)", "crash")
+
+
+def _note(window: Window, ph: Phdr, word: int) -> int | None:
+    """get_elf_note_type and read_pvh_start_addr: pvh_start_addr, None without a note. Raises Stopped."""
     at = _signed(ph.offset, word)
     for _ in range(STEPS):
         head = _mapped(window, at, NOTE)
@@ -317,7 +338,7 @@ def _note(window: Window, ph: Phdr, word: int) -> int:
             return int.from_bytes(_mapped(window, desc, 8 if word >> 32 else 4), "little")
         step = NOTE + _aligned(namesz, ph.align, word) + _aligned(descsz, ph.align, word) & word
         if step > ph.filesz & word:
-            return 0
+            return None
         if head == bytes(NOTE) and step == NOTE:
             at = _after_zeros(window, at)
         else:
@@ -350,12 +371,15 @@ def _signed(value: int, word: int) -> int:
     return value - (1 << 64) if word >> 32 and value >> 63 else value
 
 
-def _mapped(window: Window, at: int, size: int) -> bytes:
-    """Bytes of the mapped file, zeros to the end of its last page. Raises Stopped beyond."""
+def _mapped(window: Window, at: int, size: int, look: bool = True) -> bytes:
+    """Bytes of the mapped file, zeros to the end of its last page. Raises Stopped beyond.
+
+    What lies there is anything or nothing: most often the program dies, sometimes it finds something.
+    """
     end = (window.size + HOST_PAGE - 1) // HOST_PAGE * HOST_PAGE
     if at < 0 or at + size > end:
         raise Stopped(rules.RUNS_OUT, "Segmentation fault (SIGSEGV)", "crash")
-    return window.get(at, size).ljust(size, b"\0")
+    return window.get(at, size).ljust(size, b"\0") if look else b""
 
 
 def meant(window: Window, phdrs: Sequence[Phdr]) -> set[int]:

@@ -221,6 +221,13 @@ RULES = (
         "notes that go on without end.",
         "use another compression",
     ),
+    Rule(
+        "BB-L134",
+        "p_filesz larger than p_memsz",
+        "A segment has more bytes in the file than in memory. Xen refuses it in a PV dom0; QEMU takes the "
+        "difference for a size without sign, and fills the whole address space with zeros.",
+        "find out what wrote that program header",
+    ),
 )
 
 (
@@ -257,6 +264,7 @@ RULES = (
     E_FLAGS,
     SYMBOLS,
     NOT_JUDGED,
+    FILE_OVER_MEMORY,
 ) = (rule.id for rule in RULES)
 
 

@@ -57,6 +57,7 @@ class XenLibelf:
         rules.BZIMAGE,
         rules.PAYLOAD,
         rules.NOT_JUDGED,
+        rules.FILE_OVER_MEMORY,
     )
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
@@ -149,7 +150,9 @@ def _pv(elf: Binary, parms: Parms) -> int:
     if parms.virt_base < XEN_END and end > XEN_START:
         raise Refused(rules.DOES_NOT_FIT, "DOM0 image overlaps with Xen private area.")
     for ph in elf.loads:
-        if ph["p_filesz"] > ph["p_memsz"] or (ph["p_filesz"] and not _mapped(elf, ph)):
+        if ph["p_filesz"] > ph["p_memsz"]:
+            raise Refused(rules.FILE_OVER_MEMORY, "Failed to load the kernel binary")
+        if ph["p_filesz"] and not _mapped(elf, ph):
             raise Refused(rules.SEGMENT_OUTSIDE, "Failed to load the kernel binary")
     if parms.virt_hypercall != UNSET and not parms.virt_base <= parms.virt_hypercall < end:
         raise Refused(rules.HYPERCALL_PAGE, "Invalid HYPERCALL_PAGE field in ELF notes.")

@@ -41,6 +41,7 @@ class _QemuProfile(PvhProfile):
     """What both machines share: the loader in QEMU, and firmware that leaves the CPU to the kernel."""
 
     version = "7.2"
+    loader = "qemu"
     evidence = Evidence.ORACLE
     hypervisor = HypervisorType.TCG
 
