@@ -77,6 +77,12 @@ def gcc() -> Path:
 
 
 @pytest.fixture(scope="session")
+def grub_file() -> Path:
+    """grub-file, which asks GRUB's header checks."""
+    return _tool("grub-file", "grub-common")
+
+
+@pytest.fixture(scope="session")
 def workshop(gcc: Path, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     """A folder in which hello is built in every form that a kernel comes in."""
     return Workshop(tmp_path_factory.mktemp("kernels"))

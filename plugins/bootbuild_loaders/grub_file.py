@@ -23,8 +23,12 @@ PAE_YES = (b"yes", b"bimodal", b"yes,bimodal")
 FALSE = "false"
 
 
+HEAP = 1 << 17  #: bytes behind what was read that are the program's own, or so
+READ = frozenset({1, 2, 3, 4, LOADER, 15, 16})  #: numeric notes, and LOADER; PAE_MODE only of a 32-bit kernel
+
+
 class No(Exception):
-    """The answer is no, for `rule`."""
+    """The answer is no, for `rule`; with RUNS_OUT there is none, since the program dies."""
 
     def __init__(self, rule: str) -> None:
         super().__init__(rule)
@@ -51,11 +55,11 @@ class GrubFile:
         rules.MACHINE,
         rules.NO_NOTES,
         rules.LOADER_NOTE,
-        rules.PV32,
         rules.SEGMENT_OUTSIDE,
         rules.BZIMAGE,
         rules.PAYLOAD,
         rules.NOT_JUDGED,
+        rules.RUNS_OUT,
     )
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
@@ -79,8 +83,11 @@ class GrubFile:
 
 
 def _no(boot: str, no: No) -> LoaderVerdict:
-    kind, text = ("ignore", "") if no.rule == rules.NOT_JUDGED else ("refuse", FALSE)
-    return LoaderVerdict(boot, "ignore" if kind == "ignore" else "refuse", None, no.rule, text)
+    if no.rule == rules.NOT_JUDGED:
+        return LoaderVerdict(boot, "ignore", None, no.rule)
+    if no.rule == rules.RUNS_OUT:
+        return LoaderVerdict(boot, "crash", None, no.rule, "Segmentation fault (SIGSEGV)")
+    return LoaderVerdict(boot, "refuse", None, no.rule, FALSE)
 
 
 def _opened(content: Content) -> Content:
@@ -258,6 +265,8 @@ def _parse_notes(window: Window, offset: int, size: int, arch: str) -> tuple[boo
         if namesz < 3 or name[: 3 if namesz == 3 else 4] != b"Xen\0"[: 3 if namesz == 3 else 4]:
             continue
         found = True
+        if desc_at > size + HEAP and (kind in READ or (kind == PAE_MODE and arch != "x86_64")):
+            raise No(rules.RUNS_OUT)
         desc = _within(window, offset, size, desc_at, 12)
         if kind == LOADER and (descsz < 7 or not _says(desc, descsz, b"generic")):
             raise No(rules.LOADER_NOTE)

@@ -58,6 +58,7 @@ class Elf:
 
     entry: int
     pvh: int
+    noted: bool  #: the note that says so begins in its segment
     phdrs: tuple[Phdr, ...]
     word: int  #: the largest elf_word
 
@@ -151,6 +152,7 @@ def _multiboot(window: Window, at: int) -> Sequence[LoaderVerdict]:
         if not any(ph.type == PT_LOAD for ph in elf.phdrs):
             raise Stopped(rules.SEGMENT_OUTSIDE, "Error while fetching elf kernel from rom")
         _check_overlaps(elf)
+        _check_copies(window, elf)
         entry = elf.entry & 0xFFFFFFFF
     return [
         LoaderVerdict("pvh", "ignore", None, rules.MULTIBOOT_FIRST),
@@ -194,6 +196,8 @@ def _pvh(window: Window) -> LoaderVerdict:
     _check_overlaps(elf)
     _check_copies(window, elf)
     entry = elf.pvh & 0xFFFFFFFF  # fw_cfg_add_i32
+    if not elf.noted:
+        return LoaderVerdict("pvh", "wild", entry, rules.RUNS_OUT)
     if entry not in meant(window, elf.phdrs):
         return LoaderVerdict("pvh", "wild", entry, rules.MISREAD_ENTRY)
     return LoaderVerdict("pvh", "accept", entry)
@@ -202,8 +206,12 @@ def _pvh(window: Window) -> LoaderVerdict:
 def load_elf(window: Window, notes: bool) -> Elf:
     """load_elf32 or load_elf64 of elf_ops.h. Raises Stopped."""
     ident = window.get(0, 16)
-    if len(ident) < 16 or ident[:4] != b"\x7fELF" or ident[5] != 1:
-        raise Stopped(rules.MACHINE if ident[:4] == b"\x7fELF" else rules.NOT_A_KERNEL, FAILED)
+    if ident[:4] != b"\x7fELF":
+        raise Stopped(rules.NOT_A_KERNEL, FAILED)
+    if len(ident) < 16:
+        raise Stopped(rules.HEADERS_OUTSIDE, FAILED)
+    if ident[5] != 1:
+        raise Stopped(rules.MACHINE, FAILED)
     wide = ident[4] == 2
     word = (1 << (64 if wide else 32)) - 1  # elf_word
     if window.size < (64 if wide else 52):
@@ -212,7 +220,7 @@ def load_elf(window: Window, notes: bool) -> Elf:
         raise Stopped(rules.MACHINE, FAILED)
     _check_symbols(window, wide)
     phdrs = tuple(_phdrs(window, wide))
-    total = pvh = 0
+    total, pvh, noted = 0, 0, True
     e_entry = entry = _number(window, 24, 8 if wide else 4)
     for index, ph in enumerate(phdrs):
         if ph.type not in (PT_LOAD, PT_NOTE) or (ph.type == PT_NOTE and not notes):
@@ -221,7 +229,7 @@ def load_elf(window: Window, notes: bool) -> Elf:
             raise Stopped(rules.SEGMENT_OUTSIDE, FAILED)
         if ph.type == PT_NOTE:
             found = _note(window, ph, word) if ph.filesz else None
-            pvh = pvh if found is None else found  # the last one, even if that is 0
+            pvh, noted = found or (pvh, noted)  # the last one, even if that is 0
             continue
         total += _memory(phdrs, index, word)
         if total > SSIZE_MAX:
@@ -231,7 +239,7 @@ def load_elf(window: Window, notes: bool) -> Elf:
             entry = e_entry - ph.vaddr + ph.paddr & word
     if total & 0xFFFFFFFF > INT_MAX:  # both callers keep the sum in an int
         raise Stopped(rules.DOES_NOT_FIT, FAILED)
-    return Elf(entry, pvh, phdrs, word)
+    return Elf(entry, pvh, noted, phdrs, word)
 
 
 def _check_symbols(window: Window, wide: bool) -> None:
@@ -327,18 +335,24 @@ def _check_copies(window: Window, elf: Elf) -> None:
             raise Stopped(rules.DOES_NOT_FIT, "(it writes zeros without end)", "crash")
 
 
-def _note(window: Window, ph: Phdr, word: int) -> int | None:
-    """get_elf_note_type and read_pvh_start_addr: pvh_start_addr, None without a note. Raises Stopped."""
+def _note(window: Window, ph: Phdr, word: int) -> tuple[int, bool] | None:
+    """get_elf_note_type and read_pvh_start_addr: pvh_start_addr, and whether the segment has that note.
+
+    None without one. Raises Stopped.
+    """
     at = _signed(ph.offset, word)
     for _ in range(STEPS):
         head = _mapped(window, at, NOTE)
         namesz, descsz, kind = (int.from_bytes(head[i : i + 4], "little") for i in (0, 4, 8))
         if kind == PHYS32_ENTRY:
             desc = at + NOTE + _aligned(namesz, ph.align, word)
-            return int.from_bytes(_mapped(window, desc, 8 if word >> 32 else 4), "little")
+            value = int.from_bytes(_mapped(window, desc, 8 if word >> 32 else 4), "little")
+            return value, at < _signed(ph.offset, word) + ph.filesz
         step = NOTE + _aligned(namesz, ph.align, word) + _aligned(descsz, ph.align, word) & word
         if step > ph.filesz & word:
             return None
+        if not step:
+            raise Stopped(rules.RUNS_OUT, "(it reads the same note without end)", "crash")
         if head == bytes(NOTE) and step == NOTE:
             at = _after_zeros(window, at)
         else:
@@ -383,22 +397,37 @@ def _mapped(window: Window, at: int, size: int, look: bool = True) -> bytes:
 
 
 def meant(window: Window, phdrs: Sequence[Phdr]) -> set[int]:
-    """The addresses in all notes of type 18, padded to 4 or, as p_align 8 may mean, to 8."""
+    """The addresses in all notes of type 18, padded to 4 or, as p_align 8 may mean, to 8 in one of two ways."""
     found: set[int] = set()
     for ph in phdrs:
-        if ph.type != PT_NOTE:
-            continue
-        for align in (4, 8) if ph.align == 8 else (4,):
-            at, end = ph.offset, ph.offset + ph.filesz
-            for _ in range(STEPS):
-                head = window.get(at, NOTE)
-                if at + NOTE > end or len(head) < NOTE:
-                    break
-                namesz, descsz, kind = (int.from_bytes(head[i : i + 4], "little") for i in (0, 4, 8))
-                desc = at + NOTE + namesz
-                desc += -(desc - ph.offset) % align
-                if kind == PHYS32_ENTRY and descsz >= 4 and desc + 4 <= end:
-                    found.add(window.u32(desc))
-                at = desc + descsz
-                at += -(at - ph.offset) % align
+        if ph.type == PT_NOTE:
+            found |= {value for value, _ in _entries(window, ph, 4)}
+        if ph.type == PT_NOTE and ph.align == 8:
+            found |= {value for value, _ in _entries(window, ph, 8)}
+            apart = list(_entries(window, ph, 8, apart=True))
+            if apart and apart[-1][1]:
+                found |= {value for value, _ in apart}
     return found
+
+
+def _entries(window: Window, ph: Phdr, align: int, apart: bool = False) -> Iterator[tuple[int, bool]]:
+    """What the notes of type 18 say, and whether the walk so far ends where the segment does.
+
+    Padded to `align` from the segment's start, as the gABI has it; `apart` pads each size by itself.
+    """
+    at, end = ph.offset, ph.offset + ph.filesz
+    value: int | None = None
+    for _ in range(STEPS):
+        head = window.get(at, NOTE)
+        if at >= end or len(head) < NOTE:
+            break
+        namesz, descsz, kind = (int.from_bytes(head[i : i + 4], "little") for i in (0, 4, 8))
+        desc = at + NOTE + (namesz + -namesz % align if apart else namesz)
+        desc += 0 if apart else -(desc - ph.offset) % align
+        at = desc + (descsz + -descsz % align if apart else descsz)
+        at += 0 if apart else -(at - ph.offset) % align
+        if kind == PHYS32_ENTRY and descsz:
+            value = int.from_bytes(window.get(desc, min(descsz, 4)), "little")
+            yield value, at == end
+    if value is not None:
+        yield value, at == end

@@ -126,9 +126,10 @@ RULES = (
     ),
     Rule(
         "BB-L119",
-        "the loader runs out of the file",
+        "the loader reads on behind what it should read",
         "QEMU compares each note's size with the segment's and never their sum, so that it goes on reading "
-        "behind the segment, through the file and beyond, until something looks like a note of type 18.",
+        "behind the segment, through the file and beyond, until something looks like a note of type 18. Nor "
+        "does it notice a p_offset so large that adding p_filesz wraps. Behind the file it mostly dies.",
         "put PHYS32_ENTRY into the first PT_NOTE, as its first note",
     ),
     Rule(
