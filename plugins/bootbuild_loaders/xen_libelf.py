@@ -89,6 +89,9 @@ def unpacked(content: Content) -> Content:
     if window.get(start, 4) == b"\x7fELF" and size >= 52:
         return content if not start else MemoryContent(content.read(start, size))
     name = next((name for name, magic in COMPRESSIONS if window.get(start, len(magic)) == magic), "")
+    if window.u32(max(start, start + size - 4)) > MEMORY:  # output_length, whatever the file is
+        text = "Not enough memory to relocate the dom0 kernel image"
+        raise Refused(rules.PAYLOAD if name else rules.NOT_A_KERNEL, text)
     if not name:
         raise Refused(rules.NOT_A_KERNEL, "ELF: not an ELF binary")
     if name == "lzo":
@@ -96,7 +99,14 @@ def unpacked(content: Content) -> Content:
     try:
         return decompress(name, content.read(start, size))
     except ValueError:
-        raise Refused(rules.PAYLOAD, "Could not construct domain 0") from None
+        raise Refused(rules.PAYLOAD, _damaged(name, window.get(start + 2, 1))) from None
+
+
+def _damaged(name: str, method: bytes) -> str:
+    """Inflate panics in words of its own, of which only the first are foreseen."""
+    if name != "gzip":
+        return "Could not construct domain 0"
+    return "Panic on CPU 0" if method == b"\x08" else "internal error, invalid method"
 
 
 def _judge(elf: Binary, boot: str) -> LoaderVerdict:
@@ -134,8 +144,10 @@ def _in_ram(start: int, size: int) -> bool:
 
 
 def _mapped(elf: Binary, ph: dict[str, int]) -> bool:
-    """Xen trusts its dom0: what lies behind the file is read too, as far as the mapping by 2 MiB goes."""
-    return ph["p_offset"] + ph["p_filesz"] <= (elf.size + SUPERPAGE - 1) // SUPERPAGE * SUPERPAGE
+    """Xen trusts its dom0: what lies around the file is read too, as far as the mapping by 2 MiB goes."""
+    start = ph["p_offset"] - (ph["p_offset"] >> 63 << 64)
+    end = (elf.size + SUPERPAGE - 1) // SUPERPAGE * SUPERPAGE
+    return -PAGE <= start and start + ph["p_filesz"] <= end
 
 
 def _pv(elf: Binary, parms: Parms) -> int:

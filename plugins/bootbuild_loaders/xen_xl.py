@@ -87,6 +87,8 @@ class Image:
         self.inner: Binary | None = None
         self.inner_refused = Refused(rules.NOT_A_KERNEL, NO_LOADER)
         try:
+            if not content.size:
+                raise Refused(rules.NOT_A_KERNEL, "zero length file")
             self.content = self._gunzip(content)
         except Refused as refused:
             self.content, self.refused = content, refused
