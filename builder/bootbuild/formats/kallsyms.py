@@ -30,7 +30,8 @@ MAX_TOKENS = 1 << 16  #: bytes of kallsyms_token_table, whose index has 16 bits
 ALIGN = 16  #: bytes; no table is aligned to more
 PIECE = 4 << 20  #: bytes searched at a time
 REACH = 32 << 20  #: bytes looked at on either side of the tokens; Debian's kernels need 4 MiB
-MAX_STEPS = 8 << 20  #: names and places tried before a file is given up: about two seconds
+MAX_STEPS = 8 << 20  #: names and places tried before a file is given up: five seconds at most
+STEP = 256  #: bytes read and searched for zeros in the time of one
 
 
 class KallsymsSymbols(LazySymbols):
@@ -67,6 +68,7 @@ class KallsymsSymbols(LazySymbols):
         if _tokens(near) is None:
             return {}
         window = _window(self._content, segment, place, REACH)
+        budget.spend(len(window.data) // STEP)
         tokens = _tokens(window)
         names = _names(window.data, tokens.start, budget) if tokens is not None else None
         texts = _expand(tokens.texts, names.codes) if tokens is not None and names is not None else None
