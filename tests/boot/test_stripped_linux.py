@@ -1,4 +1,4 @@
-"""A Linux without a symbol table is booted until a symbol that its kallsyms name, whatever it is packed in."""
+"""A Linux without a symbol table is booted until a symbol of its kallsyms, whatever it is packed in."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import lzma
 import struct
+import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -17,9 +18,8 @@ from hypothesis import strategies as st
 
 from bootbuild.errors import InputError
 from bootbuild.formats import bzimage as reader
-from bootbuild.formats import rules
 from bootbuild.formats.bzimage import MAX_UNPACKED, unpack
-from bootbuild.model.content import FileContent, MemoryContent, digest
+from bootbuild.model.content import Content, FileContent, MemoryContent, digest
 from peak_memory import peak
 from tiny_bzimage import bzimage
 from tiny_lzop import file
@@ -243,18 +243,43 @@ def test_a_window_that_linux_has_no_use_for_is_refused(make: Callable[[], bytes]
     assert grown < 16 << 20
 
 
+def refusal(content: Content) -> str:
+    with pytest.raises(InputError) as caught:
+        unpack(content, "vmlinuz")
+    return str(caught.value)
+
+
 def test_endless_empty_lz4_frames_end() -> None:
-    assert broken(bzimage(struct.pack("<I", 0x184C2102) * 100_000, 1000)) == "BB-E023"
+    assert "lz4: too many blocks (BB-E023)" in refusal(
+        MemoryContent(bzimage(struct.pack("<I", 0x184C2102) * 1000, 1000))
+    )
 
 
 def test_too_much_packed_is_refused_before_it_is_read() -> None:
     class Huge(MemoryContent):
         size = 1 << 32
 
-    data = of("xz", SMALL, payload_length=(512 << 20) + 1)
-    with pytest.raises(InputError) as caught:
-        unpack(Huge(data), "vmlinuz")
-    assert caught.value.problems[0].rule is rules.UNPACKED_SIZE
+        def read_into(self, offset: int, buffer: memoryview) -> int:
+            pytest.fail("it was read")
+
+    content = Huge(of("xz", SMALL, payload_length=(512 << 20) + 1))
+    assert "vmlinuz@0x24c: 536870913 bytes packed (BB-E024)" in refusal(content)
+
+
+def test_gzip_that_never_ends_is_refused() -> None:
+    state = zlib.compressobj(wbits=31)
+    packed = state.compress(SMALL) + state.flush(zlib.Z_SYNC_FLUSH)
+    # All data is there; the size behind it begins like another, stored block.
+    assert len(SMALL) % 8 == 0
+    image = bzimage(packed, len(SMALL))
+    assert "gzip: it ends before its own end mark (BB-E023)" in refusal(MemoryContent(image))
+
+
+def test_a_library_that_bootbuild_always_has_is_not_the_files_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = MemoryContent(of("lz4", SMALL))
+    monkeypatch.setitem(sys.modules, "lz4.block", None)
+    with pytest.raises(ModuleNotFoundError):
+        unpack(image, "vmlinuz")
 
 
 def test_the_header_has_the_fields_of_its_protocol() -> None:

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from bootbuild.errors import InputError
+from bootbuild.formats.bzimage import unpack
 from bootbuild.formats.payload import open_payload
+from bootbuild.model.content import MemoryContent
 from peak_memory import peak
-from tiny_bzimage import COMMANDS, Command
+from tiny_bzimage import COMMANDS, Command, bzimage
 from tiny_elf import make
 
 #: Calls of one function from everywhere, which the x86 filter of xz rewrites.
@@ -38,6 +41,17 @@ def test_each_compression_of_linux_gives_its_vmlinux(
     assert opened.elf.symbols["startup_64"] == make(bits).phdrs[0]["p_vaddr"]
     assert opened.elf.content.size == len(vmlinux)
     assert opened.elf.content.read(0, len(vmlinux)) == vmlinux
+
+
+@pytest.mark.parametrize("name", ["gzip", "bzip2", "xz", "lzo", "zstd"])  # the others have no checksum
+def test_a_wrong_bit_is_found_by_the_checksum(linux_packs: Callable[[str], Command], name: str) -> None:
+    vmlinux = bytes(make(64)) + random.Random(1).randbytes(1 << 16)
+    command = linux_packs(name)
+    packed = bytearray(command.pack(vmlinux))
+    packed[len(packed) // 2] ^= 1
+    image = bzimage(bytes(packed), len(vmlinux) if command.appended else None)
+    with pytest.raises(InputError, match=f"{command.name}: .*BB-E023"):
+        unpack(MemoryContent(image), "vmlinuz")
 
 
 BEFORE = """
