@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NoReturn
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_it_is_inspected_with_its_symbols(kernel: LinuxKernel, form: str) -> Non
 def test_kallsyms_are_searched_for_a_symbol_alone(
     kernel: LinuxKernel, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def searched(_: KallsymsSymbols) -> dict[str, int]:
+    def searched(_: KallsymsSymbols, wanted: bytes | None) -> NoReturn:
         pytest.fail("kallsyms were searched")
 
     def subject(until: str | None, symbols: bool = False) -> Mapping[str, int]:
@@ -55,7 +56,7 @@ def test_kallsyms_are_searched_for_a_symbol_alone(
         return request_subject(request, Host.discover(), 1, 1.0).symbols
 
     assert origin(subject("start_kernel")) == "kallsyms"
-    monkeypatch.setattr(KallsymsSymbols, "_read_table", searched)
+    monkeypatch.setattr(KallsymsSymbols, "symbols", searched)
     assert isinstance(subject(None), KallsymsSymbols)  # e_entry
     assert isinstance(subject(hex(kernel.symbol("start_kernel"))), KallsymsSymbols)
     assert subject("start_kernel", symbols=True)["start_kernel"] == kernel.symbol("start_kernel")
