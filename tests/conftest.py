@@ -18,6 +18,7 @@ import debian_kernels
 import oracle
 from debian_kernels import Kernels
 from oracle import Transcript
+from tiny_bzimage import COMMANDS, Command
 from workshop import Workshop
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -74,6 +75,24 @@ def gcc() -> Path:
     """A gcc that makes 32-bit and 64-bit freestanding code."""
     _tool("ld", "binutils")
     return _tool("gcc", "gcc")
+
+
+@pytest.fixture(scope="session")
+def lzop_program() -> Path:
+    """The program whose file format Linux uses when it is compressed with LZO."""
+    return _tool("lzop", "lzop")
+
+
+@pytest.fixture(scope="session")
+def linux_packs() -> Callable[[str], Command]:
+    """`linux_packs(name)`: the command by which Linux packs itself, one of `tiny_bzimage.COMMANDS`."""
+
+    def command(name: str) -> Command:
+        found = COMMANDS[name]
+        _tool(found.argv[0], found.package)
+        return found
+
+    return command
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,8 @@ MAX_TOKENS = 1 << 16  #: bytes of kallsyms_token_table, whose index has 16 bits
 ALIGN = 16  #: bytes; no table is aligned to more
 PIECE = 256 << 10  #: bytes searched at a time
 REACH = (6 << 20, 32 << 20)  #: bytes looked at on either side of the tokens; Debian's kernels need 4 MiB
-MAX_STEPS = 8 << 20  #: names and places tried before a file is given up: about two seconds
+MAX_STEPS = 8 << 20  #: names and places tried before a file is given up: five seconds at most
+STEP = 256  #: bytes read and searched for zeros in the time of one
 
 
 class KallsymsSymbols(LazySymbols):
@@ -70,6 +71,7 @@ class KallsymsSymbols(LazySymbols):
     ) -> Iterator[Symbol] | None:
         """The symbols whose tokens are those around file offset `place`; None if there are no such tables."""
         window = _window(self._content, segment, place, reach)
+        budget.spend(len(window.data) // STEP)
         tokens = _tokens(window)
         names = _names(window.data, tokens.start, budget) if tokens is not None else None
         if tokens is None or names is None:
