@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bootbuild.errors import InputError
-from bootbuild.formats.symbols import MAX_SYSTEM_MAP, SymbolTable, read_system_map
+from bootbuild.formats.symbols import MAX_SEARCHES, MAX_SYSTEM_MAP, SymbolTable, read_system_map
 from bootbuild.model.content import FileContent, MemoryContent
 from bootbuild.model.span import Span
 
@@ -116,6 +116,29 @@ def test_one_that_is_searched_for_is_the_one_among_all(
         assert table().get(name) == every.get(name), name
     searched = table()
     assert [searched.get(name) for name in every] == list(every.values())
+
+
+def test_who_asks_for_many_reads_all_of_them_once() -> None:
+    form = struct.Struct("<IBBHQQ")
+    names = [f"symbol{index}" for index in range(20)]
+    strings = b"\0" + b"".join(name.encode() + b"\0" for name in names)
+    packed = b"".join(
+        form.pack(strings.find(b"%s\0" % n.encode()), 0x10, 0, 1, i, 0) for i, n in enumerate(names)
+    )
+
+    class Counted(MemoryContent):
+        reads = 0
+
+        def read(self, offset: int, size: int) -> bytes:
+            self.reads += 1
+            return super().read(offset, size)
+
+    content = Counted(packed + strings)
+    table = SymbolTable(content, form, Span(0, len(packed)), Span(len(packed), len(strings)))
+    assert [table[name] for name in names] == list(range(20))
+    assert content.reads == 2 * (MAX_SEARCHES + 1)
+    assert [table[name] for name in names] == list(range(20))
+    assert content.reads == 2 * (MAX_SEARCHES + 1)
 
 
 def test_a_name_that_is_everywhere_in_the_strings_is_found_in_time() -> None:

@@ -19,6 +19,7 @@ MAX_STRINGS = 128 << 20  #: bytes of their names
 MAX_NAME = 4096  #: bytes of one name; mangled Rust and C++ names reach some hundreds
 MAX_SYSTEM_MAP = 64 << 20  #: bytes; Linux with every option has about 40 MiB
 MAX_PLACES = 64  #: of one name in the strings, for a search without reading the whole table
+MAX_SEARCHES = 8  #: names that are searched for one by one
 MAX_PROBLEMS = 10  #: bad lines named one by one
 
 Symbol = tuple[bytes, bool, int]  #: name, whether it is global, value
@@ -46,10 +47,11 @@ class LazySymbols(Mapping[str, int]):
         raise NotImplementedError
 
     def __getitem__(self, name: str) -> int:
-        if self._read is not None:
-            return self._read[name]
+        if self._read is not None or (len(self._asked) == MAX_SEARCHES and name not in self._asked):
+            return self._all()[name]
         if name not in self._asked:
-            found = _by_name(self.symbols(name.encode("utf-8", "surrogateescape")))
+            wanted = name.encode("utf-8", "surrogateescape")
+            found = _by_name(symbol for symbol in self.symbols(wanted) if symbol[0] == wanted)
             self._asked[name] = found.get(name)
         value = self._asked[name]
         if value is None:
