@@ -21,6 +21,18 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 KERNELS = Path(os.environ.get("BOOTBUILD_KERNELS") or REPOSITORY / "build/kernels")
+KERNELS_JSON = KERNELS / "kernels.json"
+QEMU = shutil.which("qemu-system-x86_64")
+HELLO = REPOSITORY / "builder/bootbuild/guests/hello/hello64.elf"
+RECIPE = """
+api = 1
+[payload]
+path = "{}"
+guest = "linux"
+startup = "startup_64"
+[targets.pvh]
+entry = "{}"
+"""
 RECIPES = [str(REPOSITORY / "recipes" / name) for name in ("hello.toml", "hello32.toml")]
 BUILD_ONLY = """
 import sys
@@ -93,60 +105,75 @@ def beside(figure: Figure, *others: Figure, by: Callable[[Figure], float] = lamb
     return Figure(figure.name, figure.wall, figure.cpu, figure.peak, figure.goal, ratios)
 
 
+def beyond(name: str, whole: Figure, part: Figure, goal: str) -> Figure:
+    """What one figure takes beyond another, its peak aside."""
+    return Figure(name, whole.wall - part.wall, whole.cpu - part.cpu, whole.peak, goal)
+
+
 def hello(tool: str, folder: Path, runs: int) -> list[Figure]:
-    """The main job, what one more profile costs, and QEMU printing the same greeting."""
+    """The main job, once more unchanged, what one more profile costs, and QEMU printing the same greeting."""
     out = str(folder / "hello")
-    figures = [measure("bootbuild --help", [tool, "--help"], runs, "0.15 s")]
-    main = measure(
-        "main job: hello, 2 widths × 2 profiles × 3 runs", [tool, *RECIPES, "-q", "-o", out], runs, "3 s"
-    )
+    job = [tool, *RECIPES, "-q", "-o", out]
+    figures = [
+        measure("bootbuild --help", [tool, "--help"], runs, "0.15 s"),
+        measure("hello: 2 widths × 6 profiles × 3 runs", [*job, "--force"], runs, "3 s"),
+        measure("the same, unchanged", job, runs, "0.4 s"),
+    ]
     image = f"{out}/hello64-pvh.elf"
     one = measure("boot hello in one profile", [tool, "boot", image, "--as", "pvh@qemu", "-q"], runs)
-    both = measure("boot hello in two profiles", [tool, "boot", image, "--as", "pvh", "-q"], runs)
-    more = both.wall - one.wall
-    figures += [main, one, Figure("one more profile", more, both.cpu - one.cpu, both.peak, "0.15 s")]
-    if qemu := shutil.which("qemu-system-x86_64"):
-        bare = "-accel tcg -cpu max -M pc -m 128 -nodefaults -display none -serial stdio -no-reboot".split()
-        real = measure(
-            "QEMU (TCG) to hello: done", [qemu, *bare, "-kernel", image], runs, until=b"hello: done"
-        )
-        figures[2:4] = [beside(one, real), figures[3]]
-        figures.append(real)
-    return figures
+    every = measure("boot hello in six profiles", [tool, "boot", image, "--as", "pvh", "-q"], runs)
+    more = beyond("five more profiles", every, one, "0.75 s")
+    if QEMU:
+        real = measure("QEMU (TCG) to hello: done", qemu(128, image, ""), runs, until=b"hello: done")
+        one = beside(one, real)
+        return [*figures, one, more, real]
+    return [*figures, one, more]
+
+
+def qemu(memory: int, kernel: str | Path, cmdline: str) -> list[str]:
+    """QEMU as the profile pvh@qemu plays it; `memory` in MiB."""
+    bare = "-accel tcg -cpu max -M pc -nodefaults -display none -serial stdio -no-reboot".split()
+    return [str(QEMU), *bare, "-m", str(memory), "-kernel", str(kernel), "-append", cmdline]
 
 
 def linux(tool: str, folder: Path, runs: int) -> list[Figure]:
-    """Debian's kernel: built into an image, and booted to its C entry."""
-    cloud = json.loads((KERNELS / "kernels.json").read_text())["linux"]["cloud"]["files"]
-    vmlinux, symbols = KERNELS / cloud["vmlinux"], KERNELS / cloud["system_map"]
+    """Debian's kernels: an entry inserted beside cp and objcopy; every profile; a boot beside QEMU's."""
+    files = {name: one["files"] for name, one in json.loads(KERNELS_JSON.read_text())["linux"].items()}
+    vmlinux = KERNELS / files["cloud"]["vmlinux"]
     size = vmlinux.stat().st_size / 2**20
-    made = folder / "vmlinux-pvh.elf"
-    copy = measure("cp vmlinux", ["cp", str(vmlinux), str(folder / "copy")], runs)
-    build = measure(
-        f"insert an entry into vmlinux ({size:.0f} MiB)",
-        [sys.executable, "-c", BUILD_ONLY, str(vmlinux), str(made)],
-        runs,
-        f"2 s, {4 * size:.0f} MiB (goal {1.5 * size:.0f})",
-    )
-    figures = [copy]
+    copies = [measure("cp vmlinux", ["cp", str(vmlinux), str(folder / "copy")], runs)]
     if objcopy := shutil.which("objcopy"):
-        figures.append(measure("objcopy vmlinux", [objcopy, str(vmlinux), str(folder / "objcopied")], runs))
-    boot = [
-        tool,
-        "boot",
-        str(vmlinux),
-        "--as",
-        "pvh@qemu",
-        "--guest",
-        "linux",
-        "--symbols",
-        str(symbols),
-        "-q",
-    ]
-    start = measure(
-        "boot Debian's kernel to x86_64_start_kernel", [*boot, "--until", "x86_64_start_kernel"], runs, "2 s"
+        command = [objcopy, str(vmlinux), str(folder / "objcopied")]
+        copies.append(measure("objcopy vmlinux", command, runs))
+    made = str(folder / "made.elf")
+    small = measure("build hello, no boot", [sys.executable, "-c", BUILD_ONLY, str(HELLO), made], runs)
+    build = measure(
+        f"insert an entry into vmlinux ({size:.0f} MiB), no boot",
+        [sys.executable, "-c", BUILD_ONLY, str(vmlinux), made],
+        runs,
+        f"{2 * size:.0f} MiB (1.5 ×: {1.5 * size:.0f})",
     )
-    return [beside(build, *figures), *figures, start]
+    figures = [beside(build, *copies), small, beyond("that beyond start-up", build, small, "0.7 s"), *copies]
+    for name, found in files.items():
+        for entry in ("native", "insert"):
+            recipe = folder / f"{name}-{entry}.toml"
+            recipe.write_text(RECIPE.format(KERNELS / found["vmlinux"], entry))
+            job = [tool, str(recipe), "-q", "-o", str(folder / entry)]
+            what = f"{name}, {entry}"
+            figures.append(measure(f"{what}: six profiles × 3 runs", [*job, "--force"], runs, "4 s"))
+        figures.append(measure(f"{what}: unchanged", job, runs, "0.4 s"))
+    boot = [tool, "boot", str(vmlinux), "--as", "pvh@qemu", "--guest", "linux", "-q"]
+    figures.append(measure("to x86_64_start_kernel", [*boot, "--until", "x86_64_start_kernel"], runs, "2 s"))
+    banner = "earlyprintk=ttyS0"
+    talking = measure(
+        "to `Linux version`", [*boot, "--until", "console:Linux version", "--cmdline", banner], runs
+    )
+    if QEMU:
+        real = measure(
+            "QEMU (TCG) to `Linux version`", qemu(512, vmlinux, banner), runs, until=b"Linux version"
+        )
+        return [*figures, beside(talking, real), real]
+    return [*figures, talking]
 
 
 def table(figures: Sequence[Figure]) -> str:
@@ -168,7 +195,7 @@ def main() -> None:
     tool = str(Path(sys.executable).with_name("bootbuild"))
     with tempfile.TemporaryDirectory() as name:
         figures = hello(tool, Path(name), options.runs)
-        if (KERNELS / "kernels.json").exists():
+        if KERNELS_JSON.exists():
             figures += linux(tool, Path(name), options.runs)
         else:
             print(f"no kernels in {KERNELS}: make kernels", file=sys.stderr)

@@ -18,6 +18,7 @@ import debian_kernels
 import oracle
 from debian_kernels import Kernels
 from oracle import Transcript
+from tiny_bzimage import COMMANDS, Command
 from workshop import Workshop
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -80,6 +81,24 @@ def gcc() -> Path:
 def grub_file() -> Path:
     """grub-file, which asks GRUB's header checks."""
     return _tool("grub-file", "grub-common")
+
+
+@pytest.fixture(scope="session")
+def lzop_program() -> Path:
+    """The program whose file format Linux uses when it is compressed with LZO."""
+    return _tool("lzop", "lzop")
+
+
+@pytest.fixture(scope="session")
+def linux_packs() -> Callable[[str], Command]:
+    """`linux_packs(name)`: the command by which Linux packs itself, one of `tiny_bzimage.COMMANDS`."""
+
+    def command(name: str) -> Command:
+        found = COMMANDS[name]
+        _tool(found.argv[0], found.package)
+        return found
+
+    return command
 
 
 @pytest.fixture(scope="session")

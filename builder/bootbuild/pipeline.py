@@ -30,6 +30,24 @@ TIMEOUT = 60.0  #: seconds of one run
 Progress = Callable[[str], None]
 
 
+def build_if_changed(
+    recipe: Recipe, host: Host, progress: Progress = lambda _: None, force: bool = False
+) -> BuildRecord:
+    """`build`, unless nothing that it depends on has changed since: then (without `force`) the old record."""
+    from bootbuild.report import kept
+
+    now = kept.state(recipe, host)
+    record = kept.load(recipe, now) if now and not force else None
+    if record is not None:
+        progress(f"{recipe.path}: unchanged since it was built and booted; --force does it again")
+        host.hooks.finished(record)
+        return record
+    record = build(recipe, host, progress)
+    if now is not None:
+        kept.save(recipe, now, record)
+    return record
+
+
 def build(recipe: Recipe, host: Host, progress: Progress = lambda _: None) -> BuildRecord:
     """Build every image of a recipe and boot each in every profile that was asked for.
 
@@ -45,9 +63,8 @@ def build(recipe: Recipe, host: Host, progress: Progress = lambda _: None) -> Bu
         verdicts: list[ProfileVerdict] = []
         for name, contribution in zip(names, contributions, strict=True):
             subject = recipe_subject(recipe, payloads[name], contribution, image, layout, host)
-            for profile in profiles(recipe.targets[name], host):
-                progress(f"booting {path} as {profile}")
-                verdicts.append(boot_in(subject, profile, host))
+            named = recipe.targets[name].profiles
+            verdicts += boot_in_all(subject, named or (name,), host, progress)
         images.append(
             ImageRecord(
                 path=str(path),
@@ -75,10 +92,11 @@ def build(recipe: Recipe, host: Host, progress: Progress = lambda _: None) -> Bu
     return record
 
 
-def boot(request: BootRequest, host: Host) -> tuple[ProfileVerdict, ...]:
+def boot(request: BootRequest, host: Host, progress: Progress = lambda _: None) -> tuple[ProfileVerdict, ...]:
     """Boot an image that anybody made in each profile of the request. Raises a BootbuildError."""
+    host.select(request.profiles)  # a wrong name is told before a wrong file
     subject = request_subject(request, host, BUDGET, TIMEOUT)
-    return tuple(boot_in(subject, profile, host) for profile in host.select(request.profiles))
+    return tuple(boot_in_all(subject, request.profiles, host, progress))
 
 
 def read_payloads(recipe: Recipe, host: Host) -> dict[str, Payload]:
@@ -170,16 +188,28 @@ def recipe_subject(
     )
 
 
-def profiles(target: TargetRecipe, host: Host) -> tuple[str, ...]:
-    """The profiles that a target is proved in: those of the recipe, else every one that is installed."""
-    return target.profiles if target.profiles is not None else host.profiles_of(target.name)
+def boot_in_all(
+    subject: Subject, asked: Sequence[str], host: Host, progress: Progress
+) -> list[ProfileVerdict]:
+    """Prove one image in the profiles `asked` for: each by its name, or all of a target's by the target's.
+
+    A profile that was not named may refuse the file (REFUSED), as long as another of its target takes it.
+    """
+    verdicts = []
+    for name in host.select(asked):
+        progress(f"booting {subject.image.name} as {name}")
+        verdicts.append(boot_in(subject, name, host, required=name in asked))
+    started = {verdict.target for verdict in verdicts if verdict.outcome is not Outcome.REFUSED}
+    return [v if v.target in started else replace(v, outcome=Outcome.FAILED) for v in verdicts]
 
 
-def boot_in(subject: Subject, name: str, host: Host) -> ProfileVerdict:
+def boot_in(subject: Subject, name: str, host: Host, *, required: bool) -> ProfileVerdict:
     """Prove one image in one profile; plugins may add findings."""
     profile = host.profile(name)
     loader = host.loader(profile.loader) if profile.loader else None
-    verdict = host.hooks.boot(subject.image, profile, lambda: prove(subject, profile, loader))
+    verdict = host.hooks.boot(
+        subject.image, profile, lambda: prove(subject, profile, loader, required=required)
+    )
     added = host.hooks.judge(verdict)
     if not added:
         return verdict

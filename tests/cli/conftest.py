@@ -71,5 +71,6 @@ def _built(run_in: Bootbuild, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def hello(_built: Path, tmp_path: Path) -> Path:
     """The current test's folder, with what `bootbuild new hello .` and a build left there."""
-    shutil.copytree(_built, tmp_path, dirs_exist_ok=True)
+    kept = shutil.ignore_patterns(".bootbuild")  # or nothing would be built again
+    shutil.copytree(_built, tmp_path, dirs_exist_ok=True, ignore=kept)
     return tmp_path

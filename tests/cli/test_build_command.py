@@ -94,17 +94,19 @@ def test_the_record_says_what_was_made_and_seen(bootbuild: Bootbuild, hello: Pat
     assert list(record) == ["schema", "bootbuild", "recipes"]
     assert record["schema"] == "bootbuild/build/1"
     (recipe,) = record["recipes"]
-    assert list(recipe) == ["recipe", "payload", "plugins", "seconds", "images"]
+    assert list(recipe) == ["recipe", "payload", "plugins", "seconds", "reused", "images"]
     payload = (hello / "hello64.elf").read_bytes()
     assert recipe["payload"] == {
         "path": "hello64.elf",
         "format": "elf",
         "sha256": hashlib.sha256(payload).hexdigest(),
+        "changes": [],
     }
+    assert recipe["reused"] is False
     assert recipe["plugins"] == [{"distribution": "bootbuild", "version": record["bootbuild"]}]
     (image,) = recipe["images"]
     made = (hello / image["path"]).read_bytes()
-    assert list(image) == ["path", "targets", "size", "sha256", "entries", "outcome", "runs"]
+    assert list(image) == ["path", "targets", "size", "sha256", "entries", "repairs", "outcome", "runs"]
     assert (image["size"], image["sha256"]) == (len(made), hashlib.sha256(made).hexdigest())
     assert (image["targets"], image["entries"], image["outcome"]) == (["pvh"], {"pvh": "0x200000"}, "BOOTED")
     assert [f"{run['target']}@{run['profile']}" for run in image["runs"]] == list(PROFILES)

@@ -93,7 +93,8 @@ def test_plugins_lists_what_the_metadata_offers(bootbuild: Bootbuild) -> None:
 
 def test_plugins_left_out_or_added_by_p(bootbuild: Bootbuild, tmp_path: Path) -> None:
     (tmp_path / "toy_plugin.py").write_text(
-        "class Toy:\n    name = 'toy'\n    summary = 'a toy'\n    widths = (64,)\n    rules = ()\n"
+        "class Toy:\n    name = 'toy'\n    summary = 'a toy'\n    widths = (64,)\n"
+        "    entered_at = 'linked'\n    rules = ()\n"
         "    def back(self, width): return None\n    def judge(self, *given): return {}, []\n"
     )
     found = [

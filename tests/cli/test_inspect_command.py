@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bootbuild.api import MemoryContent, read_elf
 from bootbuild.errors import ExitCode
 from debian_kernels import Kernels
 
@@ -19,6 +20,7 @@ HELLO = """\
 hello64.elf: elf, {size} bytes
 sha256 {sha256}
 ELF64 x86-64, e_type 2, e_entry 0x100000
+symbols: {symbols} from .symtab
 
 TARGET  ENTRY (physical)
 pvh     -
@@ -30,7 +32,8 @@ LOAD     r-x    0x1000  0xffffffff80100000  0x100000 """
 def test_a_kernel_without_an_entry(bootbuild: Bootbuild, hello: Path) -> None:
     data = (hello / "hello64.elf").read_bytes()
     done = bootbuild("inspect", "hello64.elf", "--no-plugins")
-    said = HELLO.format(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    symbols = len(read_elf(MemoryContent(data), "hello64.elf").symbols)
+    said = HELLO.format(size=len(data), sha256=hashlib.sha256(data).hexdigest(), symbols=symbols)
     assert (done.returncode, done.stderr) == (ExitCode.OK, "")
     assert done.stdout.startswith(said)
 
@@ -55,7 +58,7 @@ def test_json_is_of_the_file(bootbuild: Bootbuild, hello: Path) -> None:
     data = (hello / "hello32.elf").read_bytes()
     found = json.loads(bootbuild("inspect", "hello32.elf", "--json").stdout)
     assert list(found) == [
-        "schema", "path", "format", "size", "sha256", "elf", "entries", "claims",
+        "schema", "path", "format", "size", "sha256", "elf", "symbols", "entries", "claims",
         "segments", "notes", "setup",
     ]  # fmt: skip
     assert (found["schema"], found["path"], found["format"]) == ("bootbuild/inspect/1", "hello32.elf", "elf")

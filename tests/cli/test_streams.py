@@ -155,7 +155,7 @@ def test_help_costs_no_more_than_click() -> None:
     code = (
         "import sys\nfrom bootbuild.cli import main\n"
         "from bootbuild.cli.group import bootbuild as group\n"
-        "assert [main([*at, '--help']) for at in ([], *([name] for name in group.commands))] == [0] * 8\n"
+        "assert {main([*at, '--help']) for at in ([], *([name] for name in group.commands))} == {0}\n"
         "assert main(['--version']) == 0\n"
         f"print([name for name in {heavy!r} if name in sys.modules])\n"
     )

@@ -55,7 +55,7 @@ def in_tables(text: str) -> set[str]:
 
 def test_every_command_has_a_section_and_every_section_a_command() -> None:
     assert re.findall(r"^### ([a-z]+)$", section("## Commands"), re.MULTILINE) == [
-        "build", "boot", "inspect", "explain", "plugins", "schema", "new",
+        "build", "boot", "inspect", "check", "explain", "plugins", "schema", "new",
     ]  # fmt: skip
     assert set(group.commands) == set(re.findall(r"^### ([a-z]+)$", section("## Commands"), re.MULTILINE))
 

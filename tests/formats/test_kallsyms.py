@@ -214,8 +214,10 @@ def test_nothing_is_searched_before_a_symbol_is_asked_for() -> None:
     assert image.symbols["start_kernel"] == HIGH[64] + INIT
     assert max(read) > 0x1000
     read.clear()
-    assert "no_such_symbol" not in image.symbols
+    assert image.symbols["start_kernel"] == HIGH[64] + INIT
     assert not read
+    assert "no_such_symbol" not in image.symbols
+    assert read
 
 
 def test_the_origin_of_symbols_is_known() -> None:
@@ -295,11 +297,14 @@ def test_what_looks_like_tokens_before_the_tables_is_passed_over() -> None:
 
 
 DIGITS = b"".join(b"%d\0" % digit for digit in range(10))
+#: Tokens and their index without four zeros in a row, so that no markers are near.
+DENSE = b"x\0" * 48 + DIGITS + b"x\0" * 198 + struct.pack("<256H", *range(0, 512, 2))
 HOSTILE: dict[str, Callable[[bytes], bytes]] = {
     "nothing but digits": lambda k: DIGITS * ((8 << 20) // len(DIGITS)) + k[:8],
     "tokens behind zeros": lambda k: bytes(8 << 20) + k,
     "tokens behind markers": lambda k: struct.pack("<8192I", *range(0, 8192 * 600, 600)) * 256 + k,
     "tokens behind counts": lambda k: struct.pack("<4I", 0, 600, 300, 300) * (1 << 19) + k,
+    "tokens again and again": lambda _: DENSE * ((64 << 20) // len(DENSE)),
     "tokens behind names of one code": lambda k: b"\1" * (8 << 20) + struct.pack("<4I", 0, 512, 1024, 0) + k,
 }
 

@@ -1,14 +1,19 @@
-"""A System.map is read strictly: every line is a symbol, or the map is refused with its bad lines."""
+"""A System.map is read strictly; a symbol that is searched for in .symtab is the one among all of them."""
 
 from __future__ import annotations
 
+import struct
+import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bootbuild.errors import InputError
-from bootbuild.formats.symbols import MAX_SYSTEM_MAP, read_system_map
+from bootbuild.formats.symbols import MAX_SEARCHES, MAX_SYSTEM_MAP, SymbolTable, read_system_map
 from bootbuild.model.content import FileContent, MemoryContent
+from bootbuild.model.span import Span
 
 
 def read(text: bytes) -> dict[str, int]:
@@ -74,3 +79,74 @@ def test_a_real_map_gives_the_startup_path(kernels: Any) -> None:
     found = read_system_map(FileContent(kernels.cloud.system_map), "System.map")
     assert found["startup_64"] == kernels.cloud.symbol("startup_64")
     assert len(found) > 50_000
+
+
+STRINGS = b"\0startup_64\0init\0_init\0\xc3\xa9t\xc3\xa9\0init\0cut off"
+ENTRIES = st.lists(
+    st.tuples(
+        st.integers(0, len(STRINGS) + 2),  # where the name stands, at any byte
+        st.sampled_from([0x00, 0x02, 0x10, 0x12, 0x20, 0x03, 0x14]),  # binding and type
+        st.sampled_from([0, 1, 0xFFF1]),  # undefined, a section, absolute
+        st.integers(0, 2**32 - 1),
+    ),
+    max_size=30,
+)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+@given(entries=ENTRIES)
+def test_one_that_is_searched_for_is_the_one_among_all(
+    bits: int, entries: list[tuple[int, int, int, int]]
+) -> None:
+    form = struct.Struct("<IIIBBH" if bits == 32 else "<IBBHQQ")
+    packed = b"".join(
+        form.pack(*((name, value, 0, info, 0, section) if bits == 32 else (name, info, 0, section, value, 0)))
+        for name, info, section, value in entries
+    )
+    content = MemoryContent(packed + STRINGS)
+
+    def table() -> SymbolTable:
+        return SymbolTable(content, form, Span(0, len(packed)), Span(len(packed), len(STRINGS)))
+
+    every = dict(table())
+    names = {
+        STRINGS[at : STRINGS.find(b"\0", at)].decode(errors="surrogateescape") for at in range(len(STRINGS))
+    }
+    for name in names | every.keys() | {"", "absent", "a\0b", "x" * 5000}:
+        assert table().get(name) == every.get(name), name
+    searched = table()
+    assert [searched.get(name) for name in every] == list(every.values())
+
+
+def test_who_asks_for_many_reads_all_of_them_once() -> None:
+    form = struct.Struct("<IBBHQQ")
+    names = [f"symbol{index}" for index in range(20)]
+    strings = b"\0" + b"".join(name.encode() + b"\0" for name in names)
+    packed = b"".join(
+        form.pack(strings.find(b"%s\0" % n.encode()), 0x10, 0, 1, i, 0) for i, n in enumerate(names)
+    )
+
+    class Counted(MemoryContent):
+        reads = 0
+
+        def read(self, offset: int, size: int) -> bytes:
+            self.reads += 1
+            return super().read(offset, size)
+
+    content = Counted(packed + strings)
+    table = SymbolTable(content, form, Span(0, len(packed)), Span(len(packed), len(strings)))
+    assert [table[name] for name in names] == list(range(20))
+    assert content.reads == 2 * (MAX_SEARCHES + 1)
+    assert [table[name] for name in names] == list(range(20))
+    assert content.reads == 2 * (MAX_SEARCHES + 1)
+
+
+def test_a_name_that_is_everywhere_in_the_strings_is_found_in_time() -> None:
+    form = struct.Struct("<IBBHQQ")
+    strings = b"\0" + b"a\0" * 100_000
+    packed = b"".join(form.pack(1 + 2 * index, 0x10, 0, 1, index, 0) for index in range(100_000))
+    content = MemoryContent(packed + strings)
+    found = SymbolTable(content, form, Span(0, len(packed)), Span(len(packed), len(strings)))
+    began = time.process_time()
+    assert found["a"] == 0
+    assert time.process_time() - began < 5

@@ -72,12 +72,15 @@ def test_its_recipe_is_built_and_boots_in_its_own_profiles_and_in_others(
 ) -> None:
     done = environment.run("bootbuild", recipe, "--json", "-o", tmp_path)
     assert done.returncode == 0, done.stderr
-    profiles = ["pvh@qemu", "pvh@toymon", "pvh@xen-domu", "toymon@v1"]
-    assert outcomes(done.stdout) == [(profile, "BOOTED") for profile in profiles]
+    booted = ["pvh@qemu", "pvh@qemu-microvm", "pvh@toymon", "pvh@xen-dom0", "pvh@xen-domu", "toymon@v1"]
+    refused = ["pvh@cloud-hypervisor", "pvh@firecracker"]  # toyos.elf is ELF32
+    assert sorted(outcomes(done.stdout)) == sorted(
+        [(profile, "BOOTED") for profile in booted] + [(profile, "REFUSED") for profile in refused]
+    )
     (build,) = json.loads(done.stdout)["recipes"]
     assert {"distribution": OWNER, "version": "1.0.0"} in build["plugins"]
     assert build["images"][0]["targets"] == ["toymon", "pvh"]
-    assert [path.name for path in tmp_path.iterdir()] == ["toyos-toymon+pvh.elf"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".bootbuild", "toyos-toymon+pvh.elf"]
 
 
 def test_its_target_starts_bootbuilds_own_guest_at_both_widths(environment: Any, tmp_path: Path) -> None:
@@ -110,7 +113,8 @@ def test_left_out_it_is_missed_by_name(
 def test_left_out_it_takes_no_part_in_what_needs_it_not(environment: Any, tmp_path: Path) -> None:
     environment.run("bootbuild", "new", "hello", tmp_path)
     done = environment.run("bootbuild", tmp_path / "hello.toml", "--json", "-p", f"no:{OWNER}")
-    assert outcomes(done.stdout) == [("pvh@qemu", "BOOTED"), ("pvh@xen-domu", "BOOTED")]
+    assert {("pvh@qemu", "BOOTED"), ("pvh@xen-domu", "BOOTED")} <= set(outcomes(done.stdout))
+    assert not [name for name, _ in outcomes(done.stdout) if "toymon" in name]
     (build,) = json.loads(done.stdout)["recipes"]
     assert [plugin["distribution"] for plugin in build["plugins"]] == ["bootbuild"]
 
@@ -185,7 +189,8 @@ def test_rebuilt_stubs_are_the_shipped_bytes_or_boot_as_well(
         "bootbuild", recipe, "--json", "-o", tmp_path / "out",
         environment={"PYTHONPATH": str(tmp_path / "site")},
     )  # fmt: skip
-    assert {outcome for _, outcome in outcomes(built.stdout)} == {"BOOTED"}
+    assert {outcome for _, outcome in outcomes(built.stdout)} == {"BOOTED", "REFUSED"}
+    assert ("toymon@v1", "BOOTED") in outcomes(built.stdout)
 
 
 @pytest.mark.usefixtures("gcc")
@@ -200,4 +205,5 @@ def test_the_kernel_is_what_its_source_says(environment: Any, copy: Path, tmp_pa
     if description["toolchain"] == toolchain():
         assert kernel.read_bytes() == shipped
     done = environment.run("bootbuild", copy / "recipes/toyos.toml", "--json", "-o", tmp_path / "out")
-    assert {outcome for _, outcome in outcomes(done.stdout)} == {"BOOTED"}
+    assert ("toymon@v1", "BOOTED") in outcomes(done.stdout)
+    assert {outcome for _, outcome in outcomes(done.stdout)} == {"BOOTED", "REFUSED"}

@@ -37,7 +37,7 @@ def made(boots):
 def test_boots_right(boots):
     record = boots(HELLO)
     (image,) = record.images
-    assert [v.name for v in image.verdicts] == ["pvh@qemu", "pvh@xen-domu"]
+    assert {{"pvh@qemu", "pvh@xen-domu"}} <= {{v.name for v in image.verdicts}}
     assert Path(image.path).is_file()
 
 def test_boots_not_booted(boots, own):
@@ -160,7 +160,10 @@ WRONG = {
         "BB-U001 alone was to be found, but\npvh@qemu: FAILED\n  relies on ESP",
         "(BB-U002)",
     ),
-    "test_refuses_nothing": ("BB-U002 alone was to be found, but\npvh@qemu: BOOTED\npvh@xen-domu: BOOTED",),
+    "test_refuses_nothing": (
+        "BB-U002 alone was to be found, but\npvh@cloud-hypervisor: BOOTED\n",
+        "pvh@xen-domu: BOOTED",
+    ),
     "test_refuses_one_of_two": ("BB-U002 alone was to be found, but\n", "(BB-U001)", "(BB-U002)"),
     "test_refuses_input_another": (
         "BB-E001 alone was to be found, but\n",

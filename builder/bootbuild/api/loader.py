@@ -65,10 +65,11 @@ def read_elf(content: Content, name: str) -> ElfImage:
 
 
 def decompress(name: str, packed: bytes, room: int = 0) -> MemoryContent:
-    """Kernel data packed by "gzip", "bzip2", "lzma", "xz", "lz4" or "zstd", with its size after it.
+    """Kernel data packed by "gzip", "bzip2", "lzma", "xz", "lzo", "lz4" or "zstd", with its size after it.
 
     The size is that of the last four bytes (boot.rst, payload_length; gzip's own trailer has it). `room`
-    zeros follow what is unpacked. Raises ValueError for an unknown name, damaged data or another size.
+    zeros follow what is unpacked. Raises ValueError for an unknown name, damaged data or another size, and
+    ModuleNotFoundError for "lzo" where bootbuild's extra `lzo` is not installed.
     """
     from bootbuild.formats.bzimage import decompress as undo
 

@@ -19,12 +19,15 @@ def prove(
     subject: Subject,
     profile: Profile,
     loader: Loader | None = None,
+    *,
+    required: bool = True,
     disabled: frozenset[str] = frozenset(),
 ) -> ProfileVerdict:
     """Boot three times and judge.
 
-    A file that the profile's loader refuses is FAILED without booting. `disabled` leaves out the findings
-    of these rules: tests use it to see that each rule decides something.
+    A file that the profile's loader refuses is not booted: FAILED if it is `required` to boot here, else
+    REFUSED. `disabled` leaves out the findings of these rules: tests use it to see that each rule decides
+    something.
     """
     refusal = _refusal(subject, profile, loader)
     runs: list[Run] = []
@@ -38,7 +41,7 @@ def prove(
         profile=profile.name,
         version=profile.version,
         evidence=profile.evidence,
-        outcome=_outcome(runs, kept),
+        outcome=_outcome(runs, kept) if runs or required or not kept else Outcome.REFUSED,
         findings=kept,
         runs=tuple(run.trace for run in runs),
         handover=runs[0].handover if runs else None,

@@ -103,10 +103,9 @@ def boot(  # noqa: PLR0917 - click passes every option by name
     from bootbuild.report import json_form, text
 
     host = open_host(extra, no_plugins)
-    names = host.select(profiles)
     request = BootRequest(
         image=image,
-        profiles=names,
+        profiles=profiles,
         until=until,
         symbols=symbols,
         guest=guest,
@@ -118,8 +117,7 @@ def boot(  # noqa: PLR0917 - click passes every option by name
         budget=budget,
         timeout=timeout,
     )
-    progress(quiet, verbose)(f"booting {image} as {', '.join(names)}")
-    verdicts = pipeline.boot(request, host)
+    verdicts = pipeline.boot(request, host, progress(quiet, verbose))
     if as_json:
         write(json_form.boot(str(image), verdicts, trace))
     else:

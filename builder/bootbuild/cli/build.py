@@ -37,6 +37,7 @@ from bootbuild.errors import BootbuildError, ExitCode
     metavar="KEY=VALUE",
     help="Any key of the recipe: dotted, with a TOML value or plain text.",
 )
+@click.option("-f", "--force", is_flag=True, help="Build and boot again what has not changed.")
 @json_option
 @verbosity_options
 @plugin_options
@@ -47,6 +48,7 @@ def build(  # noqa: PLR0917 - click passes every option by name
     modules: tuple[str, ...],
     cmdline: str | None,
     settings: tuple[str, ...],
+    force: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -71,7 +73,7 @@ def build(  # noqa: PLR0917 - click passes every option by name
     records, error = [], None
     for recipe in read_all(recipes, host, overrides):
         try:
-            records.append(pipeline.build(recipe, host, progress=tell))
+            records.append(pipeline.build_if_changed(recipe, host, tell, force))
         except BootbuildError as raised:  # the other recipes are still built
             say(raised)
             error = error or raised

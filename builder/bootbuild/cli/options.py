@@ -69,10 +69,8 @@ def progress(quiet: bool, verbose: bool) -> Callable[[str], None]:
 
 def exit_code(outcomes: list[Outcome]) -> ExitCode:
     """FAILED before INCONCLUSIVE before OK; nothing judged is INCONCLUSIVE."""
+    from bootbuild.model.record import overall
     from bootbuild.model.verdict import Outcome
 
-    if Outcome.FAILED in outcomes:
-        return ExitCode.FAILED
-    if Outcome.INCONCLUSIVE in outcomes or not outcomes:
-        return ExitCode.INCONCLUSIVE
-    return ExitCode.OK
+    codes = {Outcome.FAILED: ExitCode.FAILED, Outcome.BOOTED: ExitCode.OK}
+    return codes.get(overall(outcomes), ExitCode.INCONCLUSIVE)

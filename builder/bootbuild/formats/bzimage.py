@@ -20,6 +20,7 @@ LZ4_MAGIC = 0x184C2102
 SECTOR = 512
 SIGNATURE = b"HdrS"
 OLDEST_PROTOCOL = 0x0208
+HEADER_END = 0x250  #: of the setup header of OLDEST_PROTOCOL: behind payload_length
 
 
 @dataclass(frozen=True)
@@ -174,12 +175,18 @@ def _lzma(data: memoryview, out: _Output) -> None:
     import lzma
 
     kind = lzma.FORMAT_XZ if data[0] == 0xFD else lzma.FORMAT_ALONE
-    # Linux's xz dictionary is 32 MiB (scripts/xz_wrap.sh), lzma -9 takes 64 MiB.
+    # Linux's xz dictionary is 128 MiB since 6.12, 32 before (scripts/xz_wrap.sh); lzma -9 takes 64 MiB.
     state = lzma.LZMADecompressor(format=kind, memlimit=160 << 20)
     try:
         _stream(state.decompress, lambda: state.needs_input, lambda: state.eof, data, out)
     except lzma.LZMAError as error:
         raise ValueError(str(error)) from None
+
+
+def _lzo(data: memoryview, out: _Output) -> None:
+    from bootbuild.formats import lzop
+
+    lzop.unpack(data, out.write)
 
 
 def _stream(
@@ -212,6 +219,7 @@ class Compression:
     magics: tuple[bytes, ...]
     unpack: Callable[[memoryview, _Output], None]
     appended: int = 4  #: bytes of the size that follow the compressed data; gzip's own trailer has it
+    extra: str = ""  #: of bootbuild, which brings its library; the other libraries always come along
 
 
 COMPRESSIONS = (
@@ -219,10 +227,10 @@ COMPRESSIONS = (
     Compression("bzip2", (b"BZh",), _bzip2),
     Compression("lzma", (b"\x5d\x00",), _lzma),
     Compression("xz", (b"\xfd7zXZ",), _lzma),
+    Compression("lzo", (b"\x89LZO",), _lzo, extra="lzo"),
     Compression("lz4", (b"\x02\x21\x4c\x18", b"\x02\x21"), _lz4),
     Compression("zstd", (b"\x28\xb5\x2f\xfd",), _zstd),
 )
-_LZO = b"\x89LZO"
 
 
 def _payload_span(content: Content, name: str) -> tuple[int, int]:
@@ -230,12 +238,12 @@ def _payload_span(content: Content, name: str) -> tuple[int, int]:
     fields = header(content)
     if not is_bzimage(content):
         raise InputError(Problem(rules.BZIMAGE_HEADER, f"{name}@0x202", "`HdrS` is missing"))
-    version = fields.get("version", 0)
+    if content.size < HEADER_END:
+        raise InputError(Problem(rules.BZIMAGE_HEADER, name, "the file ends inside the setup header"))
+    version = fields["version"]
     if version < OLDEST_PROTOCOL:
         text = f"boot protocol {version >> 8}.{version & 255:02}; payload_offset came with 2.08"
         raise InputError(Problem(rules.BZIMAGE_HEADER, f"{name}@0x206", text))
-    if "payload_length" not in fields:
-        raise InputError(Problem(rules.BZIMAGE_HEADER, name, "the file ends inside the setup header"))
     # 0 stands for 4, for historical reasons (boot.rst, setup_sects).
     start = ((fields["setup_sects"] or 4) + 1) * SECTOR + fields["payload_offset"]
     length = fields["payload_length"]
@@ -259,14 +267,18 @@ def unpack(content: Content, name: str) -> tuple[MemoryContent, str]:
     where = f"{name}@{start:#x}"
     compression = next((c for c in COMPRESSIONS if packed[:8].tobytes().startswith(c.magics)), None)
     if compression is None:
-        known = packed[:4].tobytes() == _LZO
-        text = "LZO, which no library at hand can undo" if known else f"begins with {packed[:8].hex(' ')}"
-        raise InputError(Problem(rules.COMPRESSION, where, text))
+        raise InputError(Problem(rules.COMPRESSION, where, f"begins with {packed[:8].hex(' ')}"))
     size = int.from_bytes(packed[-4:], "little")
     if not 0 < size <= MAX_UNPACKED:
         raise InputError(Problem(rules.UNPACKED_SIZE, where, f"it states {size} bytes unpacked"))
     try:
         return _undo(compression, packed, size, 0), compression.name
+    except ModuleNotFoundError as error:
+        if not compression.extra:
+            raise
+        text = f"{compression.name}: the Python package {error.name} is required to undo it"
+        remedy = f"pip install 'bootbuild[{compression.extra}]', or {rules.COMPRESSION.remedy}"
+        raise InputError(Problem(rules.COMPRESSION, where, text, remedy)) from None
     except ValueError as error:
         text = f"{compression.name}: {error}"
         raise InputError(Problem(rules.COMPRESSED_DATA, where, text)) from None

@@ -12,11 +12,12 @@ own, and that the linker put the tables beside each other in one of these orders
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bootbuild.formats.kallsyms_addresses import Tables, addresses
-from bootbuild.formats.symbols import GLOBAL_TYPES, MAX_STRINGS, MAX_SYMBOLS, LazySymbols
+from bootbuild.formats.symbols import GLOBAL_TYPES, MAX_STRINGS, MAX_SYMBOLS, LazySymbols, Symbol
 from bootbuild.model.content import Content
 from bootbuild.model.payload import PT_LOAD, Segment
 
@@ -28,16 +29,17 @@ DIGITS = b"".join(b"%d\0" % digit for digit in range(10))  #: characters that ar
 FIRST = ord("0")  #: the code of the first digit
 MAX_TOKENS = 1 << 16  #: bytes of kallsyms_token_table, whose index has 16 bits
 ALIGN = 16  #: bytes; no table is aligned to more
-PIECE = 4 << 20  #: bytes searched at a time
-REACH = 32 << 20  #: bytes looked at on either side of the tokens; Debian's kernels need 4 MiB
-MAX_STEPS = 8 << 20  #: names and places tried before a file is given up: about two seconds
+PIECE = 256 << 10  #: bytes searched at a time
+REACH = (6 << 20, 32 << 20)  #: bytes looked at on either side of the tokens; Debian's kernels need 4 MiB
+MAX_STEPS = 8 << 20  #: names and places tried before a file is given up: five seconds at most
+STEP = 256  #: bytes read and searched for zeros in the time of one
 
 
 class KallsymsSymbols(LazySymbols):
     """Name → address of a stripped Linux; empty where there are no tables that hold together.
 
-    Of several symbols of one name a global wins, else the first. Addresses are virtual, as linked. Reading
-    takes memory for up to 64 MiB of the file and for the names.
+    Addresses are virtual, as linked. Reading takes memory for a part of the file, at most 64 MiB, and for
+    the names.
     """
 
     origin = "kallsyms"
@@ -48,39 +50,40 @@ class KallsymsSymbols(LazySymbols):
         self._loads = tuple(s for s in segments if s.type == PT_LOAD and s.filesz)
         self._bits = bits
 
-    def _read_table(self) -> dict[str, int]:
+    def symbols(self, wanted: bytes | None) -> Iterator[Symbol]:
         budget = _Budget(MAX_STEPS)
         try:
             for segment in self._loads:
                 for place in _digits(self._content, segment):
                     budget.spend(MAX_TOKENS // ALIGN)
-                    found = self._symbols_at(segment, place, budget)
-                    if found:
-                        return found
+                    if _tokens(_window(self._content, segment, place, MAX_TOKENS)) is None:
+                        continue
+                    for reach in REACH:
+                        found = self._symbols_at(segment, place, reach, budget)
+                        if found is not None:
+                            return found
         except _Spent:
             pass  # a file made to waste time holds no kernel
-        return {}
+        return iter(())
 
-    def _symbols_at(self, segment: Segment, place: int, budget: _Budget) -> dict[str, int]:
-        """The symbols whose tokens are those around file offset `place`; none if there are no such tables."""
-        near = _window(self._content, segment, place, MAX_TOKENS)
-        if _tokens(near) is None:
-            return {}
-        window = _window(self._content, segment, place, REACH)
+    def _symbols_at(
+        self, segment: Segment, place: int, reach: int, budget: _Budget
+    ) -> Iterator[Symbol] | None:
+        """The symbols whose tokens are those around file offset `place`; None if there are no such tables."""
+        window = _window(self._content, segment, place, reach)
+        budget.spend(len(window.data) // STEP)
         tokens = _tokens(window)
         names = _names(window.data, tokens.start, budget) if tokens is not None else None
-        texts = _expand(tokens.texts, names.codes) if tokens is not None and names is not None else None
-        if tokens is None or names is None or not texts:
-            return {}
+        if tokens is None or names is None:
+            return None
+        lines = _expand(tokens.texts, window.data, names)
+        kinds = bytes(text[0] for line in lines for text in line.split(b"\0"))
         tables = Tables(window.data, window.vaddr, self._bits // 8, names.num_syms, tokens.end)
-        kinds = bytes(text[0] for text in texts)
-        values = addresses(tables, kinds, self._loads)
-        found: dict[str, int] = {}
-        local: dict[str, int] = {}
-        for text, value in zip(texts, values, strict=False):
-            where = found if text[0] in GLOBAL_TYPES else local
-            where.setdefault(text[1:].decode("utf-8", "surrogateescape"), value)
-        return {**local, **found}
+        values = array("Q", addresses(tables, kinds, self._loads)) if kinds else ()
+        if not values:
+            return None
+        texts = (text for line in lines for text in line.split(b"\0"))
+        return ((t[1:], t[0] in GLOBAL_TYPES, value) for t, value in zip(texts, values, strict=True))
 
 
 class _Spent(Exception):
@@ -170,9 +173,10 @@ def _starts(texts: Sequence[bytes]) -> list[int]:
 
 @dataclass(frozen=True)
 class _Names:
-    """kallsyms_num_syms and kallsyms_names; the place is in the window."""
+    """kallsyms_num_syms and kallsyms_names; places are in the window."""
 
-    codes: list[bytes]  #: each name, to be expanded
+    places: array[int]  #: of the codes of each name
+    sizes: array[int]  #: how many those are
     num_syms: int  #: where the count stands
 
 
@@ -226,17 +230,17 @@ def _names_before(data: bytes, end: int, markers: list[int], budget: _Budget) ->
             if least < number <= most:
                 num_syms = low + 4 * index
                 for start in (num_syms + 8, num_syms + 4):  # behind padding, or at once
-                    codes = _walk(data, start, end, number, markers, budget)
-                    if codes is not None:
-                        return _Names(codes, num_syms)
+                    walked = _walk(data, start, end, number, markers, budget)
+                    if walked is not None:
+                        return _Names(*walked, num_syms)
     return None
 
 
 def _walk(
     data: bytes, start: int, end: int, number: int, markers: list[int], budget: _Budget
-) -> list[bytes] | None:
-    """The codes of `number` names from `start` on, if they lead along the markers to `end`."""
-    at, codes = start, []
+) -> tuple[array[int], array[int]] | None:
+    """Where the codes of `number` names are from `start` on, if they lead along the markers to `end`."""
+    at, places, sizes = start, array("L"), array("H")
     for first in range(0, number, PER_MARKER):
         if at - start != markers[first // PER_MARKER]:
             return None
@@ -251,18 +255,23 @@ def _walk(
                 at += 1
             if not 0 < size <= KSYM_NAME_LEN:
                 return None
-            codes.append(data[at : at + size])
+            places.append(at)
+            sizes.append(size)
             at += size
-    return codes if 0 <= end - at < ALIGN and not any(data[at:end]) else None
+    return (places, sizes) if 0 <= end - at < ALIGN and not any(data[at:end]) else None
 
 
-def _expand(tokens: list[bytes], names: list[bytes]) -> list[bytes] | None:
-    """Every name with its type before it; None if they are longer than Linux allows."""
-    token, texts, left = tokens.__getitem__, [], MAX_STRINGS
-    for codes in names:
-        text = b"".join(map(token, codes))
-        left -= len(text)
-        if not 1 < len(text) <= KSYM_NAME_LEN or left < 0:
-            return None
-        texts.append(text)
-    return texts
+def _expand(tokens: list[bytes], data: bytes, names: _Names) -> list[bytes]:
+    """Every name with its type before it, 256 to a string, NUL between; none if too long for Linux."""
+    token, lines, left = tokens.__getitem__, [], MAX_STRINGS
+    for first in range(0, len(names.places), PER_MARKER):
+        some = slice(first, first + PER_MARKER)
+        texts = [
+            b"".join(map(token, data[at : at + size]))
+            for at, size in zip(names.places[some], names.sizes[some], strict=True)
+        ]
+        lines.append(b"\0".join(texts))
+        left -= len(lines[-1])
+        if left < 0 or not all(1 < len(text) <= KSYM_NAME_LEN for text in texts):
+            return []
+    return lines

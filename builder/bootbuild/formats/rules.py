@@ -138,8 +138,8 @@ BZIMAGE_PAYLOAD = Rule(
 COMPRESSION = Rule(
     "BB-E022",
     "Compression that bootbuild cannot undo",
-    "The magic of the payload is one of gzip, bzip2, lzma, xz, lz4 (legacy frames) or zstd "
-    "(boot.rst, payload_offset).",
+    "The magic of the payload is one of gzip, bzip2, lzma, xz, lzo (lzop's files; the extra `lzo` brings the "
+    "library), lz4 (legacy frames) or zstd (boot.rst, payload_offset; Linux lib/decompress.c).",
     "name the vmlinux, or unpack it with the kernel's scripts/extract-vmlinux",
 )
 COMPRESSED_DATA = Rule(

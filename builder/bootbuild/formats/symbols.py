@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from operator import itemgetter
 
 from bootbuild.errors import InputError, Problem
 from bootbuild.formats import rules
@@ -16,7 +18,11 @@ MAX_SYMBOLS = 2 << 20  #: a Debian kernel has 200 thousand, one with every optio
 MAX_STRINGS = 128 << 20  #: bytes of their names
 MAX_NAME = 4096  #: bytes of one name; mangled Rust and C++ names reach some hundreds
 MAX_SYSTEM_MAP = 64 << 20  #: bytes; Linux with every option has about 40 MiB
+MAX_PLACES = 64  #: of one name in the strings, for a search without reading the whole table
+MAX_SEARCHES = 8  #: names that are searched for one by one
 MAX_PROBLEMS = 10  #: bad lines named one by one
+
+Symbol = tuple[bytes, bool, int]  #: name, whether it is global, value
 
 SHN_UNDEF = 0
 STB_LOCAL = 0
@@ -24,33 +30,56 @@ STT_SECTION, STT_FILE = 3, 4
 
 
 class LazySymbols(Mapping[str, int]):
-    """Name → address, read when it is first asked."""
+    """Name → address, read when it is first asked.
+
+    A name that is looked up is searched for; only who wants all of them makes an object of each. Of several
+    symbols of one name a global wins, else the first.
+    """
 
     origin = ""  #: where the symbols come from, in a word
 
     def __init__(self) -> None:
         self._read: dict[str, int] | None = None
+        self._asked: dict[str, int | None] = {}
 
-    def _symbols(self) -> dict[str, int]:
-        if self._read is None:
-            self._read = self._read_table()
-        return self._read
-
-    def _read_table(self) -> dict[str, int]:
+    def symbols(self, wanted: bytes | None) -> Iterable[Symbol]:
+        """The symbols in the order of the table: those called `wanted` at least, all if it is None."""
         raise NotImplementedError
 
     def __getitem__(self, name: str) -> int:
-        return self._symbols()[name]
+        if self._read is not None or (len(self._asked) == MAX_SEARCHES and name not in self._asked):
+            return self._all()[name]
+        if name not in self._asked:
+            wanted = name.encode("utf-8", "surrogateescape")
+            found = _by_name(symbol for symbol in self.symbols(wanted) if symbol[0] == wanted)
+            self._asked[name] = found.get(name)
+        value = self._asked[name]
+        if value is None:
+            raise KeyError(name)
+        return value
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._symbols())
+        return iter(self._all())
 
     def __len__(self) -> int:
-        return len(self._symbols())
+        return len(self._all())
+
+    def _all(self) -> dict[str, int]:
+        if self._read is None:
+            self._read = _by_name(self.symbols(None))
+        return self._read
+
+
+def _by_name(symbols: Iterable[Symbol]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    local: dict[str, int] = {}
+    for name, is_global, value in symbols:
+        (found if is_global else local).setdefault(name.decode("utf-8", "surrogateescape"), value)
+    return {**local, **found}
 
 
 class SymbolTable(LazySymbols):
-    """Name → st_value over .symtab. Of several symbols of one name a global wins, else the first.
+    """Name → st_value over .symtab.
 
     `table` and `strings` are file ranges, known to lie inside the file and within the limits above.
     Undefined symbols, names of files and sections, and names that run out of the strings are left out.
@@ -65,27 +94,41 @@ class SymbolTable(LazySymbols):
         self._table = table
         self._strings = strings
 
-    def _read_table(self) -> dict[str, int]:
+    def symbols(self, wanted: bytes | None) -> Iterator[Symbol]:
         strings = self._content.read(self._strings.start, self._strings.size)
-        wide = self._entry.size == 24  # Elf64_Sym orders its fields differently from Elf32_Sym
-        found: dict[str, int] = {}
-        local: dict[str, int] = {}
+        table = self._content.read(self._table.start, self._table.size)
+        # Elf64_Sym orders its fields differently from Elf32_Sym
+        pick = itemgetter(0, 1, 3, 4) if self._entry.size == 24 else itemgetter(0, 3, 5, 1)
         # Names may overlap in the strings: without a budget a small file could ask for all memory.
         budget = 2 * MAX_STRINGS
-        for fields in self._entry.iter_unpack(self._content.read(self._table.start, self._table.size)):
-            if wide:
-                name_at, info, _, section, value, _ = fields
-            else:
-                name_at, value, _, info, _, section = fields
+        for fields in self._entries(table, strings, wanted):
+            name_at, info, section, value = pick(fields)
             if section == SHN_UNDEF or not name_at or info & 15 in (STT_SECTION, STT_FILE):
                 continue
             end = strings.find(b"\0", name_at, name_at + MAX_NAME)
             if end <= name_at or budget < 0:
                 continue
             budget -= end - name_at
-            name = strings[name_at:end].decode("utf-8", "surrogateescape")
-            (local if info >> 4 == STB_LOCAL else found).setdefault(name, value)
-        return {**local, **found}
+            yield strings[name_at:end], info >> 4 != STB_LOCAL, value
+
+    def _entries(self, table: bytes, strings: bytes, wanted: bytes | None) -> Iterator[tuple[int, ...]]:
+        """The entries with that name, found by where it stands in the strings; all if that is in doubt."""
+        if wanted:
+            places = list(islice(_find_all(strings, wanted + b"\0"), MAX_PLACES + 1))
+            if len(places) <= MAX_PLACES:
+                size = self._entry.size
+                found = {
+                    at for p in places for at in _find_all(table, struct.pack("<I", p)) if at % size == 0
+                }
+                return (self._entry.unpack_from(table, at) for at in sorted(found))
+        return self._entry.iter_unpack(table)
+
+
+def _find_all(data: bytes, part: bytes) -> Iterator[int]:
+    at = data.find(part)
+    while at >= 0:
+        yield at
+        at = data.find(part, at + 1)
 
 
 def origin(symbols: Mapping[str, int]) -> str:
@@ -104,8 +147,7 @@ def read_system_map(content: Content, name: str) -> Mapping[str, int]:
     """
     if content.size > MAX_SYSTEM_MAP:
         raise InputError(Problem(rules.SYSTEM_MAP, name, f"{content.size} bytes; at most 64 MiB are read"))
-    found: dict[str, int] = {}
-    local: dict[str, int] = {}
+    found: list[Symbol] = []
     bad: list[Problem] = []
     for number, line in enumerate(io.BytesIO(content.read(0, content.size)), 1):
         match = _LINE.fullmatch(line)
@@ -115,10 +157,9 @@ def read_system_map(content: Content, name: str) -> Mapping[str, int]:
                 break
             continue
         address, kind, symbol = match.groups()
-        where = found if kind[0] in GLOBAL_TYPES else local
-        where.setdefault(symbol.decode("utf-8", "surrogateescape"), int(address, 16))
+        found.append((symbol, kind[0] in GLOBAL_TYPES, int(address, 16)))
     if not content.size:
         bad.append(Problem(rules.SYSTEM_MAP, name, "empty"))
     if bad:
         raise InputError(bad)
-    return {**local, **found}
+    return _by_name(found)

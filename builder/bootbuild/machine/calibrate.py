@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,19 +60,19 @@ def calibrate(mode: int = uc.UC_MODE_64) -> Layout:
     errors: set[int] = set()
     image = b""
     for round_, selector in enumerate((0xABC8, 0x5678, 0x1238)):
-        engine = _bare(b"\x8e\xd8\xf4", mode)  # mov ds, eax; hlt
-        for name, mark in zip(GENERAL, marks, strict=True):
-            engine.reg_write(registers()[name], mark)
-        engine.reg_write(registers()["rax"], 0x1111_0000_0000_0000 | selector)
-        engine.reg_write(registers()["gdtr"], (0, 0x2000, 0x17, 0))
-        seen: list[bytes] = []
+        with _bare(b"\x8e\xd8\xf4", mode) as engine:  # mov ds, eax; hlt
+            for name, mark in zip(GENERAL, marks, strict=True):
+                engine.reg_write(registers()[name], mark)
+            engine.reg_write(registers()["rax"], 0x1111_0000_0000_0000 | selector)
+            engine.reg_write(registers()["gdtr"], (0, 0x2000, 0x17, 0))
+            seen: list[bytes] = []
 
-        def faulted(raised: Any, _vector: int, _data: Any, seen: list[bytes] = seen) -> None:
-            seen.append(bytes(raised.context_save()))
-            raised.emu_stop()
+            def faulted(raised: Any, _vector: int, _data: Any, seen: list[bytes] = seen) -> None:
+                seen.append(bytes(raised.context_save()))
+                raised.emu_stop()
 
-        engine.hook_add(uc.UC_HOOK_INTR, faulted)
-        engine.emu_start(0x1000, 0, count=10)
+            engine.hook_add(uc.UC_HOOK_INTR, faulted)
+            engine.emu_start(0x1000, 0, count=10)
         if not seen:
             raise failure("a bad selector raises no exception")
         image = seen[0]
@@ -93,21 +95,25 @@ def calibrate(mode: int = uc.UC_MODE_64) -> Layout:
     return Layout(state=base, error_code=error, counter=_counter(mode))
 
 
-def _bare(code: bytes, mode: int) -> Any:
-    """An engine with `code` at 0x1000."""
+@contextmanager
+def _bare(code: bytes, mode: int) -> Iterator[Any]:
+    """An engine with `code` at 0x1000; its memory, some MiB, is given back at once."""
     engine = Uc(uc.UC_ARCH_X86, mode, x86.UC_CPU_X86_HASWELL)
-    engine.mem_map(0, 0x10000)
-    engine.mem_write(0x1000, code)
-    return engine
+    try:
+        engine.mem_map(0, 0x10000)
+        engine.mem_write(0x1000, code)
+        yield engine
+    finally:
+        engine._Uc__finalizer()
 
 
 def _counter(mode: int) -> int:
     """Offset of emu_counter: it stands before emu_count, whose value we choose (include/uc_priv.h)."""
     limit = 0x5A5A_1234_5678
-    engine = _bare(b"\x90" * 6 + b"\xf4", mode)
-    engine.emu_start(0x1000, 0, count=limit)
-    # struct uc_struct ends in a table of 64 jmp_buf: far more than the 4 KiB that are read here.
-    places = _all(ctypes.string_at(engine._uch.value, 4096), struct.pack("<QQ", 7, limit))
+    with _bare(b"\x90" * 6 + b"\xf4", mode) as engine:
+        engine.emu_start(0x1000, 0, count=limit)
+        # struct uc_struct ends in a table of 64 jmp_buf: far more than the 4 KiB that are read here.
+        places = _all(ctypes.string_at(engine._uch.value, 4096), struct.pack("<QQ", 7, limit))
     if len(places) != 1:
         raise failure("the instruction counter is not where it was")
     return places.pop()

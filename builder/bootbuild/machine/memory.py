@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 from bootbuild.machine.binding import uc
 from bootbuild.machine.engine import Core
+from bootbuild.model.content import Content, FileContent
 from bootbuild.model.machine import Load, Region, RegionKind
-from bootbuild.model.span import Span
+from bootbuild.model.span import Span, align_up
 
 PAGE = 4096
-_PATTERN = 2 << 20  #: bytes of garbage that repeat; the garbage at an address depends on it modulo this
+_PATTERN = 64 << 10  #: bytes of garbage that repeat; the garbage at an address depends on it modulo this
+_SHEET = 2 << 20  #: bytes of it that are mapped at a time
 _REMAP = 1 << 16  #: zeros from here on are cheaper as fresh pages than as a fill
 _PROT = {
     RegionKind.RAM: uc.UC_PROT_ALL,
@@ -170,13 +172,25 @@ class Memory:
         for block, at, part in pieces:
             take = min(left, part)
             if take:
-                got = load.content.read_into(offset, block.view[at : at + take])
-                if got != take:
-                    raise ValueError(
-                        f"the content of the load at {load.address:#x} is {take - got} bytes short"
-                    )
+                short = take - _put(block, at, load.content, offset, take)
+                if short:
+                    raise ValueError(f"the content of the load at {load.address:#x} is {short} bytes short")
                 offset, left = offset + take, left - take
             _zero(block, at + take, part - take)
+
+
+def _put(block: _Block, at: int, content: Content, offset: int, size: int) -> int:
+    """Bytes of a content into memory; how many there were.
+
+    Whole pages of a file are mapped, not copied: those that a guest leaves alone cost nothing.
+    """
+    if not (_LINUX and isinstance(content, FileContent) and size >= _REMAP and (at - offset) % PAGE == 0):
+        return content.read_into(offset, block.view[at : at + size])
+    size = max(0, min(size, os.fstat(content.fileno()).st_size - offset))  # behind its end pages are fatal
+    first, last = align_up(at, PAGE), (at + size) // PAGE * PAGE
+    done = content.read_into(offset, block.view[at:first])
+    _remap(block.address + first, last - first, mmap.MAP_PRIVATE, content.fileno(), offset + first - at)
+    return done + last - first + content.read_into(offset + last - at, block.view[last : at + size])
 
 
 def _zero(block: _Block, at: int, size: int) -> None:
@@ -204,11 +218,12 @@ def _fill(block: _Block, seed: int) -> None:
         return
     fd = os.memfd_create("bootbuild-garbage", os.MFD_CLOEXEC)
     try:
-        os.write(fd, _pattern(seed))
+        for _ in range(_SHEET // _PATTERN):
+            os.write(fd, _pattern(seed))
         at = start
         while at < end:
-            part = min(_PATTERN - at % _PATTERN, end - at)
-            _remap(block.address + at - start, part, mmap.MAP_PRIVATE, fd, at % _PATTERN)
+            part = min(_SHEET - at % _SHEET, end - at)
+            _remap(block.address + at - start, part, mmap.MAP_PRIVATE, fd, at % _SHEET)
             at += part
     finally:
         os.close(fd)

@@ -70,6 +70,10 @@ class FileContent:
             done += got
         return done
 
+    def fileno(self) -> int:
+        """The open file, for mapping it; it stays this object's."""
+        return self._fd
+
     def __del__(self) -> None:
         fd = getattr(self, "_fd", -1)
         if fd >= 0:

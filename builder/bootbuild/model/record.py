@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from bootbuild.model.verdict import Outcome, ProfileVerdict
+
+
+def overall(outcomes: Iterable[Outcome]) -> Outcome:
+    """The worst of several; INCONCLUSIVE where nothing booted."""
+    seen = set(outcomes)
+    for one in (Outcome.FAILED, Outcome.INCONCLUSIVE, Outcome.BOOTED):
+        if one in seen:
+            return one
+    return Outcome.INCONCLUSIVE
 
 
 @dataclass(frozen=True)
@@ -23,11 +32,7 @@ class ImageRecord:
     @property
     def outcome(self) -> Outcome:
         """FAILED if a profile failed, else INCONCLUSIVE if one is or none ran, else BOOTED."""
-        outcomes = {verdict.outcome for verdict in self.verdicts}
-        for worst in (Outcome.FAILED, Outcome.INCONCLUSIVE):
-            if worst in outcomes:
-                return worst
-        return Outcome.BOOTED if outcomes else Outcome.INCONCLUSIVE
+        return overall(verdict.outcome for verdict in self.verdicts)
 
 
 @dataclass(frozen=True)
@@ -43,3 +48,4 @@ class BuildRecord:
     bootbuild: str  #: version
     payload_changes: tuple[str, ...] = ()  #: what was done to the payload first: moved, relocated, wrapped
     seconds: float = field(default=0.0, compare=False)
+    reused: bool = field(default=False, compare=False)  #: nothing had changed: this is what was seen before

@@ -11,7 +11,9 @@ class BootRequest:
     """One image and the profiles to boot it in; None leaves the choice to the image or the profile."""
 
     image: Path
-    profiles: tuple[str, ...]  #: full names ("pvh@qemu") or targets ("pvh": all their profiles)
+    profiles: tuple[
+        str, ...
+    ]  #: full names ("pvh@qemu"), or targets ("pvh": all profiles whose loader takes it)
     until: str | None = None  #: symbol, address, or console:TEXT
     symbols: Path | None = None  #: a System.map
     guest: str | None = None

@@ -11,9 +11,13 @@ from bootbuild.model.trace import BootTrace
 
 
 class Outcome(Enum):
-    """BOOTED needs every condition; FAILED needs proof; anything else is INCONCLUSIVE."""
+    """BOOTED needs every condition; FAILED needs proof; anything that ran otherwise is INCONCLUSIVE.
+
+    REFUSED: the profile's loader does not start the file, and nobody asked for this profile by name.
+    """
 
     BOOTED = "BOOTED"
+    REFUSED = "REFUSED"
     FAILED = "FAILED"
     INCONCLUSIVE = "INCONCLUSIVE"
 

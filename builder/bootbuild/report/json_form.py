@@ -34,6 +34,7 @@ def build(records: Sequence[BuildRecord]) -> str:
             },
             "plugins": [{"distribution": name, "version": version} for name, version in record.plugins],
             "seconds": round(record.seconds, 3),
+            "reused": record.reused,
             "images": [_image(image) for image in record.images],
         }
         for record in records

@@ -13,7 +13,7 @@ from bootbuild.model.verdict import Outcome, ProfileVerdict
 from bootbuild.report.runs import exact_run
 from bootbuild.report.table import BOLD, GREEN, RED, RESET, YELLOW, printable, table
 
-_COLORS = {Outcome.BOOTED: GREEN, Outcome.FAILED: RED, Outcome.INCONCLUSIVE: YELLOW}
+_COLORS = {Outcome.BOOTED: GREEN, Outcome.REFUSED: YELLOW, Outcome.FAILED: RED, Outcome.INCONCLUSIVE: YELLOW}
 _HEAD = ("OUTCOME", "IMAGE", "INSTRUCTIONS", "RESULT")
 
 Boot = tuple[str, ProfileVerdict]  #: image, verdict
@@ -61,6 +61,8 @@ def boot(
 def result(verdict: ProfileVerdict) -> str:
     """What was reached, where, at which version, and how that is known. Never more than was seen."""
     profile = f"in profile {verdict.name} ({verdict.version}, {verdict.evidence.value})"
+    if not verdict.runs:
+        return f"not started {profile}"
     return f"reached {verdict.reached or 'nothing'} {profile}"
 
 

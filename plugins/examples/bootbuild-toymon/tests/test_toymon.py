@@ -207,11 +207,12 @@ def test_each_undefined_thing_is_garbage_when_it_alone_is_asked_for(
     assert len({repr((scene.state, scene.garbage)) for scene in scenes}) == 3
 
 
-@pytest.mark.parametrize("modules", [['path = "one"'] * 2, ['path = "one"\ncmdline = "its own"']])
+@pytest.mark.parametrize("modules", [['path = "one"', 'path = "two"'], ['path = "one"\ncmdline = "its own"']])
 def test_two_modules_or_a_modules_command_line_are_more_than_toymon_passes_on(
     boots: Boots, recipe: Path, tmp_path: Path, modules: list[str]
 ) -> None:
-    (tmp_path / "one").write_bytes(b"one")
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(name.encode())
     tables = "".join(f"[[payload.modules]]\n{keys}\n" for keys in modules)
     recipe.write_text(payload(KERNEL, tables + "[targets.toymon]\n"))
     with pytest.raises(pytest.fail.Exception, match="TOYMON-005"):
