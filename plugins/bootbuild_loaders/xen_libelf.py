@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict, MemoryContent, Said, decompress
-from bootbuild_loaders import libelf, rules
-from bootbuild_loaders.libelf import UNSET, Binary, Parms, Refused
+from bootbuild_loaders import libelf, libelf_dominfo, rules
+from bootbuild_loaders.libelf import UNSET, Binary, Refused
+from bootbuild_loaders.libelf_dominfo import Parms
 from bootbuild_loaders.window import Window
 
 BASE = 0xFFFF830000000000  #: DIRECTMAP_VIRT_START, near where Xen maps the file
@@ -89,7 +90,8 @@ def unpacked(content: Content) -> Content:
     if window.get(start, 4) == b"\x7fELF" and size >= 52:
         return content if not start else MemoryContent(content.read(start, size))
     name = next((name for name, magic in COMPRESSIONS if window.get(start, len(magic)) == magic), "")
-    if window.u32(max(start, start + size - 4)) > MEMORY:  # output_length, whatever the file is
+    output_length = window.u32(max(start, start + size - 4))  # so it is taken, whatever the file is
+    if output_length > MEMORY:
         text = "Not enough memory to relocate the dom0 kernel image"
         raise Refused(rules.PAYLOAD if name else rules.NOT_A_KERNEL, text)
     if not name:
@@ -111,7 +113,7 @@ def _damaged(name: str, method: bytes) -> str:
 
 def _judge(elf: Binary, boot: str) -> LoaderVerdict:
     try:
-        parms = libelf.parse(elf, hvm=boot == "pvh")
+        parms = libelf_dominfo.parse(elf, hvm=boot == "pvh")
         entry = _pvh(elf, parms) if boot == "pvh" else _pv(elf, parms)
     except Refused as refused:
         silent = "Unable to parse kernel for ELFNOTES" if boot == "pvh" else "Could not construct domain 0"
@@ -147,7 +149,7 @@ def _mapped(elf: Binary, ph: dict[str, int]) -> bool:
     """Xen trusts its dom0: what lies around the file is read too, as far as the mapping by 2 MiB goes."""
     start = ph["p_offset"] - (ph["p_offset"] >> 63 << 64)
     end = (elf.size + SUPERPAGE - 1) // SUPERPAGE * SUPERPAGE
-    return -PAGE <= start and start + ph["p_filesz"] <= end
+    return start >= -PAGE and start + ph["p_filesz"] <= end
 
 
 def _pv(elf: Binary, parms: Parms) -> int:
@@ -156,7 +158,7 @@ def _pv(elf: Binary, parms: Parms) -> int:
         raise Refused(rules.PV32, "Found 32-bit PV kernel, but CONFIG_PV32 missing")
     if not elf.is_64 or elf.ehdr["e_machine"] != libelf.EM_X86_64 or elf.data == libelf.ELFDATA2MSB:
         raise Refused(rules.MACHINE, "Mismatch between Xen and DOM0 kernel")
-    if parms.noted_features and not parms.supported & 1 << libelf.XENFEAT_DOM0:
+    if parms.noted_features and not parms.supported & 1 << libelf_dominfo.XENFEAT_DOM0:
         raise Refused(rules.DOMAIN_KIND, "Kernel does not support Dom0 operation")
     end = _mapping_end(parms)
     if parms.virt_base < XEN_END and end > XEN_START:

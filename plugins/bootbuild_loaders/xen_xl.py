@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bootbuild.api import Content, Evidence, LoaderVerdict, MemoryContent, decompress
-from bootbuild_loaders import libelf, rules
+from bootbuild_loaders import libelf, libelf_dominfo, rules
 from bootbuild_loaders.libelf import Binary, Refused
 from bootbuild_loaders.window import Window
 
@@ -168,7 +168,7 @@ class Image:
     def _hvm_generic(self, elf: Binary) -> LoaderVerdict | None:
         """The loader for HVM firmware takes every ELF that libelf refuses; None leaves it to the next."""
         try:
-            libelf.parse(elf, hvm=True)
+            libelf_dominfo.parse(elf, hvm=True)
         except Refused as refused:
             if not elf.is_32:
                 text = "xc_dom_parse_hvm_kernel: ELF image is not 32bit"
@@ -187,10 +187,10 @@ class Image:
             raise Refused(self.inner_refused.rule, self.inner_refused.message if own else NO_LOADER)
         hvm = boot == "pvh"
         try:
-            parms = libelf.parse(self.inner, hvm)
+            parms = libelf_dominfo.parse(self.inner, hvm)
         except Refused as refused:
             raise Refused(refused.rule, NO_LOADER) from None
-        if parms.required & 1 << libelf.XENFEAT_DOM0:
+        if parms.required & 1 << libelf_dominfo.XENFEAT_DOM0:
             text = "xc_dom_parse_elf_kernel: Kernel does not support unprivileged (DomU) operation"
             raise Refused(rules.DOMAIN_KIND, text)
         if hvm and parms.phys_entry == libelf.UNSET32:
@@ -209,7 +209,7 @@ def phys32_entry(elf: Binary) -> int | None:
         for ph in elf.phdrs
         if ph["p_type"] == libelf.PT_NOTE and ph["p_offset"]
         for _, note in elf.notes(elf.base + ph["p_offset"] & libelf.M64, _end(elf, ph)).xen
-        if note.type == libelf.PHYS32_ENTRY
+        if note.type == libelf_dominfo.PHYS32_ENTRY
     ]
     return values[-1] if values else None
 

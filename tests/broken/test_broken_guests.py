@@ -29,7 +29,7 @@ RAM_TOP = 128 << 20
 def proved(what: Subject, name: str, disabled: frozenset[str] = frozenset()) -> ProfileVerdict:
     """The verdict of a profile whose loader model is asked first, as in every boot."""
     profile = PROFILES[name]()
-    return prove(what, profile, Host.discover().loader(profile.loader), disabled)
+    return prove(what, profile, Host.discover().loader(profile.loader), disabled=disabled)
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,11 @@ GUEST_SECTION = {
 #: More notes than any model follows.
 MANY = xen(1, b"", b"") * 300_000 + ENTRY32
 #: struct xen_bin_image_table (xg_dom_binloader.c) for code at START.
-BIN_TABLE = u32(0x336EC578) + u32(0x10000) + u32(-0x336EC578 - 0x10000) + b"".join(
-    map(u32, (START + 0x40, START, 0, 0, START + 0x44))
+BIN_TABLE = (
+    u32(0x336EC578)
+    + u32(0x10000)
+    + u32(-0x336EC578 - 0x10000)
+    + b"".join(map(u32, (START + 0x40, START, 0, 0, START + 0x44)))
 )
 
 
@@ -78,7 +81,7 @@ def kernel(
     elf.notes(notes, align)
     elf.parts |= {0x200: b"\x0f\x0b" * 0x40, 0x400: notes + GARBAGE}  # ud2 says where it was entered
     for phdr, changes in zip(elf.phdrs, (code, data, noted), strict=True):
-        phdr |= changes or {}
+        phdr.update(changes or {})
     elf.phdrs += [elf.phdrs[2] | changes for changes in more]
     elf.phdrs = [elf.phdrs[index] for index in order] or elf.phdrs
     elf.ehdr["e_phnum"] = len(elf.phdrs)

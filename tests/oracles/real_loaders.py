@@ -31,11 +31,11 @@ def ask_qemu(qemu: Path, kernel: Path, patience: float = 30) -> Answer:
     It is 0 where the Linux protocol is used: there the kernel's own header says more. "crash" also means that
     it did not come to an end in `patience` seconds, which takes 0.1 of a file without gigabytes of .bss.
     """
-    command = [qemu, "-S", "-accel", "tcg", "-nodefaults", "-display", "none", "-monitor", "stdio"]
+    command = [str(qemu), "-S", "-accel", "tcg", "-nodefaults", "-display", "none", "-monitor", "stdio"]
     script = f"o /h {_SELECT:#x} {_KERNEL_ENTRY:#x}\n" + f"i /b {_DATA:#x}\n" * 4 + "quit\n"
     try:
         done = subprocess.run(
-            [*command, "-kernel", kernel],
+            [*command, "-kernel", str(kernel)],
             input=script.encode(),
             capture_output=True,
             timeout=patience,

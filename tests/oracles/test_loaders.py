@@ -44,8 +44,10 @@ def toolstack(gcc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("toolstack") / "parser"
     source = Path(__file__).with_name("toolstack_parser.c")
     libraries = ("-lxenguest", "-lxenctrl", "-lxentoollog")
-    command = [gcc, "-Wall", "-Wextra", "-Werror", "-O1", "-o", program, source, *libraries]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    options = ("-Wall", "-Wextra", "-Werror", "-O1", "-o")
+    done = subprocess.run(
+        [gcc, *options, program, source, *libraries], capture_output=True, text=True, check=False
+    )
     if "xenctrl.h: No such file" in done.stderr:
         pytest.skip("libxenguest's headers are not there: apt-get install libxen-dev")
     assert done.returncode == 0, done.stderr
