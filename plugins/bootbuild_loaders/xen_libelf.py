@@ -19,6 +19,7 @@ MEMORY = 512 << 20  #: of the dom0 that is judged for, bytes
 PAGE, SUPERPAGE = 1 << 12, 1 << 21
 LOW_RAM = 0x9F000  #: what a PC's firmware leaves below the video memory
 XEN_START, XEN_END = 0xFFFF800000000000, 0xFFFF880000000000  #: HYPERVISOR_VIRT_*: asm/config.h
+FAULT = "FATAL PAGE FAULT"
 COMPRESSIONS = (  #: gunzip.c gzip_check, decompress.c
     ("gzip", b"\x1f\x8b"),
     ("gzip", b"\x1f\x9e"),
@@ -66,12 +67,16 @@ class XenLibelf:
         try:
             elf = Binary(unpacked(content), BASE)
         except Refused as refused:
-            kind: Said = "ignore" if refused.rule == rules.NOT_JUDGED else "refuse"
-            return [
-                LoaderVerdict(boot, kind, rule=refused.rule, message=refused.message)
-                for boot in ("pvh", "xen-pv")
-            ]
+            return [_said(boot, refused) for boot in ("pvh", "xen-pv")]
         return [_judge(elf, "pvh"), _judge(elf, "xen-pv")]
+
+
+def _said(boot: str, refused: Refused) -> LoaderVerdict:
+    """Where the parser has no words, the one of its callers has."""
+    kinds: dict[bool, Said] = {refused.rule == rules.NOT_JUDGED: "ignore", refused.message == FAULT: "crash"}
+    silent = "Unable to parse kernel for ELFNOTES" if boot == "pvh" else "Could not construct domain 0"
+    text = refused.message or ("" if refused.rule == rules.NOT_JUDGED else silent)
+    return LoaderVerdict(boot, kinds.get(True, "refuse"), rule=refused.rule, message=text)
 
 
 def unpacked(content: Content) -> Content:
@@ -85,10 +90,10 @@ def unpacked(content: Content) -> Content:
             raise Refused(rules.BZIMAGE, text)
         start = (window.get(0x1F1, 1)[0] + 1) * 512 + window.u32(0x248)
         size = window.u32(0x24C)
-        if start + size > content.size:
-            raise Refused(rules.PAYLOAD, "Could not construct domain 0")
+        if start + size > _reach(content.size):  # only then does it matter that the file has no such bytes
+            raise Refused(rules.PAYLOAD, FAULT)
     if window.get(start, 4) == b"\x7fELF" and size >= 52:
-        return content if not start else MemoryContent(content.read(start, size))
+        return content if not start else MemoryContent(content.read(start, size).ljust(size, b"\0"))
     name = next((name for name, magic in COMPRESSIONS if window.get(start, len(magic)) == magic), "")
     output_length = window.u32(max(start, start + size - 4))  # so it is taken, whatever the file is
     if output_length > MEMORY:
@@ -97,7 +102,7 @@ def unpacked(content: Content) -> Content:
     if not name:
         raise Refused(rules.NOT_A_KERNEL, "ELF: not an ELF binary")
     try:
-        return decompress(name, content.read(start, size))
+        return decompress(name, content.read(start, size).ljust(size, b"\0"))
     except ModuleNotFoundError:  # bootbuild's extra `lzo` is not installed
         raise Refused(rules.NOT_JUDGED, "") from None
     except ValueError:
@@ -116,10 +121,7 @@ def _judge(elf: Binary, boot: str) -> LoaderVerdict:
         parms = libelf_dominfo.parse(elf, hvm=boot == "pvh")
         entry = _pvh(elf, parms) if boot == "pvh" else _pv(elf, parms)
     except Refused as refused:
-        silent = "Unable to parse kernel for ELFNOTES" if boot == "pvh" else "Could not construct domain 0"
-        crash = refused.rule == rules.SEGMENT_OUTSIDE and boot == "pvh"
-        verdict: Said = "crash" if crash else "refuse"
-        return LoaderVerdict(boot, verdict, rule=refused.rule, message=refused.message or silent)
+        return _said(boot, refused)
     return LoaderVerdict(boot, "accept", entry)
 
 
@@ -129,15 +131,20 @@ def _pvh(elf: Binary, parms: Parms) -> int:
         text = "Unable to find XEN_ELFNOTE_PHYS32_ENTRY address"
         raise Refused(rules.NO_PHYS32_ENTRY, text)
     for ph in elf.loads:
-        copied = ph["p_filesz"] & libelf.UNSET32  # hvm_copy_to_guest_phys takes an unsigned int
-        cleared = ph["p_memsz"] - ph["p_filesz"] & libelf.UNSET32
+        copied, cleared = _int(ph["p_filesz"]), _int(ph["p_memsz"] - ph["p_filesz"])
         if not _in_ram(ph["p_paddr"], copied):
             raise Refused(rules.DOES_NOT_FIT, "Failed to load kernel: -1")
         if copied and not _mapped(elf, ph):
-            raise Refused(rules.SEGMENT_OUTSIDE, "FATAL PAGE FAULT")
+            raise Refused(rules.SEGMENT_OUTSIDE, FAULT)
         if not _in_ram(ph["p_paddr"] + ph["p_filesz"] & libelf.M64, cleared):
             raise Refused(rules.DOES_NOT_FIT, "Failed to load kernel: -1")
     return parms.phys_entry
+
+
+def _int(size: int) -> int:
+    """What __hvm_copy copies, whose size is an int: nothing if that is negative."""
+    size &= libelf.UNSET32
+    return size if size < 1 << 31 else 0
 
 
 def _in_ram(start: int, size: int) -> bool:
@@ -148,8 +155,11 @@ def _in_ram(start: int, size: int) -> bool:
 def _mapped(elf: Binary, ph: dict[str, int]) -> bool:
     """Xen trusts its dom0: what lies around the file is read too, as far as the mapping by 2 MiB goes."""
     start = ph["p_offset"] - (ph["p_offset"] >> 63 << 64)
-    end = (elf.size + SUPERPAGE - 1) // SUPERPAGE * SUPERPAGE
-    return start >= -PAGE and start + ph["p_filesz"] <= end
+    return start >= -PAGE and start + ph["p_filesz"] <= _reach(elf.size)
+
+
+def _reach(size: int) -> int:
+    return (size + SUPERPAGE - 1) // SUPERPAGE * SUPERPAGE
 
 
 def _pv(elf: Binary, parms: Parms) -> int:
