@@ -116,8 +116,11 @@ def _find_notes(elf: Binary, parms: Parms, hvm: bool) -> None:
 def _parse_notes(elf: Binary, parms: Parms, start: int, end: int, total: int) -> tuple[int, int]:
     """Take the notes between two pointers in; (notes seen in the whole file, Xen's own here)."""
     parms.noted = bool(start)
-    run = elf.notes(start, end)
     room = NOTES_MAX - total
+    if not room:
+        elf.mark("too many ELF notes")
+        return total, 0
+    run = elf.notes(start, end)
     if run.over or run.count > room:
         elf.mark("too many ELF notes")
     xen = [note for place, note in run.xen if place <= room]

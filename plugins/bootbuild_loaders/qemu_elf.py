@@ -18,7 +18,6 @@ EM_386, EM_X86_64 = 3, 62
 PT_LOAD, PT_NOTE, PHYS32_ENTRY = 1, 4, 18
 NOTE = 12  #: sizeof(struct elf64_note)
 HOST_PAGE = 4096
-STEPS = 1 << 18  #: notes that are followed; QEMU has no limit
 SSIZE_MAX, INT_MAX = (1 << 63) - 1, (1 << 31) - 1
 RAM = ((0, 0xA0000), (1 << 20, 128 << 20))  #: of a machine without -m
 PATIENCE = 1 << 36  #: bytes of zeros that are written in some minutes; more never ends
@@ -210,7 +209,7 @@ def _note(window: Window, ph: Phdr, word: int) -> tuple[int, bool] | None:
     None without one. Raises Stopped.
     """
     at = _signed(ph.offset, word)
-    for _ in range(STEPS):
+    while window.another():
         head = _mapped(window, at, NOTE)
         namesz, descsz, kind = (int.from_bytes(head[i : i + 4], "little") for i in (0, 4, 8))
         if kind == PHYS32_ENTRY:
@@ -232,7 +231,7 @@ def _note(window: Window, ph: Phdr, word: int) -> tuple[int, bool] | None:
 def _after_zeros(window: Window, at: int) -> int:
     """Zeros are notes of 12 bytes: on to the first with anything else in it, or out of the file."""
     start = at
-    while at < window.size:
+    while at < window.size and window.another(PAGE >> 12):
         part = window.get(at, PAGE)
         rest = part.lstrip(b"\0")
         if rest:
@@ -282,14 +281,14 @@ def meant(window: Window, phdrs: Sequence[Phdr]) -> set[int]:
 def _entries(window: Window, ph: Phdr, align: int, apart: bool = False) -> Iterator[tuple[int, bool]]:
     """What the notes of type 18 say, and whether the walk so far ends where the segment does.
 
-    Padded to `align` from the segment's start, as the gABI has it; `apart` pads each size by itself.
+    Padded to `align` from the segment's start, as the gABI has it; `apart` pads each size by itself. Raises
+    Stopped.
     """
     at, end = ph.offset, ph.offset + ph.filesz
     value: int | None = None
-    for _ in range(STEPS):
-        head = window.get(at, NOTE)
-        if at >= end or len(head) < NOTE:
-            break
+    while at < end and len(head := window.get(at, NOTE)) == NOTE:
+        if not window.another():
+            raise Stopped(rules.NOT_JUDGED, "", "ignore")
         namesz, descsz, kind = (int.from_bytes(head[i : i + 4], "little") for i in (0, 4, 8))
         desc = at + NOTE + (namesz + -namesz % align if apart else namesz)
         desc += 0 if apart else -(desc - ph.offset) % align

@@ -225,8 +225,8 @@ RULES = (
     Rule(
         "BB-L134",
         "p_filesz larger than p_memsz",
-        "A segment has more bytes in the file than in memory. Xen refuses it in a PV dom0; QEMU takes the "
-        "difference for a size without sign, and fills the whole address space with zeros.",
+        "A segment has more bytes in the file than in memory. Xen refuses it in a dom0 kernel; QEMU "
+        "takes the difference for a size without sign, and fills the whole address space with zeros.",
         "find out what wrote that program header",
     ),
 )

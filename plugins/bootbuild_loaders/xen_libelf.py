@@ -6,13 +6,13 @@ depends on the machine is judged for a dom0 of 512 MiB without modules.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict, MemoryContent, Said, decompress
 from bootbuild_loaders import libelf, libelf_dominfo, rules
 from bootbuild_loaders.libelf import UNSET, Binary, Refused
 from bootbuild_loaders.libelf_dominfo import Parms
-from bootbuild_loaders.window import Window
+from bootbuild_loaders.window import Window, packed
 
 BASE = 0xFFFF830000000000  #: DIRECTMAP_VIRT_START, near where Xen maps the file
 MEMORY = 512 << 20  #: of the dom0 that is judged for, bytes
@@ -102,7 +102,7 @@ def unpacked(content: Content) -> Content:
     if not name:
         raise Refused(rules.NOT_A_KERNEL, "ELF: not an ELF binary")
     try:
-        return decompress(name, content.read(start, size).ljust(size, b"\0"))
+        return decompress(name, packed(content, start, size).ljust(size, b"\0"))
     except ModuleNotFoundError:  # bootbuild's extra `lzo` is not installed
         raise Refused(rules.NOT_JUDGED, "") from None
     except ValueError:
@@ -130,21 +130,31 @@ def _pvh(elf: Binary, parms: Parms) -> int:
     if parms.phys_entry == libelf.UNSET32:
         text = "Unable to find XEN_ELFNOTE_PHYS32_ENTRY address"
         raise Refused(rules.NO_PHYS32_ENTRY, text)
-    for ph in elf.loads:
-        copied, cleared = _int(ph["p_filesz"]), _int(ph["p_memsz"] - ph["p_filesz"])
+    for ph in _loaded(elf, parms):
+        copied = ph["p_filesz"] & libelf.UNSET32  # hvm_copy_to_guest_phys takes an unsigned int
+        cleared = ph["p_memsz"] - ph["p_filesz"] & libelf.UNSET32
         if not _in_ram(ph["p_paddr"], copied):
             raise Refused(rules.DOES_NOT_FIT, "Failed to load kernel: -1")
         if copied and not _mapped(elf, ph):
             raise Refused(rules.SEGMENT_OUTSIDE, FAULT)
         if not _in_ram(ph["p_paddr"] + ph["p_filesz"] & libelf.M64, cleared):
-            raise Refused(rules.DOES_NOT_FIT, "Failed to load kernel: -1")
+            less = ph["p_filesz"] > ph["p_memsz"]
+            rule = rules.FILE_OVER_MEMORY if less else rules.DOES_NOT_FIT
+            raise Refused(rule, "Failed to load kernel: -1")
     return parms.phys_entry
 
 
-def _int(size: int) -> int:
-    """What __hvm_copy copies, whose size is an int: nothing if that is negative."""
-    size &= libelf.UNSET32
-    return size if size < 1 << 31 else 0
+def _loaded(elf: Binary, parms: Parms) -> Iterator[dict[str, int]]:
+    """The segments that elf_load_binary loads: up to one with which they are twice the image's size.
+
+    That marks the file as broken and is told, but is no error.
+    """
+    left = 2 * (parms.virt_kend - parms.virt_kstart)
+    for ph in elf.loads:
+        left -= ph["p_memsz"]
+        if left < 0:
+            break
+        yield ph
 
 
 def _in_ram(start: int, size: int) -> bool:
@@ -173,7 +183,7 @@ def _pv(elf: Binary, parms: Parms) -> int:
     end = _mapping_end(parms)
     if parms.virt_base < XEN_END and end > XEN_START:
         raise Refused(rules.DOES_NOT_FIT, "DOM0 image overlaps with Xen private area.")
-    for ph in elf.loads:
+    for ph in _loaded(elf, parms):
         if ph["p_filesz"] > ph["p_memsz"]:
             raise Refused(rules.FILE_OVER_MEMORY, "Failed to load the kernel binary")
         if ph["p_filesz"] and not _mapped(elf, ph):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from bootbuild.api import Content, Evidence, LoaderVerdict, MemoryContent, decompress
 from bootbuild_loaders import libelf, libelf_dominfo, rules
 from bootbuild_loaders.libelf import Binary, Refused
-from bootbuild_loaders.window import Window
+from bootbuild_loaders.window import Window, packed
 
 BASE = 0x7F0000000000  #: where mmap puts a file, about
 CAPABILITIES = ("xen-3.0-x86_64", "hvm-3.0-x86_32", "hvm-3.0-x86_32p", "hvm-3.0-x86_64")  #: Debian's Xen
@@ -108,7 +108,7 @@ class Image:
         if size > DECOMPRESS_MAX:
             return content
         try:
-            return decompress("gzip", content.read(0, content.size), room=16)
+            return decompress("gzip", packed(content, 0, content.size), room=16)
         except ValueError:
             raise Refused(rules.PAYLOAD, "xc_dom_do_gunzip: inflate failed") from None
 
@@ -132,18 +132,19 @@ class Image:
             rule = rules.BZIMAGE if version < 0x208 else rules.PAYLOAD
             self.inner, self.inner_refused = self.elf, Refused(rule, text)
             return
-        packed = self.content.read(start, size)
+        found = next((c for c in COMPRESSIONS if window.get(start, len(c.magic)) == c.magic), None)
         refused: Refused | None = Refused(rules.PAYLOAD, f"{_PROBE}: unknown compression format")
-        found = next((c for c in COMPRESSIONS if packed.startswith(c.magic)), None)
-        payload: Content = MemoryContent(packed)
-        if found is not None:
-            refused = Refused(rules.PAYLOAD, found.message)
-            if found.built:
-                try:
-                    payload = decompress(found.name, packed, room=16 if found.name == "gzip" else 0)
-                    refused = None
-                except ValueError:
-                    pass
+        payload: Content = MemoryContent(b"")
+        try:
+            data = packed(self.content, start, size)
+            payload = MemoryContent(data)
+            if found is not None:
+                refused = Refused(rules.PAYLOAD, found.message)
+            if found is not None and found.built:
+                payload = decompress(found.name, data, room=16 if found.name == "gzip" else 0)
+                refused = None
+        except ValueError:
+            pass
         try:
             self.inner = Binary(payload, BASE)
         except Refused as inner:

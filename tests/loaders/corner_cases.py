@@ -360,7 +360,7 @@ CASES = [
     Case("p_filesz 0", kernel(data={"p_filesz": 0}),
          "ok L105 ok L105 ok ok ok ok ok"),
     Case("p_filesz larger than p_memsz", kernel(data={"p_memsz": 8}),
-         "ok L105 ok L105 !L134 ok ok ok ok"),
+         "L134 L105 ok L105 !L134 ok ok ok ok"),
     Case("p_filesz beyond the file", kernel(data={"p_filesz": 0x10000, "p_memsz": 0x10000}),
          "ok L105 ok L105 L123 L123 L123 L123 ok"),
     Case("p_offset beyond the file", kernel(data={"p_offset": 0x10000}),

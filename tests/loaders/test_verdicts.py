@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import random
+import struct
+import time
+from collections.abc import Callable
 
 import pytest
 
 from bootbuild.api import Loader, LoaderVerdict, MemoryContent
 from bootbuild.host import Host
 from corner_cases import CASES, COLUMNS, Case
+from corner_kernels import kernel, xen
 
 NAMES = sorted({model for model, _ in COLUMNS})
 
 
+@functools.cache
 def loader(name: str) -> Loader:
+    """One model, found as bootbuild finds it."""
     return Host.discover().loader(name)
 
 
@@ -95,3 +102,30 @@ def test_any_bytes_have_a_verdict(model: str) -> None:
                     [0, 1, 4, 18, 0x7F, 0xFF, rng.randrange(256)]
                 )
         said(model, bytes(data[: rng.choice([len(data), rng.randrange(len(data) + 1)])]))
+
+
+def hostile_notes() -> bytes:
+    """65535 program headers, each a PT_NOTE over the same zeros: 65535 × 65535 notes, none of them Xen's."""
+    count, size = 0xFFFF, 0xC0000
+    entry = struct.pack("<IIQQQQQQ", 4, 4, 0x400000, 0, 0, size, size, 4)
+    head = kernel(head={"e_phoff": 0x1000, "e_phnum": count, "e_shnum": 0})[:0x1000].ljust(0x1000, b"\0")
+    return (head + entry * count).ljust(0x400000, b"\0") + bytes(size)
+
+
+def hostile_sections() -> bytes:
+    """65535 sections of notes, each beginning 12 bytes after the one before."""
+    notes = xen(1, b"", b"") * 70_000
+    sections = b"".join(
+        struct.pack("<IIQQQQIIQQ", 0, 7, 0, 0, 0x500000 + 12 * i, len(notes) - 12 * i, 0, 0, 4, 0)
+        for i in range(0xFFFF)
+    )
+    head = kernel(b"", noted={"p_type": 0}, head={"e_shoff": 0x1000, "e_shnum": 0xFFFF})
+    return (head[:0x1000].ljust(0x1000, b"\0") + sections).ljust(0x500000, b"\0") + notes
+
+
+@pytest.mark.parametrize("make", [hostile_notes, hostile_sections], ids=["notes", "sections"])
+@pytest.mark.parametrize("model", NAMES)
+def test_what_would_take_for_ever_is_given_up(model: str, make: Callable[[], bytes]) -> None:
+    data, start = make(), time.process_time()
+    said(model, data)
+    assert time.process_time() - start < 10
