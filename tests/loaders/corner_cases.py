@@ -1,8 +1,4 @@
-"""ELF files at the edges of what loaders take, one a row, and what each loader says: the table is the fact.
-
-First the matrix of disagreements, then what Xen's dom0 builder refuses or takes although odd, then what was
-found by changing files at random and asking the real programs.
-"""
+"""Files at the edges of what loaders take, one a row, and what each loader says: the table is the fact."""
 
 from __future__ import annotations
 
@@ -91,8 +87,8 @@ class Case:
         return verdict, rule, _MEANT[boot] if verdict == "accept" and model != "grub-file" else None
 
 
-CASES = [
-    # -- What loaders disagree about: the matrix.
+#: Where loaders disagree about a PVH kernel.
+MATRIX = [
     Case("a note of 4 bytes", kernel(),
          "ok L105 ok L105 ok ok ok ok ok"),
     Case("a note of 8 bytes", kernel(xen(PHYS32, u64(START))),
@@ -191,7 +187,10 @@ CASES = [
          "ok@0x1010ff L105 ok@0x1010ff L105 ok ok ok ok ok"),
     Case("two PT_NOTE with PHYS32_ENTRY", kernel(**second(0x500, xen(PHYS32, u32(END - 1)))),
          "ok@0x1010ff L105 ok@0x1010ff L105 ok@0x1010ff ok@0x1010ff ok@0x1010ff ok@0x1010ff ok"),
-    # -- What Xen's dom0 builder refuses.
+]  # fmt: skip
+
+#: What Xen's dom0 builder refuses, or takes although it is odd.
+DOM0 = [
     Case("PV without notes", kernel(b"", noted={"p_type": 0}),
          "L104 L104 L104 L104 L104 -L104 -L128 L104 L104"),
     Case("a build-id alone", kernel(BUILD_ID),
@@ -283,6 +282,10 @@ CASES = [
     Case("ELF32, p_paddr as p_vaddr",
          kernel(bits=32, code={"p_paddr": HIGH[32] + START}, data={"p_paddr": HIGH[32] + START + 0x100}),
          "L108 L105 ok:L116 L105 ok L121 L121 L121 ok"),
+]  # fmt: skip
+
+#: What was found by changing files at random and asking the real programs.
+OTHERS = [
     # -- ELF headers.
     Case("text", b"no kernel at all\n" * 100 + bytes(4),
          "L101 L101 L101 L101 L101 L101 L101 L129 L101"),
@@ -489,3 +492,5 @@ CASES = [
     Case("HdrS in an ELF", kernel(parts={0x202: b"HdrS"}),
          "!L130 !L130 ok L105 L101 ok ok ok ok"),
 ]  # fmt: skip
+
+CASES = [*MATRIX, *DOM0, *OTHERS]
