@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bootbuild.api import Content
 
-PAGE = 1 << 16  #: bytes read at once
-KEPT = 64  #: pages
+PAGE = 1 << 13  #: bytes read at once: few enough that headers far apart cost little
+KEPT = 512  #: pages
 NOTES_MAX = 1 << 18  #: notes of a file that are followed: half a second; the programs have no limit
 PACKED_MAX = 512 << 20  #: bytes of packed data that are unpacked
 

