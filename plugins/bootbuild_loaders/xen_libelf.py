@@ -133,10 +133,10 @@ def _pvh(elf: Binary, parms: Parms) -> int:
     for ph in _loaded(elf, parms):
         copied = ph["p_filesz"] & libelf.UNSET32  # hvm_copy_to_guest_phys takes an unsigned int
         cleared = ph["p_memsz"] - ph["p_filesz"] & libelf.UNSET32
+        if copied and _in_ram(ph["p_paddr"], 1) and not _mapped(elf, ph):  # page by page: the file ends first
+            raise Refused(rules.SEGMENT_OUTSIDE, FAULT)
         if not _in_ram(ph["p_paddr"], copied):
             raise Refused(rules.DOES_NOT_FIT, "Failed to load kernel: -1")
-        if copied and not _mapped(elf, ph):
-            raise Refused(rules.SEGMENT_OUTSIDE, FAULT)
         if not _in_ram(ph["p_paddr"] + ph["p_filesz"] & libelf.M64, cleared):
             less = ph["p_filesz"] > ph["p_memsz"]
             rule = rules.FILE_OVER_MEMORY if less else rules.DOES_NOT_FIT

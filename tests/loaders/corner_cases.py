@@ -366,6 +366,8 @@ OTHERS = [
          "L134 L105 ok L105 !L134 ok ok ok ok"),
     Case("p_filesz beyond the file", kernel(data={"p_filesz": 0x10000, "p_memsz": 0x10000}),
          "ok L105 ok L105 L123 L123 L123 L123 ok"),
+    Case("p_filesz of 4 GiB", kernel(data={"p_filesz": 0xFFFFF000}),
+         "!L123 L105 ok L105 L123 L115 L115 L115 ok"),
     Case("p_offset beyond the file", kernel(data={"p_offset": 0x10000}),
          "ok L105 ok L105 L123 L123 L123 L123 ok"),
     Case("p_offset 1 GiB beyond the file", kernel(data={"p_offset": 1 << 30}),
