@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -34,6 +36,7 @@ UNWRITABLE = Rule(
 
 RULES = (FOLDER, NOT_A_FILE, UNWRITABLE)
 
+PREFIX = ".bootbuild-"  #: of names that a file has before its own
 MODE = 0o644  #: of every output, whatever the umask: images are data that other tools read
 
 
@@ -77,8 +80,9 @@ def make_folder(path: Path) -> None:
 def writing(destination: Path) -> Iterator[Output]:
     """Write a file that appears under its name complete, durable and with mode 0644, or not at all.
 
-    Whatever ends the block early, KeyboardInterrupt too, leaves the old file, if there was one, and no
-    other. A symbolic link is followed. Raises OutputError (BB-W09n).
+    Whatever ends the block early, SIGKILL too, leaves the old file, if there was one, and no other: until it
+    is complete the file has no name, where the file system can do that. A symbolic link is followed. Raises
+    OutputError (BB-W09n).
     """
     temporary: Path | None = None
     fd = -1
@@ -88,14 +92,17 @@ def writing(destination: Path) -> Iterator[Output]:
             if target.exists() and not stat.S_ISREG(target.stat().st_mode):
                 what = "a directory" if target.is_dir() else "not a regular file"
                 raise OutputError(Problem(NOT_A_FILE, str(destination), what))
-            fd, name = tempfile.mkstemp(prefix=".bootbuild-", dir=target.parent)
-            temporary = Path(name)
+            fd = _nameless(target.parent)
+            if fd < 0:
+                fd, name = tempfile.mkstemp(prefix=PREFIX, dir=target.parent)
+                temporary = Path(name)
         except OSError as error:
             raise _failed(destination, error) from None
-        yield Output(destination, temporary, fd)
+        yield Output(destination, temporary or Path(f"/proc/self/fd/{fd}"), fd)
         try:
             os.fchmod(fd, MODE)
             os.fsync(fd)
+            temporary = temporary or _named(fd, target.parent)
             temporary.replace(target)
             temporary = None
             _sync_folder(target.parent)
@@ -106,6 +113,31 @@ def writing(destination: Path) -> Iterator[Output]:
             os.close(fd)
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _nameless(folder: Path) -> int:
+    """A new file in the file system of a folder that no process can see; -1 where that cannot be had."""
+    flag = getattr(os, "O_TMPFILE", 0)
+    if not flag or not Path("/proc/self/fd").is_dir():
+        return -1
+    try:
+        return os.open(folder, flag | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno in {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}:
+            return -1
+        raise
+
+
+def _named(fd: int, folder: Path) -> Path:
+    """A name for a complete file, which can then be renamed over another: link(2) never replaces one."""
+    name = f"{PREFIX}{secrets.token_hex(16)}"
+    where = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # with a directory's descriptor Python calls linkat(2), which follows; without one it does not
+        os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=where, follow_symlinks=True)
+    finally:
+        os.close(where)
+    return folder / name
 
 
 def _sync_folder(path: Path) -> None:

@@ -175,6 +175,11 @@ def test_a_linked_address_off_by_less_than_2_mib_is_refused(make_payload: Make, 
     assert lay_out(physical, contribution(physical)).segments[0].vaddr == 0xFFFFFFFF80201000
 
 
+def test_a_linked_address_off_by_less_than_a_page_is_refused(make_payload: Make, contribution: Make) -> None:
+    payload = make_payload(32, shift=0xC0000FFE)
+    assert refused(payload, contribution(payload)) == ["BB-W001"]
+
+
 @pytest.mark.parametrize("shift", [2 * GIB, 0x7FFF_FFE0_0000], ids=["first 4 GiB", "no canonical address"])
 def test_a_mapping_that_no_page_table_can_have_is_refused(
     make_payload: Make, contribution: Make, shift: int
