@@ -25,7 +25,7 @@ class Answer:
     text: str
 
 
-def ask_qemu(qemu: Path, kernel: Path, patience: float = 30) -> Answer:
+def ask_qemu(qemu: Path, kernel: Path, patience: float = 60) -> Answer:
     """`-kernel` up to the first instruction of the firmware; the entry is what that would find in fw_cfg.
 
     It is 0 where the Linux protocol is used: there the kernel's own header says more. "crash" also means that

@@ -58,7 +58,7 @@ def toolstack(gcc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_qemu(case: Case, kernel: Path, qemu: Path) -> None:
     said = verdicts("qemu", case)
     deciding = list(said.values())[-1]  # of another protocol, where that comes before PVH
-    real = ask_qemu(qemu, kernel, 2 if "without end" in deciding.message else 30)
+    real = ask_qemu(qemu, kernel, 2 if "without end" in deciding.message else 60)
     if (deciding.verdict, deciding.rule) == ("crash", "BB-L119"):
         # what lies behind a mapped file is another thing in every process: it mostly dies, but need not
         assert real.verdict != "accept" or real.entry != START
