@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import bootbuild
 from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject, code_at
-from bootbuild.boot.subject import find_startup, request_subject
+from bootbuild.boot.subject import find_startup, is_linux, request_subject
 from bootbuild.model.content import digest
 from bootbuild.model.contribution import Contribution, Layout
 from bootbuild.model.machine import Offer
@@ -110,6 +110,8 @@ def read_payloads(recipe: Recipe, host: Host) -> dict[str, Payload]:
     elf = opened.elf
     if asked.symbols is not None:
         elf = replace(elf, symbols=read_system_map(open_content(asked.symbols), str(asked.symbols)))
+    linux = opened.format.startswith("bzimage") or is_linux(elf)
+    guest = asked.guest or ("linux" if linux else "native")
     modules = tuple(Module(m.path.name, open_content(m.path), m.cmdline.encode()) for m in asked.modules)
     payloads = {}
     for name, target in recipe.targets.items():
@@ -121,8 +123,8 @@ def read_payloads(recipe: Recipe, host: Host) -> dict[str, Payload]:
             source=str(asked.path),
             format=opened.format,
             digest=opened.digest,
-            guest=asked.guest,
-            startup=find_startup(elf, startup, asked.width or opened.bits, host.guest(asked.guest)),
+            guest=guest,
+            startup=find_startup(elf, startup, asked.width or opened.bits, host.guest(guest)),
             cmdline=asked.cmdline.encode(),
             modules=modules,
             repair=asked.repair,
@@ -156,8 +158,7 @@ def make_image(
 
     kind = contributions[0].container
     holder = container(kind)
-    name = "+".join(contribution.target for contribution in contributions)
-    path = recipe.output.directory / f"{recipe.payload.path.stem}-{name}.{kind}"
+    path = recipe.image((contribution.target for contribution in contributions), f".{kind}")
     progress(f"writing {path}")
     make_folder(path.parent)
     layout = host.hooks.build(payload, contributions, lambda: holder.lay_out(payload, contributions))
@@ -211,6 +212,15 @@ def boot_in(subject: Subject, name: str, host: Host, *, required: bool) -> Profi
         subject.image, profile, lambda: prove(subject, profile, loader, required=required)
     )
     added = host.hooks.judge(verdict)
-    if not added:
+    if added:
+        verdict = replace(verdict, findings=(*verdict.findings, *added), outcome=Outcome.FAILED)
+    if not verdict.findings:
         return verdict
-    return replace(verdict, findings=(*verdict.findings, *added), outcome=Outcome.FAILED)
+    from bootbuild.host.catalogue import all_rules
+
+    rules = all_rules(host)
+    findings = [
+        f if f.remedy or f.rule not in rules else replace(f, remedy=rules[f.rule][0].remedy)
+        for f in verdict.findings
+    ]
+    return replace(verdict, findings=tuple(findings))

@@ -73,8 +73,6 @@ def test_the_same_file_has_the_same_answer(bootbuild: Bootbuild, hello: Path) ->
         (["--model", "xen-xl", "--boot", "xen-pv"], ExitCode.FAILED, {("xen-xl", "xen-pv")}),
         (["--boot", "multiboot1"], ExitCode.FAILED, {("grub-file", "multiboot1")}),
         (["--boot", "pvh", "--boot", "linux", "--model", "qemu"], ExitCode.OK, {("qemu", "pvh")}),
-        (["--model", "qemu", "--boot", "efi"], ExitCode.FAILED, set()),
-        (["--boot", "efi"], ExitCode.FAILED, set()),
     ],
 )  # fmt: skip
 def test_what_is_asked_is_answered(
@@ -83,6 +81,22 @@ def test_what_is_asked_is_answered(
     done = bootbuild("check", IMAGE, "--json", *asked)
     assert {(one["model"], one["boot"]) for one in answers(done)} == pairs
     assert done.returncode == code
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (
+            ["--model", "qemu", "--boot", "xen-pv"],
+            "loader qemu: it answers for pvh (BB-P001); ask for one of these",
+        ),
+        (["--boot", "pvhh"], "protocol 'pvhh': no loader answers for it (BB-P001); did you mean 'pvh'?"),
+    ],
+)
+def test_what_nobody_answers_is_told(bootbuild: Bootbuild, hello: Path, asked: list[str], said: str) -> None:
+    done = bootbuild("check", IMAGE, *asked)
+    assert (done.returncode, done.stdout) == (ExitCode.PLUGIN, "")
+    assert said in done.stderr
 
 
 def test_a_loader_that_there_is_not(bootbuild: Bootbuild, hello: Path) -> None:

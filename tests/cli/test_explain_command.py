@@ -75,7 +75,7 @@ def test_what_has_no_such_name_is_6_with_the_nearest(bootbuild: Bootbuild, topic
     done = bootbuild("explain", topic)
     assert (done.returncode, done.stdout) == (ExitCode.PLUGIN, "")
     (line,) = done.stderr.splitlines()
-    assert line.endswith(f"no rule, target, guest or profile has this name (BB-P001); {near}")
+    assert line.endswith(f"no rule, target, guest, profile or loader has this name (BB-P001); {near}")
 
 
 def test_plugins_lists_what_the_metadata_offers(bootbuild: Bootbuild) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -98,6 +99,24 @@ def test_an_old_image_stays_until_the_new_one_is_whole(
         assert IMAGE in left(large / "out")
         if digest(large / "out" / IMAGE) != old:
             assert (large / "out" / IMAGE).read_bytes().find(b"other bytes") > 64 * MIB
+
+
+def test_ctrl_c_at_any_moment_is_130_without_a_word_of_python_or_c(program: Path, large: Path) -> None:
+    """LIEF's import is the longest stretch of C++ on the way."""
+    for moment in range(MOMENTS):
+        shutil.rmtree(large / "out", ignore_errors=True)
+        process = start(program, large, "large.toml", "-f")
+        assert process.stderr is not None
+        assert process.stderr.readline() == "bootbuild: reading large.elf\n"
+        time.sleep(moment / 25)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=50)
+        if process.returncode == 0:
+            break
+        assert (process.returncode, out) == (130, ""), err
+        assert [line for line in err.splitlines() if line and not line.startswith("bootbuild: ")] == []
+        assert set(left(large / "out")) <= {IMAGE}
+    assert moment > 2
 
 
 # No room, and no permission.

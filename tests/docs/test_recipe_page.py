@@ -34,6 +34,8 @@ TABLES = {
 #: Defaults that are not in the schema, where None says that something else decides.
 ELSEWHERE = {
     ("[payload]", "width"): "the ELF class",
+    ("[payload]", "guest"): "`linux` for Linux",
+    ("[output]", "name"): "the payload's",
     ("[payload]", "entry"): "`load`",
     ("[payload]", "bss"): "`0`",
     ("[payload]", "elf_class"): "the payload's",

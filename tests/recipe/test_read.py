@@ -90,7 +90,7 @@ def test_a_full_recipe_says_all_this(read_text: Read, folder: Path) -> None:
 
 def test_the_least_recipe_leaves_all_else_to_defaults(read_text: Read) -> None:
     recipe = read_text(LEAST)
-    assert recipe.payload == PayloadRecipe(Path("kernel"), "native", None, None, None, "", ())
+    assert recipe.payload == PayloadRecipe(Path("kernel"), None, None, None, None, "", ())
     assert recipe.targets == {"tin": TargetRecipe("tin", "insert", None, None, None)}
     assert recipe.output == OutputRecipe(Path("out"), ())
     assert recipe.expect == ExpectRecipe(None)

@@ -66,6 +66,11 @@ def find_startup(
     return startup if guest is None else replace(startup, entered_at=guest.entered_at)
 
 
+def is_linux(image: ElfImage) -> bool:
+    """Whether the kernel says that it is Linux: BUILD_SALT and its like (include/linux/elfnote.h)."""
+    return any(note.owner == "Linux" for note in image.notes)
+
+
 def request_subject(request: BootRequest, host: Host, budget: int, timeout: float) -> Subject:
     """What `bootbuild boot` has to prove of a file.
 
@@ -94,7 +99,7 @@ def request_subject(request: BootRequest, host: Host, budget: int, timeout: floa
         startup = find_startup(image, _address(until), claim.startup.width if claim else None)
     elif claim is not None:
         startup = claim.startup
-    elif any(note.owner == "Linux" for note in image.notes):
+    elif is_linux(image):
         startup = replace(find_startup(image, image.entry, None), name=f"startup_{image.bits}")
         guest = guest or "linux"
     elif expect and (entry := _entry(image, targets, host)) is not None:

@@ -16,10 +16,12 @@ INTERRUPTED = 130  #: 128 + SIGINT, as shells report it
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `bootbuild` with `arguments` (default: those of the process) and return its exit code."""
-    import click
+    try:
+        import click
 
-    from bootbuild.cli.group import bootbuild
-
+        from bootbuild.cli.group import bootbuild
+    except KeyboardInterrupt:
+        return INTERRUPTED
     for stream in (sys.stdout, sys.stderr):
         # a file name may hold bytes that are no UTF-8: printing it must not fail
         if hasattr(stream, "reconfigure"):

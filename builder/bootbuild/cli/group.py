@@ -19,6 +19,7 @@ from bootbuild.cli.new import new
 from bootbuild.cli.output import reader_has_gone
 from bootbuild.cli.plugins import plugins
 from bootbuild.cli.schema import schema
+from bootbuild.errors import BootbuildError
 
 DEFAULT = "build"
 BROKEN_PIPE = 141  #: 128 + SIGPIPE, as shells report it
@@ -50,9 +51,17 @@ class DefaultGroup(click.Group):
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Every command prints from here."""
+        """Every command prints from here. A plugin's defect is told as such."""
         with closed_pipes():
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except (click.exceptions.Exit, click.Abort, click.ClickException, BootbuildError, OSError):
+                raise
+            except Exception as error:
+                culprit = ctx.obj.culprit(error) if ctx.obj is not None else None
+                if culprit is None:
+                    raise
+                raise culprit from error
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Commands, and files: each may be a recipe."""

@@ -50,7 +50,9 @@ def open_host(extra: tuple[str, ...], no_plugins: bool) -> Host:
     """The plugin host of this run."""
     from bootbuild.host import Host
 
-    return Host.discover(plugins=not no_plugins, extra=extra)
+    host = Host.discover(plugins=not no_plugins, extra=extra)
+    click.get_current_context().find_root().obj = host  # for the group, to tell whose defect an error is
+    return host
 
 
 def progress(quiet: bool, verbose: bool) -> Callable[[str], None]:

@@ -9,7 +9,9 @@ structs restore what the stand-ins stood for. `containers/verify.py` checks the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -89,28 +91,39 @@ def _stand_in(index: int, data: int) -> Segment:
     return Segment(PT_LOAD, PF_R, data + index * _STAND_IN, address, address, _STAND_IN, _STAND_IN, 1)
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Keep Ctrl-C waiting: an exception of Python's inside of LIEF's C++ would end the process by abort()."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _add(raw: bytes, new: Sequence[NewSegment], name: str) -> bytes:
     """LIEF's part: move the program header table to the end, add the segments behind it."""
-    import lief
+    with uninterrupted():
+        import lief
 
-    kinds = lief.ELF.Segment.TYPE
-    with lief.logging.level_scope(lief.logging.LEVEL.OFF):
-        binary = lief.ELF.parse(raw)
-        if not isinstance(binary, lief.ELF.Binary):
-            raise _refused(name, "does not read the skeleton")
-        # First of all: what add() would otherwise do of itself shifts contents or fills gaps.
-        table = binary.relocate_phdr_table(lief.ELF.Binary.PHDR_RELOC.FILE_END)
-        if not table:
-            raise _refused(name, "cannot move the program header table")
-        for segment in binary.segments:
-            if segment.type == kinds.LOAD and segment.physical_size and segment.file_offset == table:
-                segment.type = kinds.PT_NULL_  # it would load the table at a made-up physical address
-        for wanted in new:
-            _add_one(binary, wanted, name)
-        config = lief.ELF.Builder.config_t()
-        config.dynamic_section = False
-        config.notes = False  # LIEF rounds descsz up and counts the name's NUL twice
-        return bytes(binary.write_to_bytes(config))
+        kinds = lief.ELF.Segment.TYPE
+        with lief.logging.level_scope(lief.logging.LEVEL.OFF):
+            binary = lief.ELF.parse(raw)
+            if not isinstance(binary, lief.ELF.Binary):
+                raise _refused(name, "does not read the skeleton")
+            # First of all: what add() would otherwise do of itself shifts contents or fills gaps.
+            table = binary.relocate_phdr_table(lief.ELF.Binary.PHDR_RELOC.FILE_END)
+            if not table:
+                raise _refused(name, "cannot move the program header table")
+            for segment in binary.segments:
+                if segment.type == kinds.LOAD and segment.physical_size and segment.file_offset == table:
+                    segment.type = kinds.PT_NULL_  # it would load the table at a made-up physical address
+            for wanted in new:
+                _add_one(binary, wanted, name)
+            config = lief.ELF.Builder.config_t()
+            config.dynamic_section = False
+            config.notes = False  # LIEF rounds descsz up and counts the name's NUL twice
+            return bytes(binary.write_to_bytes(config))
 
 
 def _add_one(binary: lief.ELF.Binary, wanted: NewSegment, name: str) -> None:

@@ -12,9 +12,10 @@ from bootbuild.errors import BootbuildError, PluginError, Problem
 from bootbuild.host import rules
 from bootbuild.host.nearest import did_you_mean
 from bootbuild.host.specs import Specs
+from bootbuild.model.verdict import Finding
 
 if TYPE_CHECKING:
-    from bootbuild.api import Contribution, ElfImage, Finding, Payload, Profile, ProfileVerdict
+    from bootbuild.api import Contribution, ElfImage, Payload, Profile, ProfileVerdict
     from bootbuild.model.contribution import Layout
     from bootbuild.model.record import BuildRecord
 
@@ -60,8 +61,12 @@ class Hooks:
 
     def judge(self, verdict: ProfileVerdict) -> tuple[Finding, ...]:
         """The findings that plugins add to `verdict`."""
-        found: list[Finding | None] = self._call("bootbuild_judge", verdict=verdict)
-        return tuple(finding for finding in found if finding is not None)
+        found: list[object] = self._call("bootbuild_judge", verdict=verdict)
+        for wrong in (one for one in found if one is not None and not isinstance(one, Finding)):
+            owners = " or ".join(sorted(self._owners.values()))
+            text = f"{owners} returned {wrong!r:.100}, which is no Finding"
+            raise PluginError(Problem(rules.HOOK_RAISED, "bootbuild_judge", text))
+        return tuple(finding for finding in found if isinstance(finding, Finding))
 
     def finished(self, record: BuildRecord) -> None:
         """Show every plugin the record."""

@@ -172,6 +172,26 @@ class Host:
         """(distribution, version) of everything that was loaded so far, sorted: for the record."""
         return tuple(sorted({(offer.distribution, offer.version) for offer in self._loaded}))
 
+    def culprit(self, error: BaseException) -> PluginError | None:
+        """The plugin in whose code `error` was raised, as an error that names it; None if in nobody's.
+
+        The innermost frame of a plugin that does not come with bootbuild counts.
+        """
+        foreign = {
+            o.value.partition(":")[0].partition(".")[0]: o for o in self._loaded if o.distribution != CORE
+        }
+        found, step = None, error.__traceback__
+        while step is not None:
+            module = str(step.tb_frame.f_globals.get("__name__", ""))
+            if module.partition(".")[0] in foreign:
+                found = (foreign[module.partition(".")[0]], f"{module}, {step.tb_frame.f_code.co_qualname}")
+            step = step.tb_next
+        if found is None:
+            return None
+        offer, where = found
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return PluginError(Problem(rules.HOOK_RAISED, where, f"{offer.owner} raised {said}"))
+
     def _get(self, kind: str, name: str) -> object:
         offer = self._find(kind, name)
         if offer not in self._loaded:

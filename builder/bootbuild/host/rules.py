@@ -60,10 +60,10 @@ ADDITION = Rule(
 )
 HOOK_RAISED = Rule(
     "BB-P008",
-    "a hook that raised",
-    "A lifecycle hook of a plugin raised an exception. Going on without it would give another result than "
-    "was asked for.",
-    "repair the plugin, or leave it out with `-p no:DISTRIBUTION`",
+    "a plugin that raised",
+    "A hook, or another part of a plugin, raised an exception that is none of bootbuild's, or returned what "
+    "it may not. Going on without it would give another result than was asked for.",
+    "repair the plugin, or leave it out (`-p no:DISTRIBUTION`); BOOTBUILD_DEBUG=1 shows where it was",
 )
 HOOK_UNKNOWN = Rule(
     "BB-P009",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+FORMATS = (".elf", ".bin", ".img", ".efi", ".gz", ".raw")  #: endings of kernels' names
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class PayloadRecipe:
     """The kernel, and what is handed to it."""
 
     path: Path
-    guest: str  #: handover protocol, a plugin's name
+    guest: str | None  #: handover protocol, a plugin's name; None: as the kernel is, linux or else native
     startup: str | int | None  #: symbol or linked virtual address of the shared startup path
     width: int | None  #: 32 or 64: mode of the code at `startup`; None: as the ELF class says
     symbols: Path | None  #: a System.map, for a payload without symbols
@@ -52,6 +54,7 @@ class OutputRecipe:
 
     directory: Path
     combine: tuple[str, ...]
+    name: str | None = None  #: of the images, before target and suffix; None: the payload's
 
 
 @dataclass(frozen=True)
@@ -80,3 +83,9 @@ class Recipe:
     output: OutputRecipe
     expect: ExpectRecipe
     boot: BootRecipe
+
+    def image(self, targets: Iterable[str], suffix: str = "") -> Path:
+        """The image of these targets. Of the payload's name only a format is cut off: versions have dots."""
+        path = self.payload.path
+        name = self.output.name or (path.stem if path.suffix.lower() in FORMATS else path.name)
+        return self.output.directory / f"{name}-{'+'.join(targets)}{suffix}"

@@ -72,9 +72,10 @@ def read_all(paths: Sequence[Path], host: Host, overrides: Overrides | None = No
 def _outputs(recipe: Recipe) -> list[Path]:
     """What tells the recipe's images apart from another's: folder, payload, and the targets in each."""
     combined = [name for name in recipe.targets if name in recipe.output.combine]
-    names = ["+".join(combined)] * bool(combined)
-    names += [name for name in recipe.targets if name not in recipe.output.combine]
-    return [recipe.output.directory.resolve() / f"{recipe.payload.path.stem}-{name}" for name in names]
+    groups = [combined] * bool(combined)
+    groups += [[name] for name in recipe.targets if name not in recipe.output.combine]
+    images = [recipe.image(group) for group in groups]
+    return [image.parent.resolve() / image.name for image in images]
 
 
 @dataclass
@@ -99,7 +100,9 @@ class _Reader:
             path=path,
             payload=self.payload(base, table.payload),
             targets=MappingProxyType(targets),
-            output=OutputRecipe(base / table.output.directory, tuple(table.output.combine)),
+            output=OutputRecipe(
+                base / table.output.directory, tuple(table.output.combine), table.output.name
+            ),
             expect=ExpectRecipe(table.expect.console),
             boot=BootRecipe(table.boot.memory, table.boot.budget, table.boot.timeout),
         )
@@ -107,7 +110,8 @@ class _Reader:
     def payload(self, base: Path, table: PayloadTable) -> PayloadRecipe:
         """The [payload] table; its files must be there."""
         at: Key = ("payload",)
-        self.known("guest", table.guest, (*at, "guest"), rules.UNKNOWN_GUEST)
+        if table.guest is not None:
+            self.known("guest", table.guest, (*at, "guest"), rules.UNKNOWN_GUEST)
         modules = []
         seen: dict[str, int] = {}
         for index, module in enumerate(table.modules):

@@ -38,6 +38,12 @@ def _one_line(text: str) -> str:
     return text
 
 
+def _file_name(text: str) -> str:
+    if "/" in text or text.startswith("."):
+        raise PydanticCustomError("file_name", "a file's name has no `/` and does not begin with a dot")
+    return text
+
+
 def _scalar(convert: Callable[[object], int | str]) -> PlainValidator:
     """A validator by a function of `scalars`."""
 
@@ -61,6 +67,7 @@ _NUMBER_OR_TEXT = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string
 
 Line = Annotated[StrictStr, AfterValidator(_one_line)]
 PathText = Annotated[Line, Field(min_length=1)]
+FileName = Annotated[PathText, AfterValidator(_file_name)]
 Address = Annotated[int, _scalar(scalars.address), WithJsonSchema(_NUMBER_OR_TEXT)]
 Size = Annotated[int, _scalar(scalars.size), WithJsonSchema(_NUMBER_OR_TEXT)]
 Startup = Annotated[str | int, _scalar(scalars.symbol_or_address), WithJsonSchema(_NUMBER_OR_TEXT)]
@@ -87,8 +94,9 @@ class PayloadTable(_Table):
     path: PathText = Field(
         default="", description="ELF, bzImage or, with `load`, raw; relative to the recipe"
     )
-    guest: StrictStr = Field(
-        default="native", description="handover protocol of the startup path: a plugin's name"
+    guest: StrictStr | None = Field(
+        default=None,
+        description="handover protocol of the startup path: a plugin's name; default: as the kernel is",
     )
     startup: Startup | None = Field(default=None, description="symbol or address of the shared startup path")
     width: Literal[32, 64] | None = Field(
@@ -138,6 +146,9 @@ class OutputTable(_Table):
 
     directory: PathText = Field(default="out", description="folder of the images, relative to the recipe")
     combine: list[StrictStr] = Field(default=[], description="targets that share one file")
+    name: FileName | None = Field(
+        default=None, description="name of the images, before target and suffix; default: the payload's"
+    )
 
 
 class ExpectTable(_Table):

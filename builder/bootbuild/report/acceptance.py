@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootbuild.api.loader import LoaderVerdict
+from bootbuild.errors import PluginError, Problem
 from bootbuild.host import Host
+from bootbuild.host.nearest import did_you_mean, shown
+from bootbuild.host.rules import UNKNOWN
 from bootbuild.model.verdict import Evidence
 from bootbuild.report.json_form import dump, hexadecimal
 from bootbuild.report.table import BOLD, GREEN, RED, RESET, YELLOW, printable, table
@@ -48,18 +51,32 @@ class Acceptance:
 def judge(path: Path, host: Host, models: Sequence[str] = (), boots: Sequence[str] = ()) -> Acceptance:
     """Ask the loaders `models` (all, if none is named) for the protocols `boots` (all, if none is named).
 
-    A loader that has no answer for any of `boots` is left out unless it was named. Raises InputError for a
-    file that cannot be opened, PluginError for an unknown model.
+    A loader that has no answer for any of `boots` is left out. Raises InputError for a file that cannot be
+    opened, PluginError for an unknown model, and where one that was named, or all, have no answer.
     """
     from bootbuild.formats.payload import open_content
 
     loaders = [host.loader(name) for name in (dict.fromkeys(models) or host.names("loader"))]
     content = open_content(path)
-    judged = []
+    judged, problems = [], []
+    known: dict[str, None] = {}
     for loader in loaders:
-        said = tuple(v for v in loader.judge(content) if not boots or v.boot in boots)
-        if said or models:
+        every = tuple(loader.judge(content))
+        known |= dict.fromkeys(v.boot for v in every)
+        said = tuple(v for v in every if not boots or v.boot in boots)
+        if said:
             judged.append(Judged(loader.name, loader.version, loader.evidence, said))
+        elif models:
+            answers = ", ".join(dict.fromkeys(v.boot for v in every)) or "nothing"
+            remedy = "ask for one of these with --boot, or leave it out"
+            problems.append(Problem(UNKNOWN, f"loader {loader.name}", f"it answers for {answers}", remedy))
+    if not judged and not models:
+        problems = [
+            Problem(UNKNOWN, f"protocol {shown(boot)}", "no loader answers for it", did_you_mean(boot, known))
+            for boot in boots
+        ]
+    if problems:
+        raise PluginError(problems)
     return Acceptance(str(path), tuple(judged))
 
 
@@ -106,5 +123,6 @@ def as_text(found: Acceptance, width: int | None = None, color: bool = False) ->
     if missing:
         text += f"\nnot accepted by {', '.join(missing)}\n"
         rules = sorted({v.rule for one in found.judged if not one.accepted for v in one.verdicts if v.rule})
-        text += f"`bootbuild explain {rules[0]}` says what a rule means\n"
+        if rules:
+            text += f"`bootbuild explain {rules[0]}` says what a rule means\n"
     return text

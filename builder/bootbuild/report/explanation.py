@@ -1,17 +1,19 @@
-"""What `bootbuild explain` says of a rule, a target, a guest or a profile."""
+"""What `bootbuild explain` says of a rule, a target, a guest, a profile or a loader model."""
 
 from __future__ import annotations
 
 import dataclasses
 import textwrap
 
-from bootbuild.api import Guest, Profile, Target
+from bootbuild.api import Guest, Loader, Profile, Target
 from bootbuild.errors import PluginError, Problem
 from bootbuild.host import Host
 from bootbuild.host.catalogue import all_rules, core_rules
 from bootbuild.host.nearest import did_you_mean, shown
 from bootbuild.host.rules import UNKNOWN
 from bootbuild.model.rule import Rule
+
+_KINDS = ("target", "guest", "profile", "loader")
 
 
 def explain(topic: str, host: Host) -> str:
@@ -22,16 +24,18 @@ def explain(topic: str, host: Host) -> str:
         return _guest(host.guest(topic))
     if topic in host.names("profile"):
         return _profile(host.profile(topic))
+    if topic in host.names("loader"):
+        return _loader(host.loader(topic))
     catalogue = core_rules()
     if topic.upper() not in catalogue:
         host.load_all()
         catalogue = all_rules(host)
     found = catalogue.get(topic) or catalogue.get(topic.upper())
     if found is None:
-        known = [*catalogue, *(name for kind in ("target", "guest", "profile") for name in host.names(kind))]
+        known = [*catalogue, *(name for kind in _KINDS for name in host.names(kind))]
         remedy = did_you_mean(topic, known) if len(known) < 10 else _nearest(topic, known)
         raise PluginError(
-            Problem(UNKNOWN, shown(topic), "no rule, target, guest or profile has this name", remedy)
+            Problem(UNKNOWN, shown(topic), "no rule, target, guest, profile or loader has this name", remedy)
         )
     return _rule(*found)
 
@@ -47,6 +51,12 @@ def _rule(rule: Rule, origin: str) -> str:
         f"{rule.id}: {rule.title} ({origin})\n\n"
         f"{_paragraph(rule.explanation)}\n\n{_paragraph('What to do: ' + rule.remedy + '.')}\n"
     )
+
+
+def _loader(loader: Loader) -> str:
+    text = f"loader {loader.name} {loader.version}: a model that `bootbuild check` asks\n\n"
+    text += f"evidence: {loader.evidence.value}\n" + _paragraph(f"source: {loader.source}") + "\n"
+    return text + _rules(loader.rules)
 
 
 def _target(target: Target, host: Host) -> str:

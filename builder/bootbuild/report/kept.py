@@ -101,8 +101,8 @@ def save(recipe: Recipe, before: State, record: BuildRecord) -> None:
 
 def _path(recipe: Recipe) -> Path:
     """Hidden in the folder of the images, and named like them: no two recipes may write the same image."""
-    name = f"{recipe.payload.path.stem}-{','.join(recipe.targets)}.record"
-    return recipe.output.directory / ".bootbuild" / name
+    image = recipe.image(recipe.targets, ".record")
+    return image.parent / ".bootbuild" / image.name
 
 
 def _inputs(recipe: Recipe) -> tuple[Path, ...]:

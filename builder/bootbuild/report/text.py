@@ -37,6 +37,12 @@ def _remarks(record: BuildRecord) -> Iterator[str]:
             yield f"{image.path}: notes rewritten, since {'; '.join(image.repairs)}"
         if not image.verdicts:
             yield f"{image.path}: nothing booted it; it is unproved"
+        refused = [v.name for v in image.verdicts if v.outcome is Outcome.REFUSED]
+        if refused:
+            yield (
+                f"{image.path}: refused by {', '.join(refused)}, which the recipe does not name; "
+                "list in `profiles` those that must start it"
+            )
 
 
 def boot(
@@ -86,15 +92,24 @@ def _table(boots: Sequence[Boot], width: int | None, color: bool) -> str:
 
 
 def _findings(boots: Sequence[Boot], color: bool) -> str:
+    """Every finding with its remedy and registers; what several profiles find alike is shown in full once."""
     text = ""
+    seen: dict[tuple[str, str, str], str] = {}
     for image, verdict in boots:
         if verdict.findings:
             text += f"\n{_strong(f'{printable(image)} in {verdict.name}', color)}\n"
         for finding in verdict.findings:
             text += f"  {finding.rule}: {printable(finding.message)}\n"
+            first = seen.setdefault((image, finding.rule, finding.message), verdict.name)
+            if first != verdict.name:
+                text += f"    as in {first}\n"
+                continue
             if finding.remedy:
                 text += f"    {printable(finding.remedy)}\n"
             text += "".join(f"    | {printable(line)}\n" for line in finding.lines)
+    if seen:
+        rule = next(iter(seen))[1]
+        text += f"\n`bootbuild explain {rule}` says more of a rule\n"
     return text
 
 

@@ -1,0 +1,58 @@
+"""A plugin that is broken inside is told as its author's, by name, never as a defect of bootbuild."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bootbuild.errors import ExitCode
+
+Bootbuild = Callable[..., subprocess.CompletedProcess[str]]
+
+ACME = """
+from bootbuild.api import hookimpl
+from bootbuild_pvh.environments import Qemu
+
+class Acme(Qemu):
+    name, rules = "acme", ()
+    def scene(self, *arguments, **more):
+        raise KeyError("oops")
+
+class Judge:
+    @hookimpl
+    def bootbuild_judge(self, verdict):
+        return "looks fine"
+"""
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ("acme:Acme", "acme, Acme.scene: -p acme:Acme (-p) raised KeyError: 'oops' (BB-P008)"),
+        (
+            "acme:Judge",
+            "bootbuild_judge: -p acme:Judge (-p) returned 'looks fine', which is no Finding (BB-P008)",
+        ),
+    ],
+)
+def test_its_owner_is_named(bootbuild: Bootbuild, hello: Path, added: str, said: str) -> None:
+    (hello / "acme.py").write_text(ACME)
+    only = 'targets.pvh.profiles=["acme"]' if "Acme" in added else 'targets.pvh.profiles=["qemu"]'
+    done = bootbuild("hello.toml", "-q", "--set", only, "-p", added, env={"PYTHONPATH": str(hello)})
+    assert (done.returncode, done.stdout) == (ExitCode.PLUGIN, "")
+    (line,) = done.stderr.splitlines()[-1:]
+    assert said in line
+    assert "defect of bootbuild" not in line
+
+
+def test_what_is_raised_in_nobodys_code_is_bootbuilds_own(bootbuild: Bootbuild, hello: Path) -> None:
+    (hello / "sitecustomize.py").write_text(
+        "import bootbuild.pipeline\ndef broken(*_):\n    raise KeyError('ours')\n"
+        "bootbuild.pipeline.read_payloads = broken\n"
+    )
+    done = bootbuild("hello.toml", "-q", env={"PYTHONPATH": str(hello)})
+    assert done.returncode == ExitCode.INTERNAL
+    assert "a defect of bootbuild itself: KeyError: 'ours'" in done.stderr
