@@ -80,7 +80,7 @@ class LinuxLoaderProfile(PvhProfile):
     def setting(self, image: ElfImage, entry: int, offer: Offer) -> Setting:
         memory = self.memory_size(image, offer)
         low, main = Span(0, 0xA0000), Span(MiB, memory - MiB)
-        check_fit(image, (low, main), module_bytes(offer))
+        check_fit(image, (Span(0, memory),), module_bytes(offer))
         modules: tuple[PlacedModule, ...] = ()
         if content := ramdisk(image, offer):
             modules = (PlacedModule((memory - content.size) & ~0xFFF, content),)
