@@ -95,8 +95,8 @@ def _opened(content: Content) -> Content:
     if head.startswith(b"\x1f\x8b"):
         try:
             return decompress("gzip", packed(content, 0, content.size))
-        except ValueError:
-            return content
+        except ValueError:  # GRUB unpacks only as far as it reads
+            raise No(rules.NOT_JUDGED) from None
     if head == b"\xfd7zXZ\0" or head.startswith(b"\x89LZO"):
         raise No(rules.NOT_JUDGED)
     return content
@@ -209,6 +209,8 @@ def _note_segments(window: Window, wide: bool) -> Iterator[tuple[int, int]]:
     count, stated = window.u16(56 if wide else 44), window.u16(54 if wide else 42)
     if at > window.size or at + count * stated > window.size:
         raise No(rules.HEADERS_OUTSIDE)
+    if count * entry > count * stated + HEAP:
+        raise No(rules.RUNS_OUT)
     table = window.get(at, count * min(stated, entry)).ljust(count * entry, b"\0")
     for start in range(0, count * entry, entry):
         if table[start : start + 4] == PT_NOTE.to_bytes(4, "little"):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import rules
-from bootbuild_loaders.qemu_elf import EM_X86_64, PT_LOAD, Stopped, check_memory, load_elf, meant
+from bootbuild_loaders.qemu_elf import EM_X86_64, Stopped, check_memory, fetch, load_elf, meant
 from bootbuild_loaders.window import Window
 
 HEADER = 8192  #: bytes that x86_load_linux reads first
@@ -104,8 +104,7 @@ def _multiboot(window: Window, at: int) -> Sequence[LoaderVerdict]:
             text = "Cannot load x86-64 image, give a 32bit one."
             raise Stopped(rules.MULTIBOOT_64, text)
         elf = load_elf(window, notes=False)
-        if not any(ph.type == PT_LOAD for ph in elf.phdrs):
-            raise Stopped(rules.SEGMENT_OUTSIDE, "Error while fetching elf kernel from rom")
+        fetch(elf)
         check_memory(window, elf)
         entry = elf.entry & 0xFFFFFFFF
     return [

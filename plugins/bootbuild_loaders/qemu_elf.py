@@ -74,8 +74,7 @@ def load_elf(window: Window, notes: bool) -> Elf:
         raise Stopped(rules.HEADERS_OUTSIDE, FAILED)
     if window.u16(18) not in (EM_386, EM_X86_64):
         raise Stopped(rules.MACHINE, FAILED)
-    _check_symbols(window, wide)
-    phdrs = tuple(_phdrs(window, wide))
+    phdrs = tuple(_phdrs(window, wide, _read_symbols(window, wide)))
     total, pvh, noted = 0, 0, True
     for index, ph in enumerate(phdrs):
         if ph.type not in (PT_LOAD, PT_NOTE) or (ph.type == PT_NOTE and not notes):
@@ -104,50 +103,70 @@ def _entry(e_entry: int, phdrs: Sequence[Phdr], word: int) -> int:
     return entry
 
 
+def _roms(elf: Elf) -> list[tuple[Phdr, int]]:
+    """The PT_LOADs that take memory, with their sizes in it, by address."""
+    sizes = [(ph, _memory(elf.phdrs, i, elf.word)) for i, ph in enumerate(elf.phdrs) if ph.type == PT_LOAD]
+    return sorted(((ph, size) for ph, size in sizes if size), key=lambda rom: rom[0].paddr)
+
+
+def fetch(elf: Elf) -> None:
+    """rom_copy for Multiboot: the last segment by address must end where the highest does. Raises Stopped."""
+    roms = _roms(elf)
+    last = roms[-1][0].paddr + roms[-1][1] if roms else -1
+    if any(ph.paddr + size > last for ph, size in roms) or not roms:
+        raise Stopped(rules.SEGMENT_OUTSIDE, "Error while fetching elf kernel from rom")
+
+
 def check_memory(window: Window, elf: Elf) -> None:
     """What happens once everything is loaded: addresses compared, memory written. Raises Stopped."""
     _check_overlaps(elf)
     _check_copies(window, elf)
 
 
-def _check_symbols(window: Window, wide: bool) -> None:
-    """load_symbols allocates the symbol table and its strings, and reads them after that."""
+def _read_symbols(window: Window, wide: bool) -> int:
+    """load_symbols reads section headers, symbol table and strings; the file's position after that."""
     size = 64 if wide else 40
     count = window.u16(60 if wide else 48)
-    table = window.get(_number(window, 40 if wide else 32, 8 if wide else 4), size * count)
-    if len(table) < size * count:
-        return
+    start = _number(window, 40 if wide else 32, 8 if wide else 4)
+    at, read = _load_at(window, 64 if wide else 52, start, size * count)
+    if not read:
+        return at
+    table = window.get(start, size * count)
 
-    def sized(at: int) -> tuple[int, int]:
-        start = at * size + (24 if wide else 16)
+    def sized(index: int) -> tuple[int, int]:
+        raw = table[index * size + (24 if wide else 16) : (index + 1) * size]
         step = 8 if wide else 4
-        raw = table[start : start + 2 * step]
-        return int.from_bytes(raw[:step], "little"), int.from_bytes(raw[step:], "little")
+        return int.from_bytes(raw[:step], "little"), int.from_bytes(raw[step : 2 * step], "little")
 
     for index in range(count):
-        if table[index * size + 4 : index * size + 8] != b"\2\0\0\0":
-            continue
-        offset, length = sized(index)
-        _allocate(offset, length)
-        link_at = index * size + (40 if wide else 24)
-        link = int.from_bytes(table[link_at : link_at + 4], "little")
-        if offset + length <= window.size and link < count:
-            _allocate(*sized(link))
-        return
+        if table[index * size + 4 : index * size + 8] == b"\2\0\0\0":  # SHT_SYMTAB
+            at, read = _load_at(window, at, *sized(index))
+            link = int.from_bytes(table[index * size + (40 if wide else 24) :][:4], "little")
+            return _load_at(window, at, *sized(link))[0] if read and link < count else at
+    return at
 
 
-def _allocate(offset: int, length: int) -> None:
-    if offset <= SSIZE_MAX and length >= TOO_MUCH:
+def _load_at(window: Window, at: int, offset: int, length: int) -> tuple[int, bool]:
+    """The file's position, before `at`, and whether all was read: no bytes never are. Raises Stopped."""
+    if offset > SSIZE_MAX:
+        return at, False
+    if length >= TOO_MUCH:
         raise Stopped(rules.SYMBOLS, f"failed to allocate {length} bytes (SIGTRAP)", "crash")
+    end = offset + length
+    return min(end, max(offset, window.size)), bool(length) and end <= window.size
 
 
 def _number(window: Window, offset: int, size: int) -> int:
     return int.from_bytes(window.get(offset, size), "little")
 
 
-def _phdrs(window: Window, wide: bool) -> Iterator[Phdr]:
-    """The table at e_phoff, entries as long as the class has them, whatever e_phentsize says."""
+def _phdrs(window: Window, wide: bool, position: int) -> Iterator[Phdr]:
+    """The table at e_phoff, entries as long as the class has them, whatever e_phentsize says.
+
+    An e_phoff of -1 is what lseek returns for an error, so that the table is read from `position`.
+    """
     at = _number(window, 32 if wide else 28, 8 if wide else 4)
+    at = position if wide and at == (1 << 64) - 1 else at
     count = window.u16(56 if wide else 44)
     size = 56 if wide else 32
     table = window.get(at, size * count)
@@ -179,10 +198,7 @@ def _memory(phdrs: Sequence[Phdr], index: int, word: int) -> int:
 
 def _check_overlaps(elf: Elf) -> None:
     """rom_check_and_register_reset: by address, each against the one before."""
-    loads = [
-        (ph.paddr, _memory(elf.phdrs, i, elf.word)) for i, ph in enumerate(elf.phdrs) if ph.type == PT_LOAD
-    ]
-    placed = sorted([BIOS, *((start, size) for start, size in loads if size)], key=lambda rom: rom[0])
+    placed = sorted([BIOS, *((ph.paddr, size) for ph, size in _roms(elf))], key=lambda rom: rom[0])
     for (start, size), (after, _) in itertools.pairwise(placed):
         if (start + size) % (1 << 64) > after:
             raise Stopped(rules.OVERLAP, "Some ROM regions are overlapping")
@@ -190,8 +206,7 @@ def _check_overlaps(elf: Elf) -> None:
 
 def _check_copies(window: Window, elf: Elf) -> None:
     """rom_reset: p_filesz bytes from the mapped file, and zeros up to p_memsz, a difference without sign."""
-    roms = ((ph, _memory(elf.phdrs, i, elf.word)) for i, ph in enumerate(elf.phdrs) if ph.type == PT_LOAD)
-    for ph, size in sorted(((ph, size) for ph, size in roms if size), key=lambda rom: rom[0].paddr):
+    for ph, size in _roms(elf):
         at = _signed(ph.offset, elf.word)
         for start, end in RAM:  # where there is none, nothing is read
             first, last = max(start, ph.paddr), min(end, ph.paddr + ph.filesz)

@@ -19,7 +19,7 @@ MEMORY = 512 << 20  #: of the dom0 that is judged for, bytes
 PAGE, SUPERPAGE = 1 << 12, 1 << 21
 LOW_RAM = 0x9F000  #: what a PC's firmware leaves below the video memory
 XEN_START, XEN_END = 0xFFFF800000000000, 0xFFFF880000000000  #: HYPERVISOR_VIRT_*: asm/config.h
-FAULT = "FATAL PAGE FAULT"
+FAULT, EARLY_FAULT = "FATAL PAGE FAULT", "FATAL TRAP: vec 14"  #: while dom0 is built, and before
 COMPRESSIONS = (  #: gunzip.c gzip_check, decompress.c
     ("gzip", b"\x1f\x8b"),
     ("gzip", b"\x1f\x9e"),
@@ -73,10 +73,11 @@ class XenLibelf:
 
 def _said(boot: str, refused: Refused) -> LoaderVerdict:
     """Where the parser has no words, the one of its callers has."""
-    kinds: dict[bool, Said] = {refused.rule == rules.NOT_JUDGED: "ignore", refused.message == FAULT: "crash"}
+    if refused.rule == rules.NOT_JUDGED:
+        return LoaderVerdict(boot, "ignore", rule=refused.rule)
     silent = "Unable to parse kernel for ELFNOTES" if boot == "pvh" else "Could not construct domain 0"
-    text = refused.message or ("" if refused.rule == rules.NOT_JUDGED else silent)
-    return LoaderVerdict(boot, kinds.get(True, "refuse"), rule=refused.rule, message=text)
+    verdict: Said = "crash" if refused.message in (FAULT, EARLY_FAULT) else "refuse"
+    return LoaderVerdict(boot, verdict, rule=refused.rule, message=refused.message or silent)
 
 
 def unpacked(content: Content) -> Content:
@@ -91,7 +92,7 @@ def unpacked(content: Content) -> Content:
         start = (window.get(0x1F1, 1)[0] + 1) * 512 + window.u32(0x248)
         size = window.u32(0x24C)
         if start + size > _reach(content.size):  # only then does it matter that the file has no such bytes
-            raise Refused(rules.PAYLOAD, FAULT)
+            raise Refused(rules.PAYLOAD, EARLY_FAULT)
     if window.get(start, 4) == b"\x7fELF" and size >= 52:
         return content if not start else MemoryContent(content.read(start, size).ljust(size, b"\0"))
     name = next((name for name, magic in COMPRESSIONS if window.get(start, len(magic)) == magic), "")

@@ -67,13 +67,18 @@ def by_hvm_generic(text: str) -> bool:
     return bool(re.search(r"HVM-generic loader \.\.\. \n.*probe OK", text)) and text.endswith("\naccept\n")
 
 
-def ask_xen(qemu: Path, xen: Path, boot: str, kernel: Path) -> Answer:
-    """The hypervisor, with the kernel as its dom0. The entry is where it stopped: it is all ud2 there."""
+def ask_xen(qemu: Path, xen: Path, boot: str, kernel: Path, stops: bool) -> Answer:
+    """The hypervisor, with the kernel as its dom0; the entry is where that stopped.
+
+    `stops` says that the kernel is all ud2 where it is entered: else it runs on, and is not waited for.
+    """
     command = monitors.xen_dom0(qemu, xen, kernel, pvh=boot == "pvh", xen_options="noreboot")
-    ends = r"Hardware Dom0 (crashed|shutdown)|Manual reset"
+    ends = r"Hardware Dom0 (crashed|shutdown)|Manual reset" + ("" if stops else f"|{_UP}")
     text = run_until(command, [ends], timeout=30).text
     if _UP not in text:
         return Answer("crash" if re.search(_FATAL, text) else "refuse", None, text)
+    if not stops:
+        return Answer("accept", None, text)
     stopped = re.search(r"^\(XEN\) RIP: +[0-9a-f]+:\[<([0-9a-f]+)>\]", text.split(_UP)[1], re.MULTILINE)
     return Answer("accept", int(stopped[1], 16) if stopped else None, text)
 
