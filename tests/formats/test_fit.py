@@ -68,6 +68,19 @@ def rela(*entries: tuple[int, int, int]) -> bytes:
     return b"".join(struct.pack("<QQq", *entry) for entry in entries)
 
 
+def changed(data: bytes, at: int, value: int) -> bytes:
+    """`data` with another 32-bit number."""
+    return data[:at] + struct.pack("<I", value) + data[at + 4 :]
+
+
+def xen_entry(value: int) -> bytes:
+    """A PIE at 1 MiB whose second header, in place of PT_DYNAMIC, leads to a PHYS32_ENTRY of `value`."""
+    data = bytearray(pie(32, base=MIB))
+    struct.pack_into("<IIIIIIII", data, 52 + 32, 4, 0x1500, MIB + 0x500, MIB + 0x500, 20, 20, 4, 4)
+    struct.pack_into("<III4sI", data, 0x1500, 4, 4, 18, b"Xen\0", value)
+    return bytes(data)
+
+
 def opened(tmp_path: Path, data: bytes, **fit: Any) -> Opened:
     path = tmp_path / "kernel"
     path.write_bytes(data)
@@ -137,6 +150,24 @@ REFUSED_PIES = {
         {},
         "BB-E040",
         "changes 0x5fc, where no segment has bytes",
+    ),
+    "an entry that leaves its class": (
+        changed(pie(32, base=MIB), 24, 0xFFFFFFF0),
+        {"load": 2 * MIB},
+        "BB-E040",
+        "moved by 0x100000, e_entry 0xfffffff0 does not fit 4 bytes",
+    ),
+    "a table that leaves its class": (
+        changed(pie(32, base=MIB), 52 + 32 + 8, 0x1000),
+        {"load": 0},
+        "BB-E040",
+        "moved by -0x100000, p_vaddr 0x1000 does not fit 4 bytes",
+    ),
+    "a note that leaves its desc": (
+        xen_entry(0xFFFFFFF0),
+        {"load": 2 * MIB},
+        "BB-E040",
+        "moved by 0x100000, Xen note 18 0xfffffff0 does not fit 4 bytes",
     ),
     "above 4 GiB": (pie(), {"load": 1 << 32}, "BB-E040", "it does not lie below 4 GiB"),
     "a table outside": (

@@ -13,13 +13,15 @@ LINKED_MAPPING = Rule(
     "BB-W001",
     "Stub cannot be mapped beside the kernel",
     "A 64-bit kernel linked elsewhere than it is loaded is entered through page tables of 2 MiB pages: "
-    "p_vaddr - p_paddr must be a multiple of 2 MiB, the range at most 1 GiB, outside the first 4 GiB.",
+    "p_vaddr - p_paddr must be a multiple of 2 MiB, the range at most 1 GiB, outside the first 4 GiB. Of "
+    "every other kernel it must be one of 4 KiB, the p_align of the stub's segments.",
     "link the kernel so that its virtual and physical addresses agree modulo 2 MiB",
 )
 NO_ROOM = Rule(
     "BB-W002",
     "No room for the stub below 4 GiB",
-    "Stubs are entered in 32-bit mode and lie behind the kernel's last physical address, below 4 GiB.",
+    "Stubs are entered in 32-bit mode and lie behind the kernel's last physical address, below 4 GiB; "
+    "64-bit ones of the small code model below 2 GiB.",
     "load the kernel at a lower physical address",
 )
 VIRTUAL_CLASH = Rule(

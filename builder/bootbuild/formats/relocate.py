@@ -213,11 +213,22 @@ def _patches(image: ElfImage, words: list[_Word], delta: int) -> Iterator[Piece]
         raise _error(image, rules.RELOCATION, text)
 
 
-def _move(s: Segment, delta: int) -> Segment:
+def _shift(image: ElfImage, what: str, address: int, delta: int, size: int) -> int:
+    """`address` + `delta`. Raises InputError (BB-E040) where that is no number of `size` bytes."""
+    moved = address + delta
+    if moved >> 8 * size:  # -1 where it is negative
+        text = f"moved by {delta:#x}, {what} {address:#x} does not fit {size} bytes"
+        raise _error(image, rules.RELOCATION, text)
+    return moved
+
+
+def _move(image: ElfImage, s: Segment, delta: int) -> Segment:
     """A program header of the moved kernel; one without an address (PT_GNU_STACK) has none to move."""
     if not s.vaddr and not s.memsz:
         return s
-    return replace(s, vaddr=s.vaddr + delta, paddr=s.paddr + delta)
+    size = image.bits // 8
+    vaddr = _shift(image, "p_vaddr", s.vaddr, delta, size)
+    return replace(s, vaddr=vaddr, paddr=_shift(image, "p_paddr", s.paddr, delta, size))
 
 
 def _notes(image: ElfImage, delta: int, words: list[_Word]) -> Iterator[Piece]:
@@ -229,16 +240,18 @@ def _notes(image: ElfImage, delta: int, words: list[_Word]) -> Iterator[Piece]:
         (namesz,) = struct.unpack("<I", image.content.read(note.offset, 4))
         at = note.offset + align_up(12 + namesz, 4)
         if at not in relocated:
-            value = int.from_bytes(note.desc, "little") + delta
-            data = MemoryContent(value.to_bytes(len(note.desc), "little"))
+            size, value = len(note.desc), int.from_bytes(note.desc, "little")
+            moved = _shift(image, f"Xen note {note.type}", value, delta, size)
+            data = MemoryContent(moved.to_bytes(size, "little"))
             yield Piece(at, data, 0, data.size)
 
 
 def _headers(image: ElfImage, delta: int) -> Iterator[Piece]:
     """The ELF header without sections, whose addresses would be wrong, and the program headers."""
     elf, old = header(image.content)
-    new = replace(old, e_entry=image.entry + delta, e_shoff=0, e_shnum=0, e_shstrndx=0)
+    entry = _shift(image, "e_entry", image.entry, delta, image.bits // 8)
+    new = replace(old, e_entry=entry, e_shoff=0, e_shnum=0, e_shstrndx=0)
     head = elf.ehdr.pack(*(getattr(new, name) for name in new.__dataclass_fields__))
     yield Piece(IDENT_SIZE, MemoryContent(head), 0, len(head))
-    table = b"".join(elf.pack_segment(_move(s, delta)) for s in image.segments)
+    table = b"".join(elf.pack_segment(_move(image, s, delta)) for s in image.segments)
     yield Piece(old.e_phoff, MemoryContent(table), 0, len(table))
