@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import tempfile
@@ -34,6 +35,7 @@ UNWRITABLE = Rule(
 
 RULES = (FOLDER, NOT_A_FILE, UNWRITABLE)
 
+PREFIX, SUFFIX = ".bootbuild-", ".partial"  #: of a file that is being written
 MODE = 0o644  #: of every output, whatever the umask: images are data that other tools read
 
 
@@ -78,7 +80,8 @@ def writing(destination: Path) -> Iterator[Output]:
     """Write a file that appears under its name complete, durable and with mode 0644, or not at all.
 
     Whatever ends the block early, KeyboardInterrupt too, leaves the old file, if there was one, and no
-    other. A symbolic link is followed. Raises OutputError (BB-W09n).
+    other; what a process that was killed has left there is removed by the next one that writes into the
+    folder. A symbolic link is followed. Raises OutputError (BB-W09n).
     """
     temporary: Path | None = None
     fd = -1
@@ -88,8 +91,8 @@ def writing(destination: Path) -> Iterator[Output]:
             if target.exists() and not stat.S_ISREG(target.stat().st_mode):
                 what = "a directory" if target.is_dir() else "not a regular file"
                 raise OutputError(Problem(NOT_A_FILE, str(destination), what))
-            fd, name = tempfile.mkstemp(prefix=".bootbuild-", dir=target.parent)
-            temporary = Path(name)
+            _sweep(target.parent)
+            fd, temporary = _create(target.parent)
         except OSError as error:
             raise _failed(destination, error) from None
         yield Output(destination, temporary, fd)
@@ -106,6 +109,41 @@ def writing(destination: Path) -> Iterator[Output]:
             os.close(fd)
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _create(folder: Path) -> tuple[int, Path]:
+    """A new file with a name of its own, locked as long as it is open, which tells that it is in use."""
+    while True:
+        fd, name = tempfile.mkstemp(prefix=PREFIX, suffix=SUFFIX, dir=folder)
+        _lock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:
+            return fd, Path(name)
+        os.close(fd)  # another process took it for a leftover before it was locked
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the unfinished files of processes that are no more."""
+    for path in folder.glob(f"{PREFIX}*{SUFFIX}"):
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:  # gone, or not ours to read
+            continue
+        try:
+            if stat.S_ISREG(os.fstat(fd).st_mode) and _lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                path.unlink(missing_ok=True)
+        except OSError:
+            pass  # not ours to remove; it does no harm
+        finally:
+            os.close(fd)
+
+
+def _lock(fd: int, how: int) -> bool:
+    """Whether the file is now this process's. Where a file system knows no locks, none ever is."""
+    try:
+        fcntl.flock(fd, how)
+    except OSError:
+        return False
+    return True
 
 
 def _sync_folder(path: Path) -> None:
