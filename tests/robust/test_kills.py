@@ -43,12 +43,12 @@ def written(size: int) -> Moment:
     return come
 
 
-def named(before: int | None) -> Moment:
-    """The image has its name, which was that of the file with inode `before`."""
+def named(size: int) -> Moment:
+    """The new image has its name: an old one has another size."""
 
     def come(site: Site, passed: float) -> bool:
         path = site.out / site.image
-        return path.exists() and path.stat().st_ino != before
+        return path.exists() and path.stat().st_size == size
 
     return come
 
@@ -74,18 +74,13 @@ def kill(site: Site, moment: Moment) -> bool:
         process.communicate()
 
 
-def moments(size: int, seconds: float, count: int) -> dict[str, Callable[[int | None], Moment]]:
-    """Of a build whose image has `size` bytes and which takes `seconds`."""
+def moments(size: int, seconds: float, count: int) -> dict[str, Moment]:
+    """Of a build that takes `seconds` and whose image has `size` bytes."""
     chance = random.Random(9)
-    found: dict[str, Callable[[int | None], Moment]] = {
-        f"{share:.0%} written": lambda _, share=share: written(int(size * share))
-        for share in (0, 0.01, 0.3, 0.7, 1)
-    }
-    found["it has its name"] = named
-    found["its record is kept"] = lambda _: kept
-    for at in (chance.uniform(0, 1.1 * seconds) for _ in range(count)):
-        found[f"after {at:.2f} s"] = lambda _, at=at: after(at)
-    return found
+    found = {f"{share:.0%} written": written(int(size * share)) for share in (0, 0.01, 0.3, 0.7, 1)}
+    found |= {"it has its name": named(size), "its record is kept": kept}
+    times = [chance.uniform(0, 1.1 * seconds) for _ in range(count)]
+    return found | {f"after {at:.2f} s": after(at) for at in times}
 
 
 def sweep(site: Site, old: bytes | None, count: int) -> set[str]:
@@ -100,11 +95,11 @@ def sweep(site: Site, old: bytes | None, count: int) -> set[str]:
     size = image.stat().st_size
     came, leftovers = set(), set()
     for name, moment in moments(size, seconds, count).items():
-        image.unlink(missing_ok=True)
         shutil.rmtree(site.out / KEPT, ignore_errors=True)
+        image.unlink(missing_ok=True)
         if old is not None:
             image.write_bytes(old)
-        if kill(site, moment(image.stat().st_ino if old is not None else None)):
+        if kill(site, moment):
             came.add(name)
         if old is None:
             assert not image.exists() or digest(image) == whole, name

@@ -53,17 +53,31 @@ for _ in range(150):
     write_file(path, letter * 100_000)
     (path.parent / f".bootbuild-{letter.decode()}.partial").write_bytes(b"left by one that was killed")
 """
+SWEEPER = """
+import sys
+from pathlib import Path
+from bootbuild.store import _sweep
+while True:
+    _sweep(Path(sys.argv[1]).parent)
+"""
 
 
 def test_writers_and_sweepers_of_one_file_never_meet(tmp_path: Path) -> None:
-    """Each writes the same file again and again, and sweeps up while the others make theirs."""
+    """Each writer writes the same file again and again, and sweeps up; one does nothing but sweep."""
     path = tmp_path / "image"
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, path, letter], stderr=subprocess.PIPE, text=True)
         for letter in "abcd"
     ]
-    while any(writer.poll() is None for writer in writers):
-        if path.exists():
-            data = path.read_bytes()
-            assert len(data) == 100_000 and len({*data}) == 1
+    sweeper = subprocess.Popen([sys.executable, "-c", SWEEPER, path])
+    try:
+        while any(writer.poll() is None for writer in writers):
+            if path.exists():
+                data = path.read_bytes()
+                assert len(data) == 100_000 and len({*data}) == 1
+        assert sweeper.poll() is None
+    finally:
+        for process in (sweeper, *writers):
+            process.kill()
+        sweeper.wait()
     assert [writer.communicate()[1] for writer in writers] == [""] * 4
