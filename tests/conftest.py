@@ -78,6 +78,12 @@ def gcc() -> Path:
 
 
 @pytest.fixture(scope="session")
+def grub_file() -> Path:
+    """grub-file, which asks GRUB's header checks."""
+    return _tool("grub-file", "grub-common")
+
+
+@pytest.fixture(scope="session")
 def lzop_program() -> Path:
     """The program whose file format Linux uses when it is compressed with LZO."""
     return _tool("lzop", "lzop")

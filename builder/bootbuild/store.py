@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
+import secrets
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ UNWRITABLE = Rule(
 
 RULES = (FOLDER, NOT_A_FILE, UNWRITABLE)
 
-PREFIX, SUFFIX = ".bootbuild-", ".partial"  #: of a file that is being written
+PREFIX = ".bootbuild-"  #: of names that a file has before its own
 MODE = 0o644  #: of every output, whatever the umask: images are data that other tools read
 
 
@@ -79,9 +80,9 @@ def make_folder(path: Path) -> None:
 def writing(destination: Path) -> Iterator[Output]:
     """Write a file that appears under its name complete, durable and with mode 0644, or not at all.
 
-    Whatever ends the block early, KeyboardInterrupt too, leaves the old file, if there was one, and no
-    other; what a process that was killed has left there is removed by the next one that writes into the
-    folder. A symbolic link is followed. Raises OutputError (BB-W09n).
+    Whatever ends the block early, SIGKILL too, leaves the old file, if there was one, and no other: until it
+    is complete the file has no name, where the file system can do that. A symbolic link is followed. Raises
+    OutputError (BB-W09n).
     """
     temporary: Path | None = None
     fd = -1
@@ -91,14 +92,17 @@ def writing(destination: Path) -> Iterator[Output]:
             if target.exists() and not stat.S_ISREG(target.stat().st_mode):
                 what = "a directory" if target.is_dir() else "not a regular file"
                 raise OutputError(Problem(NOT_A_FILE, str(destination), what))
-            _sweep(target.parent)
-            fd, temporary = _create(target.parent)
+            fd = _nameless(target.parent)
+            if fd < 0:
+                fd, name = tempfile.mkstemp(prefix=PREFIX, dir=target.parent)
+                temporary = Path(name)
         except OSError as error:
             raise _failed(destination, error) from None
-        yield Output(destination, temporary, fd)
+        yield Output(destination, temporary or Path(f"/proc/self/fd/{fd}"), fd)
         try:
             os.fchmod(fd, MODE)
             os.fsync(fd)
+            temporary = temporary or _named(fd, target.parent)
             temporary.replace(target)
             temporary = None
             _sync_folder(target.parent)
@@ -111,39 +115,29 @@ def writing(destination: Path) -> Iterator[Output]:
             temporary.unlink(missing_ok=True)
 
 
-def _create(folder: Path) -> tuple[int, Path]:
-    """A new file with a name of its own, locked as long as it is open, which tells that it is in use."""
-    while True:
-        fd, name = tempfile.mkstemp(prefix=PREFIX, suffix=SUFFIX, dir=folder)
-        _lock(fd, fcntl.LOCK_EX)
-        if os.fstat(fd).st_nlink:
-            return fd, Path(name)
-        os.close(fd)  # another process took it for a leftover before it was locked
-
-
-def _sweep(folder: Path) -> None:
-    """Remove the unfinished files of processes that are no more."""
-    for path in folder.glob(f"{PREFIX}*{SUFFIX}"):
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:  # gone, or not ours to read
-            continue
-        try:
-            if stat.S_ISREG(os.fstat(fd).st_mode) and _lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                path.unlink(missing_ok=True)
-        except OSError:
-            pass  # not ours to remove; it does no harm
-        finally:
-            os.close(fd)
-
-
-def _lock(fd: int, how: int) -> bool:
-    """Whether the file is now this process's. Where a file system knows no locks, none ever is."""
+def _nameless(folder: Path) -> int:
+    """A new file in the file system of a folder that no process can see; -1 where that cannot be had."""
+    flag = getattr(os, "O_TMPFILE", 0)
+    if not flag or not Path("/proc/self/fd").is_dir():
+        return -1
     try:
-        fcntl.flock(fd, how)
-    except OSError:
-        return False
-    return True
+        return os.open(folder, flag | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno in {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}:
+            return -1
+        raise
+
+
+def _named(fd: int, folder: Path) -> Path:
+    """A name for a complete file, which can then be renamed over another: link(2) never replaces one."""
+    name = f"{PREFIX}{secrets.token_hex(16)}"
+    where = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # with a directory's descriptor Python calls linkat(2), which follows; without one it does not
+        os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=where, follow_symlinks=True)
+    finally:
+        os.close(where)
+    return folder / name
 
 
 def _sync_folder(path: Path) -> None:

@@ -6,10 +6,11 @@ Follows load_kernel in vmm/src/vm.rs of Cloud Hypervisor 53.0. What the ELF load
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import rules
-from bootbuild_loaders.linux_loader import LinuxLoader, LoadError, load_bzimage, load_elf
+from bootbuild_loaders.linux_loader import LinuxLoader, LoadError, load_bzimage, load_elf, refusal
 
 
 class CloudHypervisor:
@@ -29,9 +30,10 @@ class CloudHypervisor:
             try:
                 loaded = load_bzimage(content)
             except LoadError as second:
-                rule = second.rule if first.magic else first.rule
-                text = f"Cannot load the kernel into memory: {second}"
-                return [LoaderVerdict("pvh", "refuse", None, rule, text)]
+                found = refusal("pvh", second, "Cannot load the kernel into memory: ")
+                if first.magic:
+                    return [found]
+                return [replace(found, rule=first.rule, verdict=refusal("pvh", first).verdict)]
         if loaded.setup:
             text = f"bzImage kernel loaded: entry_addr = {loaded.entry:#x}"
             return [

@@ -23,7 +23,10 @@ class Firecracker:
     version = "1.16.1"
     evidence = Evidence.SOURCE
     source = "firecracker src/vmm/src/arch/x86_64/mod.rs, with linux-loader 0.13.2"
-    rules = (*LinuxLoader.rules, *rules.only(rules.BZIMAGE, rules.OTHER_PROTOCOL))
+    rules = (
+        *(rule for rule in LinuxLoader.rules if rule.id != rules.NO_NOTES),
+        *rules.only(rules.BZIMAGE, rules.OTHER_PROTOCOL),
+    )
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
         """By PVH; and by the Linux protocol where the file has no PVH note."""

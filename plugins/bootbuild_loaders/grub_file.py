@@ -12,19 +12,22 @@ from dataclasses import dataclass
 
 from bootbuild.api import Content, Evidence, LoaderVerdict, MemoryContent, decompress
 from bootbuild_loaders import rules
-from bootbuild_loaders.window import Window
+from bootbuild_loaders.window import Window, packed
 
 LINUX_HEADER = 0x268  #: sizeof(struct linux_i386_kernel_header)
 EHDR = 64  #: of either class: GRUB reads the union
 PT_NOTE, SHT_NOTE = 4, 7
 LOADER, PAE_MODE = 8, 9  #: xen/include/public/elfnote.h
-STEPS = 1 << 18  #: notes that are followed; GRUB has no limit
 PAE_YES = (b"yes", b"bimodal", b"yes,bimodal")
 FALSE = "false"
 
 
+HEAP = 1 << 17  #: bytes behind what was read that are the program's own, or so
+READ = frozenset({1, 2, 3, 4, LOADER, 15, 16})  #: numeric notes, and LOADER; PAE_MODE only of a 32-bit kernel
+
+
 class No(Exception):
-    """The answer is no, for `rule`."""
+    """The answer is no, for `rule`; with RUNS_OUT there is none, since the program dies."""
 
     def __init__(self, rule: str) -> None:
         super().__init__(rule)
@@ -51,11 +54,11 @@ class GrubFile:
         rules.MACHINE,
         rules.NO_NOTES,
         rules.LOADER_NOTE,
-        rules.PV32,
         rules.SEGMENT_OUTSIDE,
         rules.BZIMAGE,
         rules.PAYLOAD,
         rules.NOT_JUDGED,
+        rules.RUNS_OUT,
     )
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
@@ -79,8 +82,11 @@ class GrubFile:
 
 
 def _no(boot: str, no: No) -> LoaderVerdict:
-    kind, text = ("ignore", "") if no.rule == rules.NOT_JUDGED else ("refuse", FALSE)
-    return LoaderVerdict(boot, "ignore" if kind == "ignore" else "refuse", None, no.rule, text)
+    if no.rule == rules.NOT_JUDGED:
+        return LoaderVerdict(boot, "ignore", None, no.rule)
+    if no.rule == rules.RUNS_OUT:
+        return LoaderVerdict(boot, "crash", None, no.rule, "Segmentation fault (SIGSEGV)")
+    return LoaderVerdict(boot, "refuse", None, no.rule, FALSE)
 
 
 def _opened(content: Content) -> Content:
@@ -88,7 +94,7 @@ def _opened(content: Content) -> Content:
     head = content.read(0, 6)
     if head.startswith(b"\x1f\x8b"):
         try:
-            return decompress("gzip", content.read(0, content.size))
+            return decompress("gzip", packed(content, 0, content.size))
         except ValueError:
             return content
     if head == b"\xfd7zXZ\0" or head.startswith(b"\x89LZO"):
@@ -154,18 +160,16 @@ def _elf(window: Window) -> Window:
     size = window.u32(0x24C)
     if size < 6 or start + 6 > window.size:
         raise No(rules.PAYLOAD)
-    packed = window.content.read(start, size)
-    for name, magic in (("gzip", b"\x1f\x8b"), ("xz", b"\xfd7zXZ\0")):
-        if packed.startswith(magic):
-            try:
-                return _checked(Window(decompress(name, packed)))
-            except ValueError:
-                raise No(rules.PAYLOAD) from None
-    if packed.startswith(b"\x89LZO"):
+    head = window.get(start, 6)
+    if head.startswith(b"\x89LZO"):
         raise No(rules.NOT_JUDGED)
+    name = next(
+        (n for n, magic in (("gzip", b"\x1f\x8b"), ("xz", b"\xfd7zXZ\0")) if head.startswith(magic)), ""
+    )
     try:
-        return _checked(Window(MemoryContent(packed)))
-    except No:
+        payload = packed(window.content, start, size)
+        return _checked(Window(decompress(name, payload) if name else MemoryContent(payload)))
+    except (No, ValueError):
         raise No(rules.PAYLOAD) from None
 
 
@@ -205,7 +209,7 @@ def _note_segments(window: Window, wide: bool) -> Iterator[tuple[int, int]]:
     count, stated = window.u16(56 if wide else 44), window.u16(54 if wide else 42)
     if at > window.size or at + count * stated > window.size:
         raise No(rules.HEADERS_OUTSIDE)
-    table = window.get(at, count * stated).ljust(count * entry, b"\0")
+    table = window.get(at, count * min(stated, entry)).ljust(count * entry, b"\0")
     for start in range(0, count * entry, entry):
         if table[start : start + 4] == PT_NOTE.to_bytes(4, "little"):
             raw = table[start : start + entry]
@@ -236,10 +240,11 @@ def _sections(window: Window, wide: bool) -> Iterator[Section]:
         raise No(rules.NO_NOTES)
     if at > window.size or at + size * count > window.size:
         raise No(rules.HEADERS_OUTSIDE)
-    table = window.get(at, size * count).ljust(size * count + 64, b"\0")
-    for start in range(0, size * count, size):
-        name, kind = struct.unpack_from("<II", table, start)
-        offset, length = struct.unpack_from("<QQ" if wide else "<II", table, start + (24 if wide else 16))
+    end = at + size * count
+    for start in range(at, end, size):
+        header = window.get(start, min(64, end - start)).ljust(64, b"\0")
+        name, kind = struct.unpack_from("<II", header)
+        offset, length = struct.unpack_from("<QQ" if wide else "<II", header, 24 if wide else 16)
         yield Section(name, kind, offset, length)
 
 
@@ -248,7 +253,7 @@ def _parse_notes(window: Window, offset: int, size: int, arch: str) -> tuple[boo
     if offset > window.size or size > window.size - offset:
         raise No(rules.SEGMENT_OUTSIDE)
     at, found, end = 0, False, size // 4 * 4
-    for _ in range(STEPS):
+    while window.another():
         if at >= end:
             return found, arch
         namesz, descsz, kind = struct.unpack("<III", _within(window, offset, size, at, 12))
@@ -258,6 +263,8 @@ def _parse_notes(window: Window, offset: int, size: int, arch: str) -> tuple[boo
         if namesz < 3 or name[: 3 if namesz == 3 else 4] != b"Xen\0"[: 3 if namesz == 3 else 4]:
             continue
         found = True
+        if desc_at > size + HEAP and (kind in READ or (kind == PAE_MODE and arch != "x86_64")):
+            raise No(rules.RUNS_OUT)
         desc = _within(window, offset, size, desc_at, 12)
         if kind == LOADER and (descsz < 7 or not _says(desc, descsz, b"generic")):
             raise No(rules.LOADER_NOTE)

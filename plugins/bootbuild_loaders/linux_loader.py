@@ -19,7 +19,6 @@ MEMORY = 3 << 30  #: bytes
 EHDR, PHDR, NOTE = 64, 56, 12  #: sizeof Elf64_Ehdr, Elf64_Phdr, Elf64_Nhdr
 PT_LOAD, PT_NOTE, PHYS32_ENTRY = 1, 4, 18
 SEEK_MAX = (1 << 63) - 1  #: lseek's offset is signed
-NOTES_MAX = 1 << 18  #: notes that are followed; the program itself has no limit
 
 
 class LoadError(Exception):
@@ -87,7 +86,7 @@ def _load_segment(content: Content, offset: int, paddr: int, filesz: int, memsz:
 def parse_notes(window: Window, offset: int, filesz: int) -> int | None:
     """parse_elf_note: PHYS32_ENTRY of the first note of owner `Xen`; None without. Raises LoadError."""
     at = 0
-    for _ in range(NOTES_MAX):
+    while window.another():
         if at >= filesz:
             return None
         if offset + at > SEEK_MAX:

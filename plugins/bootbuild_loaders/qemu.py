@@ -1,63 +1,21 @@
 """QEMU's -kernel on a PC: the Linux protocol, Multiboot, then ELF with a PVH note, in this order.
 
-Follows hw/i386/{x86.c,multiboot.c}, include/hw/elf_ops.h and hw/core/loader.c of QEMU 7.2.22, as
-qemu-system-x86_64 runs them with machines pc, q35 and microvm.
+Follows hw/i386/{x86.c,multiboot.c} of QEMU 7.2.22, as qemu-system-x86_64 runs them with machines pc, q35 and
+microvm.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from bootbuild.api import Content, Evidence, LoaderVerdict, Said
+from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import rules
-from bootbuild_loaders.window import PAGE, Window
+from bootbuild_loaders.qemu_elf import EM_X86_64, PT_LOAD, Stopped, check_memory, load_elf, meant
+from bootbuild_loaders.window import Window
 
 HEADER = 8192  #: bytes that x86_load_linux reads first
 MB_MAGIC = 0x1BADB002
-EM_386, EM_X86_64 = 3, 62
-PT_LOAD, PT_NOTE, PHYS32_ENTRY = 1, 4, 18
-NOTE = 12  #: sizeof(struct elf64_note)
-HOST_PAGE = 4096  #: what lies behind the file in its last page reads as zeros
-STEPS = 1 << 18  #: notes that are followed; QEMU has no limit
-SSIZE_MAX = (1 << 63) - 1
-TOO_MUCH = 1 << 42  #: bytes that malloc gives to nobody
-BIOS = (0xFFFC0000, 0x40000)  #: bios-256k.bin, a ROM as any other
-FAILED = "Error while loading elf kernel"
 NO_NOTE = "Error loading uncompressed kernel without PVH ELF Note"
-
-
-class Stopped(Exception):
-    """QEMU ends: of itself ("refuse") or by a signal ("crash")."""
-
-    def __init__(self, rule: str, message: str, verdict: Said = "refuse") -> None:
-        super().__init__(message)
-        self.rule, self.message, self.verdict = rule, message, verdict
-
-
-@dataclass(frozen=True)
-class Phdr:
-    """One program header."""
-
-    type: int
-    flags: int
-    offset: int
-    vaddr: int
-    paddr: int
-    filesz: int
-    memsz: int
-    align: int
-
-
-@dataclass(frozen=True)
-class Elf:
-    """What load_elf took in: `pvh` is pvh_start_addr, 0 without a note; `entry` is for Multiboot."""
-
-    entry: int
-    pvh: int
-    phdrs: tuple[Phdr, ...]
-    word: int  #: the largest elf_word
 
 
 class Qemu:
@@ -85,6 +43,7 @@ class Qemu:
         rules.E_FLAGS,
         rules.SYMBOLS,
         rules.NOT_JUDGED,
+        rules.FILE_OVER_MEMORY,
     )
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
@@ -104,7 +63,7 @@ class Qemu:
             boot = "pvh" if at is None else "multiboot1"
             found = [LoaderVerdict(boot, stop.verdict, None, stop.rule, stop.message)]
             if at is not None:
-                found.insert(0, _multiboot_first())
+                found.insert(0, LoaderVerdict("pvh", stop.verdict, None, rules.MULTIBOOT_FIRST, stop.message))
             return found
         return _linux(window)
 
@@ -136,10 +95,6 @@ def find_multiboot(window: Window) -> int | None:
     return None
 
 
-def _multiboot_first() -> LoaderVerdict:
-    return LoaderVerdict("pvh", "ignore", None, rules.MULTIBOOT_FIRST)
-
-
 def _multiboot(window: Window, at: int) -> Sequence[LoaderVerdict]:
     """load_multiboot."""
     if window.u32(at + 4) & 0x10000:
@@ -151,9 +106,12 @@ def _multiboot(window: Window, at: int) -> Sequence[LoaderVerdict]:
         elf = load_elf(window, notes=False)
         if not any(ph.type == PT_LOAD for ph in elf.phdrs):
             raise Stopped(rules.SEGMENT_OUTSIDE, "Error while fetching elf kernel from rom")
-        _check_overlaps(elf)
+        check_memory(window, elf)
         entry = elf.entry & 0xFFFFFFFF
-    return [_multiboot_first(), LoaderVerdict("multiboot1", "accept", entry)]
+    return [
+        LoaderVerdict("pvh", "ignore", None, rules.MULTIBOOT_FIRST),
+        LoaderVerdict("multiboot1", "accept", entry),
+    ]
 
 
 def _multiboot_addresses(window: Window, at: int) -> int:
@@ -189,192 +147,10 @@ def _pvh(window: Window) -> LoaderVerdict:
     elf = load_elf(window, notes=True)
     if not elf.pvh:
         raise Stopped(rules.NO_NOTES, NO_NOTE)
-    _check_overlaps(elf)
+    check_memory(window, elf)
     entry = elf.pvh & 0xFFFFFFFF  # fw_cfg_add_i32
+    if not elf.noted:
+        return LoaderVerdict("pvh", "wild", entry, rules.RUNS_OUT)
     if entry not in meant(window, elf.phdrs):
         return LoaderVerdict("pvh", "wild", entry, rules.MISREAD_ENTRY)
     return LoaderVerdict("pvh", "accept", entry)
-
-
-def load_elf(window: Window, notes: bool) -> Elf:
-    """load_elf32 or load_elf64 of elf_ops.h. Raises Stopped."""
-    ident = window.get(0, 16)
-    if len(ident) < 16 or ident[:4] != b"\x7fELF" or ident[5] != 1:
-        raise Stopped(rules.MACHINE if ident[:4] == b"\x7fELF" else rules.NOT_A_KERNEL, FAILED)
-    wide = ident[4] == 2
-    word = (1 << (64 if wide else 32)) - 1  # elf_word
-    if window.size < (64 if wide else 52):
-        raise Stopped(rules.HEADERS_OUTSIDE, FAILED)
-    if window.u16(18) not in (EM_386, EM_X86_64):
-        raise Stopped(rules.MACHINE, FAILED)
-    _check_symbols(window, wide)
-    phdrs = tuple(_phdrs(window, wide))
-    total = pvh = 0
-    e_entry = entry = _number(window, 24, 8 if wide else 4)
-    for index, ph in enumerate(phdrs):
-        if ph.type not in (PT_LOAD, PT_NOTE) or (ph.type == PT_NOTE and not notes):
-            continue
-        if ph.filesz and window.size < (ph.filesz + ph.offset & word):
-            raise Stopped(rules.SEGMENT_OUTSIDE, FAILED)
-        if ph.type == PT_NOTE:
-            pvh = _note(window, ph, word) or pvh if ph.filesz else pvh
-            continue
-        total += _memory(phdrs, index, word)
-        if total > SSIZE_MAX:
-            raise Stopped(rules.DOES_NOT_FIT, FAILED)
-        inside = ph.vaddr <= e_entry < (ph.vaddr + ph.filesz & word)
-        if ph.vaddr != ph.paddr and inside and ph.flags & 1:
-            entry = e_entry - ph.vaddr + ph.paddr & word
-    return Elf(entry, pvh, phdrs, word)
-
-
-def _check_symbols(window: Window, wide: bool) -> None:
-    """load_symbols allocates the symbol table and its strings, and reads them after that."""
-    size = 64 if wide else 40
-    count = window.u16(60 if wide else 48)
-    table = window.get(_number(window, 40 if wide else 32, 8 if wide else 4), size * count)
-    if len(table) < size * count:
-        return
-
-    def sized(at: int) -> tuple[int, int]:
-        start = at * size + (24 if wide else 16)
-        step = 8 if wide else 4
-        raw = table[start : start + 2 * step]
-        return int.from_bytes(raw[:step], "little"), int.from_bytes(raw[step:], "little")
-
-    for index in range(count):
-        if table[index * size + 4 : index * size + 8] != b"\2\0\0\0":
-            continue
-        offset, length = sized(index)
-        _allocate(offset, length)
-        link_at = index * size + (40 if wide else 24)
-        link = int.from_bytes(table[link_at : link_at + 4], "little")
-        if offset + length <= window.size and link < count:
-            _allocate(*sized(link))
-        return
-
-
-def _allocate(offset: int, length: int) -> None:
-    if offset <= SSIZE_MAX and length >= TOO_MUCH:
-        raise Stopped(rules.SYMBOLS, f"failed to allocate {length} bytes (SIGTRAP)", "crash")
-
-
-def _number(window: Window, offset: int, size: int) -> int:
-    return int.from_bytes(window.get(offset, size), "little")
-
-
-def _phdrs(window: Window, wide: bool) -> Iterator[Phdr]:
-    """The table at e_phoff, entries as long as the class has them, whatever e_phentsize says."""
-    at = _number(window, 32 if wide else 28, 8 if wide else 4)
-    count = window.u16(56 if wide else 44)
-    size = 56 if wide else 32
-    table = window.get(at, size * count)
-    if not count or len(table) < size * count or at > SSIZE_MAX:  # no entry: g_malloc0(0) is NULL
-        raise Stopped(rules.HEADERS_OUTSIDE, FAILED)
-    for offset in range(0, len(table), size):
-        step = 8 if wide else 4
-        raw = table[offset : offset + size]
-        words = [int.from_bytes(raw[i : i + step], "little") for i in range(8 if wide else 4, size, step)]
-        kind, flags = int.from_bytes(raw[:4], "little"), int.from_bytes(raw[4:8], "little")
-        if not wide:
-            flags = words.pop(5)
-        yield Phdr(kind, flags, *words)
-
-
-def _memory(phdrs: Sequence[Phdr], index: int, word: int) -> int:
-    """Bytes that a segment takes: without its zeros where they reach into another segment."""
-    ph = phdrs[index]
-    if ph.memsz <= ph.filesz:
-        return ph.memsz
-    start, end = ph.paddr + ph.filesz & word, ph.paddr + ph.memsz & word
-    for other, one in enumerate(phdrs):
-        if other != index and one.type == PT_LOAD:
-            one_end = one.paddr + one.memsz & word
-            if not (one.paddr >= end or start >= one_end):
-                return ph.filesz
-    return ph.memsz
-
-
-def _check_overlaps(elf: Elf) -> None:
-    """rom_check_and_register_reset: by address, each against the one before."""
-    loads = [
-        (ph.paddr, _memory(elf.phdrs, i, elf.word)) for i, ph in enumerate(elf.phdrs) if ph.type == PT_LOAD
-    ]
-    placed = sorted([BIOS, *((start, size) for start, size in loads if size)], key=lambda rom: rom[0])
-    for (start, size), (after, _) in itertools.pairwise(placed):
-        if (start + size) % (1 << 64) > after:
-            raise Stopped(rules.OVERLAP, "Some ROM regions are overlapping")
-
-
-def _note(window: Window, ph: Phdr, word: int) -> int:
-    """get_elf_note_type and read_pvh_start_addr: pvh_start_addr, 0 without a note. Raises Stopped."""
-    at = _signed(ph.offset, word)
-    for _ in range(STEPS):
-        head = _mapped(window, at, NOTE)
-        namesz, descsz, kind = (int.from_bytes(head[i : i + 4], "little") for i in (0, 4, 8))
-        if kind == PHYS32_ENTRY:
-            desc = at + NOTE + _aligned(namesz, ph.align, word)
-            return int.from_bytes(_mapped(window, desc, 8 if word >> 32 else 4), "little")
-        step = NOTE + _aligned(namesz, ph.align, word) + _aligned(descsz, ph.align, word) & word
-        if step > ph.filesz & word:
-            return 0
-        if head == bytes(NOTE) and step == NOTE:
-            at = _after_zeros(window, at)
-        else:
-            at += step
-    raise Stopped(rules.NOT_JUDGED, "", "ignore")
-
-
-def _after_zeros(window: Window, at: int) -> int:
-    """Zeros are notes of 12 bytes: on to the first with anything else in it, or out of the file."""
-    start = at
-    while at < window.size:
-        part = window.get(at, PAGE)
-        rest = part.lstrip(b"\0")
-        if rest:
-            at += len(part) - len(rest)
-            break
-        at += len(part)
-    return start + max(NOTE, (at - start) // NOTE * NOTE)
-
-
-def _aligned(size: int, align: int, word: int) -> int:
-    """QEMU_ALIGN_UP, which divides."""
-    if not align:
-        raise Stopped(rules.ALIGN_ZERO, "Floating point exception (SIGFPE)", "crash")
-    return (size + align - 1 & word) // align * align & word
-
-
-def _signed(value: int, word: int) -> int:
-    """An offset added to a pointer."""
-    return value - (1 << 64) if word >> 32 and value >> 63 else value
-
-
-def _mapped(window: Window, at: int, size: int) -> bytes:
-    """Bytes of the mapped file, zeros to the end of its last page. Raises Stopped beyond."""
-    end = (window.size + HOST_PAGE - 1) // HOST_PAGE * HOST_PAGE
-    if at < 0 or at + size > end:
-        raise Stopped(rules.RUNS_OUT, "Segmentation fault (SIGSEGV)", "crash")
-    return window.get(at, size).ljust(size, b"\0")
-
-
-def meant(window: Window, phdrs: Sequence[Phdr]) -> set[int]:
-    """The addresses in all notes of type 18, padded to 4 or, as p_align 8 may mean, to 8."""
-    found: set[int] = set()
-    for ph in phdrs:
-        if ph.type != PT_NOTE:
-            continue
-        for align in (4, 8) if ph.align == 8 else (4,):
-            at, end = ph.offset, ph.offset + ph.filesz
-            for _ in range(STEPS):
-                head = window.get(at, NOTE)
-                if at + NOTE > end or len(head) < NOTE:
-                    break
-                namesz, descsz, kind = (int.from_bytes(head[i : i + 4], "little") for i in (0, 4, 8))
-                desc = at + NOTE + namesz
-                desc += -(desc - ph.offset) % align
-                if kind == PHYS32_ENTRY and descsz >= 4 and desc + 4 <= end:
-                    found.add(window.u32(desc))
-                at = desc + descsz
-                at += -(at - ph.offset) % align
-    return found

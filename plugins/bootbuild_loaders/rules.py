@@ -126,9 +126,10 @@ RULES = (
     ),
     Rule(
         "BB-L119",
-        "the loader runs out of the file",
+        "the loader reads on behind what it should read",
         "QEMU compares each note's size with the segment's and never their sum, so that it goes on reading "
-        "behind the segment, through the file and beyond, until something looks like a note of type 18.",
+        "behind the segment, through the file and beyond, until something looks like a note of type 18. Nor "
+        "does it notice a p_offset so large that adding p_filesz wraps. Behind the file it mostly dies.",
         "put PHYS32_ENTRY into the first PT_NOTE, as its first note",
     ),
     Rule(
@@ -221,6 +222,13 @@ RULES = (
         "notes that go on without end.",
         "use another compression",
     ),
+    Rule(
+        "BB-L134",
+        "p_filesz larger than p_memsz",
+        "A segment has more bytes in the file than in memory. Xen refuses it in a dom0 kernel; QEMU "
+        "takes the difference for a size without sign, and fills the whole address space with zeros.",
+        "find out what wrote that program header",
+    ),
 )
 
 (
@@ -257,6 +265,7 @@ RULES = (
     E_FLAGS,
     SYMBOLS,
     NOT_JUDGED,
+    FILE_OVER_MEMORY,
 ) = (rule.id for rule in RULES)
 
 

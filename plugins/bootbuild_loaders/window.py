@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from bootbuild.api import Content
 
-PAGE = 1 << 16  #: bytes read at once
-KEPT = 64  #: pages
+PAGE = 1 << 13  #: bytes read at once: few enough that headers far apart cost little
+KEPT = 512  #: pages
+NOTES_MAX = 1 << 18  #: notes of a file that are followed: half a second; the programs have no limit
+PACKED_MAX = 512 << 20  #: bytes of packed data that are unpacked
 
 
 class Window:
@@ -15,6 +17,7 @@ class Window:
         self.content = content
         self.size = content.size
         self._pages: dict[int, bytes] = {}
+        self._notes = 0
 
     def _page(self, index: int) -> bytes:
         page = self._pages.get(index)
@@ -23,6 +26,11 @@ class Window:
                 self._pages.clear()
             page = self._pages[index] = self.content.read(index * PAGE, PAGE)
         return page
+
+    def another(self, cost: int = 1) -> bool:
+        """Count one more note, however it was come by; False when there are more than can be followed."""
+        self._notes += cost
+        return self._notes <= NOTES_MAX
 
     def get(self, offset: int, size: int) -> bytes:
         """Up to `size` bytes from `offset`: fewer where the file ends, none outside it."""
@@ -53,3 +61,10 @@ class Window:
         raw = self.get(offset, limit)
         end = raw.find(0)
         return raw[:end] if end >= 0 else None
+
+
+def packed(content: Content, start: int, size: int) -> bytes:
+    """All of the packed data at `start`. Raises ValueError for more than anybody's kernel."""
+    if size > PACKED_MAX:
+        raise ValueError(f"{size} packed bytes")
+    return content.read(start, size)

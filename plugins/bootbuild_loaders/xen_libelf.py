@@ -6,18 +6,20 @@ depends on the machine is judged for a dom0 of 512 MiB without modules.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict, MemoryContent, Said, decompress
-from bootbuild_loaders import libelf, rules
-from bootbuild_loaders.libelf import UNSET, Binary, Parms, Refused
-from bootbuild_loaders.window import Window
+from bootbuild_loaders import libelf, libelf_dominfo, rules
+from bootbuild_loaders.libelf import UNSET, Binary, Refused
+from bootbuild_loaders.libelf_dominfo import Parms
+from bootbuild_loaders.window import Window, packed
 
 BASE = 0xFFFF830000000000  #: DIRECTMAP_VIRT_START, near where Xen maps the file
 MEMORY = 512 << 20  #: of the dom0 that is judged for, bytes
 PAGE, SUPERPAGE = 1 << 12, 1 << 21
 LOW_RAM = 0x9F000  #: what a PC's firmware leaves below the video memory
 XEN_START, XEN_END = 0xFFFF800000000000, 0xFFFF880000000000  #: HYPERVISOR_VIRT_*: asm/config.h
+FAULT = "FATAL PAGE FAULT"
 COMPRESSIONS = (  #: gunzip.c gzip_check, decompress.c
     ("gzip", b"\x1f\x8b"),
     ("gzip", b"\x1f\x9e"),
@@ -57,6 +59,7 @@ class XenLibelf:
         rules.BZIMAGE,
         rules.PAYLOAD,
         rules.NOT_JUDGED,
+        rules.FILE_OVER_MEMORY,
     )
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
@@ -64,12 +67,16 @@ class XenLibelf:
         try:
             elf = Binary(unpacked(content), BASE)
         except Refused as refused:
-            kind: Said = "ignore" if refused.rule == rules.NOT_JUDGED else "refuse"
-            return [
-                LoaderVerdict(boot, kind, rule=refused.rule, message=refused.message)
-                for boot in ("pvh", "xen-pv")
-            ]
+            return [_said(boot, refused) for boot in ("pvh", "xen-pv")]
         return [_judge(elf, "pvh"), _judge(elf, "xen-pv")]
+
+
+def _said(boot: str, refused: Refused) -> LoaderVerdict:
+    """Where the parser has no words, the one of its callers has."""
+    kinds: dict[bool, Said] = {refused.rule == rules.NOT_JUDGED: "ignore", refused.message == FAULT: "crash"}
+    silent = "Unable to parse kernel for ELFNOTES" if boot == "pvh" else "Could not construct domain 0"
+    text = refused.message or ("" if refused.rule == rules.NOT_JUDGED else silent)
+    return LoaderVerdict(boot, kinds.get(True, "refuse"), rule=refused.rule, message=text)
 
 
 def unpacked(content: Content) -> Content:
@@ -83,30 +90,38 @@ def unpacked(content: Content) -> Content:
             raise Refused(rules.BZIMAGE, text)
         start = (window.get(0x1F1, 1)[0] + 1) * 512 + window.u32(0x248)
         size = window.u32(0x24C)
-        if start + size > content.size:
-            raise Refused(rules.PAYLOAD, "Could not construct domain 0")
+        if start + size > _reach(content.size):  # only then does it matter that the file has no such bytes
+            raise Refused(rules.PAYLOAD, FAULT)
     if window.get(start, 4) == b"\x7fELF" and size >= 52:
-        return content if not start else MemoryContent(content.read(start, size))
+        return content if not start else MemoryContent(content.read(start, size).ljust(size, b"\0"))
     name = next((name for name, magic in COMPRESSIONS if window.get(start, len(magic)) == magic), "")
+    output_length = window.u32(max(start, start + size - 4))  # so it is taken, whatever the file is
+    if output_length > MEMORY:
+        text = "Not enough memory to relocate the dom0 kernel image"
+        raise Refused(rules.PAYLOAD if name else rules.NOT_A_KERNEL, text)
     if not name:
         raise Refused(rules.NOT_A_KERNEL, "ELF: not an ELF binary")
-    if name == "lzo":
-        raise Refused(rules.NOT_JUDGED, "")
     try:
-        return decompress(name, content.read(start, size))
+        return decompress(name, packed(content, start, size).ljust(size, b"\0"))
+    except ModuleNotFoundError:  # bootbuild's extra `lzo` is not installed
+        raise Refused(rules.NOT_JUDGED, "") from None
     except ValueError:
-        raise Refused(rules.PAYLOAD, "Could not construct domain 0") from None
+        raise Refused(rules.PAYLOAD, _damaged(name, window.get(start + 2, 1))) from None
+
+
+def _damaged(name: str, method: bytes) -> str:
+    """Inflate panics in words of its own, of which only the first are foreseen."""
+    if name != "gzip":
+        return "Could not construct domain 0"
+    return "Panic on CPU 0" if method == b"\x08" else "internal error, invalid method"
 
 
 def _judge(elf: Binary, boot: str) -> LoaderVerdict:
     try:
-        parms = libelf.parse(elf, hvm=boot == "pvh")
+        parms = libelf_dominfo.parse(elf, hvm=boot == "pvh")
         entry = _pvh(elf, parms) if boot == "pvh" else _pv(elf, parms)
     except Refused as refused:
-        silent = "Unable to parse kernel for ELFNOTES" if boot == "pvh" else "Could not construct domain 0"
-        crash = refused.rule == rules.SEGMENT_OUTSIDE and boot == "pvh"
-        verdict: Said = "crash" if crash else "refuse"
-        return LoaderVerdict(boot, verdict, rule=refused.rule, message=refused.message or silent)
+        return _said(boot, refused)
     return LoaderVerdict(boot, "accept", entry)
 
 
@@ -115,16 +130,31 @@ def _pvh(elf: Binary, parms: Parms) -> int:
     if parms.phys_entry == libelf.UNSET32:
         text = "Unable to find XEN_ELFNOTE_PHYS32_ENTRY address"
         raise Refused(rules.NO_PHYS32_ENTRY, text)
-    for ph in elf.loads:
+    for ph in _loaded(elf, parms):
         copied = ph["p_filesz"] & libelf.UNSET32  # hvm_copy_to_guest_phys takes an unsigned int
         cleared = ph["p_memsz"] - ph["p_filesz"] & libelf.UNSET32
+        if copied and _in_ram(ph["p_paddr"], 1) and not _mapped(elf, ph):  # page by page: the file ends first
+            raise Refused(rules.SEGMENT_OUTSIDE, FAULT)
         if not _in_ram(ph["p_paddr"], copied):
             raise Refused(rules.DOES_NOT_FIT, "Failed to load kernel: -1")
-        if copied and not _mapped(elf, ph):
-            raise Refused(rules.SEGMENT_OUTSIDE, "FATAL PAGE FAULT")
         if not _in_ram(ph["p_paddr"] + ph["p_filesz"] & libelf.M64, cleared):
-            raise Refused(rules.DOES_NOT_FIT, "Failed to load kernel: -1")
+            less = ph["p_filesz"] > ph["p_memsz"]
+            rule = rules.FILE_OVER_MEMORY if less else rules.DOES_NOT_FIT
+            raise Refused(rule, "Failed to load kernel: -1")
     return parms.phys_entry
+
+
+def _loaded(elf: Binary, parms: Parms) -> Iterator[dict[str, int]]:
+    """The segments that elf_load_binary loads: up to one with which they are twice the image's size.
+
+    That marks the file as broken and is told, but is no error.
+    """
+    left = 2 * (parms.virt_kend - parms.virt_kstart)
+    for ph in elf.loads:
+        left -= ph["p_memsz"]
+        if left < 0:
+            break
+        yield ph
 
 
 def _in_ram(start: int, size: int) -> bool:
@@ -133,8 +163,13 @@ def _in_ram(start: int, size: int) -> bool:
 
 
 def _mapped(elf: Binary, ph: dict[str, int]) -> bool:
-    """Xen trusts its dom0: what lies behind the file is read too, as far as the mapping by 2 MiB goes."""
-    return ph["p_offset"] + ph["p_filesz"] <= (elf.size + SUPERPAGE - 1) // SUPERPAGE * SUPERPAGE
+    """Xen trusts its dom0: what lies around the file is read too, as far as the mapping by 2 MiB goes."""
+    start = ph["p_offset"] - (ph["p_offset"] >> 63 << 64)
+    return start >= -PAGE and start + ph["p_filesz"] <= _reach(elf.size)
+
+
+def _reach(size: int) -> int:
+    return (size + SUPERPAGE - 1) // SUPERPAGE * SUPERPAGE
 
 
 def _pv(elf: Binary, parms: Parms) -> int:
@@ -143,13 +178,15 @@ def _pv(elf: Binary, parms: Parms) -> int:
         raise Refused(rules.PV32, "Found 32-bit PV kernel, but CONFIG_PV32 missing")
     if not elf.is_64 or elf.ehdr["e_machine"] != libelf.EM_X86_64 or elf.data == libelf.ELFDATA2MSB:
         raise Refused(rules.MACHINE, "Mismatch between Xen and DOM0 kernel")
-    if parms.noted_features and not parms.supported & 1 << libelf.XENFEAT_DOM0:
+    if parms.noted_features and not parms.supported & 1 << libelf_dominfo.XENFEAT_DOM0:
         raise Refused(rules.DOMAIN_KIND, "Kernel does not support Dom0 operation")
     end = _mapping_end(parms)
     if parms.virt_base < XEN_END and end > XEN_START:
         raise Refused(rules.DOES_NOT_FIT, "DOM0 image overlaps with Xen private area.")
-    for ph in elf.loads:
-        if ph["p_filesz"] > ph["p_memsz"] or (ph["p_filesz"] and not _mapped(elf, ph)):
+    for ph in _loaded(elf, parms):
+        if ph["p_filesz"] > ph["p_memsz"]:
+            raise Refused(rules.FILE_OVER_MEMORY, "Failed to load the kernel binary")
+        if ph["p_filesz"] and not _mapped(elf, ph):
             raise Refused(rules.SEGMENT_OUTSIDE, "Failed to load the kernel binary")
     if parms.virt_hypercall != UNSET and not parms.virt_base <= parms.virt_hypercall < end:
         raise Refused(rules.HYPERCALL_PAGE, "Invalid HYPERCALL_PAGE field in ELF notes.")

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bootbuild.api import Content, Evidence, LoaderVerdict, MemoryContent, decompress
-from bootbuild_loaders import libelf, rules
+from bootbuild_loaders import libelf, libelf_dominfo, rules
 from bootbuild_loaders.libelf import Binary, Refused
-from bootbuild_loaders.window import Window
+from bootbuild_loaders.window import Window, packed
 
 BASE = 0x7F0000000000  #: where mmap puts a file, about
 CAPABILITIES = ("xen-3.0-x86_64", "hvm-3.0-x86_32", "hvm-3.0-x86_32p", "hvm-3.0-x86_64")  #: Debian's Xen
@@ -87,6 +87,8 @@ class Image:
         self.inner: Binary | None = None
         self.inner_refused = Refused(rules.NOT_A_KERNEL, NO_LOADER)
         try:
+            if not content.size:
+                raise Refused(rules.NOT_A_KERNEL, "zero length file")
             self.content = self._gunzip(content)
         except Refused as refused:
             self.content, self.refused = content, refused
@@ -106,7 +108,7 @@ class Image:
         if size > DECOMPRESS_MAX:
             return content
         try:
-            return decompress("gzip", content.read(0, content.size), room=16)
+            return decompress("gzip", packed(content, 0, content.size), room=16)
         except ValueError:
             raise Refused(rules.PAYLOAD, "xc_dom_do_gunzip: inflate failed") from None
 
@@ -130,18 +132,19 @@ class Image:
             rule = rules.BZIMAGE if version < 0x208 else rules.PAYLOAD
             self.inner, self.inner_refused = self.elf, Refused(rule, text)
             return
-        packed = self.content.read(start, size)
+        found = next((c for c in COMPRESSIONS if window.get(start, len(c.magic)) == c.magic), None)
         refused: Refused | None = Refused(rules.PAYLOAD, f"{_PROBE}: unknown compression format")
-        found = next((c for c in COMPRESSIONS if packed.startswith(c.magic)), None)
-        payload: Content = MemoryContent(packed)
-        if found is not None:
-            refused = Refused(rules.PAYLOAD, found.message)
-            if found.built:
-                try:
-                    payload = decompress(found.name, packed, room=16 if found.name == "gzip" else 0)
-                    refused = None
-                except ValueError:
-                    pass
+        payload: Content = MemoryContent(b"")
+        try:
+            data = packed(self.content, start, size)
+            payload = MemoryContent(data)
+            if found is not None:
+                refused = Refused(rules.PAYLOAD, found.message)
+            if found is not None and found.built:
+                payload = decompress(found.name, data, room=16 if found.name == "gzip" else 0)
+                refused = None
+        except ValueError:
+            pass
         try:
             self.inner = Binary(payload, BASE)
         except Refused as inner:
@@ -166,7 +169,7 @@ class Image:
     def _hvm_generic(self, elf: Binary) -> LoaderVerdict | None:
         """The loader for HVM firmware takes every ELF that libelf refuses; None leaves it to the next."""
         try:
-            libelf.parse(elf, hvm=True)
+            libelf_dominfo.parse(elf, hvm=True)
         except Refused as refused:
             if not elf.is_32:
                 text = "xc_dom_parse_hvm_kernel: ELF image is not 32bit"
@@ -185,10 +188,10 @@ class Image:
             raise Refused(self.inner_refused.rule, self.inner_refused.message if own else NO_LOADER)
         hvm = boot == "pvh"
         try:
-            parms = libelf.parse(self.inner, hvm)
+            parms = libelf_dominfo.parse(self.inner, hvm)
         except Refused as refused:
             raise Refused(refused.rule, NO_LOADER) from None
-        if parms.required & 1 << libelf.XENFEAT_DOM0:
+        if parms.required & 1 << libelf_dominfo.XENFEAT_DOM0:
             text = "xc_dom_parse_elf_kernel: Kernel does not support unprivileged (DomU) operation"
             raise Refused(rules.DOMAIN_KIND, text)
         if hvm and parms.phys_entry == libelf.UNSET32:
@@ -207,7 +210,7 @@ def phys32_entry(elf: Binary) -> int | None:
         for ph in elf.phdrs
         if ph["p_type"] == libelf.PT_NOTE and ph["p_offset"]
         for _, note in elf.notes(elf.base + ph["p_offset"] & libelf.M64, _end(elf, ph)).xen
-        if note.type == libelf.PHYS32_ENTRY
+        if note.type == libelf_dominfo.PHYS32_ENTRY
     ]
     return values[-1] if values else None
 

@@ -67,8 +67,8 @@ def asked(data: bytes, modules: Modules, memory: int) -> Subject:
 CASES: list[tuple[str, bytes, Modules, int, str, str]] = [
     ("another note", note_type(WHOLE, 17), (), 0, "BB-L001", "the file has no PHYS32_ENTRY note"),
     ("no number", desc_size(WHOLE, 3), (), 0, "BB-L001", "the file has no PHYS32_ENTRY note"),
-    ("across RAM's end", loaded_at(WHOLE, 127 * MiB, 2 * MiB), (), 128 * MiB, "BB-L003", "is not in RAM"),
-    ("above RAM", loaded_at(WHOLE, 0x1_0000_0000), (), 16 * MiB, "BB-L003", "is not in RAM"),
+    ("across RAM's end", loaded_at(WHOLE, 127 * MiB, 2 * MiB), (), 128 * MiB, "BB-L003", "is not in memory"),
+    ("above RAM", loaded_at(WHOLE, 0x1_0000_0000), (), 16 * MiB, "BB-L003", "is not in memory"),
     ("a large module", WHOLE, (module(15 * MiB),), 16 * MiB, "BB-L003", "modules and start_info take"),
     ("too little", WHOLE, (), MiB, "BB-L003", "this machine has 2 MiB to 3 GiB, in whole pages"),
     ("too much", WHOLE, (), 4096 * MiB, "BB-L003", "this machine has 2 MiB to 3 GiB, in whole pages"),

@@ -9,7 +9,9 @@ import pytest
 
 from bootbuild.api import Content, Evidence, LoaderVerdict, Profile
 from bootbuild.boot.prove import prove
-from bootbuild.model.verdict import Outcome
+from bootbuild.boot.run import Subject
+from bootbuild.host import Host
+from bootbuild.model.verdict import Outcome, ProfileVerdict
 from bootbuild_pvh.environments import CloudHypervisor, Firecracker, Qemu, QemuMicrovm, XenDom0, XenDomU
 from tiny_guest import BSS, OWN_STACK, STARTUP, guest, subject, u32
 
@@ -22,6 +24,12 @@ PROFILES: dict[str, Callable[[], Profile]] = {
     "cloud-hypervisor": CloudHypervisor,
 }
 RAM_TOP = 128 << 20
+
+
+def proved(what: Subject, name: str, disabled: frozenset[str] = frozenset()) -> ProfileVerdict:
+    """The verdict of a profile whose loader model is asked first, as in every boot."""
+    profile = PROFILES[name]()
+    return prove(what, profile, Host.discover().loader(profile.loader), disabled=disabled)
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,7 @@ CASES = [
     case("takes EAX for Multiboot's in microvm", "BB-U001", profile="qemu-microvm",
          first=branch(b"\x3d" + u32(0x2BADB002))),
     # -- what the monitor's loader sees
-    *(case(f"is ELF32 for {profile}", "BB-L005", profile=profile, bits=32)
+    *(case(f"is ELF32 for {profile}", "BB-L121", profile=profile, bits=32)
       for profile in ("firecracker", "cloud-hypervisor")),
     case("compares EAX and EDX together", "BB-U009",
          # test %eax,%eax; setne %cl; cmp $0x518,%edx; setne %dl; test %dl,%cl; jz over two nops
@@ -145,13 +153,13 @@ CASES = [
 def judged(one: Case, disabled: frozenset[str] = frozenset()) -> tuple[Outcome, frozenset[str]]:
     """Outcome and rules of a case."""
     what = subject(one.data, expect=one.expect, budget=one.budget, timeout=one.timeout)
-    verdict = prove(what, PROFILES[one.profile](), disabled=disabled)
+    verdict = proved(what, one.profile, disabled)
     return verdict.outcome, frozenset(finding.rule for finding in verdict.findings)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_unmutated_guest_boots(profile: str) -> None:
-    verdict = prove(subject(guest()), PROFILES[profile]())
+    verdict = proved(subject(guest()), profile)
     assert [f.message for f in verdict.findings] == []
     assert verdict.outcome is Outcome.BOOTED
     assert len({run.digest for run in verdict.runs}) == 1
@@ -163,13 +171,13 @@ ELF32_PROFILES = sorted(PROFILES.keys() - {"firecracker", "cloud-hypervisor"})
 
 @pytest.mark.parametrize("profile", ELF32_PROFILES)
 def test_an_elf32_file_boots_where_it_is_read(profile: str) -> None:
-    assert prove(subject(guest(bits=32)), PROFILES[profile]()).findings == ()
+    assert proved(subject(guest(bits=32)), profile).findings == ()
 
 
 @pytest.mark.parametrize("profile", ELF32_PROFILES)
 def test_zeros_in_bss_may_be_relied_on_where_the_loader_writes_them(profile: str) -> None:
     data = guest(later=BSS_IS_ZERO)
-    assert prove(subject(data), PROFILES[profile]()).findings == ()
+    assert proved(subject(data), profile).findings == ()
 
 
 # A way to end one monitor is nothing to another: the guest goes on.
@@ -220,6 +228,21 @@ class _Refusing:
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
         return [LoaderVerdict("pvh", "refuse", rule=self.rule, message="no thanks")]
+
+
+class _Elsewhere(_Refusing):
+    """A loader that enters every file at an address of its own."""
+
+    def judge(self, content: Content) -> Sequence[LoaderVerdict]:
+        return [LoaderVerdict("pvh", "accept", 0x123456)]
+
+
+def test_a_loader_that_enters_the_file_elsewhere_is_believed() -> None:
+    verdict = prove(subject(guest()), Qemu(), _Elsewhere(""))
+    assert (verdict.outcome, verdict.runs) == (Outcome.FAILED, ())
+    assert [(f.rule, f.message) for f in verdict.findings] == [
+        ("BB-B027", "refusing 1 enters it at 0x123456, the profile at 0x101000")
+    ]
 
 
 @pytest.mark.parametrize(("named", "found"), [("", "BB-B024"), ("REFUSING-1", "REFUSING-1")])

@@ -87,7 +87,7 @@ def test_what_was_not_run_is_null(bootbuild: Bootbuild, hello: Path) -> None:
     done = bootbuild("boot", "hello64.elf", "--as", "pvh@qemu", "--until", "startup_64", "--json")
     (run,) = runs(done)
     assert done.returncode == ExitCode.FAILED
-    assert [finding["rule"] for finding in run["findings"]] == ["BB-L001"]
+    assert [finding["rule"] for finding in run["findings"]] == ["BB-L104"]
     assert list(run) == RUN
     nothing = ("stop", "entered", "instructions", "seconds", "console", "handover")
     assert [run[key] for key in nothing] == [None] * len(nothing)

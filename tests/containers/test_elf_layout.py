@@ -177,7 +177,7 @@ def test_a_linked_address_off_by_less_than_2_mib_is_refused(make_payload: Make, 
 
 
 def test_a_linked_address_off_by_less_than_a_page_is_refused(make_payload: Make, contribution: Make) -> None:
-    payload = make_payload(64, shift=0x40000100, width=32)  # not entered through page tables
+    payload = make_payload(32, shift=0xC0000FFE)
     assert refused(payload, contribution(payload)) == ["BB-W001"]
     assert lay_out(payload, contribution(payload, chain=())).segments == ()
 

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import pytest
 
 from bootbuild.abi.handover import BootType, HypervisorType, boot_type_name, hypervisor_type_name
+from bootbuild.api import Said
 from bootbuild.cli import INTERRUPTED
 from bootbuild.cli.group import BROKEN_PIPE
 from bootbuild.cli.group import bootbuild as group
@@ -97,6 +98,7 @@ def test_the_other_enumerations_are_listed_too() -> None:
     assert listed("boot_type") == [boot_type_name(one) for one in BootType]
     assert listed("hypervisor_type") == [hypervisor_type_name(one) for one in HypervisorType]
     assert listed("plugins[].kind") == list(KINDS)
+    assert listed("verdict") == list(get_args(Said))
 
 
 def test_events_that_core_records_are_listed(repository: Path) -> None:
@@ -144,6 +146,7 @@ def named(*headings: str) -> set[str]:
 
 BUILD, BOOT = "### build --json: `bootbuild/build/1`", "### boot --json: `bootbuild/boot/1`"
 INSPECT = "### inspect --json: `bootbuild/inspect/1`"
+CHECK = "### check --json: `bootbuild/check/1`"
 PLUGINS = "### plugins --json: `bootbuild/plugins/1`"
 
 
@@ -173,6 +176,12 @@ def test_every_key_of_an_inspection_is_named(hello: Path) -> None:
     assert set(keys(found)) <= named(INSPECT)
 
 
+def test_every_key_of_a_check_is_named(hello: Path) -> None:
+    found = output("check", "out/hello64-pvh.elf", cwd=hello)
+    assert {one["rule"] is None for one in found["models"]} == {True, False}
+    assert set(keys(found)) <= named(CHECK)
+
+
 def test_every_key_of_the_list_of_plugins_is_named(hello: Path) -> None:
     (hello / "bootbuild_of_another_api-1.dist-info").mkdir()
     info = hello / "bootbuild_of_another_api-1.dist-info"
@@ -195,6 +204,7 @@ def test_every_schema_is_named_by_its_heading(hello: Path) -> None:
         ("hello.toml",),
         ("boot", "out/hello64-pvh.elf", "--as", "pvh"),
         ("inspect", "hello64.elf"),
+        ("check", "hello64.elf"),
         ("plugins",),
     ):
         schema = output(*arguments, cwd=hello)["schema"]

@@ -29,10 +29,12 @@ from bootbuild import pipeline
 from bootbuild.api.loader import Said
 from bootbuild.boot.subject import find_startup, request_subject
 from bootbuild.containers import container
-from bootbuild.errors import BootbuildError, ExitCode
+from bootbuild.errors import BootbuildError, ExitCode, InputError
 from bootbuild.formats.payload import Fit, Opened, open_content, open_payload
 from bootbuild.formats.repair import faults, safe_notes
+from bootbuild.formats.symbols import read_system_map
 from bootbuild.host import Host
+from bootbuild.model.machine import Filling, Offer
 from bootbuild.model.payload import Payload
 from bootbuild.model.request import BootRequest
 from bootbuild.recipe.model import TargetRecipe
@@ -83,6 +85,7 @@ class Tally:
     accepted: int = 0  #: read as a kernel, headers, notes and symbol table
     past: int = 0  #: the same, or refused for something behind the headers
     opened: int = 0  #: payloads that could be built from, as the recipe has them
+    scenes: int = 0  #: machines that a profile would have started the file in
     built: int = 0  #: images written, checked by pyelftools and read back
     slowest: tuple[float, int] = (0.0, -1)  #: seconds of CPU, case
     refusals: Counter[str] = field(default_factory=Counter)
@@ -105,13 +108,14 @@ class Driver:
         self.host = host
         self.out = out  #: image that is written
         self._loaders = [host.loader(name) for name in host.names("loader")]
+        self._profiles = [host.profile(name) for name in host.names("profile")]
         self.tally = Tally()
 
     def run(self, path: Path, random: Random) -> None:
         """One file. Raises whatever is a finding."""
         self._inspect(path, random)
         self._judge(path, random)
-        for step in (self._open, self._subject):
+        for step in (self._open, self._subject, self._system_map):
             try:
                 step(path, random)
             except BootbuildError as error:
@@ -173,8 +177,21 @@ class Driver:
             self.tally.built += 1
 
     def _subject(self, path: Path, random: Random) -> None:
-        until = random.choice((None, "startup", "console:hello", hex(random.choice((0, 0x100100, 1 << 63)))))
-        request_subject(BootRequest(path, ("pvh@qemu",), until=until), self.host, 1, 1.0)
+        """Up to the scene that each profile makes of the image, which is all but running it."""
+        until = random.choice(
+            (None, "startup", "console:", "console:", hex(random.choice((0, 0x100100, 1 << 63))))
+        )
+        subject = request_subject(BootRequest(path, ("pvh@qemu",), until=until), self.host, 1, 1.0)
+        for profile in self._profiles:
+            try:
+                profile.scene(subject.image, Offer(), Filling.EXACT)
+                self.tally.scenes += 1
+            except InputError as error:
+                blamed(error)
+
+    def _system_map(self, path: Path, random: Random) -> None:
+        if random.random() < PRINTED:
+            read_system_map(open_content(path), str(path))
 
     def note(self, index: int, name: str, error: BaseException) -> None:
         """Remember a finding; of those that are alike the first."""
@@ -215,7 +232,7 @@ def drive(seed: int, first: int, cases: int, keep: Path | None, progress: int) -
 
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     signal.signal(signal.SIGPROF, out_of_time)
-    host = Host.discover()
+    host = Host.discover(plugins=False)
     file = os.memfd_create("kernel")
     path = Path(f"/proc/self/fd/{file}")
     with tempfile.TemporaryDirectory() as folder:
@@ -253,6 +270,7 @@ def report(tally: Tally, seed: int, first: int, began: float) -> dict[str, Any]:
         "past_headers": round(tally.past / max(tally.cases, 1), 4),
         "accepted": round(tally.accepted / max(tally.cases, 1), 4),
         "opened": tally.opened,
+        "scenes": tally.scenes,
         "built": tally.built,
         "slowest": {"seconds": round(tally.slowest[0], 3), "case": tally.slowest[1]},
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,

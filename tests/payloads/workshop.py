@@ -122,6 +122,12 @@ class Workshop:
         offset = f"{HIGH:#x}" if width == 64 else "0"
         return self.link(name, width, self.objects(CODE[width]), **{"OFFSET": offset, **parts})
 
+    def textbook(self, name: str, width: int) -> Path:
+        """By ld's own script, which has the headers in a segment of their own, here below 1 MiB."""
+        where = ("-Ttext", "0x100000", "-e", f"startup_{width}", "-z", "noexecstack")
+        self.run("ld", "-m", EMULATION[width], *where, "-o", name, *self.objects(CODE[width]))
+        return self.folder / name
+
     def pie(self, name: str, width: int, *options: str, **parts: str) -> Path:
         """A static PIE, linked at 0."""
         objects = self.objects(PIE[width], PIE_START)

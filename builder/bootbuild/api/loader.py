@@ -12,7 +12,8 @@ from bootbuild.model.rule import Rule
 from bootbuild.model.verdict import Evidence
 
 #: accept: starts it at `entry`. refuse: says no. ignore: starts it another way, or has no answer.
-#: wild: starts it at an address that the image did not mean. crash: the loader itself dies
+#: wild: starts it at an address that the image did not mean. crash: the loader itself dies,
+#: or does not come to an end
 Said = Literal["accept", "refuse", "ignore", "wild", "crash"]
 
 

@@ -50,17 +50,23 @@ def prove(
 
 
 def _refusal(subject: Subject, profile: Profile, loader: Loader | None) -> list[Finding]:
-    """Why the profile's loader does not start the file at all; empty if it does."""
+    """Why the profile's loader does not start the file as the profile would; empty if it does."""
+    meant: set[int | None] = {None}
     if loader is not None:
         said = [v for v in loader.judge(subject.image.content) if v.boot == profile.target]
         if not said:
             return [Finding("BB-B024", f"{loader.name} {loader.version} starts nothing as {profile.target}")]
-        if not any(v.verdict == "accept" for v in said):
+        meant = {v.entry for v in said if v.verdict == "accept"}
+        if not meant:
             return [_refused(loader, v) for v in said]
     try:
-        profile.scene(subject.image, subject.offer, Filling.EXACT)
+        scene = profile.scene(subject.image, subject.offer, Filling.EXACT)
     except InputError as error:
         return [Finding(p.rule.id, p.message, p.remedy or p.rule.remedy) for p in error.problems]
+    if loader is not None and not meant & {None, scene.state.ip}:
+        entries = ", ".join(f"{entry:#x}" for entry in meant if entry is not None)
+        text = f"{loader.name} {loader.version} enters it at {entries}, the profile at {scene.state.ip:#x}"
+        return [Finding("BB-B027", text)]
     return []
 
 

@@ -57,6 +57,14 @@ RULES = (
         "register, selector and structure as the environment left them.",
         "report this as a defect of the target's chain stub",
     ),
+    Rule(
+        "BB-B027",
+        "the loader enters the image elsewhere",
+        "The loader model of this profile finds another entry in the file than the profile does, so a boot "
+        "from the profile's would show nothing. Two PHYS32_ENTRY notes do this: Xen uses the last, QEMU the "
+        "first of a segment.",
+        "leave one entry in the file",
+    ),
     Rule("BB-U001", "relies on an undefined register", _POISON, _FIX),
     Rule(
         "BB-U002",

@@ -193,7 +193,10 @@ def _placement_problems(payload: Payload, contribution: Contribution, stub: Span
         if virtual.overlaps(s.virtual):
             text = f"the stub's linked range {virtual} overlaps the segment at {s.virtual}"
             problems.append(Problem(rules.VIRTUAL_CLASH, where, text))
-    if shift and contribution.startup.linked:
+    if shift % PAGE:
+        text = f"p_vaddr - p_paddr is {shift:#x}, no multiple of a page"
+        problems.append(Problem(rules.LINKED_MAPPING, where, text))
+    elif shift and contribution.startup.linked:
         linked = _linked_range(payload, contribution, stub)
         size = align_up(linked.end, GRANULE) - linked.start // GRANULE * GRANULE
         reason = ""
@@ -207,9 +210,6 @@ def _placement_problems(payload: Payload, contribution: Contribution, stub: Span
             reason = f"the linked range {linked} lies in the first 4 GiB, away from where it is loaded"
         if reason:
             problems.append(Problem(rules.LINKED_MAPPING, where, reason))
-    elif shift % PAGE:
-        text = f"p_vaddr - p_paddr is {shift:#x}, no multiple of 4 KiB"
-        problems.append(Problem(rules.LINKED_MAPPING, where, text))
     return problems
 
 

@@ -12,9 +12,9 @@ DEFECT = "this is a defect of bootbuild or of a library: report it with the payl
 LINKED_MAPPING = Rule(
     "BB-W001",
     "Stub cannot be mapped beside the kernel",
-    "A 64-bit kernel linked elsewhere than it is loaded is entered through page tables of 2 MiB pages: "
-    "p_vaddr - p_paddr must be a multiple of 2 MiB, the range at most 1 GiB, outside the first 4 GiB. Of "
-    "every other kernel it must be one of 4 KiB, the p_align of the stub's segments.",
+    "The stub has the kernel's p_vaddr - p_paddr, which must be whole pages. A 64-bit kernel linked "
+    "elsewhere than it is loaded is entered through page tables of 2 MiB pages: there it must be a multiple "
+    "of 2 MiB, the range at most 1 GiB, outside the first 4 GiB.",
     "link the kernel so that its virtual and physical addresses agree modulo 2 MiB",
 )
 NO_ROOM = Rule(

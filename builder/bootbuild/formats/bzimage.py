@@ -240,7 +240,7 @@ def _payload_span(content: Content, name: str) -> tuple[int, int]:
         raise InputError(Problem(rules.BZIMAGE_HEADER, f"{name}@0x202", "`HdrS` is missing"))
     if content.size < HEADER_END:
         raise InputError(Problem(rules.BZIMAGE_HEADER, name, "the file ends inside the setup header"))
-    version = fields.get("version", 0)  # one below 2.00 leaves itself out, with all other fields
+    version = int.from_bytes(content.read(0x206, 2), "little")  # no field of a header older than 2.00
     if version < OLDEST_PROTOCOL:
         text = f"boot protocol {version >> 8}.{version & 255:02}; payload_offset came with 2.08"
         raise InputError(Problem(rules.BZIMAGE_HEADER, f"{name}@0x206", text))

@@ -15,7 +15,7 @@ from bootbuild.formats import rules
 from bootbuild.formats.elf_read import IDENT_SIZE, header, read_elf
 from bootbuild.formats.notes import XEN_OWNER, XenNote
 from bootbuild.model.content import MemoryContent, Piece, SplicedContent
-from bootbuild.model.payload import ET_DYN, PT_DYNAMIC, ElfImage, Segment
+from bootbuild.model.payload import ET_DYN, PT_DYNAMIC, PT_LOAD, ElfImage, Segment
 from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span, align_up
 
@@ -73,8 +73,13 @@ def relocate(image: ElfImage, load: int | None) -> tuple[ElfImage, tuple[str, ..
         align = max(BASE, *(s.align for s in image.loads))
         load = lowest if lowest >= LOWEST else align_up(BASE, align) + lowest % align
     delta = load - lowest
-    if any((s.paddr + delta + s.memsz) >> 32 or s.vaddr + delta < 0 for s in image.loads):
+    linked = [Span(s.vaddr + delta, s.memsz) for s in image.loads]
+    if any((s.paddr + delta + s.memsz) >> 32 for s in image.loads) or any(
+        span.start < 0 or span.end > 1 << image.bits for span in linked
+    ):
         raise _error(image, rules.RELOCATION, f"loaded at {load:#x} it does not lie below 4 GiB")
+    if delta and not _inside(image, image.entry):
+        raise _error(image, rules.RELOCATION, f"e_entry {image.entry:#x} lies outside it and cannot be moved")
     words = list(_words(image))
     if not words and not delta:
         return image, ()
@@ -213,44 +218,36 @@ def _patches(image: ElfImage, words: list[_Word], delta: int) -> Iterator[Piece]
         raise _error(image, rules.RELOCATION, text)
 
 
-def _shift(image: ElfImage, what: str, address: int, delta: int, size: int) -> int:
-    """`address` + `delta`. Raises InputError (BB-E040) where that is no number of `size` bytes."""
-    moved = address + delta
-    if moved >> 8 * size:  # -1 where it is negative
-        text = f"moved by {delta:#x}, {what} {address:#x} does not fit {size} bytes"
-        raise _error(image, rules.RELOCATION, text)
-    return moved
+def _inside(image: ElfImage, vaddr: int) -> bool:
+    return any(s.vaddr <= vaddr < s.vaddr + s.memsz for s in image.loads)
 
 
 def _move(image: ElfImage, s: Segment, delta: int) -> Segment:
-    """A program header of the moved kernel; one without an address (PT_GNU_STACK) has none to move."""
-    if not s.vaddr and not s.memsz:
+    """A program header of the moved kernel; what is not loaded (PT_GNU_STACK) has no address to move."""
+    if s.type == PT_LOAD:
+        return replace(s, vaddr=s.vaddr + delta, paddr=s.paddr + delta)
+    if not s.memsz or not _inside(image, s.vaddr):
         return s
-    size = image.bits // 8
-    vaddr = _shift(image, "p_vaddr", s.vaddr, delta, size)
-    return replace(s, vaddr=vaddr, paddr=_shift(image, "p_paddr", s.paddr, delta, size))
+    return replace(s, vaddr=s.vaddr + delta, paddr=(s.paddr + delta) % (1 << image.bits))
 
 
 def _notes(image: ElfImage, delta: int, words: list[_Word]) -> Iterator[Piece]:
-    """Xen notes whose contents are addresses of code, unless a relocation has them already."""
+    """Xen notes whose contents are addresses in the kernel, unless a relocation has them already."""
     relocated = {_file_offset(image, word.at, 1) for word in words}
     for note in image.notes:
         if note.owner != XEN_OWNER or note.type not in _ADDRESSES or len(note.desc) not in (4, 8):
             continue
         (namesz,) = struct.unpack("<I", image.content.read(note.offset, 4))
-        at = note.offset + align_up(12 + namesz, 4)
-        if at not in relocated:
-            size, value = len(note.desc), int.from_bytes(note.desc, "little")
-            moved = _shift(image, f"Xen note {note.type}", value, delta, size)
-            data = MemoryContent(moved.to_bytes(size, "little"))
+        at, value = note.offset + align_up(12 + namesz, 4), int.from_bytes(note.desc, "little")
+        if at not in relocated and _inside(image, value):
+            data = MemoryContent((value + delta).to_bytes(len(note.desc), "little"))
             yield Piece(at, data, 0, data.size)
 
 
 def _headers(image: ElfImage, delta: int) -> Iterator[Piece]:
     """The ELF header without sections, whose addresses would be wrong, and the program headers."""
     elf, old = header(image.content)
-    entry = _shift(image, "e_entry", image.entry, delta, image.bits // 8)
-    new = replace(old, e_entry=entry, e_shoff=0, e_shnum=0, e_shstrndx=0)
+    new = replace(old, e_entry=image.entry + delta, e_shoff=0, e_shnum=0, e_shstrndx=0)
     head = elf.ehdr.pack(*(getattr(new, name) for name in new.__dataclass_fields__))
     yield Piece(IDENT_SIZE, MemoryContent(head), 0, len(head))
     table = b"".join(elf.pack_segment(_move(image, s, delta)) for s in image.segments)

@@ -15,7 +15,7 @@ from bootbuild_pvh.environments.profile import MiB, Setting
 class CloudHypervisor(LinuxLoaderProfile):
     """`cloud-hypervisor --kernel FILE --serial tty`: PVH is its only way to start an ELF file."""
 
-    name = "cloud-hypervisor"
+    name = loader = "cloud-hypervisor"
     version = "53.0"
     source = (
         "cloud-hypervisor v53.0: arch/src/x86_64/{layout,mod,regs}.rs, hypervisor/src/arch/x86/gdt.rs, "

@@ -16,7 +16,7 @@ class Firecracker(LinuxLoaderProfile):
     keyboard controller is the way to end; ACPI has no sleep registers.
     """
 
-    name = "firecracker"
+    name = loader = "firecracker"
     version = "1.16.1"
     source = (
         "firecracker v1.16.1: src/vmm/src/arch/x86_64/{layout,mod,regs,gdt}.rs, device_manager/legacy.rs, "

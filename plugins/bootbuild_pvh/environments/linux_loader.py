@@ -12,16 +12,13 @@ from bootbuild.api import (
     Descriptor,
     ElfImage,
     Evidence,
-    InputError,
     Load,
     MapEntry,
     MemoryContent,
     Offer,
     Platform,
-    Problem,
     Region,
     RegionKind,
-    Rule,
     Span,
     TableRegister,
     Undefined,
@@ -41,15 +38,6 @@ from bootbuild_pvh.environments.profile import (
 KVM = b"KVMKVMKVM\0\0\0"  #: KVM_SIGNATURE, CPUID leaf 0x40000000
 _PATTERN = 1 << 16  #: bytes of garbage that repeat in .bss
 
-ELF32 = Rule(
-    "BB-L005",
-    "this monitor reads ELF64 only",
-    "The crate linux-loader takes the file's header for an Elf64_Ehdr and refuses ELF32 with `Invalid "
-    "program header size`; Cloud Hypervisor then tries to read it as a bzImage and reports that instead.",
-    "link the kernel as ELF64 (32-bit code may stay in it: `objcopy -O elf64-x86-64`), or leave this profile "
-    "out of `profiles`",
-)
-
 
 def _gdt_entry(attributes: int, limit: int) -> int:
     """A descriptor of base 0; both programs' gdt_entry."""
@@ -65,7 +53,6 @@ class LinuxLoaderProfile(PvhProfile):
     evidence = Evidence.SOURCE
     hypervisor = HypervisorType.KVM
     undefined = (*UNDEFINED, Undefined(".bss", "BB-U007", by="linux-loader"))
-    rules = (*PvhProfile.rules, ELF32)
 
     # layout.rs of either program
     PVH_INFO_START, MODLIST_START, MEMMAP_START, CMDLINE_START = 0x6000, 0x6040, 0x7000, 0x20000
@@ -91,11 +78,9 @@ class LinuxLoaderProfile(PvhProfile):
     # -- what does not
 
     def setting(self, image: ElfImage, entry: int, offer: Offer) -> Setting:
-        if image.bits == 32:
-            raise InputError(Problem(ELF32, image.name, f"the file is ELF32, {self.name} loads ELF64 only"))
         memory = self.memory_size(image, offer)
         low, main = Span(0, 0xA0000), Span(MiB, memory - MiB)
-        check_fit(image, (low, main), module_bytes(offer))
+        check_fit(image, (Span(0, memory),), module_bytes(offer))
         modules: tuple[PlacedModule, ...] = ()
         if content := ramdisk(image, offer):
             modules = (PlacedModule((memory - content.size) & ~0xFFF, content),)

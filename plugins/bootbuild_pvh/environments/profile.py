@@ -38,10 +38,12 @@ _NO_TABLE = TableRegister(0, 0)
 DOES_NOT_FIT = Rule(
     "BB-L003",
     "image and modules do not fit into the machine's memory",
-    "Every PT_LOAD must lie in RAM at its physical address, and the modules beside it. A loader refuses a "
-    "file that does not fit, or writes where there is no memory. The machines emulated here have no "
-    "more than 3 GiB: the rest would lie above the hole that a PC keeps below 4 GiB.",
-    "give the machine more memory (`[boot] memory`, `--memory`) or link the kernel lower",
+    "Every PT_LOAD must lie in memory at its physical address, and the modules beside it. A loader refuses a "
+    "file that does not fit, or writes where there is no memory: above the RAM, or between 640 KiB and "
+    "1 MiB. The machines emulated here have no more than 3 GiB: the rest would lie above the hole that a PC "
+    "keeps below 4 GiB.",
+    "give the machine more memory (`[boot] memory`, `--memory`), or link the kernel into it: at 1 MiB or "
+    "above, with the ELF header in no segment (`ld -n`)",
 )
 
 
@@ -118,14 +120,14 @@ def module_bytes(offer: Offer) -> int:
     return sum(align_up(content.size, 4096) for _, content, _ in offer.modules)
 
 
-def check_fit(image: ElfImage, ram: Sequence[Span], need: int) -> None:
-    """InputError unless every PT_LOAD lies in RAM, and `need` more bytes above them do."""
-    outside = [s for s in image.loads if not any(span.covers(s.physical) for span in ram)]
+def check_fit(image: ElfImage, memory: Sequence[Span], need: int) -> None:
+    """InputError unless every PT_LOAD lies in memory, and `need` more bytes above them do."""
+    outside = [s for s in image.loads if not any(span.covers(s.physical) for span in memory)]
+    spans = ", ".join(map(str, memory))
     problems = [
-        Problem(DOES_NOT_FIT, image.name, f"segment {s.physical} is not in RAM ({', '.join(map(str, ram))})")
-        for s in outside
+        Problem(DOES_NOT_FIT, image.name, f"segment {s.physical} is not in memory ({spans})") for s in outside
     ]
-    if not problems and image.physical_end + need > max(span.end for span in ram):
+    if not problems and image.physical_end + need > max(span.end for span in memory):
         problems = [
             Problem(
                 DOES_NOT_FIT,

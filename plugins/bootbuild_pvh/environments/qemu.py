@@ -12,6 +12,7 @@ from bootbuild.api import (
     ElfImage,
     EntryState,
     Evidence,
+    Load,
     MapEntry,
     Offer,
     Region,
@@ -21,6 +22,7 @@ from bootbuild.api import (
 )
 from bootbuild.platform import Pc, ReducedAcpi
 from bootbuild_pvh.environments.placing import NVS, RAM, RESERVED, PlacedModule, Placing, put, ramdisk
+from bootbuild_pvh.environments.poison import Poison
 from bootbuild_pvh.environments.profile import (
     MiB,
     PvhProfile,
@@ -32,6 +34,9 @@ from bootbuild_pvh.environments.profile import (
 )
 
 _LOW = Span(0, 0xA0000)
+_SHADOW = Span(
+    0xC0000, 0x40000
+)  #: of the firmware, which is there when the kernel starts, whatever was loaded
 _EBDA = 0x9FC00
 _TCG, _VENDOR = b"TCGTCGTCGTCG", b"AuthenticAMD"  #: -cpu max
 _RESET_TR = Descriptor(0, limit=0xFFFF, attributes=0x008B)  # no firmware loads TR
@@ -41,8 +46,19 @@ class _QemuProfile(PvhProfile):
     """What both machines share: the loader in QEMU, and firmware that leaves the CPU to the kernel."""
 
     version = "7.2"
+    loader = "qemu"
     evidence = Evidence.ORACLE
     hypervisor = HypervisorType.TCG
+
+    def image_loads(self, image: ElfImage, poison: Poison) -> list[Load]:
+        """As rom_add_elf_program puts them at reset; then the firmware copies itself over what is its own."""
+        loads = []
+        for load in super().image_loads(image, poison):
+            lost = max(0, _SHADOW.end - load.address) if load.address >= _SHADOW.start else 0
+            offset, size = load.offset + lost, max(0, load.size - lost)
+            if lost < load.memsz:
+                loads.append(Load(load.address + lost, load.content, offset, size, load.memsz - lost))
+        return loads
 
     @staticmethod
     def _initrd(image: ElfImage, offer: Offer, limit: int, reserved: int = 0) -> tuple[PlacedModule, ...]:
@@ -80,7 +96,7 @@ class Qemu(_QemuProfile):
         memory = self.memory_size(image, offer)
         top = memory - 0x20000  # SeaBIOS keeps the last 128 KiB for ACPI
         main = Span(MiB, top - MiB)
-        check_fit(image, (_LOW, main), module_bytes(offer) + 0x29000)
+        check_fit(image, (_LOW, Span(_SHADOW.start, top - _SHADOW.start)), module_bytes(offer) + 0x29000)
         placing = Placing(
             info=self._INFO,
             cmdline=self._CMDLINE,
@@ -147,7 +163,7 @@ class QemuMicrovm(_QemuProfile):
 
     def setting(self, image: ElfImage, entry: int, offer: Offer) -> Setting:
         memory = self.memory_size(image, offer)
-        check_fit(image, (_LOW, Span(MiB, memory - MiB)), module_bytes(offer))
+        check_fit(image, (_LOW, Span(_SHADOW.start, memory - _SHADOW.start)), module_bytes(offer))
         memory_map = (
             MapEntry(0, _EBDA, RAM),
             MapEntry(_EBDA, 0x400, RESERVED),

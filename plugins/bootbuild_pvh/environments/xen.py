@@ -83,6 +83,7 @@ class XenDomU(_XenProfile):
     """`xl create` of a `type = "pvh"` domain: everything lies where libxenguest puts it."""
 
     name = "xen-domu"
+    loader = "xen-xl"
     source = "tools/libs/guest/xg_dom_x86.c; dumped in a real domU under Xen 4.17.7 (tests/oracles)"
     summary = "Xen, unprivileged PVH domain built by xl"
 
@@ -151,6 +152,7 @@ class XenDom0(_XenProfile):
     """
 
     name = "xen-dom0"
+    loader = "xen-libelf"
     source = (
         "xen/arch/x86/hvm/dom0_build.c; dumped in a real dom0 under Xen 4.17.7 on QEMU q35 (tests/oracles)"
     )

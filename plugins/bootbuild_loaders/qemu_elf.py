@@ -1,0 +1,301 @@
+"""QEMU's ELF loader: what of a file goes where in memory, and what its notes say to QEMU.
+
+Follows include/hw/elf_ops.h and hw/core/loader.c of QEMU 7.2.22. It reads a mapped file: what lies behind it
+in its last page are zeros, and beyond that page anything or nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bootbuild.api import Said
+from bootbuild_loaders import rules
+from bootbuild_loaders.window import PAGE, Window
+
+EM_386, EM_X86_64 = 3, 62
+PT_LOAD, PT_NOTE, PHYS32_ENTRY = 1, 4, 18
+NOTE = 12  #: sizeof(struct elf64_note)
+HOST_PAGE = 4096
+SSIZE_MAX, INT_MAX = (1 << 63) - 1, (1 << 31) - 1
+RAM = ((0, 0xA0000), (1 << 20, 128 << 20))  #: of a machine without -m
+PATIENCE = 1 << 36  #: bytes of zeros that are written in some minutes; more never ends
+TOO_MUCH = 1 << 42  #: bytes that malloc gives to nobody
+BIOS = (0xFFFC0000, 0x40000)  #: bios-256k.bin, a ROM as any other
+FAILED = "Error while loading elf kernel"
+
+
+class Stopped(Exception):
+    """QEMU ends: of itself ("refuse") or by a signal ("crash")."""
+
+    def __init__(self, rule: str, message: str, verdict: Said = "refuse") -> None:
+        super().__init__(message)
+        self.rule, self.message, self.verdict = rule, message, verdict
+
+
+@dataclass(frozen=True)
+class Phdr:
+    """One program header."""
+
+    type: int
+    flags: int
+    offset: int
+    vaddr: int
+    paddr: int
+    filesz: int
+    memsz: int
+    align: int
+
+
+@dataclass(frozen=True)
+class Elf:
+    """What load_elf took in: `pvh` is pvh_start_addr, 0 without a note; `entry` is for Multiboot."""
+
+    entry: int
+    pvh: int
+    noted: bool  #: the note that says so begins in its segment
+    phdrs: tuple[Phdr, ...]
+    word: int  #: the largest elf_word
+
+
+def load_elf(window: Window, notes: bool) -> Elf:
+    """load_elf32 or load_elf64 of elf_ops.h. Raises Stopped."""
+    ident = window.get(0, 16)
+    if ident[:4] != b"\x7fELF":
+        raise Stopped(rules.NOT_A_KERNEL, FAILED)
+    if len(ident) < 16:
+        raise Stopped(rules.HEADERS_OUTSIDE, FAILED)
+    if ident[5] != 1:
+        raise Stopped(rules.MACHINE, FAILED)
+    wide = ident[4] == 2
+    word = (1 << (64 if wide else 32)) - 1  # elf_word
+    if window.size < (64 if wide else 52):
+        raise Stopped(rules.HEADERS_OUTSIDE, FAILED)
+    if window.u16(18) not in (EM_386, EM_X86_64):
+        raise Stopped(rules.MACHINE, FAILED)
+    _check_symbols(window, wide)
+    phdrs = tuple(_phdrs(window, wide))
+    total, pvh, noted = 0, 0, True
+    for index, ph in enumerate(phdrs):
+        if ph.type not in (PT_LOAD, PT_NOTE) or (ph.type == PT_NOTE and not notes):
+            continue
+        if ph.filesz and window.size < (ph.filesz + ph.offset & word):
+            raise Stopped(rules.SEGMENT_OUTSIDE, FAILED)
+        if ph.type == PT_NOTE:
+            found = _note(window, ph, word) if ph.filesz else None
+            pvh, noted = found or (pvh, noted)  # the last one, even if that is 0
+        else:
+            total += _memory(phdrs, index, word)
+        if total > SSIZE_MAX:
+            raise Stopped(rules.DOES_NOT_FIT, FAILED)
+    if total & 0xFFFFFFFF > INT_MAX:  # both callers keep the sum in an int
+        raise Stopped(rules.DOES_NOT_FIT, FAILED)
+    return Elf(_entry(_number(window, 24, 8 if wide else 4), phdrs, word), pvh, noted, phdrs, word)
+
+
+def _entry(e_entry: int, phdrs: Sequence[Phdr], word: int) -> int:
+    """The physical address of e_entry: by the last executable segment that has it."""
+    entry = e_entry
+    for ph in phdrs:
+        inside = ph.vaddr <= e_entry < (ph.vaddr + ph.filesz & word)
+        if ph.type == PT_LOAD and ph.vaddr != ph.paddr and inside and ph.flags & 1:
+            entry = e_entry - ph.vaddr + ph.paddr & word
+    return entry
+
+
+def check_memory(window: Window, elf: Elf) -> None:
+    """What happens once everything is loaded: addresses compared, memory written. Raises Stopped."""
+    _check_overlaps(elf)
+    _check_copies(window, elf)
+
+
+def _check_symbols(window: Window, wide: bool) -> None:
+    """load_symbols allocates the symbol table and its strings, and reads them after that."""
+    size = 64 if wide else 40
+    count = window.u16(60 if wide else 48)
+    table = window.get(_number(window, 40 if wide else 32, 8 if wide else 4), size * count)
+    if len(table) < size * count:
+        return
+
+    def sized(at: int) -> tuple[int, int]:
+        start = at * size + (24 if wide else 16)
+        step = 8 if wide else 4
+        raw = table[start : start + 2 * step]
+        return int.from_bytes(raw[:step], "little"), int.from_bytes(raw[step:], "little")
+
+    for index in range(count):
+        if table[index * size + 4 : index * size + 8] != b"\2\0\0\0":
+            continue
+        offset, length = sized(index)
+        _allocate(offset, length)
+        link_at = index * size + (40 if wide else 24)
+        link = int.from_bytes(table[link_at : link_at + 4], "little")
+        if offset + length <= window.size and link < count:
+            _allocate(*sized(link))
+        return
+
+
+def _allocate(offset: int, length: int) -> None:
+    if offset <= SSIZE_MAX and length >= TOO_MUCH:
+        raise Stopped(rules.SYMBOLS, f"failed to allocate {length} bytes (SIGTRAP)", "crash")
+
+
+def _number(window: Window, offset: int, size: int) -> int:
+    return int.from_bytes(window.get(offset, size), "little")
+
+
+def _phdrs(window: Window, wide: bool) -> Iterator[Phdr]:
+    """The table at e_phoff, entries as long as the class has them, whatever e_phentsize says."""
+    at = _number(window, 32 if wide else 28, 8 if wide else 4)
+    count = window.u16(56 if wide else 44)
+    size = 56 if wide else 32
+    table = window.get(at, size * count)
+    if not count or len(table) < size * count or at > SSIZE_MAX:  # no entry: g_malloc0(0) is NULL
+        raise Stopped(rules.HEADERS_OUTSIDE, FAILED)
+    for offset in range(0, len(table), size):
+        step = 8 if wide else 4
+        raw = table[offset : offset + size]
+        words = [int.from_bytes(raw[i : i + step], "little") for i in range(8 if wide else 4, size, step)]
+        kind, flags = int.from_bytes(raw[:4], "little"), int.from_bytes(raw[4:8], "little")
+        if not wide:
+            flags = words.pop(5)
+        yield Phdr(kind, flags, *words)
+
+
+def _memory(phdrs: Sequence[Phdr], index: int, word: int) -> int:
+    """Bytes that a segment takes: without its zeros where they reach into another segment."""
+    ph = phdrs[index]
+    if ph.memsz <= ph.filesz:
+        return ph.memsz
+    start, end = ph.paddr + ph.filesz & word, ph.paddr + ph.memsz & word
+    for other, one in enumerate(phdrs):
+        if other != index and one.type == PT_LOAD:
+            one_end = one.paddr + one.memsz & word
+            if not (one.paddr >= end or start >= one_end):
+                return ph.filesz
+    return ph.memsz
+
+
+def _check_overlaps(elf: Elf) -> None:
+    """rom_check_and_register_reset: by address, each against the one before."""
+    loads = [
+        (ph.paddr, _memory(elf.phdrs, i, elf.word)) for i, ph in enumerate(elf.phdrs) if ph.type == PT_LOAD
+    ]
+    placed = sorted([BIOS, *((start, size) for start, size in loads if size)], key=lambda rom: rom[0])
+    for (start, size), (after, _) in itertools.pairwise(placed):
+        if (start + size) % (1 << 64) > after:
+            raise Stopped(rules.OVERLAP, "Some ROM regions are overlapping")
+
+
+def _check_copies(window: Window, elf: Elf) -> None:
+    """rom_reset: p_filesz bytes from the mapped file, and zeros up to p_memsz, a difference without sign."""
+    roms = ((ph, _memory(elf.phdrs, i, elf.word)) for i, ph in enumerate(elf.phdrs) if ph.type == PT_LOAD)
+    for ph, size in sorted(((ph, size) for ph, size in roms if size), key=lambda rom: rom[0].paddr):
+        at = _signed(ph.offset, elf.word)
+        for start, end in RAM:  # where there is none, nothing is read
+            first, last = max(start, ph.paddr), min(end, ph.paddr + ph.filesz)
+            if first < last:
+                _mapped(window, at + first - ph.paddr, last - first, look=False)
+        if ph.filesz > size:
+            raise Stopped(rules.FILE_OVER_MEMORY, "(it writes zeros without end)", "crash")
+        if size - ph.filesz > PATIENCE:
+            raise Stopped(rules.DOES_NOT_FIT, "(it writes zeros without end)", "crash")
+
+
+def _note(window: Window, ph: Phdr, word: int) -> tuple[int, bool] | None:
+    """get_elf_note_type and read_pvh_start_addr: pvh_start_addr, and whether the segment has that note.
+
+    None without one. Raises Stopped.
+    """
+    at = _signed(ph.offset, word)
+    while window.another():
+        head = _mapped(window, at, NOTE)
+        namesz, descsz, kind = (int.from_bytes(head[i : i + 4], "little") for i in (0, 4, 8))
+        if kind == PHYS32_ENTRY:
+            desc = at + NOTE + _aligned(namesz, ph.align, word)
+            value = int.from_bytes(_mapped(window, desc, 8 if word >> 32 else 4), "little")
+            return value, at < _signed(ph.offset, word) + ph.filesz
+        step = NOTE + _aligned(namesz, ph.align, word) + _aligned(descsz, ph.align, word) & word
+        if step > ph.filesz & word:
+            return None
+        if not step:
+            raise Stopped(rules.RUNS_OUT, "(it reads the same note without end)", "crash")
+        if head == bytes(NOTE) and step == NOTE:
+            at = _after_zeros(window, at)
+        else:
+            at += step
+    raise Stopped(rules.NOT_JUDGED, "", "ignore")
+
+
+def _after_zeros(window: Window, at: int) -> int:
+    """Zeros are notes of 12 bytes: on to the first with anything else in it, or out of the file."""
+    start = at
+    while at < window.size and window.another(PAGE >> 12):
+        part = window.get(at, PAGE)
+        rest = part.lstrip(b"\0")
+        if rest:
+            at += len(part) - len(rest)
+            break
+        at += len(part)
+    return start + max(NOTE, (at - start) // NOTE * NOTE)
+
+
+def _aligned(size: int, align: int, word: int) -> int:
+    """QEMU_ALIGN_UP, which divides."""
+    if not align:
+        raise Stopped(rules.ALIGN_ZERO, "Floating point exception (SIGFPE)", "crash")
+    return (size + align - 1 & word) // align * align & word
+
+
+def _signed(value: int, word: int) -> int:
+    """An offset added to a pointer."""
+    return value - (1 << 64) if word >> 32 and value >> 63 else value
+
+
+def _mapped(window: Window, at: int, size: int, look: bool = True) -> bytes:
+    """Bytes of the mapped file, zeros to the end of its last page. Raises Stopped beyond.
+
+    What lies there is anything or nothing: most often the program dies, sometimes it finds something.
+    """
+    end = (window.size + HOST_PAGE - 1) // HOST_PAGE * HOST_PAGE
+    if at < 0 or at + size > end:
+        raise Stopped(rules.RUNS_OUT, "Segmentation fault (SIGSEGV)", "crash")
+    return window.get(at, size).ljust(size, b"\0") if look else b""
+
+
+def meant(window: Window, phdrs: Sequence[Phdr]) -> set[int]:
+    """The addresses in all notes of type 18, padded to 4 or, as p_align 8 may mean, to 8 in two ways."""
+    found: set[int] = set()
+    for ph in phdrs:
+        if ph.type == PT_NOTE:
+            found |= {value for value, _ in _entries(window, ph, 4)}
+        if ph.type == PT_NOTE and ph.align == 8:
+            found |= {value for value, _ in _entries(window, ph, 8)}
+            apart = list(_entries(window, ph, 8, apart=True))
+            if apart and apart[-1][1]:
+                found |= {value for value, _ in apart}
+    return found
+
+
+def _entries(window: Window, ph: Phdr, align: int, apart: bool = False) -> Iterator[tuple[int, bool]]:
+    """What the notes of type 18 say, and whether the walk so far ends where the segment does.
+
+    Padded to `align` from the segment's start, as the gABI has it; `apart` pads each size by itself. Raises
+    Stopped.
+    """
+    at, end = ph.offset, ph.offset + ph.filesz
+    value: int | None = None
+    while at < end and len(head := window.get(at, NOTE)) == NOTE:
+        if not window.another():
+            raise Stopped(rules.NOT_JUDGED, "", "ignore")
+        namesz, descsz, kind = (int.from_bytes(head[i : i + 4], "little") for i in (0, 4, 8))
+        desc = at + NOTE + (namesz + -namesz % align if apart else namesz)
+        desc += 0 if apart else -(desc - ph.offset) % align
+        at = desc + (descsz + -descsz % align if apart else descsz)
+        at += 0 if apart else -(at - ph.offset) % align
+        if kind == PHYS32_ENTRY and descsz:
+            value = int.from_bytes(window.get(desc, min(descsz, 4)), "little")
+            yield value, at == end
+    if value is not None:
+        yield value, at == end

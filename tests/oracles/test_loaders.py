@@ -1,0 +1,121 @@
+"""Loader models say what the real programs say, to every file at the edges: verdict, entry and message."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bootbuild.api import LoaderVerdict, MemoryContent
+from bootbuild.host import Host
+from corner_cases import CASES, Case
+from corner_kernels import START
+from debian_kernels import Kernels
+from real_loaders import ask_grub_file, ask_qemu, ask_toolstack, ask_xen, by_hvm_generic
+
+QUESTIONS = {
+    "xen-pv": ("--is-x86-xen-dom0", "--is-x86_64-xen-domu", "--is-i386-xen-pae-domu"),
+    "multiboot1": ("--is-x86-multiboot",),
+    "multiboot2": ("--is-x86-multiboot2",),
+    "linux": ("--is-x86-linux", "--is-x86-linux32"),
+}
+
+
+def verdicts(model: str, case: Case) -> dict[str, LoaderVerdict]:
+    return {one.boot: one for one in Host.discover().loader(model).judge(MemoryContent(case.data))}
+
+
+@pytest.fixture
+def kernel(case: Case, tmp_path: Path) -> Path:
+    """The case's file."""
+    path = tmp_path / "kernel"
+    path.write_bytes(case.data)
+    return path
+
+
+each_case = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+@pytest.fixture(scope="module")
+def toolstack(gcc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """toolstack_parser.c, compiled."""
+    program = tmp_path_factory.mktemp("toolstack") / "parser"
+    source = Path(__file__).with_name("toolstack_parser.c")
+    libraries = ("-lxenguest", "-lxenctrl", "-lxentoollog")
+    options = ("-Wall", "-Wextra", "-Werror", "-O1", "-o")
+    done = subprocess.run(
+        [gcc, *options, program, source, *libraries], capture_output=True, text=True, check=False
+    )
+    if "xenctrl.h: No such file" in done.stderr:
+        pytest.skip("libxenguest's headers are not there: apt-get install libxen-dev")
+    assert done.returncode == 0, done.stderr
+    return program
+
+
+@each_case
+def test_qemu(case: Case, kernel: Path, qemu: Path) -> None:
+    said = verdicts("qemu", case)
+    deciding = list(said.values())[-1]  # of another protocol, where that comes before PVH
+    real = ask_qemu(qemu, kernel, 2 if "without end" in deciding.message else 60)
+    if (deciding.verdict, deciding.rule) == ("crash", "BB-L119"):
+        # what lies behind a mapped file is another thing in every process: it mostly dies, but need not
+        assert real.verdict != "accept" or real.entry != START
+        return
+    if deciding.verdict == "ignore":
+        assert deciding.rule == "BB-L133"
+        return
+    jumps = deciding.verdict in ("accept", "wild")
+    assert real.verdict == ("accept" if jumps else deciding.verdict), real.text
+    if jumps:
+        assert real.entry == (0 if deciding.boot == "linux" else deciding.entry)
+    if real.verdict == "refuse":
+        assert deciding.message in real.text
+        assert said["pvh"].verdict == "refuse"
+
+
+@each_case
+@pytest.mark.parametrize("boot", ["pvh", "xen-pv"])
+def test_libxenguest(case: Case, kernel: Path, toolstack: Path, boot: str) -> None:
+    said, real = verdicts("xen-xl", case)[boot], ask_toolstack(toolstack, boot, kernel)
+    assert real.verdict == ("accept" if said.verdict == "wild" else said.verdict), real.text
+    assert said.message in real.text
+    assert by_hvm_generic(real.text) == (said.rule == "BB-L116"), real.text
+    assert real.entry in (None, said.entry)
+
+
+def told_apart(boot: str) -> Iterator[Case]:
+    """A boot of Xen takes a second: one file for each thing that its row says, with each rule."""
+    seen = set()
+    for case in CASES:
+        said = case.said("xen-libelf", boot)
+        if said not in seen and said[0] != "ignore" and case.data:
+            seen.add(said)
+            yield case
+
+
+XEN_CASES = [(boot, case) for boot in ("pvh", "xen-pv") for case in told_apart(boot)]
+
+
+@pytest.mark.parametrize(("boot", "case"), XEN_CASES, ids=str)
+def test_xen_dom0(case: Case, kernel: Path, boot: str, qemu: Path, kernels: Kernels) -> None:
+    said, real = verdicts("xen-libelf", case)[boot], ask_xen(qemu, kernels.xen, boot, kernel)
+    assert real.verdict == said.verdict, real.text
+    assert said.message in real.text
+    assert real.entry in (None, said.entry)
+
+
+@each_case
+@pytest.mark.parametrize("boot", QUESTIONS)
+def test_grub_file(case: Case, kernel: Path, grub_file: Path, boot: str) -> None:
+    said = verdicts("grub-file", case)[boot]
+    answers = {question: ask_grub_file(grub_file, question, kernel) for question in QUESTIONS[boot]}
+    if said.verdict == "ignore":
+        assert said.rule == "BB-L133"
+        return
+    if said.verdict == "crash":
+        assert None in answers.values()
+        return
+    assert ", ".join(q for q, answer in answers.items() if answer) == said.message.replace("false", "")
+    assert (said.verdict == "accept") == any(answers.values())
