@@ -1,4 +1,4 @@
-"""Just too little room, no inodes, folders that may not be written to: one line, no part, inputs as before."""
+"""Too little room by a page, no inodes, folders that are locked: one line, no part, inputs as before."""
 
 from __future__ import annotations
 
