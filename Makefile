@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BUILD ?= build
 PYTEST_ARGS ?= -n auto
+CASES ?= 1000000
+SEED ?= 1
 
 export BOOTBUILD_KERNELS ?= $(abspath $(BUILD))/kernels
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -19,7 +21,7 @@ sources := pyproject.toml README.md LICENSE $(wildcard LICENSES/*) \
 install = $(bin)/pip install --quiet --constraint constraints.txt --no-build-isolation
 
 .DELETE_ON_ERROR:
-.PHONY: run test lint types kernels xl bench manifest constraints clean
+.PHONY: run test fuzz lint types kernels xl bench manifest constraints clean
 
 run: $(stamps)/run ## install, then build and boot the two hello kernels
 	$(bin)/bootbuild recipes/hello.toml recipes/hello32.toml
@@ -27,6 +29,9 @@ run: $(stamps)/run ## install, then build and boot the two hello kernels
 # From tests/, so that neither builder/ nor plugins/ can be imported: what is tested is what was installed.
 test: $(stamps)/test ## the suite, against the installed wheel
 	cd tests && env -u PYTHONPATH BOOTBUILD_INSTALLED=1 $(abspath $(bin))/pytest $(PYTEST_ARGS)
+
+fuzz: $(stamps)/test ## mutated kernels through all that reads them, CASES of SEED: minutes to hours
+	$(bin)/python tests/fuzz/drive.py --seed $(SEED) --cases $(CASES) --progress 10000
 
 lint: $(stamps)/dev ## ruff, and the import contracts
 	$(bin)/ruff check .

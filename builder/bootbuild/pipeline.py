@@ -154,13 +154,15 @@ def make_image(
     from bootbuild.containers import container
     from bootbuild.formats.elf_read import read_elf
     from bootbuild.model.content import FileContent
-    from bootbuild.store import make_folder
+    from bootbuild.report.kept import inputs
+    from bootbuild.store import make_folder, spare
 
     kind = contributions[0].container
     holder = container(kind)
     path = recipe.image((contribution.target for contribution in contributions), f".{kind}")
     progress(f"writing {path}")
     make_folder(path.parent)
+    spare((recipe.path, *inputs(recipe)), path)
     layout = host.hooks.build(payload, contributions, lambda: holder.lay_out(payload, contributions))
     holder.write(payload, layout, path)
     return read_elf(FileContent(path), str(path)), path, layout

@@ -7,7 +7,7 @@ import os
 import secrets
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,8 +33,15 @@ UNWRITABLE = Rule(
     "while it is written.",
     "free some space, or name another folder with -o",
 )
+AN_INPUT = Rule(
+    "BB-W093",
+    "Output path is that of an input",
+    "An image replaces what has its name, and a symbolic link is followed; the recipe, kernel, modules and "
+    "System.map are only ever read.",
+    "name another folder with -o",
+)
 
-RULES = (FOLDER, NOT_A_FILE, UNWRITABLE)
+RULES = (FOLDER, NOT_A_FILE, UNWRITABLE, AN_INPUT)
 
 PREFIX = ".bootbuild-"  #: of names that a file has before its own
 MODE = 0o644  #: of every output, whatever the umask: images are data that other tools read
@@ -74,6 +81,13 @@ def make_folder(path: Path) -> None:
     except OSError as error:
         text = (error.strerror or str(error)).lower()
         raise OutputError(Problem(UNWRITABLE, str(path), text)) from None
+
+
+def spare(inputs: Iterable[Path], destination: Path) -> None:
+    """Raises OutputError (BB-W093) when writing `destination` would replace one of `inputs`."""
+    for path in inputs:
+        if path.exists() and destination.exists() and path.samefile(destination):
+            raise OutputError(Problem(AN_INPUT, str(destination), f"is the input {path}"))
 
 
 @contextmanager

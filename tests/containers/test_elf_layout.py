@@ -10,8 +10,9 @@ import pytest
 
 from bootbuild.containers import container
 from bootbuild.containers.elf import entry_point
-from bootbuild.errors import RefusedError
+from bootbuild.errors import PluginError, RefusedError
 from bootbuild.formats.notes import ImageClaim, parse
+from bootbuild.model.blob import Fixup
 from bootbuild.model.contribution import AddressOf, Contribution, Layout, NoteSpec
 from bootbuild.model.payload import PF_R, PF_W, PF_X, Payload, Startup
 from bootbuild.model.span import Span
@@ -178,6 +179,21 @@ def test_a_linked_address_off_by_less_than_2_mib_is_refused(make_payload: Make, 
 def test_a_linked_address_off_by_less_than_a_page_is_refused(make_payload: Make, contribution: Make) -> None:
     payload = make_payload(32, shift=0xC0000FFE)
     assert refused(payload, contribution(payload)) == ["BB-W001"]
+    assert lay_out(payload, contribution(payload, chain=())).segments == ()
+
+
+def test_code_that_reaches_2_gib_only_is_refused_above(make_payload: Make, contribution: Make) -> None:
+    def needy(payload: Payload, addend: int = 0) -> Contribution:
+        made: Contribution = contribution(payload)
+        (piece,) = made.chain
+        signed = replace(piece.blob, fixups=(Fixup(8, "abs32s", ".bss", addend),))
+        return replace(made, chain=(replace(piece, blob=signed),))
+
+    low, high = (make_payload(64, shift=0, paddr=at) for at in (2 * GIB - 4 * MIB, 3 * GIB))
+    assert lay_out(low, needy(low)).stub.end < 2 * GIB
+    assert refused(high, needy(high)) == ["BB-W002"]
+    with pytest.raises(PluginError, match="BB-P024"):  # not for where it lies: the stub is wrong
+        lay_out(low, needy(low, addend=4 * GIB))
 
 
 @pytest.mark.parametrize("shift", [2 * GIB, 0x7FFF_FFE0_0000], ids=["first 4 GiB", "no canonical address"])

@@ -134,6 +134,7 @@ def over_the_end(by: int) -> bytes:
 BROKEN = [
     ("no HdrS", lambda: of("gzip").replace(b"HdrS", b"HdrX"), "BB-E020"),
     ("protocol 2.07", lambda: of("gzip", version=0x0207), "BB-E020"),
+    ("protocol 1.99", lambda: of("gzip", version=0x01FF), "BB-E020"),
     ("ends before the version", lambda: of("gzip")[:0x206], "BB-E020"),
     ("ends in the setup header", lambda: of("gzip")[:0x24F], "BB-E020"),
     ("ends behind the setup header", lambda: of("gzip")[:0x250], "BB-E021"),

@@ -68,6 +68,19 @@ def rela(*entries: tuple[int, int, int]) -> bytes:
     return b"".join(struct.pack("<QQq", *entry) for entry in entries)
 
 
+def changed(data: bytes, at: int, value: int) -> bytes:
+    """`data` with another 32-bit number."""
+    return data[:at] + struct.pack("<I", value) + data[at + 4 :]
+
+
+def xen_entry(value: int) -> bytes:
+    """A PIE at 1 MiB whose second header, in place of PT_DYNAMIC, leads to a PHYS32_ENTRY of `value`."""
+    data = bytearray(pie(32, base=MIB))
+    struct.pack_into("<IIIIIIII", data, 52 + 32, 4, 0x1500, MIB + 0x500, MIB + 0x500, 20, 20, 4, 4)
+    struct.pack_into("<III4sI", data, 0x1500, 4, 4, 18, b"Xen\0", value)
+    return bytes(data)
+
+
 def opened(tmp_path: Path, data: bytes, **fit: Any) -> Opened:
     path = tmp_path / "kernel"
     path.write_bytes(data)
@@ -138,6 +151,12 @@ REFUSED_PIES = {
         "BB-E040",
         "changes 0x5fc, where no segment has bytes",
     ),
+    "an entry outside": (
+        changed(pie(32, base=MIB), 24, 0xFFFFFFF0),
+        {"load": 2 * MIB},
+        "BB-E040",
+        "e_entry 0xfffffff0 lies outside it and cannot be moved",
+    ),
     "above 4 GiB": (pie(), {"load": 1 << 32}, "BB-E040", "it does not lie below 4 GiB"),
     "a table outside": (
         pie(dynamic={RELA: 0x10000, RELASZ: 24, RELAENT: 24}),
@@ -166,6 +185,16 @@ REFUSED_PIES = {
 def test_a_pie_that_cannot_be_relocated_is_refused(name: str, tmp_path: Path) -> None:
     data, fit, rule, said = REFUSED_PIES[name]
     assert_refused(rule, said, lambda: opened(tmp_path, data, **fit))
+
+
+@pytest.mark.parametrize("value", [0x1000, 0xFFFFFFF0])
+def test_an_address_outside_a_pie_does_not_move_with_it(value: int, tmp_path: Path) -> None:
+    noted = opened(tmp_path, xen_entry(value), load=2 * MIB).elf
+    assert noted.xen_notes[0].desc == struct.pack("<I", value)
+    inside = opened(tmp_path, xen_entry(MIB + 0x10), load=2 * MIB).elf
+    assert inside.xen_notes[0].desc == struct.pack("<I", 2 * MIB + 0x10)
+    stray = opened(tmp_path, changed(xen_entry(0), 52 + 32 + 8, value), load=2 * MIB).elf
+    assert (stray.segments[0].vaddr, stray.segments[1].vaddr) == (2 * MIB, value)
 
 
 def assert_refused(rule: str, said: str, call: Callable[[], object]) -> None:

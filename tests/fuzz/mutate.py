@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -13,13 +14,23 @@ LIMITS = (0, 1, 2, 4, 8, 1 << 20, 1 << 31, 1 << 32, 1 << 47, 1 << 63, 1 << 64)
 MAX_SIZE = 1 << 16  #: bytes; what grows stays small, so that cases are many
 
 
+Fields = Mapping[str, Sequence[Field]]  #: by kind
+
+
+def by_kind(fields: Iterable[Field]) -> Fields:
+    found: dict[str, list[Field]] = defaultdict(list)
+    for field in fields:
+        found[field.kind].append(field)
+    return dict(found)
+
+
 @dataclass
 class Case:
     """A file being mutated, and what it may be spliced with."""
 
     random: Random
     data: bytearray
-    fields: Sequence[Field]
+    fields: Fields
     others: Sequence[Specimen]
 
     def number(self, field: Field) -> int:
@@ -30,13 +41,14 @@ class Case:
             raw = (value % (1 << 8 * field.size)).to_bytes(field.size, "little")
             self.data[field.at : field.at + field.size] = raw
 
-    def field(self) -> Field:
+    def kind(self) -> str:
         """Structures are equally likely, however many fields each has; the magic number is rare."""
-        kinds = sorted({f.kind for f in self.fields})
+        kinds = [*self.fields]
         kind = self.random.choice(kinds)
-        if kind == "ident" and self.random.random() < 0.9:
-            kind = self.random.choice(kinds)
-        return self.random.choice([f for f in self.fields if f.kind == kind])
+        return self.random.choice(kinds) if kind == "ident" and self.random.random() < 0.9 else kind
+
+    def field(self) -> Field:
+        return self.random.choice(self.fields[self.kind()])
 
 
 def boundary(case: Case) -> None:
@@ -55,8 +67,8 @@ def nearby(case: Case) -> None:
 def borrowed(case: Case) -> None:
     """A field with the value of another: sizes as offsets, addresses as sizes."""
     field = case.field()
-    alike = [f for f in case.fields if f.size == field.size]
-    case.put(field, case.number(case.random.choice(alike)))
+    other = case.field()
+    case.put(field, case.number(other))
 
 
 def anything(case: Case) -> None:
@@ -68,8 +80,7 @@ def anything(case: Case) -> None:
 
 def entry_over_entry(case: Case) -> None:
     """One structure copied over another of its kind: two tables, two notes, segments twice."""
-    field = case.field()
-    alike = [f for f in case.fields if f.kind == field.kind]
+    alike = case.fields[case.kind()]
     size = case.random.choice((4, 8, 16, 24, 32, 40, 56, 64))
     source, target = case.random.choice(alike).at, case.random.choice(alike).at
     if max(source, target) + size <= len(case.data):
@@ -131,7 +142,7 @@ MUTATIONS: tuple[tuple[Callable[[Case], None], int], ...] = (
 _CHOICES, _WEIGHTS = zip(*MUTATIONS)
 
 
-def mutate(random: Random, data: bytes, fields: Sequence[Field], others: Sequence[Specimen]) -> bytes:
+def mutate(random: Random, data: bytes, fields: Fields, others: Sequence[Specimen]) -> bytes:
     """`data` after one to three mutations."""
     case = Case(random, bytearray(data), fields, others)
     for mutation in random.choices(_CHOICES, _WEIGHTS, k=random.choice((1, 1, 2, 3))):
@@ -140,22 +151,23 @@ def mutate(random: Random, data: bytes, fields: Sequence[Field], others: Sequenc
     return bytes(case.data)
 
 
-@dataclass(frozen=True)
 class Herd:
-    """The specimens, with the fields of each."""
+    """The specimens, and every case that is made of them."""
 
-    all: tuple[tuple[Specimen, tuple[Field, ...], tuple[Field, ...]], ...]
-
-    @classmethod
-    def of(cls, found: Sequence[Specimen]) -> Herd:
-        return cls(tuple((s, s.fields(), tuple(elf_fields(s.inner)) if s.inner else ()) for s in found))
+    def __init__(self, found: Sequence[Specimen]) -> None:
+        self._all = found
+        self._fields = [by_kind(specimen.fields()) for specimen in found]
+        self._inner = [by_kind(elf_fields(specimen.inner)) if specimen.inner else {} for specimen in found]
 
     def case(self, seed: int, index: int) -> tuple[str, bytes, Random]:
-        """Case `index` of `seed`: always the same. Half of the bzImages are sound around a mutated kernel."""
+        """Case `index` of `seed`, always the same: name, file, and the randomness for what is done with it.
+
+        Half of the bzImages are sound around a mutated kernel.
+        """
         random = Random(f"{seed}:{index}")
-        others = [s for s, _, _ in self.all]
-        specimen, fields, inner = random.choice(self.all)
-        if inner and random.random() < 0.5:
-            mutated = mutate(random, specimen.inner, inner, others)
-            return f"{specimen.name} repacked", pack(mutated, specimen.compression), random
-        return specimen.name, mutate(random, specimen.data, fields, others), random
+        which = random.randrange(len(self._all))
+        specimen = self._all[which]
+        if specimen.inner and random.random() < 0.5:
+            mutated = mutate(random, specimen.inner, self._inner[which], self._all)
+            return f"{specimen.name}, packed again", pack(mutated, specimen.compression), random
+        return specimen.name, mutate(random, specimen.data, self._fields[which], self._all), random

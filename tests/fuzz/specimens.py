@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 
+import kallsyms_kernel
+import tiny_lzop
+
 EHDR = {32: "<HHIIIIIHHHHHH", 64: "<HHIQQQIHHHHHH"}
 PHDR = {32: "<IIIIIIII", 64: "<IIQQQQQQ"}
 SHDR = {32: "<IIIIIIIIII", 64: "<IIQQQQIIQQ"}
@@ -24,6 +27,8 @@ SETUP = {  # Linux Documentation/arch/x86/boot.rst: what a reader of the kernel 
     "boot_flag": (0x1FE, 2),
     "version": (0x206, 2),
     "kernel_version": (0x20E, 2),
+    "loadflags": (0x211, 1),
+    "code32_start": (0x214, 4),
     "payload_offset": (0x248, 4),
     "payload_length": (0x24C, 4),
     "init_size": (0x260, 4),
@@ -47,10 +52,11 @@ class Specimen:
     data: bytes
     inner: bytes = b""
     compression: str = ""
+    more: tuple[Field, ...] = ()  #: of structures that no header leads to
 
     def fields(self) -> tuple[Field, ...]:
         found = setup_fields(self.data) if self.compression else elf_fields(self.data)
-        return tuple(f for f in found if f.at + f.size <= len(self.data))
+        return tuple(f for f in (*found, *self.more) if f.at + f.size <= len(self.data))
 
 
 def note(owner: bytes, type_: int, desc: bytes, align: int = 4) -> bytes:
@@ -61,7 +67,29 @@ def note(owner: bytes, type_: int, desc: bytes, align: int = 4) -> bytes:
 
 
 CLAIM = struct.pack("<IIQQQQ", 1, 64, 0x100000, 0x100000, 0, 0) + b"pvh\0native\0startup\0\0"
+HIGH = {32: 0xC0000000, 64: 0xFFFFFFFF80000000}
 NOTES = {
+    "pv": b"".join(  # all that a PV kernel of 64 bits has, as Linux
+        note(b"Xen\0", type_, struct.pack("<Q", value) if isinstance(value, int) else value)
+        for type_, value in (
+            (6, b"linux\0"),
+            (7, b"2.6\0"),
+            (5, b"xen-3.0\0"),
+            (8, b"generic\0"),
+            (9, b"yes\0"),
+            (3, HIGH[64]),
+            (4, 0),
+            (1, HIGH[64] + 0x100100),
+            (2, HIGH[64] + 0x100000),
+            (12, 0xFFFF800000000000),
+            (15, 0x8400000000),
+            (14, 1),
+            (10, b"!writable_page_tables|pae_pgdir_above_4gb\0\0\0\0"),
+            (17, 0x8801),
+            (13, struct.pack("<QQ", 1, 1)),
+            (18, 0x100000),
+        )
+    ),
     "xen": b"".join(
         note(b"Xen\0", type_, desc)
         for type_, desc in ((18, b"\0\0\x10\0"), (6, b"linux\0"), (3, bytes(8)), (1, bytes(8)), (10, b"!x|y"))
@@ -72,12 +100,23 @@ NOTES = {
 }
 
 
-def elf(bits: int, notes: str = "xen", relocations: str = "", shift: int = 0) -> bytes:
-    """A kernel at 1 MiB, or a static PIE at 0 with that kind of relocations: rela, rel or relr."""
+TEXT = 0x300  #: where the code of `elf` stands in the file
+# Multiboot Specification 0.6.96, 3.1; Multiboot2 Specification 2.0, 3.1: entry address, framebuffer, end
+MULTIBOOT = struct.pack("<3I20x", 0x1BADB002, 3, -0x1BADB005 % (1 << 32))
+MULTIBOOT2 = struct.pack("<4I", 0xE85250D6, 0, 56, -(0xE85250D6 + 56) % (1 << 32)) + struct.pack(
+    "<HHIIxxxxHHIIIIxxxxHHI", 3, 0, 12, 0x100100, 5, 0, 20, 0, 0, 0, 0, 0, 8
+)
+
+
+def elf(bits: int, notes: str = "xen", relocations: str = "", shift: int = 0, text: bytes = b"") -> bytes:
+    """A kernel at 1 MiB, or a static PIE at 0 with that kind of relocations: rela, rel or relr.
+
+    `text` is its code, at most 256 bytes.
+    """
     word, pie = bits // 8, bool(relocations)
     base = 0 if pie else 0x100000
     head, phsize = struct.calcsize(EHDR[bits]) + 16, struct.calcsize(PHDR[bits])
-    text, data = bytes(range(16)) * 4, struct.pack("<8I", *range(8))
+    text, data = text or bytes(range(16)) * 4, struct.pack("<8I", *range(8))
     w = "I" if bits == 32 else "Q"
     spots = (0x200, 0x200 + word, 0x200 + 3 * word)  # in the data
     table = {
@@ -97,9 +136,9 @@ def elf(bits: int, notes: str = "xen", relocations: str = "", shift: int = 0) ->
         struct.pack(SYM[bits], *((n, i, 0, s, v, 0) if bits == 64 else (n, v, 0, i, 0, s)))
         for n, v, i, s in ((0, 0, 0, 0), (1, base + shift + 0x100, 0x12, 1), (9, base + shift, 0, 1))
     )
-    parts = {0x200 + 0x100: text, 0x400: data, 0x500: table, 0x580: dynamic, 0x680: NOTES[notes]}
-    parts |= {0x800: names, 0x840: symbols}
-    out = bytearray(0x840 + len(symbols))
+    parts = {TEXT: text, 0x400: data, 0x500: table, 0x580: dynamic, 0x680: NOTES[notes]}
+    parts |= {0x840: names, 0x880: symbols}
+    out = bytearray(0x880 + len(symbols))
     for at, part in parts.items():
         out[at : at + len(part)] = part
     # File 0x200 is address `base`: text, data with the tables, .bss behind them.
@@ -113,8 +152,8 @@ def elf(bits: int, notes: str = "xen", relocations: str = "", shift: int = 0) ->
         rows.append((PT_DYNAMIC, 6, 0x580, 0x380, 0x380, len(dynamic), len(dynamic), 8))
     shrows = [
         (0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
-        (0, 3, 0, 0, 0x800, len(names), 0, 0, 1, 0),
-        (0, SHT_SYMTAB, 0, 0, 0x840, len(symbols), 1, 0, 8, struct.calcsize(SYM[bits])),
+        (0, 3, 0, 0, 0x840, len(names), 0, 0, 1, 0),
+        (0, SHT_SYMTAB, 0, 0, 0x880, len(symbols), 1, 0, 8, struct.calcsize(SYM[bits])),
         (0, SHT_NOTE, 0, 0, 0x680, len(NOTES[notes]), 0, 0, 4, 0),
     ]
     ident = b"\x7fELF" + bytes((bits // 32, 1, 1)) + bytes(9)
@@ -208,11 +247,12 @@ def _zstd(data: bytes) -> bytes:
     return zstandard.ZstdCompressor(write_content_size=False).compress(data)
 
 
-PACKERS: dict[str, Callable[[bytes], bytes]] = {
+PACKERS: dict[str, Callable[[bytes], bytes]] = {  # as in boot.rst, payload_offset
     "gzip": lambda data: gzip.compress(data, 1, mtime=0),
     "bzip2": lambda data: bz2.compress(data, 1),
     "lzma": lambda data: lzma.compress(data, lzma.FORMAT_ALONE, preset=0),
     "xz": lambda data: lzma.compress(data, lzma.FORMAT_XZ, lzma.CHECK_CRC32, preset=0),
+    "lzo": tiny_lzop.file,
     "lz4": _lz4,
     "zstd": _zstd,
 }
@@ -224,10 +264,23 @@ def pack(data: bytes, compression: str) -> bytes:
     packed += b"" if compression == "gzip" else struct.pack("<I", len(data))
     head = bytearray(5 * 512 + 0x40)
     head[0x1F1] = 4
+    struct.pack_into("<H", head, 0x1FE, 0xAA55)
     head[0x202:0x206] = b"HdrS"
+    head[0x211] = 1  # loadflags: LOADED_HIGH
+    struct.pack_into("<I", head, 0x214, 0x100000)  # code32_start
     struct.pack_into("<H", head, 0x206, 0x020F)
     struct.pack_into("<II", head, 0x248, 0x40, len(packed))
     return bytes(head) + packed + bytes(16)
+
+
+def _kallsyms(version: str) -> Specimen:
+    made = kallsyms_kernel.kernel(kallsyms_kernel.LAYOUTS[version], 300, code=0x400)
+    fields = (
+        Field(f"kallsyms {table}", at + step, 2 if table == "token_index" else 4)
+        for table, at in made.places.items()
+        for step in (0, 4, 8, 64)
+    )
+    return Specimen(f"kallsyms {version}", bytes(made.data), more=tuple(fields))
 
 
 def specimens(image: bytes) -> tuple[Specimen, ...]:
@@ -235,10 +288,13 @@ def specimens(image: bytes) -> tuple[Specimen, ...]:
     hello = resources.files("bootbuild") / "guests/hello"
     found = [Specimen(f"hello{bits}", (hello / f"hello{bits}.elf").read_bytes()) for bits in (32, 64)]
     found.append(Specimen("image", image))
-    high = {32: 0xC0000000, 64: 0xFFFFFFFF80000000}
     for bits in (32, 64):
-        found += [Specimen(f"elf{bits}-{name}", elf(bits, name, shift=high[bits])) for name in NOTES]
-        found += [Specimen(f"pie{bits}-{kind}", elf(bits, "xen", kind)) for kind in ("rela", "rel", "relr")]
-    small = elf(64, shift=high[64])
-    found += [Specimen(f"bzimage-{name}", pack(small, name), small, name) for name in PACKERS]
+        found += [Specimen(f"elf{bits} {name}", elf(bits, name, shift=HIGH[bits])) for name in NOTES]
+        found += [Specimen(f"pie{bits} {kind}", elf(bits, "xen", kind)) for kind in ("rela", "rel", "relr")]
+        for name, text in (("multiboot", MULTIBOOT), ("multiboot2", MULTIBOOT2)):
+            words = tuple(Field("multiboot", at, 4) for at in range(TEXT, TEXT + len(text), 4))
+            found.append(Specimen(f"{name} {bits}", elf(bits, "mixed", text=text), more=words))
+    found += [_kallsyms(version) for version in ("4.20", "6.2 i386", "6.4", "7.0")]
+    small = elf(64, shift=HIGH[64])
+    found += [Specimen(f"bzimage {name}", pack(small, name), small, name) for name in PACKERS]
     return tuple(found)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bootbuild.containers import rules
 from bootbuild.containers.notes import merge
-from bootbuild.errors import Problem, RefusedError
+from bootbuild.errors import PluginError, Problem, RefusedError
 from bootbuild.formats.repair import faults
 from bootbuild.model.content import chunks
 from bootbuild.model.contribution import Contribution, Layout, PlacedSegment
@@ -20,6 +20,7 @@ from bootbuild.stubs.link import GRANULE, MAX_MAPPING, Linked, Params, extent, l
 
 PAGE = 0x1000
 LIMIT = 1 << 32  #: stubs are entered in 32-bit mode
+SIGNED = 1 << 31  #: 64-bit code of the small model names what lies below (psABI 3.5.1)
 LOWEST_ENTRY = 1 << 20  #: linux-loader refuses a lower e_entry even when PVH is used (loader/elf/mod.rs)
 
 NAME = "elf"
@@ -221,7 +222,13 @@ def _link(payload: Payload, place: _Place, stub: Span, zero: tuple[Span, ...]) -
         mapping = (linked.start, linked.start - (home.vaddr - home.paddr), linked.size)
     target = c.startup.address if c.own_entry is None else c.own_entry
     params = Params(target, stub, mapping=mapping, zero=zero)
-    return link(c.chain, c.companions, params, place.text.start, place.bss.start)
+    try:
+        return link(c.chain, c.companions, params, place.text.start, place.bss.start)
+    except PluginError as error:
+        if stub.end <= SIGNED:
+            raise
+        text = f"the stub would be at physical {stub}, above 2 GiB, where its code does not link"
+        raise RefusedError(Problem(rules.NO_ROOM, f"{payload.source}: {c.target}", text)) from error
 
 
 def _entry(place: _Place) -> str:

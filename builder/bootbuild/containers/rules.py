@@ -20,7 +20,8 @@ LINKED_MAPPING = Rule(
 NO_ROOM = Rule(
     "BB-W002",
     "No room for the stub below 4 GiB",
-    "Stubs are entered in 32-bit mode and lie behind the kernel's last physical address, below 4 GiB.",
+    "Stubs are entered in 32-bit mode and lie behind the kernel's last physical address, below 4 GiB; "
+    "64-bit ones of the small code model below 2 GiB.",
     "load the kernel at a lower physical address",
 )
 VIRTUAL_CLASH = Rule(

@@ -44,7 +44,7 @@ def state(recipe: Recipe, host: Host) -> State | None:
     editable install has none), or an input cannot be read. The build itself says what is wrong with an input.
     """
     tools = _tools(host)
-    files = _inputs(recipe)
+    files = inputs(recipe)
     if tools is None:
         return None
     try:
@@ -89,7 +89,7 @@ def save(recipe: Recipe, before: State, record: BuildRecord) -> None:
         for image in record.images
     )
     try:
-        if _stamps(_inputs(recipe)) != before.stamps:
+        if _stamps(inputs(recipe)) != before.stamps:
             return
         body = _adapter().dump_json((replace(record, images=images),))
         path = _path(recipe)
@@ -105,7 +105,8 @@ def _path(recipe: Recipe) -> Path:
     return image.parent / ".bootbuild" / image.name
 
 
-def _inputs(recipe: Recipe) -> tuple[Path, ...]:
+def inputs(recipe: Recipe) -> tuple[Path, ...]:
+    """Every file that `recipe` names: kernel, System.map, modules."""
     asked = recipe.payload
     symbols = (asked.symbols,) if asked.symbols is not None else ()
     return (asked.path, *symbols, *(module.path for module in asked.modules))
