@@ -53,8 +53,13 @@ def test_every_file_has_mode_0644(tmp_path: Path, umask: int) -> None:
     assert (tmp_path / "image").stat().st_mode & 0o7777 == 0o644
 
 
+@pytest.mark.parametrize("nameless", [True, False], ids=["O_TMPFILE", "a hidden name"])
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, MemoryError])
-def test_what_goes_wrong_leaves_the_old_file_alone(tmp_path: Path, error: type[BaseException]) -> None:
+def test_what_goes_wrong_leaves_the_old_file_alone(
+    tmp_path: Path, error: type[BaseException], nameless: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not nameless:
+        monkeypatch.setattr("bootbuild.store._nameless", lambda _: -1)
     path = tmp_path / "image"
     path.write_bytes(b"old")
 
