@@ -52,9 +52,9 @@ def test_a_startup_path_is_found(
         ("absent", "BB-E081", "absent (0x5) is in no executable PT_LOAD segment"),
         ("table", "BB-E081", "table (0xffffffff80200000) is in no executable PT_LOAD segment"),
         (0x200000, "BB-E081", "0x200000 (0xffffffff80200000) is in no executable PT_LOAD segment"),
-        (0x102000, "BB-E081", "0x102000 (0x102000) is in no executable PT_LOAD segment"),
-        (0, "BB-E081", "0x0 (0x0) is in no executable PT_LOAD segment"),
-        ((1 << 64) - 1, "BB-E081", "0xffffffffffffffff (0xffffffffffffffff) is in no executable PT_LOAD"),
+        (0x102000, "BB-E081", "0x102000 is in no executable PT_LOAD segment"),
+        (0, "BB-E081", "0x0 is in no executable PT_LOAD segment"),
+        ((1 << 64) - 1, "BB-E081", "0xffffffffffffffff is in no executable PT_LOAD"),
     ],
     ids=["nothing", "no symbol", "a constant", "data", "data by address", "past the end", "0", "2^64-1"],
 )
@@ -103,7 +103,7 @@ def test_a_linux_kernel_has_it_at_its_entry(tmp_path: Path) -> None:
 
 def test_a_linux_kernel_whose_entry_is_in_no_segment(tmp_path: Path) -> None:
     (tmp_path / "vmlinux").write_bytes(linux(tiny_guest.guest(), 5))
-    with pytest.raises(InputError, match=r"0x5 \(0x5\) is in no executable PT_LOAD segment \(BB-E081\)"):
+    with pytest.raises(InputError, match=r"0x5 is in no executable PT_LOAD segment \(BB-E081\)"):
         startup_of(tmp_path / "vmlinux", None)
 
 

@@ -198,7 +198,7 @@ def test_what_cannot_be_booted_is_one_line(
 @pytest.mark.parametrize(
     ("image", "said"),
     [
-        ("module.txt", "module.txt: begins with 41 20 6d 6f 64 75 6c 65 (BB-E030)"),
+        ("module.txt", "module.txt: begins with 'A module' (BB-E030)"),
         ("out", "out: a directory (BB-E031)"),
         ("absent", "absent: no such file or directory (BB-E031)"),
         ("hello64.elf", "hello64.elf: the image does not say where its startup path is (BB-E080)"),

@@ -58,10 +58,9 @@ def find_startup(
         segment = next((s for s in elf.loads if address in s.physical), None)
         if segment is not None:
             address = segment.vaddr + (address - segment.paddr)
+    where = name if name == f"{address:#x}" else f"{name} ({address:#x})"
     if segment is None or not segment.flags & 1:
-        raise InputError(
-            Problem(STARTUP_OUTSIDE, elf.name, f"{name} ({address:#x}) is in no executable PT_LOAD segment")
-        )
+        raise InputError(Problem(STARTUP_OUTSIDE, elf.name, f"{where} is in no executable PT_LOAD segment"))
     startup = Startup(name, address, segment.paddr + (address - segment.vaddr), width)
     return startup if guest is None else replace(startup, entered_at=guest.entered_at)
 

@@ -98,6 +98,8 @@ def boot(  # noqa: PLR0917 - click passes every option by name
 ) -> ExitCode:
     """Boot IMAGE on the embedded core, as one or more environments would."""
     from bootbuild import pipeline
+    from bootbuild.formats import bzimage
+    from bootbuild.formats.payload import open_content
     from bootbuild.model.request import BootRequest
     from bootbuild.recipe.overrides import split_module
     from bootbuild.report import json_form, text
@@ -117,9 +119,11 @@ def boot(  # noqa: PLR0917 - click passes every option by name
         budget=budget,
         timeout=timeout,
     )
+    packed = bzimage.is_bzimage(open_content(image))
     verdicts = pipeline.boot(request, host, progress(quiet, verbose))
     if as_json:
         write(json_form.boot(str(image), verdicts, trace))
     else:
-        write(text.boot(str(image), verdicts, trace, width(), color()))
+        name = f"{image} (its vmlinux)" if packed else str(image)
+        write(text.boot(name, verdicts, trace, width(), color()))
     return exit_code([verdict.outcome for verdict in verdicts])

@@ -36,8 +36,9 @@ def read_payload(content: Content, name: str) -> tuple[ElfImage, str]:
     if bzimage.is_bzimage(content):
         unpacked, compression = bzimage.unpack(content, name)
         return read_elf(unpacked, f"{name} (vmlinux)"), f"bzimage ({compression})"
-    start = content.read(0, 8).hex(" ") or "nothing"
-    raise InputError(Problem(rules.UNKNOWN_FORMAT, name, f"begins with {start}"))
+    start = content.read(0, 8)
+    shown = repr(start.decode()) if start.isascii() and start.decode().isprintable() else start.hex(" ")
+    raise InputError(Problem(rules.UNKNOWN_FORMAT, name, f"begins with {shown if start else 'nothing'}"))
 
 
 @dataclass(frozen=True)

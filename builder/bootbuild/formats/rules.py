@@ -158,8 +158,8 @@ UNPACKED_SIZE = Rule(
 UNKNOWN_FORMAT = Rule(
     "BB-E030",
     "Unknown kernel format",
-    "A payload is an ELF file (7f 45 4c 46) or a bzImage (`HdrS` at 0x202).",
-    "name a vmlinux, another ELF kernel, or a bzImage",
+    "A payload is an ELF file (7f 45 4c 46), a bzImage (`HdrS` at 0x202), or with `load` a flat binary.",
+    "name a vmlinux, another ELF kernel or a bzImage; a flat binary needs `load` in [payload]",
 )
 UNREADABLE = Rule(
     "BB-E031",
