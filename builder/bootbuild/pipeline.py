@@ -60,6 +60,7 @@ def build(recipe: Recipe, host: Host, progress: Progress = lambda _: None) -> Bu
     for names in groups(recipe):
         contributions = [contribute(payloads[name], recipe.targets[name], host) for name in names]
         image, path, layout = make_image(recipe, payloads[names[0]], contributions, host, progress)
+        made = digest(image.content)  # before the boots: the record vouches for these bytes
         verdicts: list[ProfileVerdict] = []
         for name, contribution in zip(names, contributions, strict=True):
             subject = recipe_subject(recipe, payloads[name], contribution, image, layout, host)
@@ -70,7 +71,7 @@ def build(recipe: Recipe, host: Host, progress: Progress = lambda _: None) -> Bu
                 path=str(path),
                 targets=tuple(names),
                 size=image.content.size,
-                digest=digest(image.content),
+                digest=made,
                 entries={n: entry for n in names if (entry := host.target(n).entry_of(image)) is not None},
                 verdicts=tuple(verdicts),
                 repairs=layout.repairs,

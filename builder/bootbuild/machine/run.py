@@ -96,7 +96,7 @@ class Machine:
         """
         board = self._board
         self._watch(checkpoints)
-        board.text = console
+        board.wait_for(console)
         board.deadline = time.monotonic() + seconds
         board.pending = None
         self._resumed_at = board.instructions

@@ -28,7 +28,7 @@ from bootbuild.machine.rules import (
 from bootbuild.model.rule import Rule
 
 _SCAN = re.compile(rb"\x0f[\x01\x22\x28\x29\x30\x32\x33\x6f\x7f\xc7]")
-_PREFIX_REACH = 4  #: prefixes before an opcode that are looked at
+_PREFIX_REACH = 14  #: prefixes before an opcode that are looked at: an instruction has 15 bytes at most
 _MOVES = frozenset((0x28, 0x29, 0x6F, 0x7F))
 _ANY_LEVEL = _MOVES | {0xC7}  #: not privileged; the others raise #GP in the engine where they are not allowed
 _TRUSTED_AFTER = 256  #: executions with an aligned operand, after which a site is no longer watched
