@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from bootbuild.abi import boot_params
@@ -16,6 +17,7 @@ COMMAND_LINE_MAX = 2048  #: COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h
 RAM = 1
 BOOT_CS, BOOT_DS = 0x10, 0x18  #: __BOOT_CS, __BOOT_DS, arch/x86/include/asm/segment.h
 OLDEST = 0x020C  #: protocol 2.12, with ext_ramdisk_image and ext_cmd_line_ptr; enlighten.c states it too
+MAX_EXTENSION = 4096 * boot_params.E820_ENTRY_SIZE  #: bytes of a SETUP_E820_EXT that are read
 _IF = 1 << 9
 _LMA = 1 << 10
 
@@ -115,11 +117,13 @@ def _wrong_ramdisk(view: GuestView, params: BootParams, given: Given) -> str:
 
 
 def e820_table(view: GuestView, params: BootParams, nodes: Sequence[SetupData]) -> list[MapEntry]:
-    """The whole table: the zero page's entries and those of every SETUP_E820_EXT."""
+    """The zero page's entries and those of every SETUP_E820_EXT, of each as many as can be meant."""
     table = list(params.e820)
     for node in nodes:
         if node.type == boot_params.SETUP_E820_EXT:
-            table += boot_params.unpack_e820(view.read_physical(node.address, node.size))
+            size = min(node.size, MAX_EXTENSION)
+            with suppress(LookupError):  # it lies in no memory: its entries are missing
+                table += boot_params.unpack_e820(view.read_physical(node.address, size))
     return table
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from bootbuild.abi import boot_params as bp
 from bootbuild.abi.handover import LAYOUT
+from bootbuild.api import GuestView
 from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject, code_at
 from bootbuild.boot.subject import find_startup
@@ -27,6 +29,7 @@ from bootbuild.model.payload import Payload, Startup
 from bootbuild.model.verdict import Outcome, ProfileVerdict
 from bootbuild.model.waist import Piece, Waist
 from bootbuild_linux.guests import Linux
+from bootbuild_linux.judge import e820_table
 from bootbuild_linux.rules import RULES
 from bootbuild_pvh.environments import Qemu
 from bootbuild_pvh.targets import Pvh
@@ -309,3 +312,20 @@ def test_the_longest_command_line_and_none_at_all_arrive(tmp_path: Path) -> None
     for cmdline in (b"x" * 2047, b""):
         verdict = prove(subject(tmp_path, cmdline=cmdline, modules=0), Qemu())
         assert (verdict.findings, verdict.outcome) == ((), Outcome.BOOTED)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_extension_of_any_size_is_read_in_bounds(there: bool) -> None:
+    class View:
+        asked = 0
+
+        def read_physical(self, _address: int, size: int) -> bytes:
+            View.asked = size
+            if not there:
+                raise LookupError
+            return bytes(size)
+
+    node = bp.SetupData(bp.SETUP_E820_EXT, 0x9000, 3 << 30)
+    table = e820_table(cast("GuestView", View()), bp.parse(bytes(4096)), [node])
+    assert View.asked == 4096 * 20
+    assert len(table) == (4096 if there else 0)

@@ -336,3 +336,9 @@ def test_random_damage_is_read_or_refused_with_a_rule(elf: TinyElf, patches: lis
         return
     assert image.loads
     assert dict(image.symbols) is not None
+
+
+def test_a_header_of_no_segment_may_say_anything(elf: TinyElf) -> None:
+    """gABI chapter 5: the other members of a PT_NULL are undefined."""
+    elf.phdrs.append(dict.fromkeys(elf.phdrs[0], 0xFFFFFFF0) | {"p_type": 0})
+    assert len(read_elf(MemoryContent(bytes(elf)), "x.elf").loads) == 2

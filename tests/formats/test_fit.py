@@ -157,6 +157,7 @@ REFUSED_PIES = {
         "BB-E040",
         "e_entry 0xfffffff0 lies outside it and cannot be moved",
     ),
+    "no multiple of p_align": (pie(), {"load": 2 * MIB + 0x10}, "BB-E040", "no multiple of its p_align"),
     "above 4 GiB": (pie(), {"load": 1 << 32}, "BB-E040", "it does not lie below 4 GiB"),
     "a table outside": (
         pie(dynamic={RELA: 0x10000, RELASZ: 24, RELAENT: 24}),

@@ -25,6 +25,7 @@ from bootbuild.model.payload import (
     ET_EXEC,
     PT_LOAD,
     PT_NOTE,
+    PT_NULL,
     ElfImage,
     Note,
     Segment,
@@ -193,6 +194,8 @@ class _Reader:
         loads: list[Segment] = []
         for index, s in enumerate(segments):
             at = h.e_phoff + index * elf.phdr.size
+            if s.type == PT_NULL:  # its other members are undefined (gABI chapter 5)
+                continue
             if s.filesz and s.file.end > self.content.size:
                 self.problem(
                     rules.SEGMENT_FILE,

@@ -78,6 +78,10 @@ def relocate(image: ElfImage, load: int | None) -> tuple[ElfImage, tuple[str, ..
         span.start < 0 or span.end > 1 << image.bits for span in linked
     ):
         raise _error(image, rules.RELOCATION, f"loaded at {load:#x} it does not lie below 4 GiB")
+    align = max(1, *(s.align for s in image.loads))
+    if delta % align:
+        text = f"loaded at {load:#x} it would be moved by {delta:#x}, no multiple of its p_align {align:#x}"
+        raise _error(image, rules.RELOCATION, text)
     if delta and not _inside(image, image.entry):
         raise _error(image, rules.RELOCATION, f"e_entry {image.entry:#x} lies outside it and cannot be moved")
     words = list(_words(image))
