@@ -341,4 +341,5 @@ def test_random_damage_is_read_or_refused_with_a_rule(elf: TinyElf, patches: lis
 def test_a_header_of_no_segment_may_say_anything(elf: TinyElf) -> None:
     """gABI chapter 5: the other members of a PT_NULL are undefined."""
     elf.phdrs.append(dict.fromkeys(elf.phdrs[0], 0xFFFFFFF0) | {"p_type": 0})
+    elf.ehdr["e_phnum"] += 1
     assert len(read_elf(MemoryContent(bytes(elf)), "x.elf").loads) == 2
