@@ -51,13 +51,15 @@ class Refuses(Protocol):
         *,
         profile: str = "",
         until: str | None = None,
+        width: int | None = None,
         guest: str | None = None,
         cmdline: bytes = b"",
     ) -> tuple[ProfileVerdict, ...]:
         """The verdicts; none where the file was refused as an input.
 
         `profile` is a profile or a target; without it, all profiles of the targets that the image's own
-        record names. `until` and `guest` are those of `bootbuild boot`. Fails the test with what was found.
+        record names. `until`, `width` and `guest` are those of `bootbuild boot`. Fails the test with what was
+        found.
         """
 
 
@@ -103,6 +105,7 @@ def refuses() -> Refuses:
         *,
         profile: str = "",
         until: str | None = None,
+        width: int | None = None,
         guest: str | None = None,
         cmdline: bytes = b"",
     ) -> tuple[ProfileVerdict, ...]:
@@ -116,7 +119,7 @@ def refuses() -> Refuses:
         try:
             host = Host.discover()
             names = (profile,) if profile else _claimed(Path(image), host)
-            request = BootRequest(Path(image), names, until=until, guest=guest, cmdline=cmdline)
+            request = BootRequest(Path(image), names, until=until, width=width, guest=guest, cmdline=cmdline)
             verdicts = boot(request, host)
             tried = [verdict for verdict in verdicts if verdict.outcome is not Outcome.REFUSED]
             broken = {found.rule for verdict in tried for found in verdict.findings}

@@ -38,7 +38,8 @@ class Linux:
         symbols: Mapping[str, int],
     ) -> tuple[Mapping[str, Any], Sequence[Finding]]:
         point = _point(startup, symbols)
-        findings = judge.cpu(view, startup) if stub is not None and point == _ENTRY[startup.width] else []
+        at_entry = point == _ENTRY[startup.width]
+        findings = judge.cpu(view, startup, stub) if stub is not None and at_entry else []
         where, page = _zero_page(view, point, symbols)
         if page is None:
             return {}, [*findings, Finding("BB-H020", f"at {startup.name} {where}")]
@@ -63,8 +64,8 @@ class Linux:
         report = _report(where, params, cmdline) | {"e820": judge.entries(table)}
         if inserted:
             findings += judge.header(params)
-        if inserted and nodes is not None:
-            record, wrong = judge.pair(view, nodes, given)
+        if stub is not None and nodes is not None:
+            record, wrong = judge.pair(view, nodes, given, stub, at_entry)
             findings += wrong
             report["record"] = None if record is None else _pair(record)
         return report, findings

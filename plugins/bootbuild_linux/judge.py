@@ -9,8 +9,8 @@ from typing import Any
 
 from bootbuild.abi import boot_params
 from bootbuild.abi.boot_params import BootParams, SetupData
-from bootbuild.abi.handover import Handover, boot_type_name, hypervisor_type_name
-from bootbuild.api import Finding, Given, GuestView, MapEntry, Startup
+from bootbuild.abi.handover import Handover
+from bootbuild.api import Finding, Given, GuestView, MapEntry, Span, Startup, record_faults, state_faults
 
 ISA_HOLE = MapEntry(0xA0000, 0x60000, 2)  #: arch/x86/platform/pvh/enlighten.c adds it as reserved
 COMMAND_LINE_MAX = 2048  #: COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h
@@ -18,33 +18,22 @@ RAM = 1
 BOOT_CS, BOOT_DS = 0x10, 0x18  #: __BOOT_CS, __BOOT_DS, arch/x86/include/asm/segment.h
 OLDEST = 0x020C  #: protocol 2.12, with ext_ramdisk_image and ext_cmd_line_ptr; enlighten.c states it too
 MAX_EXTENSION = 4096 * boot_params.E820_ENTRY_SIZE  #: bytes of a SETUP_E820_EXT that are read
-_IF = 1 << 9
-_LMA = 1 << 10
 
 
-def cpu(view: GuestView, startup: Startup) -> list[Finding]:
-    """The state that boot.rst asks for at startup_32 or startup_64."""
+def cpu(view: GuestView, startup: Startup, stub: Span) -> list[Finding]:
+    """The state that boot.rst asks for at startup_32 or startup_64, as our back leaves it."""
     wrong = [
-        *_wrong_registers(view, startup),
+        *_wrong_selectors(view),
+        *state_faults(view, startup.width, frozenset({"si"}), stub),
         *(_wrong_mapping(view, startup) if startup.width == 64 else []),
     ]
     return [Finding("BB-H026", text) for text in wrong]
 
 
-def _wrong_registers(view: GuestView, startup: Startup) -> Iterator[str]:
-    long_mode = bool(view.get("efer") & _LMA)
-    if long_mode != (startup.width == 64):
-        yield f"the CPU is {'' if long_mode else 'not '}in long mode at a {startup.width}-bit entry"
-    expected = {"cs": BOOT_CS, "ds": BOOT_DS, "es": BOOT_DS, "ss": BOOT_DS}
-    if startup.width == 32:
-        expected |= {"ebp": 0, "edi": 0, "ebx": 0}
-        if view.get("cr0") >> 31:
-            yield "paging is on"
-    for register, value in expected.items():
+def _wrong_selectors(view: GuestView) -> Iterator[str]:
+    for register, value in {"cs": BOOT_CS, "ds": BOOT_DS, "es": BOOT_DS, "ss": BOOT_DS}.items():
         if (found := view.get(register)) != value:
             yield f"{register.upper()} is {found:#x}, not {value:#x}"
-    if view.get("rflags") & _IF:
-        yield "RFLAGS.IF is set"
 
 
 def _wrong_mapping(view: GuestView, startup: Startup) -> Iterator[str]:
@@ -169,7 +158,9 @@ def rsdp(params: BootParams, given: Given, inserted: bool) -> list[Finding]:
     return [Finding("BB-H024", text)]
 
 
-def pair(view: GuestView, nodes: Sequence[SetupData], given: Given) -> tuple[Handover | None, list[Finding]]:
+def pair(
+    view: GuestView, nodes: Sequence[SetupData], given: Given, stub: Span, fresh: bool
+) -> tuple[Handover | None, list[Finding]]:
     """The record in its node of setup_data, and what is wrong with it."""
     own = [node for node in nodes if node.type == boot_params.SETUP_BOOTBUILD]
     if len(own) != 1:
@@ -182,18 +173,8 @@ def pair(view: GuestView, nodes: Sequence[SetupData], given: Given) -> tuple[Han
     wrong = []
     if own[0].size != record.size:
         wrong.append(f"its node has {own[0].size} bytes, the record {record.size}")
-    if record.boot_type != given.boot_type:
-        wrong.append(
-            f"boot type is {boot_type_name(record.boot_type)}, entered as {boot_type_name(given.boot_type)}"
-        )
-    if record.hypervisor_type != given.hypervisor_type:
-        wrong.append(
-            f"hypervisor type is {hypervisor_type_name(record.hypervisor_type)}, "
-            f"underneath is {hypervisor_type_name(given.hypervisor_type)}"
-        )
-    if record.data != given.data:
-        wrong.append(f"data is {record.data:#x}, the environment's structure is at {given.data:#x}")
-    absent = ("cmdline", "modules", "memmap", "module_count", "memmap_count", "framebuffer", "post_stub")
+    wrong += [text for _, text in record_faults(record, given, view, stub, kept=False, fresh=fresh)]
+    absent = ("cmdline", "modules", "memmap", "module_count", "memmap_count", "post_stub")
     wrong += [
         f"{name} is not absent: Linux does not keep what it tells of"
         for name in absent

@@ -68,8 +68,8 @@ def test_a_startup_path_that_is_not_there(
     assert problem.message.startswith(message)
 
 
-def startup_of(path: Path, until: str | None, *targets: str) -> Startup:
-    request = BootRequest(path, targets or ("pvh@qemu",), until)
+def startup_of(path: Path, until: str | None, width: int | None = None) -> Startup:
+    request = BootRequest(path, ("pvh@qemu",), until, width)
     return request_subject(request, Host.discover(), 1, 1.0).startup
 
 
@@ -91,7 +91,14 @@ def test_an_image_of_bootbuilds_names_it_itself(tmp_path: Path, hello64: Path) -
 
     recipe = read(hello64.parent / "hello.toml", Host.discover(), Overrides(output=str(tmp_path)))
     made = Path(build(recipe, Host.discover()).images[0].path)
-    assert startup_of(made, None) == Startup("startup_64", KERNEL + 0x100000, 0x100000, 64)
+    path = Startup("startup_64", KERNEL + 0x100000, 0x100000, 64)
+    assert startup_of(made, None) == startup_of(made, "startup_64") == path
+
+
+@pytest.mark.parametrize("until", [None, hex(tiny_guest.STARTUP), "console:x"])
+def test_its_width_may_be_said(tmp_path: Path, until: str | None) -> None:
+    (tmp_path / "vmlinux").write_bytes(linux(tiny_guest.guest(), tiny_guest.STARTUP))
+    assert [startup_of(tmp_path / "vmlinux", until, width).width for width in (None, 32)] == [64, 32]
 
 
 def test_a_linux_kernel_has_it_at_its_entry(tmp_path: Path) -> None:
@@ -116,7 +123,7 @@ def test_any_other_file_does_not_say(tmp_path: Path) -> None:
 def test_its_entry_stands_for_it_when_the_console_is_all_that_is_asked(tmp_path: Path) -> None:
     data = tiny_guest.guest()
     (tmp_path / "kernel").write_bytes(data)
-    entry = Startup("entry", tiny_guest.ENTRY, tiny_guest.ENTRY, 64)
+    entry = Startup("entry", tiny_guest.ENTRY, tiny_guest.ENTRY, 0)
     assert startup_of(tmp_path / "kernel", "console:x") == entry
     (tmp_path / "kernel").write_bytes(data.replace(b"Xen\0", b"Xem\0"))  # and none that could stand for it
     with pytest.raises(InputError, match="BB-E080"):

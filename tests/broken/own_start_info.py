@@ -10,6 +10,7 @@ from bootbuild.api import Scene
 from bootbuild.model.content import MemoryContent
 from bootbuild.model.machine import Filling, Load, MapEntry, Offer
 from bootbuild.model.payload import ElfImage
+from bootbuild.model.span import Span
 from bootbuild_pvh.environments import Qemu
 
 TABLES = 0x3000  #: free low memory of pvh@qemu
@@ -28,19 +29,21 @@ class OwnStartInfo(Qemu):
         given = scene.given
         own = next(load for load in scene.loads if load.address == given.data)
         info = HvmStartInfo(*struct.unpack("<4xIIIQQQQI4x", own.content.read(own.offset, own.size)))
-        loads = list(scene.loads)
-
-        def put(address: int, data: bytes) -> int:
-            loads.append(Load(address, MemoryContent(data), 0, len(data), len(data)))
-            return address
-
+        put = []
         if self._map:
-            at = put(TABLES, pack_memory_map(self._map))
-            info = replace(info, memmap_paddr=at, memmap_entries=len(self._map))
-            given = replace(given, memory_map=self._map)
+            put.append(_load(TABLES, pack_memory_map(self._map)))
+            info = replace(info, memmap_paddr=TABLES, memmap_entries=len(self._map))
+            given = replace(given, memory_map=self._map, native_map=Span(TABLES, put[-1].size))
         if self._modules:
             given = replace(given, modules=given.modules * self._modules)
-            at = put(TABLES, pack_modules([HvmModule(m.span.start, m.span.size) for m in given.modules]))
-            info = replace(info, modlist_paddr=at, nr_modules=self._modules)
-        put(given.data, info.pack())
-        return replace(scene, loads=tuple(loads), given=given)
+            listed = [HvmModule(m.span.start, m.span.size) for m in given.modules]
+            put.append(_load(TABLES, pack_modules(listed)))
+            info = replace(info, modlist_paddr=TABLES, nr_modules=self._modules)
+        put.append(_load(given.data, info.pack()))
+        kept = tuple(load for load in given.structures if load.address != given.data)
+        given = replace(given, structures=(*put, *kept))
+        return replace(scene, loads=(*scene.loads, *put), given=given)
+
+
+def _load(address: int, data: bytes) -> Load:
+    return Load(address, MemoryContent(data), 0, len(data), len(data))

@@ -10,6 +10,7 @@ import pytest
 from bootbuild.api import Content, Evidence, LoaderVerdict, Profile, Startup
 from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject
+from bootbuild.guests.native import Native
 from bootbuild.host import Host
 from bootbuild.model.verdict import Outcome, ProfileVerdict
 from bootbuild_pvh.environments import CloudHypervisor, Firecracker, Qemu, QemuMicrovm, XenDom0, XenDomU
@@ -275,7 +276,45 @@ def test_what_is_printed_before_the_startup_path_does_not_count() -> None:
 def test_the_startup_paths_address_must_lead_to_the_startup_path() -> None:
     """Linked at PAGE, loaded at STARTUP: without such a mapping a jump to PAGE executes something else."""
     elsewhere = guest(later=b"\xb8" + u32(PAGE) + b"\xff\xe0", page=b"\xf4" * 64)
-    asked = replace(subject(elsewhere), startup=Startup("startup_64", PAGE, STARTUP, 64))
+    asked = replace(subject(elsewhere), startup=Startup("startup_32", PAGE, STARTUP, 32))
     verdict = prove(asked, Qemu())
     assert (verdict.outcome, {f.rule for f in verdict.findings}) == (Outcome.FAILED, {"BB-B020"})
     assert f"which leads to physical {PAGE:#x}, not to {STARTUP:#x}" in verdict.findings[0].message
+
+
+def test_the_startup_path_must_be_reached_in_its_own_mode() -> None:
+    """64-bit code that a 32-bit guest jumps to: the same bytes, executed as other instructions."""
+    asked = replace(subject(guest()), startup=Startup("startup_64", STARTUP, STARTUP, 64))
+    verdict = prove(asked, Qemu())
+    assert (verdict.outcome, [f.rule for f in verdict.findings]) == (Outcome.FAILED, ["BB-B028"])
+    assert verdict.findings[0].message == "startup_64 was reached in 32-bit code, its own is 64-bit"
+    assert prove(asked, Qemu(), disabled=frozenset({"BB-B028"})).findings == ()
+
+
+LOSES_ITS_WAY = b"\xa8\x02\x74\x03\x40\xeb\xfd"  # test $2, %al; jz 1f; 0: inc %eax; jmp 0b; 1:
+
+
+@pytest.mark.parametrize(
+    ("first", "rules", "outcome"),
+    [
+        # POISON_A loses its way, POISON_B halts: the one proves nothing, the other does
+        (LOSES_ITS_WAY + branch(b"\xa8\x01"), {"BB-U001"}, Outcome.FAILED),
+        (LOSES_ITS_WAY, {"BB-B025"}, Outcome.INCONCLUSIVE),
+    ],
+    ids=["beside a proof", "alone"],
+)
+def test_what_the_clock_ends_neither_proves_nor_hides(
+    first: bytes, rules: set[str], outcome: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bootbuild.boot.prove._SLACK", 10**12)
+    verdict = prove(subject(guest(first=first), budget=10**12, timeout=0.3), Qemu())
+    assert ({f.rule for f in verdict.findings}, verdict.outcome) == (rules, outcome)
+
+
+def test_a_clock_that_runs_out_behind_a_proved_finding_leaves_it_proved() -> None:
+    """The handover is wrong (there is none), then the text does not come in time."""
+    counts = guest(startup=b"\x40\xeb\xfd")
+    asked = subject(counts, expect=b"hello", budget=10**12, timeout=0.3, guest_protocol=Native())
+    verdict = prove(asked, Qemu())
+    assert "BB-B025" in {f.rule for f in verdict.findings}
+    assert verdict.outcome is Outcome.FAILED

@@ -79,16 +79,25 @@ def between(code: bytes) -> Piece:
     return piece(text, Waist(32), Waist(32), [Fixup(len(text) - 4, "pc32", "bb_next", -4)])
 
 
-def back64(code: bytes, startup: int) -> Piece:
-    """A back for width 64 that does what native_64 does, then runs `code`, then jumps."""
-    own = b"\x48\x83\xe4\xf0\x6a\x00"  # and $-16,%rsp; push $0
-    return piece(own + code + b"\x48\xb8" + struct.pack("<Q", startup) + b"\xff\xe0", Waist(64), None)
+def after_back(code: bytes) -> Callable[[tuple[Piece, ...]], tuple[Piece, ...]]:
+    """The chain with `code` run behind its back, which returns to it instead of to the startup path."""
 
+    def pieces(chain: tuple[Piece, ...]) -> tuple[Piece, ...]:
+        *others, own = chain
+        blob, wide = own.blob, own.blob.width == 64
+        word = len(blob.text)  # where the back finds its way; the code is behind
+        text = blob.text + bytes(8) + code + b"\xff\x25" + u32(0)  # jmp *bb_params.startup
+        fixups = [
+            replace(fixup, symbol=".text", addend=fixup.addend + word)
+            if fixup.symbol == "bb_params"
+            else fixup
+            for fixup in blob.fixups
+        ]
+        fixups.append(Fixup(word, "abs64" if wide else "abs32", ".text", word + 8))
+        fixups.append(Fixup(len(text) - 4, "pc32" if wide else "abs32", "bb_params", -4 if wide else 0))
+        return (*others, replace(own, blob=replace(blob, text=text, fixups=tuple(fixups))))
 
-def back32(code: bytes, startup: int) -> Piece:
-    """The same for width 32: arguments on the stack below a zero return address."""
-    own = b"\x83\xe4\xf0\x56\x57\x6a\x00"  # and $-16,%esp; push %esi; push %edi; push $0
-    return piece(own + code + b"\xb8" + u32(startup) + b"\xff\xe0", Waist(32), None)
+    return pieces
 
 
 @dataclass(frozen=True)
@@ -142,10 +151,18 @@ RECORD_CASES = {
     "another boot type in the record": ("BB-H004", store("boot_type", 3) + SEAL),
     "another boot type in the register": ("BB-H004", b"\xbf" + u32(3)),
     "another hypervisor type": ("BB-H005", store("hypervisor_type", 1) + SEAL),
+    "another hypervisor leaf": ("BB-H005", change("hypervisor_leaf", 0x100) + SEAL),
     "another data pointer": ("BB-H006", change("data", 8) + SEAL),
+    "a copy of data that is none": ("BB-H006", change("flags", 4) + SEAL),
+    "the environment's structure written over": ("BB-H006", through("data", 8, 7)),
+    "an initial domain that is none": ("BB-H007", change("flags", 2) + SEAL),
     "another RSDP": ("BB-H007", change("rsdp", 16) + SEAL),
     "an EFI system table out of nothing": ("BB-H007", store("efi_system_table", 0x1000) + SEAL),
+    "an EFI map out of nothing": ("BB-H007", store("efi_memmap", 0x1000) + SEAL),
+    "a framebuffer out of nothing": ("BB-H007", store("framebuffer", 0x1000) + SEAL),
     "another environment map": ("BB-H007", change("env_memmap", 24) + SEAL),
+    "no environment map": ("BB-H007", store("env_memmap", 0) + store("env_memmap_size", 0) + SEAL),
+    "the environment's map written over": ("BB-H007", through("env_memmap", 16, 5)),
     "no command line": ("BB-H008", store("cmdline", 0) + SEAL),
     "another command line": ("BB-H008", change("cmdline", 1) + SEAL),
     "a command line that is not mapped": ("BB-H008", store("cmdline", 0xF0000000) + SEAL),
@@ -164,14 +181,29 @@ NO_FOURTH_GIB = (  # mov %cr3,%rax; mov (%rax),%rax; and $~0xfff,%rax; movq $0,2
     b"\x0f\x20\xd8\x48\x8b\x00\x48\x25\x00\xf0\xff\xff"
     b"\x48\xc7\x40\x18\x00\x00\x00\x00\x0f\x20\xd8\x0f\x22\xd8"
 )
+
+
+def table(limit: int, load: bytes) -> bytes:
+    """push $0; push $limit; `load` from there: base 0; add $16, %rsp; push $2; popf."""
+    return b"\x6a\x00\x68" + u32(limit) + load + b"\x48\x83\xc4\x10\x6a\x02\x9d"
+
+
 STATE_CASES = {
     (64, "interrupts on"): ("BB-H003", b"\xfb"),
     (64, "direction flag set"): ("BB-H003", b"\xfd"),
+    (64, "carry flag set"): ("BB-H003", b"\xf9"),
+    (64, "a register that is not 0"): ("BB-H003", b"\x41\xb7\x01"),  # mov $1, %r15b
+    (64, "global pages on"): ("BB-H003", b"\xb0\xa0\x0f\x22\xe0\xb0\x00"),  # mov $0xa0, %al; mov %rax, %cr4
+    (64, "an IDT"): ("BB-H003", table(0xFFF, b"\x0f\x01\x1c\x24")),  # lidt (%rsp)
+    (64, "a GDT elsewhere"): ("BB-H003", table(0x1F, b"\x0f\x01\x14\x24")),  # lgdt (%rsp)
     (64, "a stack that is off by 8"): ("BB-H003", b"\x6a\x00"),
     (64, "a return address"): ("BB-H003", b"\x58\x6a\x01"),
+    (64, "a stack elsewhere"): ("BB-H003", b"\xbc" + u32(0x3000010) + b"\x6a\x00"),
     (64, "a stack that is not mapped"): ("BB-H003", b"\x48\xbc" + struct.pack("<Q", 0x0000700000000008)),
     (64, "no map of the fourth GiB"): ("BB-H003", NO_FOURTH_GIB),
     (32, "interrupts on"): ("BB-H003", b"\xfb"),
+    (32, "a register that is not 0"): ("BB-H003", b"\xb3\x01"),  # mov $1, %bl
+    (32, "large pages on"): ("BB-H003", b"\xb0\x10\x0f\x22\xe0\xb0\x00"),  # mov $0x10, %al; mov %eax, %cr4
     (32, "a return address"): ("BB-H003", b"\x58\x6a\x01"),
     (32, "arguments that are not the registers"): ("BB-H003", b"\x47"),  # inc %edi
     (32, "no stack"): ("BB-H001", b"\xbc" + u32(0xF0000000)),
@@ -192,10 +224,7 @@ def test_the_unbroken_chain_boots(width: int, tmp_path: Path) -> None:
 def test_a_saboteur_that_changes_nothing_is_no_finding(width: int, tmp_path: Path) -> None:
     subject = hello(width, tmp_path)
     assert subject.prove(after_front(SEAL)).findings == ()
-    back = back64 if width == 64 else back32
-    assert (
-        subject.prove(lambda chain: (*chain[:-1], back(b"", subject.payload.startup.address))).findings == ()
-    )
+    assert subject.prove(after_back(b"")).findings == ()
 
 
 @pytest.mark.parametrize("width", [32, 64])
@@ -211,13 +240,8 @@ def test_a_changed_record_has_exactly_its_finding(name: str, width: int, tmp_pat
 def test_a_changed_state_has_exactly_its_finding(width: int, name: str, tmp_path: Path) -> None:
     rule, code = STATE_CASES[width, name]
     subject = hello(width, tmp_path)
-    back = back64 if width == 64 else back32
-
-    def pieces(chain: tuple[Piece, ...]) -> tuple[Piece, ...]:
-        return (*chain[:-1], back(code, subject.payload.startup.address))
-
-    check(subject.prove(pieces), rule)
-    assert subject.prove(pieces, disabled=frozenset({rule})).outcome is not Outcome.FAILED
+    check(subject.prove(after_back(code)), rule)
+    assert subject.prove(after_back(code), disabled=frozenset({rule})).outcome is not Outcome.FAILED
 
 
 @pytest.mark.parametrize("width", [32, 64])
@@ -230,3 +254,11 @@ def test_a_byte_in_the_payloads_bss_is_a_finding(width: int, tmp_path: Path) -> 
 def test_every_rule_of_the_handover_has_its_case() -> None:
     seen = {rule for rule, _ in (*RECORD_CASES.values(), *STATE_CASES.values())}
     assert seen == {rule.id for rule in RULES}
+
+
+@pytest.mark.parametrize("width", [32, 64])
+def test_a_byte_of_the_payload_that_is_written_over_is_a_finding(width: int, tmp_path: Path) -> None:
+    subject = hello(width, tmp_path)
+    last = max(subject.payload.elf.loads, key=lambda s: s.filesz and s.paddr + s.filesz)
+    code = b"\x80\x35" + u32(last.paddr + last.filesz - 1) + b"\x01"  # xorb $1, …
+    check(subject.prove(after_front(code)), "BB-B020")

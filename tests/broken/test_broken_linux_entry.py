@@ -39,6 +39,7 @@ from tiny_guest import ENTRY, PAGE, STARTUP, guest, image_of, u32
 CMDLINE = b"console=ttyS0 quiet"
 INITRD = ("initrd", MemoryContent(b"not really a cpio archive"), b"")
 WIDTHS = (64, 32)
+CLEAN = b"\x31\xc0\x31\xd2\x31\xc9\x6a\x02\x9d"  # xor %eax,%eax; %edx; %ecx; push $2; popf
 
 
 def store(offset: int, value: int, size: int = 4) -> bytes:
@@ -48,8 +49,8 @@ def store(offset: int, value: int, size: int = 4) -> bytes:
 
 
 def node(code: bytes) -> bytes:
-    """`code` with EAX, RAX = the first node of setup_data: mov setup_data(%rsi), %eax."""
-    return b"\x8b\x86" + u32(bp.SETUP_DATA) + code
+    """`code` with EAX, RAX = the first node of setup_data: mov setup_data(%rsi), %eax. Leaves all clean."""
+    return b"\x8b\x86" + u32(bp.SETUP_DATA) + code + CLEAN
 
 
 def field(name: str, value: int) -> bytes:
@@ -148,14 +149,14 @@ LISTS = {
 }
 STATES: dict[str, tuple[tuple[int, ...], bytes]] = {
     "interrupts on": (WIDTHS, b"\xfb"),
-    "another data segment": (WIDTHS, b"\x31\xc0\x8e\xc0"),  # xor %eax,%eax; mov %eax,%es
-    "EBX": ((32,), b"\x43"),
-    "EBP": ((32,), b"\x45"),
-    "EDI": ((32,), b"\x47"),
+    "another data segment": (WIDTHS, b"\x8e\xc0"),  # mov %eax, %es
+    "EBX": ((32,), b"\xbb" + u32(1)),
+    "EBP": ((32,), b"\xbd" + u32(1)),
+    "EDI": ((32,), b"\xbf" + u32(1)),
     "boot_params mapped to other memory": ((64,), b"\x0f\x20\xd8" + 2 * (  # mov %cr3, %rax; twice:
         b"\x48\x8b\x00\x48\x25" + u32(0xFFFFF000)  # mov (%rax), %rax; and $~0xfff, %rax
     ) + b"\x81\x40\x08" + u32(2 << 20)  # addl $2 MiB, 8(%rax): what is at 2 MiB is that at 4 MiB
-      + b"\x0f\x20\xd8\x0f\x22\xd8"),  # mov %cr3, %rax; mov %rax, %cr3
+      + b"\x0f\x20\xd8\x0f\x22\xd8" + CLEAN),  # mov %cr3, %rax; mov %rax, %cr3
 }  # fmt: skip
 
 
@@ -190,7 +191,7 @@ def test_a_list_that_cannot_be_followed_is_one_finding(name: str, tmp_path: Path
 )
 def test_a_wrong_state_at_the_entry_is_one_finding(name: str, width: int, tmp_path: Path) -> None:
     what = subject(tmp_path, STATES[name][1], width)
-    assert rules(prove(what, Qemu())) == ["BB-H026"]
+    assert {*rules(prove(what, Qemu()))} == {"BB-H026"}
     assert prove(what, Qemu(), disabled=frozenset({"BB-H026"})).findings == ()
 
 

@@ -83,7 +83,12 @@ def test_16_to_32_to_64_to_compatibility_mode_and_back(machine: Make) -> None:
     )
     one = machine(guest)
     points = {PROTECTED: "32", LONG: "64", COMPATIBILITY: "compatibility", BACK: "32 again"}
-    seen = [finish(one, checkpoints=points) for _ in points]
+    assert one.code_width == 16
+    seen, widths = [], []
+    for _ in points:
+        seen.append(finish(one, checkpoints=points))
+        widths.append(one.code_width)
+    assert widths == [32, 64, 32, 32]
     assert [stop.checkpoint for stop in seen] == list(points.values())
     assert [stop.registers["cs"] for stop in seen] == [0x10, 0x08, 0x10, 0x10]
     assert [stop.registers["cr0"] & 0x8000_0001 for stop in seen] == [1, 0x8000_0001, 0x8000_0001, 1]

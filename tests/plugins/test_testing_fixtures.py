@@ -19,7 +19,7 @@ import pytest
 
 HERE = Path(__file__).parent
 HELLO = HERE / "hello.toml"
-TINY = {{"profile": "pvh@qemu", "until": "{startup:#x}"}}
+TINY = {{"profile": "pvh@qemu", "until": "{startup:#x}", "width": 32}}
 
 @pytest.fixture
 def own(tmp_path):

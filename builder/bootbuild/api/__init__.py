@@ -15,6 +15,8 @@ from bootbuild.api.machine import Cpu, Platform
 from bootbuild.api.stubs import load_blob, switches
 from bootbuild.api.target import Target
 from bootbuild.errors import InputError, PluginError, Problem, RefusedError
+from bootbuild.guests.record import record_faults
+from bootbuild.guests.state import state_faults
 from bootbuild.model.blob import Blob
 from bootbuild.model.content import Content, FileContent, MemoryContent
 from bootbuild.model.content import digest as content_digest
@@ -108,6 +110,8 @@ __all__ = [
     "hookimpl",
     "load_blob",
     "read_elf",
+    "record_faults",
     "route",
+    "state_faults",
     "switches",
 ]

@@ -28,6 +28,10 @@ class GuestView(Protocol):
     def translate(self, address: int) -> int | None:
         """Physical address of a virtual one; None if not mapped."""
 
+    @property
+    def code_width(self) -> int:
+        """16, 32 or 64: what CS and EFER.LMA make of the bytes at RIP. Compatibility mode is 32."""
+
 
 class Guest(Protocol):
     """One handover protocol: how to enter it, and how to tell whether it was kept."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bootbuild.api.environment import Profile
 from bootbuild.api.loader import Loader, LoaderVerdict
-from bootbuild.boot.run import Run, Subject, run_once
+from bootbuild.boot.run import CLOCK, Run, Subject, run_once
 from bootbuild.errors import InputError
 from bootbuild.model.machine import Filling
 from bootbuild.model.verdict import Finding, Outcome, ProfileVerdict
@@ -85,19 +85,19 @@ def _three_runs(subject: Subject, profile: Profile) -> tuple[list[Run], list[Fin
     # the first run tells how much a boot takes: a poisoned one that needs far more is lost
     budget = min(subject.budget, 4 * exact.trace.instructions + _SLACK)
     runs += [run_once(subject, profile, filling, budget) for filling in _GARBAGE]
-    if not any(_differs(exact, run) for run in runs[1:]):
-        return runs, []
-    if not all(run.conclusive for run in runs):
-        return runs, [f for run in runs for f in run.findings if not run.conclusive]
-    return runs, list(_reliance(subject, profile, exact, runs[1:], budget))
+    different = [run for run in runs[1:] if _differs(exact, run)]
+    if different:
+        return runs, list(_reliance(subject, profile, exact, different, budget))
+    return runs, [f for run in runs for f in run.findings]  # of a clock that ran out
 
 
 def _differs(exact: Run, run: Run) -> bool:
-    return bool(run.findings) or run.trace.digest != exact.trace.digest
+    """Whether a poisoned run proves a difference; one that the clock has ended proves nothing."""
+    return run.conclusive and (bool(run.findings) or run.trace.digest != exact.trace.digest)
 
 
 def _reliance(
-    subject: Subject, profile: Profile, exact: Run, poisoned: list[Run], budget: int
+    subject: Subject, profile: Profile, exact: Run, different: list[Run], budget: int
 ) -> Iterator[Finding]:
     """Poison each undefined thing alone: whichever changes the run is what the guest relies on."""
     found = False
@@ -113,7 +113,7 @@ def _reliance(
                 yield Finding(undefined.rule, text, lines=run.findings[0].lines if run.findings else ())
                 break
     if not found:
-        run = next(run for run in poisoned if _differs(exact, run))
+        run = different[0]
         text = f"with garbage in everything that {profile.target} leaves undefined: {_change(exact, run)}"
         yield Finding("BB-U009", text, lines=run.findings[0].lines if run.findings else ())
 
@@ -133,10 +133,8 @@ def _change(exact: Run, run: Run) -> str:
 
 
 def _outcome(runs: list[Run], findings: tuple[Finding, ...]) -> Outcome:
-    if any(not run.conclusive for run in runs):
-        return Outcome.INCONCLUSIVE
-    if findings:
+    if any(finding.rule != CLOCK for finding in findings):
         return Outcome.FAILED
-    if not runs or not all(run.proved for run in runs):
-        return Outcome.INCONCLUSIVE  # a rule was disabled: nothing is left to prove it by
+    if findings or not runs or not all(run.conclusive and run.proved for run in runs):
+        return Outcome.INCONCLUSIVE  # also when a rule was disabled: nothing is left to prove it by
     return Outcome.BOOTED

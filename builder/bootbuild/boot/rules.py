@@ -14,8 +14,9 @@ _FIX = "do not read it before it has been set"
 RULES = (
     Rule(
         "BB-B020",
-        "startup path is not the payload's",
-        "The bytes at the startup path, when control arrives there, are the payload's own.",
+        "the payload is not as it was loaded",
+        "When control arrives at the startup path, it is at its physical address and its bytes are what they "
+        "are in the file; where only stubs ran before, so are all bytes of the payload.",
         "find what overwrote the kernel: a stub, the loader's structures, or the kernel itself",
     ),
     Rule(
@@ -64,6 +65,13 @@ RULES = (
         "from the profile's would show nothing. Two PHYS32_ENTRY notes do this: Xen uses the last, QEMU the "
         "first of a segment.",
         "leave one entry in the file",
+    ),
+    Rule(
+        "BB-B028",
+        "startup path entered in another mode",
+        "Code of one width is other code at another: 64-bit code needs EFER.LMA and CS.L, 32-bit code CS.D "
+        "without CS.L. Compatibility mode is 32-bit.",
+        "switch modes before the jump; or say what the startup path is: `width` in the recipe, `--width`",
     ),
     Rule("BB-U001", "relies on an undefined register", _POISON, _FIX),
     Rule(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bootbuild.machine import Machine
 
 STARTUP, ENTRY = "startup", "own entry"
+CLOCK = "BB-B025"  #: the one finding that proves nothing
 _CODE = 64  #: bytes compared at the startup path
 
 
@@ -140,7 +141,6 @@ def _run_chain(
 ) -> tuple[list[Finding], Stop]:
     """Run up to the payload's own entry, where everything must be as the environment left it."""
     before = machine.registers()
-    memory = [machine.read_physical(span.start, span.size) for span in scene.given.structures]
     stop = machine.run(checkpoints={entry: ENTRY}, budget=budget, seconds=seconds)
     if stop.kind is not StopKind.CHECKPOINT:
         return [finding_of(stop, scene)], stop
@@ -151,14 +151,14 @@ def _run_chain(
         if name != "rip" and after[name] != value
     ]
     wrong += [
-        f"the environment's structure at {span} was changed"
-        for span, old in zip(scene.given.structures, memory, strict=True)
-        if machine.read_physical(span.start, span.size) != old
+        f"the environment's structure at {Span(load.address, load.size)} was changed"
+        for load in scene.given.structures
+        if machine.read_physical(load.address, load.size) != load.content.read(load.offset, load.size)
     ]
     return [Finding("BB-B026", f"at the payload's own entry {text}") for text in wrong], stop
 
 
-def _judge(subject: Subject, scene: Scene, view: GuestView) -> tuple[Mapping[str, Any] | None, list[Finding]]:
+def _judge(subject: Subject, scene: Scene, view: Machine) -> tuple[Mapping[str, Any] | None, list[Finding]]:
     """Everything that can be said of the machine standing at the startup path."""
     startup = subject.startup
     findings: list[Finding] = []
@@ -175,9 +175,26 @@ def _judge(subject: Subject, scene: Scene, view: GuestView) -> tuple[Mapping[str
         findings.append(
             Finding("BB-B020", f"the bytes at {startup.name} ({startup.paddr:#x}) are not the payload's")
         )
+    if startup.width and view.code_width != startup.width:
+        text = f"{startup.name} was reached in {view.code_width}-bit code, its own is {startup.width}-bit"
+        findings.append(Finding("BB-B028", text))
     if subject.stub is not None and subject.untouched:
         findings += _judge_bss(subject.image, subject.stub, view)
+        findings += _judge_bytes(subject, scene, view)
     return handover, findings
+
+
+def _judge_bytes(subject: Subject, scene: Scene, machine: Machine) -> Iterator[Finding]:
+    """Every byte of the payload that was loaded is still there: nothing was written over it."""
+    for load in scene.loads:
+        if load.content is not subject.image.content:
+            continue
+        at = machine.first_change(load)
+        if at is not None:
+            segment = next(s for s in subject.image.loads if at in s.physical)
+            yield Finding(
+                "BB-B020", f"the byte at {at:#x} is not the payload's any more (segment {segment.physical})"
+            )
 
 
 def _judge_bss(image: ElfImage, stub: Span, view: GuestView) -> list[Finding]:
@@ -215,7 +232,7 @@ def finding_of(stop: Stop, scene: Scene) -> Finding:
     if stop.kind in (StopKind.SHUTDOWN, StopKind.RESET, StopKind.CRASH):
         rule = "BB-B022"
     elif stop.kind is StopKind.TIME:
-        rule = "BB-B025"
+        rule = CLOCK
     return Finding(rule, stop.detail, lines=(*_console_tail(scene), *stop.report))
 
 

@@ -95,21 +95,23 @@ def request_subject(request: BootRequest, host: Host, budget: int, timeout: floa
     if claim is not None:
         guest, stub = guest or claim.guest, claim.stub if claim.stub.size else None
     if until is not None:
-        startup = find_startup(image, _address(until), claim.startup.width if claim else None)
+        startup = find_startup(image, _address(until), None)
+        if claim is not None and startup.paddr == claim.startup.paddr:
+            startup = replace(startup, width=claim.startup.width)
     elif claim is not None:
         startup = claim.startup
     elif is_linux(image):
         startup = replace(find_startup(image, image.entry, None), name=f"startup_{image.bits}")
         guest = guest or "linux"
-    elif expect and (entry := _entry(image, targets, host)) is not None:
-        startup = replace(find_startup(image, entry, None), name="entry")
+    elif expect and guest is None and (entry := _entry(image, targets, host)) is not None:
+        startup = replace(find_startup(image, entry, None), name="entry", width=0)
     else:
         raise InputError(
             Problem(STARTUP_UNKNOWN, image.name, "the image does not say where its startup path is")
         )
     return Subject(
         image=image,
-        startup=startup,
+        startup=replace(startup, width=request.width or startup.width),
         guest=host.guest(guest) if guest else None,
         offer=_offer(request),
         stub=stub,

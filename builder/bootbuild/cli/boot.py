@@ -17,7 +17,8 @@ from bootbuild.cli.options import (
     progress,
     verbosity_options,
 )
-from bootbuild.cli.output import color, width, write
+from bootbuild.cli.output import color, write
+from bootbuild.cli.output import width as columns
 from bootbuild.errors import ExitCode
 
 
@@ -67,6 +68,11 @@ class SecondsType(click.FloatRange):
     metavar="SYMBOL|ADDRESS|console:TEXT",
     help="What must be reached; default: the startup path that the image's own record names.",
 )
+@click.option(
+    "--width",
+    type=click.Choice(["32", "64"]),
+    help="Of the code there; default: the record's, or the ELF class.",
+)
 @click.option("--symbols", type=click.Path(path_type=Path), help="System.map of an image without symbols.")
 @click.option("--guest", help="Handover protocol to judge by; default: as the image's own record says.")
 @click.option("--cmdline", default="", help="Command line that the environment passes.")
@@ -82,6 +88,7 @@ def boot(  # noqa: PLR0917 - click passes every option by name
     image: Path,
     profiles: tuple[str, ...],
     until: str | None,
+    width: str | None,
     symbols: Path | None,
     guest: str | None,
     cmdline: str,
@@ -109,6 +116,7 @@ def boot(  # noqa: PLR0917 - click passes every option by name
         image=image,
         profiles=profiles,
         until=until,
+        width=None if width is None else int(width),
         symbols=symbols,
         guest=guest,
         cmdline=os.fsencode(cmdline),
@@ -125,5 +133,5 @@ def boot(  # noqa: PLR0917 - click passes every option by name
         write(json_form.boot(str(image), verdicts, trace))
     else:
         name = f"{image} (its vmlinux)" if packed else str(image)
-        write(text.boot(name, verdicts, trace, width(), color()))
+        write(text.boot(name, verdicts, trace, columns(), color()))
     return exit_code([verdict.outcome for verdict in verdicts])

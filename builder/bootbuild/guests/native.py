@@ -14,16 +14,22 @@ from bootbuild.abi.handover import (
     read_string,
 )
 from bootbuild.api.guest import GuestView
+from bootbuild.guests.record import record_faults
 from bootbuild.guests.rules import RULES
+from bootbuild.guests.state import state_faults
 from bootbuild.model.machine import Given, GivenModule
 from bootbuild.model.payload import Startup
 from bootbuild.model.span import Span
 from bootbuild.model.verdict import Finding
 from bootbuild.model.waist import Piece
 
-_EFER_LMA = 1 << 10
-_IF, _DF = 1 << 9, 1 << 10
 _CHUNK = 1 << 20
+_RULE_OF_FIELD = {
+    "boot_type": "BB-H004",
+    "hypervisor_type": "BB-H005",
+    "hypervisor_leaf": "BB-H005",
+    "data": "BB-H006",
+}
 _Part = tuple[str, Any, list[Finding]]  #: key and value of the report, and what is wrong with it
 
 
@@ -49,21 +55,25 @@ class Native:
         stub: Span | None,
         symbols: Mapping[str, int],
     ) -> tuple[Mapping[str, Any], Sequence[Finding]]:
-        findings = list(_judge_cpu(view, startup, given))
+        findings = list(_judge_cpu(view, startup, given, stub))
         try:
             boot_type, address = _arguments(view, startup)
         except LookupError:
-            return {}, [
-                *findings,
-                Finding("BB-H001", f"no arguments: the stack at {_stack(view, startup):#x} is not mapped"),
-            ]
+            text = f"no arguments: the stack at {_stack(view, startup):#x} is not mapped"
+            return {}, [Finding("BB-H001", text)]
         try:
             record = Handover.parse(view.read, address)
         except ValueError as reason:
             handover = {"boot_type": boot_type_name(boot_type), "record": hex(address)}
             return handover, [*findings, Finding("BB-H002", f"record at {address:#x}: {reason}")]
-        findings += _judge_pair(boot_type, record, given)
-        findings += _judge_fields(record, given)
+        if boot_type != given.boot_type:
+            names = boot_type_name(boot_type), boot_type_name(given.boot_type)
+            text = "boot type in the register is {}, entered as {}".format(*names)
+            findings.append(Finding("BB-H004", text))
+        findings += [
+            Finding(_RULE_OF_FIELD.get(field, "BB-H007"), text)
+            for field, text in record_faults(record, given, view, stub)
+        ]
         report = _scalars(address, record)
         for judge in (_judge_cmdline, _judge_map, _judge_modules):
             try:
@@ -88,24 +98,14 @@ def _arguments(view: GuestView, startup: Startup) -> tuple[int, int]:
     return int.from_bytes(words[4:8], "little"), int.from_bytes(words[8:12], "little")
 
 
-def _judge_cpu(view: GuestView, startup: Startup, given: Given) -> list[Finding]:
+def _judge_cpu(view: GuestView, startup: Startup, given: Given, stub: Span | None) -> list[Finding]:
     """The CPU state that docs/handover.md promises at the startup path."""
-    wrong = [*_wrong_mode(view, startup), *_wrong_stack(view, startup)]
+    wrong = list(_wrong_stack(view, startup))
+    if stub is not None:
+        wrong += state_faults(view, startup.width, frozenset({"di", "si"}), stub)
     if startup.width == 64:
         wrong += _wrong_mapping(view, startup, given)
     return [Finding("BB-H003", text) for text in wrong]
-
-
-def _wrong_mode(view: GuestView, startup: Startup) -> Iterator[str]:
-    long_mode = bool(view.get("efer") & _EFER_LMA)
-    if long_mode != (startup.width == 64):
-        yield f"the CPU is {'' if long_mode else 'not '}in long mode at a {startup.width}-bit startup path"
-    if startup.width == 32 and view.get("cr0") >> 31:
-        yield "paging is on"
-    flags = view.get("rflags")
-    for mask, name in ((_IF, "IF"), (_DF, "DF")):
-        if flags & mask:
-            yield f"RFLAGS.{name} is set"
 
 
 def _wrong_stack(view: GuestView, startup: Startup) -> Iterator[str]:
@@ -129,40 +129,6 @@ def _wrong_mapping(view: GuestView, startup: Startup, given: Given) -> Iterator[
         yield f"physical {', '.join(missing)} is not identity-mapped"
     if view.translate(startup.vaddr) != startup.paddr:
         yield f"the startup path's linked address {startup.vaddr:#x} is not mapped to {startup.paddr:#x}"
-
-
-def _judge_pair(boot_type: int, record: Handover, given: Given) -> list[Finding]:
-    entered = boot_type_name(given.boot_type)
-    findings = [
-        Finding("BB-H004", f"boot type in the {where} is {boot_type_name(value)}, entered as {entered}")
-        for where, value in (("register", boot_type), ("record", record.boot_type))
-        if value != given.boot_type
-    ]
-    if record.hypervisor_type != given.hypervisor_type:
-        findings.append(
-            Finding(
-                "BB-H005",
-                f"hypervisor type is {hypervisor_type_name(record.hypervisor_type)}, "
-                f"underneath is {hypervisor_type_name(given.hypervisor_type)}",
-            )
-        )
-    return findings
-
-
-def _judge_fields(record: Handover, given: Given) -> list[Finding]:
-    findings = []
-    if record.data != given.data:
-        findings.append(
-            Finding("BB-H006", f"data is {record.data:#x}, the environment's structure is at {given.data:#x}")
-        )
-    for name, value, offered in (
-        ("rsdp", record.rsdp, given.rsdp),
-        ("efi_system_table", record.efi_system_table, given.efi_system_table),
-        ("env_memmap", record.env_memmap, given.native_map.start),
-    ):
-        if value != offered:
-            findings.append(Finding("BB-H007", f"{name} is {value:#x}, the environment gave {offered:#x}"))
-    return findings
 
 
 def _judge_cmdline(record: Handover, given: Given, view: GuestView) -> _Part:

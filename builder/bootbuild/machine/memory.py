@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import mmap
 import os
 import random
 import sys
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bootbuild.machine.binding import uc
 from bootbuild.machine.engine import Core
@@ -20,6 +23,7 @@ from bootbuild.model.span import Span, align_up
 PAGE = 4096
 _PATTERN = 64 << 10  #: bytes of garbage that repeat; the garbage at an address depends on it modulo this
 _SHEET = 2 << 20  #: bytes of it that are mapped at a time
+_STEP = 1 << 20  #: bytes that are compared at a time
 _REMAP = 1 << 16  #: zeros from here on are cheaper as fresh pages than as a fill
 _PROT = {
     RegionKind.RAM: uc.UC_PROT_ALL,
@@ -128,6 +132,23 @@ class Memory:
             block.view[at : at + part] = data[done : done + part]
             done += part
 
+    def first_change(self, load: Load) -> int | None:
+        """The first address at which memory no longer holds the bytes of a load; None if it holds them all.
+
+        Pages that are still the file's own need not be read.
+        """
+        done = 0
+        for block, at, part in self._pieces(load.address, load.size):
+            for start, size in _written(block.address + at, part):
+                for offset in range(start, start + size, _STEP):
+                    step = min(_STEP, start + size - offset)
+                    was = load.content.read(load.offset + done + offset, step)
+                    now = bytes(block.view[at + offset : at + offset + step])
+                    if now != was:
+                        return load.address + done + offset + _difference(now, was)
+            done += part
+        return None
+
     # ------------------------------------------------------------------------------------------------
 
     def _find(self, address: int) -> _Block | None:
@@ -152,7 +173,8 @@ class Memory:
 
     def _back(self, region: Region) -> _Block:
         size = region.span.size
-        pages = mmap.mmap(-1, size)
+        # private: a shared one cannot be told from a file's pages (`_written`)
+        pages = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         pin = (ctypes.c_char * size).from_buffer(pages)
         block = _Block(region.span, region.kind, pages, pin, ctypes.addressof(pin), memoryview(pin).cast("B"))
         if self._seed and region.kind is RegionKind.RAM:
@@ -191,6 +213,35 @@ def _put(block: _Block, at: int, content: Content, offset: int, size: int) -> in
     done = content.read_into(offset, block.view[at:first])
     _remap(block.address + first, last - first, mmap.MAP_PRIVATE, content.fileno(), offset + first - at)
     return done + last - first + content.read_into(offset + last - at, block.view[last : at + size])
+
+
+def _written(address: int, size: int) -> Iterator[tuple[int, int]]:
+    """(offset, size) of the parts of our memory that may differ from the file that is mapped there.
+
+    Linux says of each page whether it is a file's (Documentation/admin-guide/mm/pagemap.rst: bit 63
+    present, 62 swapped, 61 of a file); where it does not, everything may differ.
+    """
+    first = address // PAGE
+    count = (address + size - 1) // PAGE - first + 1
+    pages = array("Q")
+    try:
+        with Path("/proc/self/pagemap").open("rb", buffering=0) as pagemap:
+            pagemap.seek(first * pages.itemsize)
+            pages.frombytes(pagemap.read(count * pages.itemsize))
+    except (OSError, ValueError):
+        pass
+    if len(pages) != count:
+        yield 0, size
+        return
+    for ours, group in itertools.groupby(enumerate(pages), lambda page: page[1] >> 61 in (2, 4, 6)):
+        if ours:
+            numbers = [number for number, _ in group]
+            start = max(address, (first + numbers[0]) * PAGE)
+            yield start - address, min(address + size, (first + numbers[-1] + 1) * PAGE) - start
+
+
+def _difference(a: bytes, b: bytes) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _zero(block: _Block, at: int, size: int) -> None:

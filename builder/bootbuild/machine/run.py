@@ -19,6 +19,7 @@ from bootbuild.machine.msr import Msrs
 from bootbuild.machine.observe import WINDOW, Coverage, Repetition
 from bootbuild.machine.strict import Strict
 from bootbuild.machine.traps import Traps
+from bootbuild.model.machine import Load
 from bootbuild.model.trace import Event, Stop, StopKind
 
 CHUNK = 1 << 20  #: instructions between two looks at the clock
@@ -238,6 +239,18 @@ class Machine:
     def translate(self, address: int) -> int | None:
         """Physical address of a linear one; None if not mapped."""
         return self._board.paging.walk(address).physical
+
+    def first_change(self, load: Load) -> int | None:
+        """Physical address of the first byte that is no longer what `load` put there; None without one."""
+        return self._memory.first_change(load)
+
+    @property
+    def code_width(self) -> int:
+        """16, 32 or 64: of the code that CS and EFER.LMA select."""
+        self._core.save()
+        if self._core.code64:
+            return 64
+        return 32 if self._core.segment("cs").big else 16
 
     def stop(self, kind: Literal["shutdown", "reset", "crash"], detail: str) -> None:
         """End the run after the present call: the guest asked for it."""

@@ -136,7 +136,9 @@ class Given:
     rsdp: int = 0
     efi_system_table: int = 0
     native_map: Span = Span(0, 0)  #: the environment's own map in memory; empty if asked for by call
-    structures: tuple[Span, ...] = ()  #: everything the environment wrote for the guest, outside the image
+    structures: tuple[Load, ...] = ()  #: what the environment wrote for the guest, without image and modules
+    hypervisor_leaf: int = 0x40000000  #: the hypervisor's first CPUID leaf; 0 without one
+    privileged: bool = False  #: the guest is the hypervisor's initial domain
 
 
 @dataclass(frozen=True)

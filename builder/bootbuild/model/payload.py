@@ -104,7 +104,7 @@ class Startup:
     name: str  #: the symbol, or the address in hex
     vaddr: int  #: as linked
     paddr: int  #: where it is loaded
-    width: int  #: 32 or 64: the CPU mode that its code is for
+    width: int  #: 32 or 64: the CPU mode that its code is for; 0: whichever it is reached in
     entered_at: Literal["linked", "physical"] = "linked"  #: as its guest protocol has it (`Guest.entered_at`)
 
     @property

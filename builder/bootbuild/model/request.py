@@ -15,6 +15,7 @@ class BootRequest:
         str, ...
     ]  #: full names ("pvh@qemu"), or targets ("pvh": all profiles whose loader takes it)
     until: str | None = None  #: symbol, address, or console:TEXT
+    width: int | None = None  #: 32 or 64: of the code there
     symbols: Path | None = None  #: a System.map
     guest: str | None = None
     cmdline: bytes = b""

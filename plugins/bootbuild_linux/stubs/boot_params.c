@@ -102,6 +102,8 @@ static void fill_setup_data(const struct bb_handover *record)
     pair.record.cmdline = pair.record.modules = pair.record.memmap = 0;
     pair.record.framebuffer = pair.record.post_stub = 0;
     pair.record.module_count = pair.record.memmap_count = 0;
+    if (record->flags & BB_FLAG_DATA_COPIED)
+        pair.record.data = 0;
     bb_seal(&pair.record);
     params.setup_data = (unsigned long)&pair;
     if (entries > E820_ROOM) {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from bootbuild.abi.handover import BootType, HypervisorType
 from bootbuild.abi.hvm_start_info import (
     MAP_ENTRY_SIZE,
-    MODULE_SIZE,
+    SIF_INITDOMAIN,
     SIZE,
     HvmModule,
     HvmStartInfo,
@@ -69,6 +69,11 @@ class Placing:
 
     def loads(self, cmdline: bytes) -> list[Load]:
         """All of it, to be loaded after the image."""
+        modules = [Load(m.address, m.content, 0, m.content.size, m.content.size) for m in self.modules]
+        return [*self.structures(cmdline), *modules]
+
+    def structures(self, cmdline: bytes) -> list[Load]:
+        """All but the modules; start_info first."""
         start_info = HvmStartInfo(
             version=1 if self.memmap else 0,
             flags=self.flags,
@@ -87,21 +92,11 @@ class Placing:
             loads.append(put(self.modlist, pack_modules(listed)))
         if self.memmap:
             loads.append(put(self.memmap, pack_memory_map(self.memory_map)))
-        for module in self.modules:
-            size = module.content.size
-            loads.append(Load(module.address, module.content, 0, size, size))
-            if module.cmdline_paddr:
-                loads.append(put(module.cmdline_paddr, module.cmdline + b"\0"))
+        loads += [put(m.cmdline_paddr, m.cmdline + b"\0") for m in self.modules if m.cmdline_paddr]
         return loads
 
     def given(self, cmdline: bytes, hypervisor: HypervisorType) -> Given:
         """The same as what a correct guest must find again."""
-        spans = [
-            Span(self.info, SIZE),
-            Span(self.cmdline, len(cmdline) + 1 if self.cmdline else 0),
-            Span(self.modlist, MODULE_SIZE * len(self.modules)),
-            *(Span(m.cmdline_paddr, len(m.cmdline) + 1) for m in self.modules if m.cmdline_paddr),
-        ]
         native = Span(self.memmap, MAP_ENTRY_SIZE * len(self.memory_map)) if self.memmap else Span(0, 0)
         return Given(
             boot_type=BootType.PVH,
@@ -115,7 +110,8 @@ class Placing:
             memory_map=self.memory_map,
             rsdp=self.rsdp,
             native_map=native,
-            structures=tuple(span for span in (*spans, native) if span.size),
+            structures=tuple(self.structures(cmdline)),
+            privileged=bool(self.flags & SIF_INITDOMAIN),
         )
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bootbuild.abi.handover import BootType, HypervisorType
 from bootbuild.abi.hvm_start_info import (
     MAP_ENTRY_SIZE,
-    SIZE,
     HvmModule,
     HvmStartInfo,
     pack_memory_map,
@@ -113,6 +111,10 @@ def _put(address: int, data: bytes) -> Load:
     return Load(address, MemoryContent(data), 0, len(data), len(data))
 
 
+def _cmdline(offer: Offer) -> Load:
+    return _put(CMDLINE, offer.cmdline.ljust(CMDLINE_SIZE, b"\0"))
+
+
 def _load(image: ElfImage, offer: Offer, least: int = 0) -> _Machine:
     """Load image, module and command line. Raises InputError (TOYMON-004, TOYMON-005)."""
     if (
@@ -124,7 +126,6 @@ def _load(image: ElfImage, offer: Offer, least: int = 0) -> _Machine:
         raise InputError(Problem(NOT_PASSED_ON, image.name, text))
     memory = (offer.memory or DEFAULT_MEMORY) & ~0xFFF
     loads = [Load(s.paddr, image.content, s.offset, s.filesz, s.memsz) for s in image.loads]
-    loads.append(_put(CMDLINE, offer.cmdline.ljust(CMDLINE_SIZE, b"\0")))
     modules = []
     end = image.physical_end
     for _, content, _ in offer.modules:
@@ -178,17 +179,16 @@ class _Profile:
         self,
         entry: int,
         machine: _Machine,
-        structures: Sequence[Load],
         given: Given,
         filling: Filling,
         only: frozenset[str] | None,
     ) -> Scene:
-        """The scene of a loaded machine: `structures` are what the protocol passes, `given` what they say."""
+        """The scene of a loaded machine: `given` is what the protocol passes, and what that says."""
         names = frozenset(one.name for one in self.undefined)
         poisoned = frozenset() if filling is Filling.EXACT else names if only is None else names & only
         return Scene(
             regions=(Region(Span(0, machine.memory), RegionKind.RAM),),
-            loads=(*machine.loads, *structures),
+            loads=(*machine.loads, *given.structures),
             state=_state(entry, self.pointer, filling, poisoned),
             given=given,
             platform=Board(),
@@ -223,9 +223,9 @@ class ToymonV1(_Profile):
             cmdline=offer.cmdline,
             modules=machine.modules,
             memory_map=machine.memory_map,
-            structures=(Span(INFO, len(info)), Span(CMDLINE, CMDLINE_SIZE)),
+            structures=(_put(INFO, info), _cmdline(offer)),
         )
-        return self.finish(header.entry, machine, [_put(INFO, info)], given, filling, only)
+        return self.finish(header.entry, machine, given, filling, only)
 
 
 class PvhToymon(_Profile):
@@ -261,6 +261,7 @@ class PvhToymon(_Profile):
         )
         structures = [
             _put(INFO, info.pack()),
+            _cmdline(offer),
             _put(MODULES, pack_modules(modules)),
             _put(MEMORY_MAP, pack_memory_map(machine.memory_map)),
         ]
@@ -272,7 +273,7 @@ class PvhToymon(_Profile):
             modules=machine.modules,
             memory_map=machine.memory_map,
             native_map=Span(MEMORY_MAP, map_size),
-            structures=(Span(INFO, SIZE), Span(CMDLINE, CMDLINE_SIZE), Span(MEMORY_MAP, map_size)),
+            structures=tuple(structures),
         )
         entry = int.from_bytes(notes[-1].desc[:4], "little")
-        return self.finish(entry, machine, structures, given, filling, only)
+        return self.finish(entry, machine, given, filling, only)

@@ -1,0 +1,47 @@
+"""The CPU as our back stubs leave it to a kernel, whatever its protocol says beside (docs/handover.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bootbuild.api.guest import GuestView
+from bootbuild.model.span import Span
+
+STACK_SIZE = 0x4000  #: bytes, BB_STACK_SIZE of waist.h
+_ARGUMENTS = 32  #: bytes at its top that return address, arguments and alignment may take
+_GENERAL = ("ax", "bx", "cx", "dx", "si", "di", "bp")
+_ONLY_64 = tuple(f"r{number}" for number in range(8, 16))
+_ET = 1 << 4  #: hard-wired in every CPU with long mode, whatever a monitor says
+# CR0.PE and PG, CR4.PAE, EFER.LME and LMA: SDM volume 3, 2.5 and 2.2.1
+_CONTROL = {32: {"cr0": 0x1, "cr4": 0, "efer": 0}, 64: {"cr0": 0x80000001, "cr4": 0x20, "efer": 0x500}}
+
+
+def state_faults(view: GuestView, width: int, arguments: frozenset[str], stub: Span) -> Iterator[str]:
+    """What of the state is not as every back leaves it, in words.
+
+    `arguments`: the registers that its protocol uses, "di" for RDI at width 64 and EDI at 32. `stub`: the
+    physical range of the inserted stubs, in which table and stack lie.
+    """
+    for stem in _GENERAL if width == 32 else _GENERAL + _ONLY_64:
+        name = stem if stem in _ONLY_64 else f"{'r' if width == 64 else 'e'}{stem}"
+        if stem not in arguments and (value := view.get(name)):
+            yield f"{name.upper()} is {value:#x}, not 0"
+    if (flags := view.get("rflags")) != 2:
+        yield f"RFLAGS is {flags:#x}, not 2"
+    for name, expected in _CONTROL[width].items():
+        value = view.get(name)
+        if value & ~(_ET if name == "cr0" else 0) != expected:
+            yield f"{name.upper()} is {value:#x}, not {expected:#x}"
+    if limit := view.get("idtr_limit"):
+        yield f"the IDT has limit {limit:#x}, not 0"
+    if not _inside(view, view.get("gdtr"), stub):
+        yield f"the GDT at {view.get('gdtr'):#x} is outside the stub range {stub}"
+    top = view.get("rsp" if width == 64 else "esp")
+    bottom = top - (STACK_SIZE - _ARGUMENTS)
+    if not (_inside(view, top, stub) and _inside(view, bottom, stub)):
+        yield f"the stack from {bottom:#x} to {top:#x} is outside the stub range {stub}"
+
+
+def _inside(view: GuestView, address: int, stub: Span) -> bool:
+    physical = view.translate(address)
+    return physical is not None and physical in stub
