@@ -68,10 +68,8 @@ def parse(data: bytes, offset: int = 0, align: int = 4) -> tuple[Note, ...]:
             raise NoteError(f"note at {at:#x}: its contents of {descsz:#x} bytes run over the segment")
         if len(notes) == MAX_NOTES:
             raise NoteError(f"more than {MAX_NOTES} notes")
-        owner = data[at + HEADER.size : at + HEADER.size + namesz]
-        notes.append(
-            Note(owner.split(b"\0")[0].decode("latin-1"), type_, data[desc : desc + descsz], offset + at)
-        )
+        owner = data[at + HEADER.size : at + HEADER.size + namesz].split(b"\0")[0].decode("latin-1")
+        notes.append(Note(owner, type_, data[desc : desc + descsz], offset + at, offset + desc))
         at = align_up(desc + descsz, align)
     if any(data[at:]):
         raise NoteError(f"{len(data) - at} bytes at {at:#x} are too few for a note")

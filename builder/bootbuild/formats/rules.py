@@ -179,7 +179,7 @@ DYNAMIC = Rule(
     "BB-E041",
     "Dynamic table unreadable",
     f"There is at most one PT_DYNAMIC; its relocation tables lie in the bytes of one PT_LOAD, with entries "
-    f"of the class's size, at most 4 million ({GABI}).",
+    f"of the class's size ({GABI}). bootbuild applies at most a million (2^20) relocations.",
     "copy the file again: it is truncated or damaged",
 )
 RAW = Rule(

@@ -44,12 +44,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class Note:
-    """One ELF note. `owner` without its NUL; `offset` is the file offset of its header, 0 if new."""
+    """One ELF note. `owner` without its NUL; offsets in the file are 0 if it is new."""
 
     owner: str
     type: int
     desc: bytes
-    offset: int = 0
+    offset: int = 0  #: of its header
+    desc_offset: int = field(default=0, compare=False)  #: of its contents
 
 
 @dataclass(frozen=True)
