@@ -15,6 +15,7 @@ from bootbuild.api.machine import Cpu, Platform
 from bootbuild.api.stubs import load_blob, switches
 from bootbuild.api.target import Target
 from bootbuild.errors import InputError, PluginError, Problem, RefusedError
+from bootbuild.formats.notes import phys32_entry
 from bootbuild.model.blob import Blob
 from bootbuild.model.content import Content, FileContent, MemoryContent
 from bootbuild.model.content import digest as content_digest
@@ -107,6 +108,7 @@ __all__ = [
     "holes",
     "hookimpl",
     "load_blob",
+    "phys32_entry",
     "read_elf",
     "route",
     "switches",
