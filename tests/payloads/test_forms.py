@@ -125,6 +125,53 @@ def made(text: str, folder: Path) -> BuildRecord:
     return build(read(path, host), host)
 
 
+#: Says "hello: done" if its ELF header in memory leads to a table that begins with a PT_LOAD of this kernel.
+SELF_READER = """
+    .section .text.start, "ax"
+    .globl startup_64
+startup_64:
+    lea __ehdr_start(%rip), %rbx
+    lea wrong(%rip), %rsi
+    movzwl 56(%rbx), %ecx       # e_phnum
+    cmp $2, %ecx
+    jne 1f
+    mov 32(%rbx), %rax          # e_phoff
+    cmpl $1, (%rbx, %rax)       # p_type
+    jne 1f
+    cmp %rbx, 16(%rbx, %rax)    # p_vaddr
+    jne 1f
+    lea right(%rip), %rsi
+1:  mov $0x3f8, %edx
+2:  lodsb
+    test %al, %al
+    jz 3f
+    out %al, %dx
+    jmp 2b
+3:  cli
+    hlt
+    jmp 3b
+right: .asciz "hello: done\\n"
+wrong: .asciz "FAILED: no program headers\\n"
+    .data
+    .quad 0
+"""
+
+
+def test_a_kernel_that_reads_its_own_program_headers_finds_those_that_it_was_linked_with(
+    workshop: Workshop, qemu: Path, tmp_path: Path
+) -> None:
+    (workshop.folder / "self.S").write_text(SELF_READER)
+    workshop.run("gcc", "-c", "-o", "self.o", "self.S")
+    kernel = workshop.link(
+        "self", 64, [workshop.folder / "self.o"], START="0x100000 + SIZEOF_HEADERS", FIRST="FILEHDR PHDRS"
+    )
+    text = recipe(kernel, ("guest = 'native'",), 64).replace("[expect]", "profiles = ['qemu']\n[expect]")
+    (image,) = made(text, tmp_path).images
+    assert [verdict.outcome for verdict in image.verdicts] == [Outcome.BOOTED], image.verdicts
+    transcript = run_until(monitors.qemu_kernel(qemu, Path(image.path)), ["^hello: done"], fail=["FAILED"])
+    assert transcript.reached, str(transcript)
+
+
 def test_symbols_of_a_system_map_move_with_a_pie_but_absolute_ones_do_not(
     workshop: Workshop, tmp_path: Path
 ) -> None:

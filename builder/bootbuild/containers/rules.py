@@ -87,13 +87,15 @@ ENTRY_WRONG = Rule(
 SEGMENT_CHANGED = Rule(
     "BB-W022",
     "Payload's program header changed or missing",
-    "Every program header but PT_NOTE, PT_PHDR and PT_NULL is kept to the bit, in its order.",
+    "Every program header but PT_NOTE, PT_PHDR and PT_NULL is kept to the bit, in its order. A PT_LOAD that "
+    "brings the ELF header into memory is there in two parts, the first of a copy with the payload's header.",
     DEFECT,
 )
 BYTES_CHANGED = Rule(
     "BB-W023",
     "Payload's bytes changed",
-    "Everything behind the ELF header, section headers and symbols too, stays at its offset, byte for byte.",
+    "Everything behind the ELF header, section headers and symbols too, stays at its offset, byte for byte; "
+    "a copy of what is loaded with the ELF header is one.",
     DEFECT,
 )
 NOTE_SEGMENT = Rule(
