@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from bootbuild.errors import InputError
-from bootbuild.formats.elf_fresh import rewrap
+from bootbuild.formats.elf_fresh import Part, fresh, rewrap
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.formats.payload import Fit, Opened, open_payload
+from bootbuild.formats.raw import read_raw
 from bootbuild.model.content import MemoryContent
-from bootbuild.model.payload import PT_LOAD
+from bootbuild.model.payload import PT_LOAD, Segment
 from peak_memory import peak
 
 MIB = 1 << 20
@@ -294,6 +295,36 @@ def test_a_raw_kernel_is_one_segment_at_its_address(tmp_path: Path) -> None:
     assert (kernel.format, kernel.elf.bits, kernel.elf.entry) == ("raw", 32, MIB + 5)
     assert (load.paddr, load.vaddr, load.filesz, load.memsz, load.flags) == (MIB, MIB, 13, 113, 7)
     assert kernel.elf.content.read(load.offset, 13) == b"code and data"
+
+
+@pytest.mark.parametrize(
+    ("align", "kept"),
+    [(0, 0), (8, 8), (0x4000, 0x4000), (2 * MIB, 2 * MIB), (1 << 30, 2 * MIB), (0x3000, 0x1000)],
+)
+def test_the_other_class_keeps_p_align_and_offsets_agree_with_it(
+    align: int, kept: int, tmp_path: Path, elf: Any
+) -> None:
+    if elf.bits == 64:
+        for header in elf.phdrs[:2]:
+            header["p_vaddr"] = header["p_paddr"]
+        elf.ehdr["e_entry"] = elf.phdrs[0]["p_vaddr"]
+    elf.phdrs[1] |= {"p_filesz": 0, "p_align": align}
+    elf.phdrs[0]["p_align"] = align
+    kernel = opened(tmp_path, bytes(elf), elf_class=96 - elf.bits).elf
+    code, data = kernel.loads
+    assert (code.align, data.align) == (kept, kept)
+    assert all((s.offset - s.vaddr) % max(kept, 0x1000) == 0 for s in (code, data))
+    assert kernel.content.read(code.offset, code.filesz) == bytes(range(0x80))
+    assert kernel.content.size <= max(kept, 0x1000) + 0x2000
+
+
+def test_a_raw_kernel_of_4_gib_does_not_fit_elf32(tmp_path: Path) -> None:
+    class Huge(MemoryContent):
+        size = 1 << 32
+
+    assert_refused("BB-E044", "segment at 0x0-0x100000000", lambda: read_raw(Huge(b""), "x", 0, None, 0, 32))
+    half = Part(Segment(PT_LOAD, 7, 0, 0, 0, 1 << 31, 1 << 31, 0x1000), Huge(b""), 0)
+    assert_refused("BB-E044", "file offset 0x100001000", lambda: fresh(32, 0, [half, half, half], "x"))
 
 
 REFUSED_RAW: dict[str, tuple[bytes, dict[str, int], str]] = {

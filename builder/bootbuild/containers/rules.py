@@ -70,6 +70,13 @@ DOUBLE_TARGET = Rule(
     "name the target once in [output] combine",
 )
 
+FILE_TOO_LARGE = Rule(
+    "BB-W011",
+    "Image too large for ELF32",
+    "p_offset has 32 bits in ELF32: what is added behind the payload's bytes lies below 4 GiB in the file.",
+    "strip the debug sections, or ask for `elf_class = 64` in [payload]",
+)
+
 # What is checked in every image after writing.
 
 HEADER_CHANGED = Rule(
@@ -157,6 +164,7 @@ RULES = (
     WRONG_CONTAINER,
     NO_STARTUP,
     DOUBLE_TARGET,
+    FILE_TOO_LARGE,
     HEADER_CHANGED,
     ENTRY_WRONG,
     SEGMENT_CHANGED,

@@ -198,7 +198,7 @@ UNREAD_OPTION = Rule(
 CLASS = Rule(
     "BB-E044",
     "Kernel that does not fit the other ELF class",
-    "ELF32 has 32-bit addresses: everything that is linked or loaded above 4 GiB needs ELF64.",
+    "ELF32 has 32-bit addresses, sizes and file offsets: what is linked, loaded or that long needs ELF64.",
     "leave `elf_class` out",
 )
 PADDR_OFFSET = Rule(
