@@ -86,13 +86,6 @@ class ElfImage:
         found = tuple(note for note in self.notes if note.owner == "Xen")
         return found or tuple(note for note in self.section_notes if note.owner == "Xen")
 
-    def to_physical(self, vaddr: int) -> int | None:
-        """Where the loader puts the byte linked at `vaddr`; None outside every PT_LOAD."""
-        for segment in self.loads:
-            if vaddr in segment.virtual:
-                return segment.paddr + (vaddr - segment.vaddr)
-        return None
-
     def segment_at(self, vaddr: int) -> Segment | None:
         """The PT_LOAD that holds virtual address `vaddr`."""
         return next((s for s in self.loads if vaddr in s.virtual), None)
