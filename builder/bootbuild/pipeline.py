@@ -110,7 +110,8 @@ def read_payloads(recipe: Recipe, host: Host) -> dict[str, Payload]:
     opened = open_payload(asked.path, fit)
     elf = opened.elf
     if asked.symbols is not None:
-        elf = replace(elf, symbols=read_system_map(open_content(asked.symbols), str(asked.symbols)))
+        content = open_content(asked.symbols)
+        elf = replace(elf, symbols=read_system_map(content, str(asked.symbols), opened.moved))
     linux = opened.format.startswith("bzimage") or is_linux(elf)
     guest = asked.guest or ("linux" if linux else "native")
     modules = tuple(Module(m.path.name, open_content(m.path), m.cmdline.encode()) for m in asked.modules)
@@ -125,7 +126,7 @@ def read_payloads(recipe: Recipe, host: Host) -> dict[str, Payload]:
             format=opened.format,
             digest=opened.digest,
             guest=guest,
-            startup=find_startup(elf, startup, asked.width or opened.bits, host.guest(guest)),
+            startup=find_startup(elf, startup, asked.width or opened.bits, host.guest(guest), opened.moved),
             cmdline=asked.cmdline.encode(),
             modules=modules,
             repair=asked.repair,

@@ -16,6 +16,7 @@ from bootbuild.api import (
     Rule,
     Waist,
     load_blob,
+    phys32_entry,
     route,
     switches,
 )
@@ -39,25 +40,9 @@ NO_ROUTE = Rule(
 )
 
 
-def pvh_entry(image: ElfImage) -> int | None:
-    """Physical PVH entry of `image`: note 18 of owner Xen, the last one as in Xen; None if absent.
-
-    A descriptor of 1, 2, 4 or 8 bytes counts, and its low 32 bits are used (Xen: elf_note_numeric and a
-    u32 field in libelf-dominfo.c).
-    """
-    found = None
-    for note in image.xen_notes:
-        if note.type == PHYS32_ENTRY and len(note.desc) in (1, 2, 4, 8):
-            found = int.from_bytes(note.desc, "little") & 0xFFFFFFFF
-    return found
-
-
 def _own_entry(payload: Payload) -> int:
-    """The payload's own entry, as it will be once a note of an odd size is repaired. Raises RefusedError."""
-    entry = pvh_entry(payload.elf)
-    odd = [n.desc for n in payload.elf.xen_notes if n.type == PHYS32_ENTRY and len(n.desc) > 4]
-    if entry is None and odd and payload.repair:
-        entry = int.from_bytes(odd[-1][:4], "little")
+    """The payload's own entry, as it will be once its note is repaired. Raises RefusedError."""
+    entry = phys32_entry(payload.elf, repaired=payload.repair)
     if entry is None:
         raise RefusedError(Problem(NO_ENTRY, payload.source, "the payload has no PVH entry of its own"))
     return entry
@@ -117,4 +102,4 @@ class Pvh:
         )
 
     def entry_of(self, image: ElfImage) -> int | None:
-        return pvh_entry(image)
+        return phys32_entry(image)

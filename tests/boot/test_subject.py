@@ -1,4 +1,4 @@
-"""What a boot has to reach: named by a symbol, an address, the image itself; BB-E080 and BB-E081 if not."""
+"""What a boot has to reach: named by a symbol, an address, the image itself; BB-E080 to BB-E082 if not."""
 
 from __future__ import annotations
 
@@ -68,6 +68,28 @@ def test_a_startup_path_that_is_not_there(
     assert problem.message.startswith(message)
 
 
+def test_an_address_is_of_the_file_and_moves_with_it_a_symbol_is_of_the_image(image: ElfImage) -> None:
+    for asked, name in ((KERNEL + 0xFF020, "0xffffffff800ff020"), (0xFF020, "0xff020")):
+        moved = find_startup(image, asked, None, moved=0x1000)
+        assert moved == Startup(name, KERNEL + 0x100020, 0x100020, 64)
+    assert find_startup(image, "startup_64", None, moved=0x1000).paddr == 0x100010
+    with pytest.raises(InputError, match=r"0x100000 \(0xff000\) is in no executable PT_LOAD segment"):
+        find_startup(image, 0x100000, None, moved=-0x1000)
+
+
+@pytest.mark.parametrize(
+    "asked", ["startup_64", KERNEL + 0x100010, 0x100010], ids=["name", "linked", "loaded"]
+)
+def test_an_address_that_two_segments_share_is_no_startup_path(image: ElfImage, asked: str | int) -> None:
+    code, data = image.segments
+    other = replace(code, paddr=0x300000)
+    said = r"in two PT_LOAD segments, loaded at 0x100000-0x102000 and 0x300000-0x302000 \(BB-E082\)"
+    with pytest.raises(InputError, match=said):
+        find_startup(replace(image, segments=(code, data, other)), asked, None)
+    elsewhere = replace(data, paddr=0x300000)  # nobody asks where data is
+    find_startup(replace(image, segments=(code, data, elsewhere)), asked, None)
+
+
 def startup_of(path: Path, until: str | None, width: int | None = None) -> Startup:
     request = BootRequest(path, ("pvh@qemu",), until, width)
     return request_subject(request, Host.discover(), 1, 1.0).startup
@@ -131,4 +153,4 @@ def test_its_entry_stands_for_it_when_the_console_is_all_that_is_asked(tmp_path:
 
 
 def test_these_are_all_the_rules_of_the_module() -> None:
-    assert [rule.id for rule in RULES] == ["BB-E080", "BB-E081"]
+    assert [rule.id for rule in RULES] == ["BB-E080", "BB-E081", "BB-E082"]

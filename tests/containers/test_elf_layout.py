@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +13,10 @@ import pytest
 from bootbuild.containers import container
 from bootbuild.containers.elf import entry_point
 from bootbuild.errors import PluginError, RefusedError
+from bootbuild.formats.elf_read import read_elf
 from bootbuild.formats.notes import ImageClaim, parse
 from bootbuild.model.blob import Fixup
+from bootbuild.model.content import FileContent
 from bootbuild.model.contribution import AddressOf, Contribution, Layout, NoteSpec
 from bootbuild.model.payload import PF_R, PF_W, PF_X, Payload, Startup
 from bootbuild.model.span import Span
@@ -165,6 +169,18 @@ def test_e_entry_changes_only_below_1_mib(
 
 
 GIB = 1 << 30
+
+
+def test_what_has_no_offset_in_elf32_is_refused(payload: Payload, contribution: Make) -> None:
+    os.truncate(payload.source, 4 * GIB - 0x1000)  # its debug sections, say
+    large = replace(payload, elf=read_elf(FileContent(Path(payload.source)), "vmlinux"))
+    native = replace(large, repair=False)
+    assert lay_out(native, contribution(payload, chain=())).notes == b""
+    if payload.elf.bits == 64:
+        assert lay_out(large, contribution(payload)).notes
+        return
+    assert refused(large, contribution(payload)) == ["BB-W011"]
+    assert refused(large, contribution(payload, chain=())) == ["BB-W011"]  # for its notes
 
 
 def test_a_linked_address_off_by_less_than_2_mib_is_refused(make_payload: Make, contribution: Make) -> None:

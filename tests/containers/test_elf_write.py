@@ -8,7 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from bootbuild.formats.notes import claims, parse
 from bootbuild.formats.payload import open_payload
 from bootbuild.model.content import FileContent
 from bootbuild.model.contribution import Contribution, Layout
-from bootbuild.model.payload import PT_LOAD, PT_NOTE, PT_PHDR, Payload, Startup
+from bootbuild.model.payload import PT_LOAD, PT_NOTE, PT_PHDR, ElfImage, Payload, Startup
+from bootbuild.model.span import Span
 
 Make = Callable[..., Any]
 E_ENTRY, E_PHOFF, E_PHNUM = {32: (24, 4), 64: (24, 8)}, {32: (28, 4), 64: (32, 8)}, {32: (44, 2), 64: (56, 2)}
@@ -69,6 +70,40 @@ def test_program_headers_are_the_payloads_then_the_new_ones(
         assert image.content.read(segment.offset, segment.filesz) == wanted.data
         assert (segment.align, segment.offset % 0x1000) == (0x1000, segment.vaddr % 0x1000)
     assert image.entry == payload.elf.entry
+
+
+def loaded(image: ElfImage, physical: Iterable[Span]) -> dict[int, bytes]:
+    """What a loader leaves at these physical addresses."""
+    memory = bytearray(image.physical_end)
+    for s in image.loads:
+        memory[s.paddr : s.physical.end] = image.content.read(s.offset, s.filesz).ljust(s.memsz, b"\0")
+    return {span.start: bytes(memory[span.start : span.end]) for span in physical}
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [
+        ({}, 2),
+        ({"before": 0x1000}, 3),
+        ({"before": 0x1000 - 0x10}, 3),  # from the middle of the header on, and of a page
+        ({"before": 0x1000, "alone": 0x800}, 4),
+        ({"alone": 0x34}, 3),
+        ({"alone": 0x1000}, 3),
+        ({"alone": 0x1001}, 4),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("bits", [32, 64])
+def test_the_guest_finds_in_memory_what_its_own_file_would_bring_there(
+    make_payload: Make, contribution: Make, tmp_path: Path, bits: int, kind: dict[str, int], count: int
+) -> None:
+    payload = make_payload(bits, **kind)
+    build(payload, tmp_path / "out.elf", contribution(payload))
+    image = read_elf(FileContent(tmp_path / "out.elf"), "out.elf")
+    where = [s.physical for s in payload.elf.loads]
+    assert loaded(image, where) == loaded(payload.elf, where)
+    *own, text, bss = (s.paddr for s in image.loads)
+    assert (len(own), text, bss) == (count, 0x200000, 0x201000)
 
 
 def test_the_notes_are_the_layouts(payload: Payload, contribution: Make, tmp_path: Path) -> None:

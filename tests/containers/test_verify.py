@@ -143,6 +143,42 @@ def test_one_damage_breaks_exactly_its_rules(
     assert found(image, tmp_path / "damaged.elf") == expected
 
 
+#: of an image whose payload loads its ELF header: program header 0 has the copy, 1 the rest, 2 .bss …
+OF_COPY: list[tuple[str, Callable[[Image], None], list[str]]] = [
+    ("header in the copy", _flip(lambda i: i.word(i.phdr(0) + OFFSET) + 32), ["BB-W023"]),
+    ("table in the copy", _flip(lambda i: i.word(i.phdr(0) + OFFSET) + 64), ["BB-W023"]),
+    ("end of the copy", _flip(lambda i: i.word(i.phdr(0) + OFFSET) + 0xFFF), ["BB-W023"]),
+    ("no copy", _set(0, OFFSET, 0), ["BB-W022", "BB-W026"]),
+    ("p_paddr of the copy", _set(0, PADDR, 0x5000000), ["BB-W022", "BB-W026"]),
+    ("p_flags of the copy", _set(0, FLAGS, 6, "<I"), ["BB-W022"]),
+    ("p_memsz of the copy", _set(0, MEMSZ, 0x1008), ["BB-W022"]),
+    ("a shorter copy", _set(0, FILESZ, 0xFF0), ["BB-W022"]),
+    ("p_offset of the rest", _set(1, OFFSET, 0x1008), ["BB-W022"]),
+    ("p_paddr of the rest", _set(1, PADDR, 0x5000000), ["BB-W022"]),
+    (
+        "copy in the stub",
+        lambda i: i.put(i.phdr(4) + OFFSET, i.word(i.phdr(0) + OFFSET)),
+        ["BB-W026", "BB-W027"],
+    ),
+    ("p_align of the copy", _set(0, ALIGN, 0x200000), ["BB-W028"]),
+]
+
+
+@pytest.mark.parametrize(("damage", "expected"), [pytest.param(d, e, id=n) for n, d, e in OF_COPY])
+def test_one_damage_of_a_copied_header_breaks_exactly_its_rules(
+    make_payload: Make,
+    contribution: Make,
+    tmp_path: Path,
+    damage: Callable[[Image], None],
+    expected: list[str],
+) -> None:
+    payload = make_payload(64, before=0x1000)
+    layout = container("elf").lay_out(payload, [contribution(payload)])
+    image = written(payload, layout, tmp_path / "image.elf")
+    damage(image)
+    assert found(image, tmp_path / "damaged.elf") == expected
+
+
 def test_bytes_behind_the_headers_are_compared_whole(image: Image, tmp_path: Path) -> None:
     size = image.payload.elf.content.size
     for at in range(64, size, 97):

@@ -303,7 +303,6 @@ def test_a_debian_kernel_unpacks_to_its_vmlinux(kernels: Any, which: str) -> Non
     assert digest(unpacked) == digest(FileContent(kernel.vmlinux))
     if name == "lz4":
         assert spent < 1  # 0.03 s on an idle core
-    assert reader.kernel_version(content).startswith(kernel.release)
     assert reader.header(content)["pref_address"] == 0x1000000
 
 

@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 
 from bootbuild.errors import InputError
-from bootbuild.formats.elf_fresh import rewrap
+from bootbuild.formats.elf_fresh import Part, fresh, rewrap
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.formats.payload import Fit, Opened, open_payload
+from bootbuild.formats.raw import read_raw
 from bootbuild.model.content import MemoryContent
-from bootbuild.model.payload import PT_LOAD
+from bootbuild.model.payload import PT_LOAD, Segment
+from peak_memory import peak
 
 MIB = 1 << 20
+HIGH = 0xC0000000
 # Tags of PT_DYNAMIC: gABI chapter 5
 RELA, RELASZ, RELAENT, REL, RELSZ, RELENT, NEEDED = 7, 8, 9, 17, 18, 19, 1
 RELR, RELRSZ, RELRENT = 36, 35, 37
@@ -73,12 +76,33 @@ def changed(data: bytes, at: int, value: int) -> bytes:
     return data[:at] + struct.pack("<I", value) + data[at + 4 :]
 
 
-def xen_entry(value: int) -> bytes:
-    """A PIE at 1 MiB whose second header, in place of PT_DYNAMIC, leads to a PHYS32_ENTRY of `value`."""
+def overlapping(vaddr: int) -> bytes:
+    """A PIE with a second PT_LOAD, of eight bytes of the first, at another physical address."""
+    data = bytearray(pie())
+    struct.pack_into("<IIQQQQQQ", data, 64 + 56, 1, 6, 0x1400, vaddr, 0x4000, 8, 0x1000, 8)
+    return bytes(data)
+
+
+def xen_entry(value: int, kind: int = 18, high: int = 0) -> bytes:
+    """A PIE at 1 MiB whose second header, in place of PT_DYNAMIC, leads to a Xen note of `value`.
+
+    It is linked `high` above where it is loaded.
+    """
     data = bytearray(pie(32, base=MIB))
     struct.pack_into("<IIIIIIII", data, 52 + 32, 4, 0x1500, MIB + 0x500, MIB + 0x500, 20, 20, 4, 4)
-    struct.pack_into("<III4sI", data, 0x1500, 4, 4, 18, b"Xen\0", value)
+    struct.pack_into("<III4sI", data, 0x1500, 4, 4, kind, b"Xen\0", value)
+    struct.pack_into("<I", data, 24, high + MIB + 0x10)
+    struct.pack_into("<I", data, 52 + 8, high + MIB)
     return bytes(data)
+
+
+def in_a_section(data: bytes) -> bytes:
+    """The same, but the note stands in an SHT_NOTE section, and no PT_NOTE leads to it."""
+    out = bytearray(data)
+    struct.pack_into("<I", out, 52 + 32, 0)
+    struct.pack_into("<I", out, 32, len(out))
+    struct.pack_into("<HHH", out, 46, 40, 2, 0)
+    return bytes(out) + bytes(40) + struct.pack("<10I", 0, 7, 0, 0, 0x1500, 20, 0, 0, 4, 0)
 
 
 def opened(tmp_path: Path, data: bytes, **fit: Any) -> Opened:
@@ -136,7 +160,46 @@ def test_what_no_relocation_changes_is_not_copied_into_memory(tmp_path: Path) ->
     assert kernel.elf.content.read(load.offset + 0x140, 0xC0) == data[0x1140:0x1200]
 
 
+MILLION = 1 << 20
+
+
+def relr(bitmaps: int, words: int) -> bytes:
+    """A PIE with an address and that many full bitmaps, of a segment of so many words behind the table."""
+    table = struct.pack("<Q", 0x800 + 8 * (bitmaps + 1)) + b"\xff" * 8 * bitmaps
+    data = bytearray(pie(dynamic={RELR: 0x800, RELRSZ: len(table), RELRENT: 8})).ljust(0x1800, b"\0") + table
+    size = len(data) - 0x1000 + 8 * words
+    struct.pack_into("<QQ", data, 64 + 32, size, size)
+    return bytes(data) + bytes(8 * words)
+
+
+def test_a_million_relocations_are_applied_in_little_memory(tmp_path: Path) -> None:
+    (tmp_path / "kernel").write_bytes(relr(MILLION // 63, MILLION))
+    before = "from bootbuild.formats.payload import open_payload\nfrom pathlib import Path"
+    code = f"print(open_payload(Path({str(tmp_path / 'kernel')!r})).changes[1])"
+    grown, said = peak(before, code)
+    assert said == f"{1 + MILLION // 63 * 63} relative relocations applied"
+    assert grown < 64 * MIB  # the segment has 8 MiB; a list of the words would have 100
+
+
 REFUSED_PIES = {
+    "too many words in one table": (
+        relr(MILLION // 63 + 1, MILLION + 64),
+        {},
+        "BB-E041",
+        "more than 1048576 relocations",
+    ),
+    "two segments at one address": (
+        overlapping(0x1000),
+        {},
+        "BB-E040",
+        "segments at virtual 0x0-0x2000 and 0x1000-0x2000 overlap",
+    ),
+    "two segments of one place in the file": (
+        overlapping(0x4000),
+        {},
+        "BB-E040",
+        "segments at file offsets 0x1000-0x1600 and 0x1400-0x1408 overlap",
+    ),
     "another relocation": (pie(relocations=rela((0x100, 6, 0))), {}, "BB-E040", "type 6 at 0x100"),
     "a shared library": (pie(dynamic={NEEDED: 1}), {}, "BB-E040", "needs a shared library"),
     "a word in .bss": (
@@ -198,6 +261,26 @@ def test_an_address_outside_a_pie_does_not_move_with_it(value: int, tmp_path: Pa
     assert (stray.segments[0].vaddr, stray.segments[1].vaddr) == (2 * MIB, value)
 
 
+@pytest.mark.parametrize("form", [bytes, in_a_section], ids=["PT_NOTE", "SHT_NOTE"])
+@pytest.mark.parametrize(
+    ("kind", "value", "moved"),
+    [
+        (18, MIB + 0x10, 2 * MIB + 0x10),  # PHYS32_ENTRY is physical
+        (18, HIGH + MIB + 0x10, HIGH + MIB + 0x10),
+        (1, HIGH + MIB + 0x10, HIGH + 2 * MIB + 0x10),  # ENTRY and HYPERCALL_PAGE are virtual
+        (2, HIGH + MIB + 0x600, HIGH + 2 * MIB + 0x600),
+        (1, MIB + 0x10, MIB + 0x10),
+        (3, HIGH + MIB, HIGH + MIB),  # VIRT_BASE is the address of physical 0
+    ],
+)
+def test_notes_of_a_kernel_linked_high_move_by_where_they_lead(
+    kind: int, value: int, moved: int, form: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    kernel = opened(tmp_path, form(xen_entry(value, kind, HIGH)), load=2 * MIB)
+    assert [(n.type, n.desc) for n in kernel.elf.xen_notes] == [(kind, struct.pack("<I", moved))]
+    assert kernel.moved == MIB
+
+
 def assert_refused(rule: str, said: str, call: Callable[[], object]) -> None:
     with pytest.raises(InputError) as caught:
         call()
@@ -212,6 +295,36 @@ def test_a_raw_kernel_is_one_segment_at_its_address(tmp_path: Path) -> None:
     assert (kernel.format, kernel.elf.bits, kernel.elf.entry) == ("raw", 32, MIB + 5)
     assert (load.paddr, load.vaddr, load.filesz, load.memsz, load.flags) == (MIB, MIB, 13, 113, 7)
     assert kernel.elf.content.read(load.offset, 13) == b"code and data"
+
+
+@pytest.mark.parametrize(
+    ("align", "kept"),
+    [(0, 0), (8, 8), (0x4000, 0x4000), (2 * MIB, 2 * MIB), (1 << 30, 2 * MIB), (0x3000, 0x1000)],
+)
+def test_the_other_class_keeps_p_align_and_offsets_agree_with_it(
+    align: int, kept: int, tmp_path: Path, elf: Any
+) -> None:
+    if elf.bits == 64:
+        for header in elf.phdrs[:2]:
+            header["p_vaddr"] = header["p_paddr"]
+        elf.ehdr["e_entry"] = elf.phdrs[0]["p_vaddr"]
+    elf.phdrs[1] |= {"p_filesz": 0, "p_align": align}
+    elf.phdrs[0]["p_align"] = align
+    kernel = opened(tmp_path, bytes(elf), elf_class=96 - elf.bits).elf
+    code, data = kernel.loads
+    assert (code.align, data.align) == (kept, kept)
+    assert all((s.offset - s.vaddr) % max(kept, 0x1000) == 0 for s in (code, data))
+    assert kernel.content.read(code.offset, code.filesz) == bytes(range(0x80))
+    assert kernel.content.size <= max(kept, 0x1000) + 0x2000
+
+
+def test_a_raw_kernel_of_4_gib_does_not_fit_elf32(tmp_path: Path) -> None:
+    class Huge(MemoryContent):
+        size = 1 << 32
+
+    assert_refused("BB-E044", "segment at 0x0-0x100000000", lambda: read_raw(Huge(b""), "x", 0, None, 0, 32))
+    half = Part(Segment(PT_LOAD, 7, 0, 0, 0, 1 << 31, 1 << 31, 0x1000), Huge(b""), 0)
+    assert_refused("BB-E044", "file offset 0x100001000", lambda: fresh(32, 0, [half, half, half], "x"))
 
 
 REFUSED_RAW: dict[str, tuple[bytes, dict[str, int], str]] = {

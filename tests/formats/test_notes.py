@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bootbuild.errors import InputError
-from bootbuild.formats.notes import ImageClaim, NoteError, XenNote, claims, pack, parse, xen_notes
+from bootbuild.formats.notes import ImageClaim, NoteError, XenNote, claims, pack, parse, phys32_entry
+from bootbuild.formats.repair import faults, safe_notes
 from bootbuild.model.content import MemoryContent
 from bootbuild.model.payload import ElfImage, Note, Startup
 from bootbuild.model.span import Span
@@ -70,13 +71,49 @@ def test_more_notes_than_xen_takes_are_an_error() -> None:
         parse(bytes(12) * 65537)
 
 
-def test_of_two_xen_notes_of_one_type_the_last_counts() -> None:
-    notes = [Note("Xen", 18, b"a"), Note("Xen", 18, b"b"), Note("Linux", 18, b"c")]
-    assert xen_notes(notes) == {18: b"b"}
-
-
 def image(*notes: Note) -> ElfImage:
     return ElfImage("x.elf", 64, 62, 2, 0, (), notes, MemoryContent(b""))
+
+
+def entries(*descs: bytes) -> ElfImage:
+    return image(*(Note("Xen", 18, desc) for desc in descs), Note("Linux", 18, b"last"))
+
+
+@pytest.mark.parametrize(
+    ("descs", "as_it_is", "repaired"),
+    [
+        ((), None, None),
+        ((b"\1\2\3\4",), 0x04030201, 0x04030201),
+        ((b"\1\2\3\4\5\6\7\0",), 0x04030201, 0x04030201),
+        ((b"\1",), 1, 1),
+        ((b"\1\2",), 0x0201, 0x0201),
+        ((b"\1\2\3\4\5",), None, 0x04030201),
+        ((b"\1\2\3\4" * 3,), None, 0x04030201),
+        ((b"\1\2\3",), None, None),
+        ((b"",), None, None),
+        ((b"aaaa", b"\1\0\0\0"), 1, 1),
+        ((b"aaaa", b"\1" + bytes(7)), 1, 1),
+        ((b"a" * 8, b"\1\0\0\0"), 1, 1),
+        ((b"aaaa", b"\1" + bytes(11)), None, 1),
+        ((b"a" * 12, b"\1\0\0\0"), 1, 1),
+        ((b"aaaa", b"abc"), None, None),
+    ],
+)
+def test_one_phys32_entry_is_read_by_all_and_written_by_repair(
+    descs: tuple[bytes, ...], as_it_is: int | None, repaired: int | None
+) -> None:
+    assert phys32_entry(entries(*descs)) == as_it_is
+    assert phys32_entry(entries(*descs), repaired=True) == repaired
+    kept = [note for note in safe_notes(entries(*descs)) if (note.owner, note.type) == ("Xen", 18)]
+    assert [int.from_bytes(note.desc[:4], "little") for note in kept] == [repaired][: repaired is not None]
+    assert all(len(note.desc) in (4, 8) for note in kept)
+
+
+def test_another_owners_note_18_is_a_fault_only_before_xens() -> None:
+    ours, other = Note("Xen", 18, b"\1\0\0\0"), Note("FOO", 18, b"\2\0\0\0")
+    assert faults(image(other, ours)) == ("note 18 of owner 'FOO' stands before PHYS32_ENTRY",)
+    assert safe_notes(image(other, ours)) == (ours, other)
+    assert faults(image(ours, other)) == faults(image(other)) == ()
 
 
 def test_a_claim_is_read_back() -> None:

@@ -166,7 +166,8 @@ class Driver:
         known: list[str | int] = [*list(elf.symbols)[:3], elf.entry, elf.entry]
         asked = random.choice((*STARTUPS, *known, *known))
         guest = random.choice(self.host.names("guest"))
-        startup = find_startup(elf, asked, random.choice((32, 64, None)), self.host.guest(guest))
+        width = random.choice((32, 64, None))
+        startup = find_startup(elf, asked, width, self.host.guest(guest), opened.moved)
         if random.random() < BUILT:
             self._build(opened, Payload(elf, str(path), opened.format, opened.digest, guest, startup), random)
 

@@ -96,6 +96,7 @@ def variant(image: ElfImage, notes: Notes, path: Path) -> Path:
 def cases(entry: int) -> dict[str, tuple[Notes, str, bool | None]]:
     """Notes, what is said of them, and whether QEMU starts such a file as it is."""
     xen = note(b"Xen\0", 18, struct.pack("<I", entry))
+    long = note(b"Xen\0", 18, struct.pack("<III", entry, 0, 0))
     build_id = note(b"GNU\0", 3, bytes(20))
     property_note = note(b"GNU\0", 5, bytes(16), 8)
     return {
@@ -126,8 +127,20 @@ def cases(entry: int) -> dict[str, tuple[Notes, str, bool | None]]:
             "there are 2 PHYS32_ENTRY notes",
             False,
         ),
+        "another's note of type 18 before it": (
+            Notes(((4, note(b"FOO\0", 18, struct.pack("<I", 0x300)) + xen),)),
+            "note 18 of owner 'FOO' stands before PHYS32_ENTRY",
+            False,
+        ),
+        "two entries, the one that counts of 12 bytes": (
+            Notes(
+                ((4, note(b"Xen\0", 18, bytes(4)) + note(b"Xen\0", 18, struct.pack("<III", entry, 0, 0))),)
+            ),
+            "there are 2 PHYS32_ENTRY notes; PHYS32_ENTRY has 12 bytes",
+            False,
+        ),
         "an entry of 12 bytes": (
-            Notes(((4, note(b"Xen\0", 18, struct.pack("<III", entry, 0, 0))),)),
+            Notes(((4, long),)),
             "PHYS32_ENTRY has 12 bytes",
             True,
         ),
@@ -153,6 +166,10 @@ def test_notes_are_repaired_and_then_start_everywhere(
     assert [v.outcome for v in made_image.verdicts] == [Outcome.BOOTED] * 2, made_image.verdicts
     after = run_until(monitors.qemu_kernel(qemu, Path(made_image.path)), ["^hello: done"], fail=["FAILED"])
     assert after.reached, str(after)
+    host = Host.discover()  # a chained stub goes on where the native image is entered
+    asked = read(recipe(path, "chain", tmp_path), host)
+    chained = contribute(read_payloads(asked, host)["pvh"], asked.targets["pvh"], host)
+    assert chained.own_entry == made_image.entries["pvh"] == entry
 
 
 def test_repair_can_be_forbidden(own: Path, tmp_path: Path) -> None:

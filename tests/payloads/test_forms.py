@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 
 import monitors
 from bootbuild.host import Host
+from bootbuild.model.payload import Startup
 from bootbuild.model.record import BuildRecord
 from bootbuild.model.verdict import Outcome
-from bootbuild.pipeline import build
+from bootbuild.pipeline import build, read_payloads
 from bootbuild.recipe.read import read
 from oracle import run_until
 from workshop import HIGH, Workshop
@@ -72,6 +74,11 @@ FORMS: dict[str, tuple[Make, Sequence[str], str]] = {
         ("load = '16M'",),
         "moved from 0x0 to 0x1000000, N relative relocations applied",
     ),
+    "static PIE, stripped, by its address in the file": (
+        lambda w: w.copy("pie-bare", w.pie("pie-whole", 64, START="0x1000"), "--strip-all"),
+        ("startup = '0x1000'",),
+        "moved from 0x1000 to 0x201000, N relative relocations applied",
+    ),
     "static PIE linked where it is loaded": (
         lambda w: w.pie("dyn", 64, START="0x100000"),
         (),
@@ -116,6 +123,71 @@ def made(text: str, folder: Path) -> BuildRecord:
     path.write_text(text)
     host = Host.discover()
     return build(read(path, host), host)
+
+
+#: Says "hello: done" if its ELF header in memory leads to a table that begins with a PT_LOAD of this kernel.
+SELF_READER = """
+    .section .text.start, "ax"
+    .globl startup_64
+startup_64:
+    lea __ehdr_start(%rip), %rbx
+    lea wrong(%rip), %rsi
+    movzwl 56(%rbx), %ecx       # e_phnum
+    cmp $2, %ecx
+    jne 1f
+    mov 32(%rbx), %rax          # e_phoff
+    cmpl $1, (%rbx, %rax)       # p_type
+    jne 1f
+    cmp %rbx, 16(%rbx, %rax)    # p_vaddr
+    jne 1f
+    lea right(%rip), %rsi
+1:  mov $0x3f8, %edx
+2:  lodsb
+    test %al, %al
+    jz 3f
+    out %al, %dx
+    jmp 2b
+3:  cli
+    hlt
+    jmp 3b
+right: .asciz "hello: done\\n"
+wrong: .asciz "FAILED: no program headers\\n"
+    .data
+    .quad 0
+"""
+
+
+def test_a_kernel_that_reads_its_own_program_headers_finds_those_that_it_was_linked_with(
+    workshop: Workshop, qemu: Path, tmp_path: Path
+) -> None:
+    (workshop.folder / "self.S").write_text(SELF_READER)
+    workshop.run("gcc", "-c", "-o", "self.o", "self.S")
+    kernel = workshop.link(
+        "self", 64, [workshop.folder / "self.o"], START="0x100000 + SIZEOF_HEADERS", FIRST="FILEHDR PHDRS"
+    )
+    text = recipe(kernel, ("guest = 'native'",), 64).replace("[expect]", "profiles = ['qemu']\n[expect]")
+    (image,) = made(text, tmp_path).images
+    assert [verdict.outcome for verdict in image.verdicts] == [Outcome.BOOTED], image.verdicts
+    transcript = run_until(monitors.qemu_kernel(qemu, Path(image.path)), ["^hello: done"], fail=["FAILED"])
+    assert transcript.reached, str(transcript)
+
+
+def test_symbols_of_a_system_map_move_with_a_pie_but_absolute_ones_do_not(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    kernel = workshop.pie("mapped", 64, "--defsym=in_the_way=0x1008", START="0x1000")
+    done = subprocess.run(["nm", "-n", kernel], capture_output=True, text=True, check=True)
+    assert "0000000000001008 A in_the_way\n" in done.stdout
+    assert "0000000000001000 T startup_64\n" in done.stdout
+    (tmp_path / "System.map").write_text(done.stdout)
+    bare = workshop.copy("mapped-bare", kernel, "--strip-all")
+    host = Host.discover()
+    for path, keys in ((kernel, ()), (bare, ("symbols = 'System.map'",))):
+        (tmp_path / "recipe.toml").write_text(recipe(path, keys, 64))
+        payload = read_payloads(read(tmp_path / "recipe.toml", host), host)["pvh"]
+        assert payload.startup == Startup("startup_64", 0x201000, 0x201000, 64)
+        assert payload.elf.symbols["in_the_way"] == 0x1008
+        assert dict(payload.elf.symbols)["startup_64"] == 0x201000
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -14,7 +14,6 @@ MAX_SIZE = 4096  #: bytes of any record, however new
 MAX_CMDLINE = 8192  #: bytes of a command line, with its NUL
 MAX_MODULES = 1024
 MAX_MEMMAP = 4096
-VENDOR_TYPES = 0x10000  #: first boot or hypervisor type that is not assigned in docs/handover.md
 
 Read = Callable[[int, int], bytes]
 """Bytes at an address the way the guest would dereference it; LookupError where nothing is mapped."""

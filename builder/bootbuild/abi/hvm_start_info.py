@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bootbuild.model.machine import MapEntry
 
 MAGIC = 0x336EC578  #: XEN_HVM_START_MAGIC_VALUE, "xEn3" with the 0x80 bit of the "E" set
-SIZE_V0, SIZE = 40, 56  #: bytes of versions 0 and 1
+SIZE = 56  #: bytes of version 1
 MODULE_SIZE, MAP_ENTRY_SIZE = 32, 24
 SIF_PRIVILEGED, SIF_INITDOMAIN = 1, 2
 

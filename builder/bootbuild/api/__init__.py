@@ -15,6 +15,7 @@ from bootbuild.api.machine import Cpu, Platform
 from bootbuild.api.stubs import load_blob, switches
 from bootbuild.api.target import Target
 from bootbuild.errors import InputError, PluginError, Problem, RefusedError
+from bootbuild.formats.notes import phys32_entry
 from bootbuild.guests.record import record_faults
 from bootbuild.guests.state import state_faults
 from bootbuild.model.blob import Blob
@@ -109,6 +110,7 @@ __all__ = [
     "holes",
     "hookimpl",
     "load_blob",
+    "phys32_entry",
     "read_elf",
     "record_faults",
     "route",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from bootbuild.api.machine import Platform
@@ -24,7 +23,6 @@ class Scene:
     platform: Platform
     poisoned: frozenset[str] = frozenset()  #: names of the `Undefined` that were filled with garbage
     garbage: int = 0  #: seed of the garbage in RAM that nothing loads; 0: zeros
-    facts: Mapping[str, str] = field(default_factory=dict)  #: for `--trace`
 
 
 class Profile(Protocol):

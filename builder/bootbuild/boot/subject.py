@@ -31,17 +31,25 @@ STARTUP_OUTSIDE = Rule(
     "The startup path must lie in an executable PT_LOAD segment: code elsewhere is never loaded.",
     "give the linked virtual address (or, for a kernel at its physical address, that) of the startup code",
 )
-RULES = (STARTUP_UNKNOWN, STARTUP_OUTSIDE)
+STARTUP_AMBIGUOUS = Rule(
+    "BB-E082",
+    "startup path at two places",
+    "PT_LOAD segments whose virtual ranges overlap are loaded at different physical addresses, so that the "
+    "linked address of the startup path names two places in memory.",
+    "give each segment virtual addresses of its own in the linker script",
+)
+RULES = (STARTUP_UNKNOWN, STARTUP_OUTSIDE, STARTUP_AMBIGUOUS)
 
 _CONSOLE = "console:"
 
 
 def find_startup(
-    elf: ElfImage, asked: str | int | None, width: int | None, guest: Guest | None = None
+    elf: ElfImage, asked: str | int | None, width: int | None, guest: Guest | None = None, moved: int = 0
 ) -> Startup:
     """The startup path that was named: a symbol, or a virtual or physical address. Raises InputError.
 
-    `guest` says at which of its addresses it is entered.
+    `guest` says at which of its addresses it is entered. An address is of the kernel before it was `moved`
+    by so many bytes, as nm and readelf show it; symbols are the image's.
     """
     width = width or elf.bits
     if asked is None:
@@ -52,7 +60,7 @@ def find_startup(
         if address is None:
             raise InputError(Problem(STARTUP_UNKNOWN, elf.name, f"there is no symbol {asked!r}"))
     else:
-        name, address = f"{asked:#x}", asked
+        name, address = f"{asked:#x}", asked + moved
     segment = elf.segment_at(address)
     if segment is None:  # not linked there: a physical address, then
         segment = next((s for s in elf.loads if address in s.physical), None)
@@ -61,6 +69,10 @@ def find_startup(
     where = name if name == f"{address:#x}" else f"{name} ({address:#x})"
     if segment is None or not segment.flags & 1:
         raise InputError(Problem(STARTUP_OUTSIDE, elf.name, f"{where} is in no executable PT_LOAD segment"))
+    homes = [s for s in elf.loads if address in s.virtual]
+    if len(homes) > 1:
+        text = f"{where} is in two PT_LOAD segments, loaded at {homes[0].physical} and {homes[1].physical}"
+        raise InputError(Problem(STARTUP_AMBIGUOUS, elf.name, text))
     startup = Startup(name, address, segment.paddr + (address - segment.vaddr), width)
     return startup if guest is None else replace(startup, entered_at=guest.entered_at)
 

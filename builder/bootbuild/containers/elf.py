@@ -19,7 +19,8 @@ from bootbuild.store import writing
 from bootbuild.stubs.link import GRANULE, MAX_MAPPING, Linked, Params, extent, link
 
 PAGE = 0x1000
-LIMIT = 1 << 32  #: stubs are entered in 32-bit mode
+PHDR = 56  #: bytes of the larger program header
+LIMIT = 1 << 32  #: stubs are entered in 32-bit mode, and offsets of ELF32 have as many bits
 SIGNED = 1 << 31  #: 64-bit code of the small model names what lies below (psABI 3.5.1)
 LOWEST_ENTRY = 1 << 20  #: linux-loader refuses a lower e_entry even when PVH is used (loader/elf/mod.rs)
 
@@ -43,33 +44,14 @@ class ElfContainer:
 
         Each inserted contribution gets an RX segment and, where its stubs have NOBITS, an RW one, all with
         the VA-PA difference of the segment that holds the startup path. Raises RefusedError (BB-W001 to
-        BB-W008), and PluginError where the stubs themselves do not link.
+        BB-W009, BB-W011), and PluginError where the stubs themselves do not link.
         """
-        inserted = [c for c in contributions if c.chain]
-        problems = _contradictions(payload, contributions)
-        if problems:
-            raise RefusedError(problems)
-        repairs = faults(payload.elf) if payload.repair or inserted else ()
-        if not inserted:
-            notes = merge(payload, contributions, {}, Span(0, 0)) if repairs else b""
-            return Layout((), notes, (), repairs=repairs)
-        zero = _bss_of(payload)
-        places = _places(payload, inserted, len(zero))
-        stub = Span(places[0].text.start, max(p.bss.end for p in places) - places[0].text.start)
-        problems = [p for c in inserted for p in _placement_problems(payload, c, stub)]
-        if problems:
-            raise RefusedError(dict.fromkeys(problems))
-        linked = [_link(payload, place, stub, zero) for place in places]
-        notes = merge(
-            payload, contributions, {p.contribution.target: n for p, n in zip(places, linked)}, stub
-        )
-        return Layout(
-            segments=tuple(s for p, n in zip(places, linked) for s in _segments(payload, p, n)),
-            notes=notes,
-            entries=tuple((p.contribution.target, n.exports[_entry(p)]) for p, n in zip(places, linked)),
-            stub=stub,
-            repairs=repairs,
-        )
+        layout = _layout(payload, contributions)
+        size = _file_size(payload, layout)
+        if layout.notes and payload.elf.bits == 32 and size > LIMIT:
+            text = f"its {payload.elf.content.size:#x} bytes and what is added take up to {size:#x}"
+            raise RefusedError(Problem(rules.FILE_TOO_LARGE, payload.source, text))
+        return layout
 
     def write(self, payload: Payload, layout: Layout, destination: Path) -> None:
         """Write the image: the payload's bytes, streamed, then everything that is new.
@@ -98,6 +80,40 @@ class ElfContainer:
             output.write(bytes(edit.at - content.size))
             output.write(edit.tail)
             verify(payload, layout, output.path, str(destination))
+
+
+def _layout(payload: Payload, contributions: Sequence[Contribution]) -> Layout:
+    inserted = [c for c in contributions if c.chain]
+    problems = _contradictions(payload, contributions)
+    if problems:
+        raise RefusedError(problems)
+    repairs = faults(payload.elf) if payload.repair or inserted else ()
+    if not inserted:
+        notes = merge(payload, contributions, {}, Span(0, 0)) if repairs else b""
+        return Layout((), notes, (), repairs=repairs)
+    zero = _bss_of(payload)
+    places = _places(payload, inserted, len(zero))
+    stub = Span(places[0].text.start, max(p.bss.end for p in places) - places[0].text.start)
+    problems = [p for c in inserted for p in _placement_problems(payload, c, stub)]
+    if problems:
+        raise RefusedError(dict.fromkeys(problems))
+    linked = [_link(payload, place, stub, zero) for place in places]
+    notes = merge(payload, contributions, {p.contribution.target: n for p, n in zip(places, linked)}, stub)
+    return Layout(
+        segments=tuple(s for p, n in zip(places, linked) for s in _segments(payload, p, n)),
+        notes=notes,
+        entries=tuple((p.contribution.target, n.exports[_entry(p)]) for p, n in zip(places, linked)),
+        stub=stub,
+        repairs=repairs,
+    )
+
+
+def _file_size(payload: Payload, layout: Layout) -> int:
+    """Bytes that the image takes at most: each part behind the payload may be padded to a page."""
+    headers = len(payload.elf.segments) + len(layout.segments) + 1
+    parts = [*(len(s.data) for s in layout.segments), len(layout.notes), headers * PHDR]
+    copies = 3 * len(payload.elf.loads)  # pages that are loaded with the ELF header
+    return payload.elf.content.size + sum(parts) + PAGE * (len(parts) + copies + 1)
 
 
 def entry_point(payload: Payload, layout: Layout) -> int:

@@ -70,6 +70,13 @@ DOUBLE_TARGET = Rule(
     "name the target once in [output] combine",
 )
 
+FILE_TOO_LARGE = Rule(
+    "BB-W011",
+    "Image too large for ELF32",
+    "p_offset has 32 bits in ELF32: what is added behind the payload's bytes lies below 4 GiB in the file.",
+    "strip the debug sections, or ask for `elf_class = 64` in [payload]",
+)
+
 # What is checked in every image after writing.
 
 HEADER_CHANGED = Rule(
@@ -87,13 +94,15 @@ ENTRY_WRONG = Rule(
 SEGMENT_CHANGED = Rule(
     "BB-W022",
     "Payload's program header changed or missing",
-    "Every program header but PT_NOTE, PT_PHDR and PT_NULL is kept to the bit, in its order.",
+    "Every program header but PT_NOTE, PT_PHDR and PT_NULL is kept to the bit, in its order. A PT_LOAD that "
+    "brings the ELF header into memory is there in two parts, the first of a copy with the payload's header.",
     DEFECT,
 )
 BYTES_CHANGED = Rule(
     "BB-W023",
     "Payload's bytes changed",
-    "Everything behind the ELF header, section headers and symbols too, stays at its offset, byte for byte.",
+    "Everything behind the ELF header, section headers and symbols too, stays at its offset, byte for byte; "
+    "a copy of what is loaded with the ELF header is one.",
     DEFECT,
 )
 NOTE_SEGMENT = Rule(
@@ -155,6 +164,7 @@ RULES = (
     WRONG_CONTAINER,
     NO_STARTUP,
     DOUBLE_TARGET,
+    FILE_TOO_LARGE,
     HEADER_CHANGED,
     ENTRY_WRONG,
     SEGMENT_CHANGED,

@@ -6,6 +6,7 @@ Read by pyelftools and by comparing bytes, never by the code that wrote; streame
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bootbuild.containers import rules
@@ -46,8 +47,9 @@ def verify(payload: Payload, layout: Layout, path: Path, name: str) -> None:
         found.append((rules.UNREADABLE, f"pyelftools: {error}"))
     else:
         found += _header(payload, layout, back)
-        found += _segments(payload, layout, back, content)
-        found += _places(payload, layout, back, content)
+        kept = _kept(payload, back)
+        found += _segments(payload, layout, back, content, kept)
+        found += _places(payload, layout, back, content, kept)
         found += _notes(layout, back, content)
     _raise(found, name)
 
@@ -90,8 +92,43 @@ def _header(payload: Payload, layout: Layout, back: ReadBack) -> Iterator[Found]
         yield rules.ENTRY_WRONG, f"e_entry is {back.header['e_entry']:#x}, not {wanted:#x}"
 
 
-def _old(payload: Payload) -> list[Segment]:
-    return [s for s in payload.elf.segments if s.type not in (PT_NULL, PT_PHDR, PT_NOTE)]
+@dataclass(frozen=True)
+class _Kept:
+    """A program header that the image must have, and where in the payload's file its bytes are."""
+
+    segment: Segment
+    source: int
+
+
+def _kept(payload: Payload, back: ReadBack) -> list[_Kept]:
+    """The payload's program headers as they must be in the image, in their order.
+
+    A PT_LOAD that brings the ELF header into memory, where the guest may read it, is there in one or two
+    parts that load the same: the first of a copy behind the payload, since the file's header is the image's.
+    """
+    kept: list[_Kept] = []
+    behind = [s for s in back.segments if s.type == PT_LOAD and s.offset >= payload.elf.content.size]
+    for s in payload.elf.segments:
+        if s.type == PT_LOAD and s.filesz and s.offset < _HEADER_SIZE[payload.elf.bits]:
+            kept += _in_parts(s, behind, _HEADER_SIZE[payload.elf.bits])
+        elif s.type not in (PT_NULL, PT_PHDR, PT_NOTE):
+            kept.append(_Kept(s, s.offset))
+    return kept
+
+
+def _in_parts(s: Segment, behind: Sequence[Segment], header_size: int) -> Iterator[_Kept]:
+    for copy in behind:
+        size = copy.filesz
+        whole = size == s.filesz
+        if (copy.vaddr, copy.paddr) == (s.vaddr, s.paddr) and (
+            whole or header_size <= s.offset + size < s.file.end
+        ):
+            yield _Kept(replace(copy, flags=s.flags, memsz=s.memsz if whole else size), s.offset)
+            if not whole:
+                rest = replace(s, offset=s.offset + size, vaddr=s.vaddr + size, paddr=s.paddr + size)
+                yield _Kept(replace(rest, filesz=s.filesz - size, memsz=s.memsz - size), rest.offset)
+            return
+    yield _Kept(replace(s, offset=-1), s.offset)  # nowhere
 
 
 def _matches(layout: Layout, back: ReadBack, old: Sequence[Segment]) -> dict[int, Segment]:
@@ -108,9 +145,11 @@ def _matches(layout: Layout, back: ReadBack, old: Sequence[Segment]) -> dict[int
     return found
 
 
-def _segments(payload: Payload, layout: Layout, back: ReadBack, content: FileContent) -> Iterator[Found]:
+def _segments(
+    payload: Payload, layout: Layout, back: ReadBack, content: FileContent, kept: Sequence[_Kept]
+) -> Iterator[Found]:
     """Old program headers in their order, then the layout's, one PT_NOTE, nothing else."""
-    old = _old(payload)
+    old = [k.segment for k in kept]
     matched = _matches(layout, back, old)
     missing = [s for s in old if s not in back.segments]
     if missing:
@@ -120,6 +159,11 @@ def _segments(payload: Payload, layout: Layout, back: ReadBack, content: FileCon
         )
     elif [s for s in back.segments if s in old] != old:
         yield rules.SEGMENT_CHANGED, "their order"
+    for k in kept:
+        s = k.segment
+        copied = s.offset not in (k.source, -1)
+        if copied and content.read(s.offset, s.filesz) != payload.elf.content.read(k.source, s.filesz):
+            yield rules.BYTES_CHANGED, f"the copy at {s.file} of what is loaded at physical {s.physical}"
     aligns = [s.align for s in back.segments if s.type == PT_NOTE]
     if aligns != [4]:
         yield rules.NOTE_SEGMENT, f"{len(aligns)} PT_NOTE, p_align {aligns}"
@@ -133,14 +177,17 @@ def _segments(payload: Payload, layout: Layout, back: ReadBack, content: FileCon
         yield rules.SEGMENT_MISSING, f"{len(back.segments)} program headers, {asked} asked for"
 
 
-def _places(payload: Payload, layout: Layout, back: ReadBack, content: FileContent) -> Iterator[Found]:
+def _places(
+    payload: Payload, layout: Layout, back: ReadBack, content: FileContent, kept: Sequence[_Kept]
+) -> Iterator[Found]:
     """Nothing new lies over anything else, in memory or in the file."""
-    loads = list(_matches(layout, back, _old(payload)).values())
+    loads = list(_matches(layout, back, [k.segment for k in kept]).values())
     others = [s for s in back.segments if s.type == PT_LOAD and s.memsz and s not in loads]
     for index, s in enumerate(loads):
         for other in (*loads[:index], *others):
             if s.physical.overlaps(other.physical):
                 yield rules.SEGMENT_OVERLAP, f"physical {s.physical} and {other.physical}"
+    loads += [k.segment for k in kept if k.segment.offset not in (k.source, -1)]
     new = [s for s in (*loads, *(s for s in back.segments if s.type == PT_NOTE)) if s.filesz]
     behind = Span(payload.elf.content.size, content.size - payload.elf.content.size)
     for index, s in enumerate(new):

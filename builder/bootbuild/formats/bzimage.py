@@ -80,15 +80,6 @@ def header(content: Content) -> Mapping[str, int]:
     }
 
 
-def kernel_version(content: Content) -> str:
-    """The human-readable version that the setup header points to; "" if it has none."""
-    pointer = header(content).get("kernel_version", 0)
-    if not pointer:
-        return ""
-    text = content.read(pointer + SECTOR, 256).split(b"\0")[0]
-    return text.decode("ascii", "replace")
-
-
 class _Output:
     """Memory for the unpacked kernel: pages come into being as they are written, whatever was promised."""
 

@@ -62,17 +62,60 @@ def add_segments(image: ElfImage, new: Sequence[NewSegment], entry: int) -> Edit
     """Add `new` to the image and set e_entry.
 
     Every program header but PT_NOTE, PT_PHDR and PT_NULL stays as it is; a new PT_NOTE is thus the only
-    one. The table moves behind the payload's bytes, in no PT_LOAD. Raises VerificationError (BB-W010)
-    when LIEF does not do what it is asked.
+    one. The table moves behind the payload's bytes, in no PT_LOAD. Where a PT_LOAD covers the ELF header,
+    its first page is loaded from a copy, so that the guest finds in memory the header that it was linked
+    with, and the table behind it. Raises VerificationError (BB-W010) when LIEF does not do what it is asked.
     """
     elf, old = header(image.content)
     dropped = {PT_NULL, PT_PHDR} | ({PT_NOTE} if any(s.type == PT_NOTE for s in new) else set())
-    kept = [s for s in image.segments if s.type not in dropped]
+    kept: list[Segment] = []
+    copies: dict[int, NewSegment] = {}  # by index in `kept`
+    for s in image.segments:
+        if s.type == PT_LOAD and s.filesz and s.offset < IDENT_SIZE + elf.ehdr.size:
+            first, *rest = _apart(s, IDENT_SIZE + elf.ehdr.size)
+            copies[len(kept)] = _copy(image, first)
+            kept += [first, *rest]
+        elif s.type not in dropped:
+            kept.append(s)
+    added = [*copies.values(), *new]
     skeleton = _skeleton(elf, image.content.read(0, IDENT_SIZE), len(kept))
     raw = skeleton
-    for first in range(0, len(new), AT_ONCE):
-        raw = _add(raw, new[first : first + AT_ONCE], image.name)
-    return _graft(image, elf, old, kept, raw, start=align_up(len(skeleton), PAGE), new=new, entry=entry)
+    for at in range(0, len(added), AT_ONCE):
+        raw = _add(raw, added[at : at + AT_ONCE], image.name)
+    return _graft(
+        image,
+        elf,
+        old,
+        kept,
+        raw,
+        start=align_up(len(skeleton), PAGE),
+        new=added,
+        places=tuple(copies),
+        entry=entry,
+    )
+
+
+def _apart(s: Segment, header_size: int) -> tuple[Segment, ...]:
+    """A PT_LOAD as two: its first page, or two where the ELF header needs them, and what is left."""
+    size = PAGE - s.vaddr % PAGE
+    if s.offset + size < header_size:
+        size += PAGE
+    if size >= s.filesz:
+        return (s,)
+    rest = replace(
+        s,
+        offset=s.offset + size,
+        vaddr=s.vaddr + size,
+        paddr=s.paddr + size,
+        filesz=s.filesz - size,
+        memsz=s.memsz - size,
+    )
+    return replace(s, filesz=size, memsz=size), rest
+
+
+def _copy(image: ElfImage, s: Segment) -> NewSegment:
+    data = image.content.read(s.offset, s.filesz)
+    return NewSegment(s.type, s.flags, s.vaddr, s.paddr, data, s.memsz, 1 if s.vaddr % PAGE else PAGE)
 
 
 def _skeleton(elf: ElfClass, ident: bytes, count: int) -> bytes:
@@ -159,9 +202,13 @@ def _graft(
     *,
     start: int,
     new: Sequence[NewSegment],
+    places: Sequence[int],
     entry: int,
 ) -> Edit:
-    """Move LIEF's tail behind the payload and put the payload's own program headers back."""
+    """Move LIEF's tail behind the payload and put the payload's own program headers back.
+
+    The first of `new` take the `places` of the payload's own.
+    """
     edited = ElfHeader(*elf.ehdr.unpack_from(raw, IDENT_SIZE))
     at = align_up(image.content.size, PAGE)
     shift = at - start
@@ -172,11 +219,14 @@ def _graft(
             added.append(replace(segment, offset=segment.offset + shift))
     if len(added) != len(new) or edited.e_phoff < start:
         raise _refused(image.name, f"made {len(added)} of {len(new)} segments")
-    table = b"".join(elf.pack_segment(s) for s in (*kept, *added))
+    segments = [*kept, *added[len(places) :]]
+    for place, made in zip(places, added, strict=False):
+        segments[place] = made
+    table = b"".join(map(elf.pack_segment, segments))
     tail = bytearray(raw[start:])
     room = edited.e_phnum * elf.phdr.size
     tail[edited.e_phoff - start : edited.e_phoff - start + room] = table.ljust(room, b"\0")
-    fields = replace(old, e_entry=entry, e_phoff=edited.e_phoff + shift, e_phnum=len(kept) + len(added))
+    fields = replace(old, e_entry=entry, e_phoff=edited.e_phoff + shift, e_phnum=len(segments))
     head = elf.ehdr.pack(*_values(fields))
     return Edit(image.content.read(0, IDENT_SIZE) + head, at, bytes(tail))
 

@@ -12,7 +12,7 @@ from bootbuild.model.content import Content, MemoryContent, Piece, SplicedConten
 from bootbuild.model.payload import ET_EXEC, PT_LOAD, PT_NOTE, ElfImage, Segment
 from bootbuild.model.span import align_up
 
-PAGE = 0x1000
+PAGE, LARGE_PAGE = 0x1000, 0x200000
 
 
 @dataclass(frozen=True)
@@ -27,25 +27,43 @@ class Part:
 def fresh(bits: int, entry: int, parts: Sequence[Part], name: str) -> ElfImage:
     """An ET_EXEC of class `bits` (32 or 64) with these program headers, in this order, and no sections.
 
-    Bytes are taken by reference. File offsets agree with p_vaddr modulo 4 KiB; a larger p_align becomes
-    that. Raises InputError (BB-E044) when an address does not fit the class.
+    Bytes are taken by reference. File offsets of PT_LOADs agree with p_vaddr modulo p_align, and modulo
+    4 KiB; a p_align above 2 MiB becomes that. Raises InputError (BB-E044) when an address, a size or an
+    offset does not fit the class.
     """
     elf = CLASSES[bits // 32]
     limit = 1 << bits
-    wide = [p for p in parts if max(p.segment.vaddr, p.segment.paddr) + p.segment.memsz > limit]
-    if wide or entry >= limit:
-        where = f"segment at {wide[0].segment.virtual}" if wide else f"e_entry {entry:#x}"
-        raise InputError(Problem(rules.CLASS, name, f"{where} does not fit ELF{bits}"))
+
+    def refused(what: str) -> InputError:
+        return InputError(Problem(rules.CLASS, name, f"{what} does not fit ELF{bits}"))
+
+    for s in (part.segment for part in parts):
+        if max(s.vaddr, s.paddr) + s.memsz > limit or s.memsz >= limit:
+            raise refused(f"segment at {s.virtual}")
+    if entry >= limit:
+        raise refused(f"e_entry {entry:#x}")
     at = IDENT_SIZE + elf.ehdr.size + len(parts) * elf.phdr.size
     table, pieces = b"", []
     for part in parts:
         s = part.segment
-        at = align_up(at, PAGE) + s.vaddr % PAGE if s.type == PT_LOAD else align_up(at, 8)
-        table += elf.pack_segment(replace(s, offset=at, align=min(s.align, PAGE)))
-        pieces.append(Piece(at, part.source, part.offset, s.filesz))
-        at += s.filesz
+        align = _alignment(s)
+        at = align_up(at, PAGE if s.type == PT_LOAD else 8)
+        offset = at + (s.vaddr - at) % max(align, PAGE) if s.type == PT_LOAD else at
+        if offset >= limit:
+            raise refused(f"file offset {offset:#x}")
+        table += elf.pack_segment(replace(s, offset=offset, align=align))
+        if s.filesz:  # padding before no bytes would be all that there is
+            pieces.append(Piece(offset, part.source, part.offset, s.filesz))
+            at = offset + s.filesz
     head = _header(elf, entry, len(parts)) + table
     return read_elf(SplicedContent(at, [Piece(0, MemoryContent(head), 0, len(head)), *pieces]), name)
+
+
+def _alignment(s: Segment) -> int:
+    """The p_align that it keeps: by the largest one Xen moves a kernel with PHYS32_RELOC."""
+    if s.align <= PAGE:
+        return s.align
+    return PAGE if s.align & (s.align - 1) or s.type != PT_LOAD else min(s.align, LARGE_PAGE)
 
 
 def _header(elf: ElfClass, entry: int, count: int) -> bytes:

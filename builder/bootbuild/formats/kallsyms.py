@@ -17,7 +17,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bootbuild.formats.kallsyms_addresses import Tables, addresses
-from bootbuild.formats.symbols import GLOBAL_TYPES, MAX_STRINGS, MAX_SYMBOLS, LazySymbols, Symbol
+from bootbuild.formats.symbols import (
+    ABSOLUTE_TYPES,
+    GLOBAL_TYPES,
+    MAX_STRINGS,
+    MAX_SYMBOLS,
+    LazySymbols,
+    Symbol,
+)
 from bootbuild.model.content import Content
 from bootbuild.model.payload import PT_LOAD, Segment
 
@@ -83,7 +90,10 @@ class KallsymsSymbols(LazySymbols):
         if not values:
             return None
         texts = (text for line in lines for text in line.split(b"\0"))
-        return ((t[1:], t[0] in GLOBAL_TYPES, value) for t, value in zip(texts, values, strict=True))
+        return (
+            (text[1:], text[0] in GLOBAL_TYPES, value, text[0] in ABSOLUTE_TYPES)
+            for text, value in zip(texts, values, strict=True)
+        )
 
 
 class _Spent(Exception):

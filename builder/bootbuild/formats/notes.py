@@ -68,10 +68,8 @@ def parse(data: bytes, offset: int = 0, align: int = 4) -> tuple[Note, ...]:
             raise NoteError(f"note at {at:#x}: its contents of {descsz:#x} bytes run over the segment")
         if len(notes) == MAX_NOTES:
             raise NoteError(f"more than {MAX_NOTES} notes")
-        owner = data[at + HEADER.size : at + HEADER.size + namesz]
-        notes.append(
-            Note(owner.split(b"\0")[0].decode("latin-1"), type_, data[desc : desc + descsz], offset + at)
-        )
+        owner = data[at + HEADER.size : at + HEADER.size + namesz].split(b"\0")[0].decode("latin-1")
+        notes.append(Note(owner, type_, data[desc : desc + descsz], offset + at, offset + desc))
         at = align_up(desc + descsz, align)
     if any(data[at:]):
         raise NoteError(f"{len(data) - at} bytes at {at:#x} are too few for a note")
@@ -180,6 +178,27 @@ def claims(image: ElfImage) -> tuple[ImageClaim, ...]:
     return tuple(found)
 
 
-def xen_notes(notes: Sequence[Note]) -> dict[int, bytes]:
-    """Contents of the Xen notes by type. Of two of one type the last counts, as in Xen."""
-    return {note.type: note.desc for note in notes if note.owner == XEN_OWNER}
+def phys32_note(notes: Sequence[Note]) -> Note | None:
+    """The PHYS32_ENTRY that counts: of several of owner Xen the last.
+
+    So it is in Xen, whose note it is: each takes the place of the one before (libelf-dominfo.c). linux-loader
+    takes the first of owner Xen, QEMU the first note of type 18, whoever owns it (elf_ops.h.inc): only where
+    one stands before all others do they agree (`formats/repair.py`).
+    """
+    found = [note for note in notes if (note.owner, note.type) == (XEN_OWNER, XenNote.PHYS32_ENTRY)]
+    return found[-1] if found else None
+
+
+def phys32_entry(image: ElfImage, *, repaired: bool = False) -> int | None:
+    """Physical PVH entry of `image`; None where no note says it. The only reading of that note here.
+
+    Contents of 1, 2, 4 or 8 bytes are a number, of which the low 32 bits count (libelf elf_note_numeric, into
+    a u32). Any other size is none for Xen; QEMU and linux-loader read the first four bytes of it, and so does
+    everybody once the note is `repaired`.
+    """
+    note = phys32_note(image.xen_notes)
+    if note is None:
+        return None
+    if len(note.desc) in (1, 2, 4, 8):
+        return int.from_bytes(note.desc, "little") & 0xFFFFFFFF
+    return int.from_bytes(note.desc[:4], "little") if repaired and len(note.desc) > 4 else None

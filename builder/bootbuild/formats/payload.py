@@ -62,6 +62,7 @@ class Opened:
     format: str  #: "elf", "raw", "bzimage (lz4)" …
     digest: str  #: SHA-256 of the file, hex
     changes: tuple[str, ...]
+    moved: int = 0  #: bytes by which it lies higher than the file says; negative: lower
 
 
 def open_payload(path: Path, fit: Fit = Fit()) -> Opened:
@@ -83,16 +84,16 @@ def open_payload(path: Path, fit: Fit = Fit()) -> Opened:
         text = f"{', '.join(unread)}: the payload is {kind}, linked at fixed addresses"
         raise InputError(Problem(rules.UNREAD_OPTION, name, text))
     changes: tuple[str, ...] = ()
-    bits = elf.bits
+    bits, moved = elf.bits, 0
     if fit.paddr_offset is not None:
         elf, changes = mend_paddr(elf, fit.paddr_offset)
     if pie:
-        elf, done = relocate(elf, fit.load)
+        elf, moved, done = relocate(elf, fit.load)
         changes += done
     if fit.elf_class is not None and fit.elf_class != elf.bits:
         changes += (f"ELF{elf.bits} wrapped as ELF{fit.elf_class}",)
         elf = rewrap(elf, fit.elf_class)
-    return Opened(elf, bits, kind, digest(content), changes)
+    return Opened(elf, bits, kind, digest(content), changes, moved)
 
 
 def mend_paddr(elf: ElfImage, offset: int) -> tuple[ElfImage, tuple[str, ...]]:

@@ -7,13 +7,16 @@ RELR, which add to what is there, are taken out of its dynamic table when it is 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from bootbuild.errors import InputError, Problem
 from bootbuild.formats import rules
 from bootbuild.formats.elf_read import IDENT_SIZE, header, read_elf
 from bootbuild.formats.notes import XEN_OWNER, XenNote
+from bootbuild.formats.symbols import LazySymbols
 from bootbuild.model.content import MemoryContent, Piece, SplicedContent
 from bootbuild.model.payload import ET_DYN, PT_DYNAMIC, PT_LOAD, ElfImage, Segment
 from bootbuild.model.rule import Rule
@@ -21,40 +24,16 @@ from bootbuild.model.span import Span, align_up
 
 LOWEST = 1 << 20  #: below are firmware's tables, the boot structures of every monitor, and the ISA hole
 BASE = 2 << 20  #: where a kernel linked at 0 is put: a large page, as Linux's alignment
-MAX_RELOCATIONS = 4 << 20  #: Linux with every option has about a million
+MAX_RELOCATIONS = 1 << 20  #: of all tables; a kernel that is a PIE has some thousands
 MAX_DYNAMIC = 1 << 16  #: bytes of PT_DYNAMIC
 
 # System V gABI chapter 5, Dynamic Section; RELR: gABI proposal of 2018, in glibc 2.36 and lld
 DT_NEEDED, DT_PLTRELSZ, DT_RELA, DT_RELASZ, DT_RELAENT = 1, 2, 7, 8, 9
 DT_FLAGS_1, DF_1_PIE = 0x6FFFFFFB, 0x08000000
 DT_REL, DT_RELSZ, DT_RELENT, DT_JMPREL, DT_RELRSZ, DT_RELR, DT_RELRENT = 17, 18, 19, 23, 35, 36, 37
-_ADDRESSES = (XenNote.ENTRY, XenNote.HYPERCALL_PAGE, XenNote.PHYS32_ENTRY)
+#: where a word is, and its addend; without one the addend is in the word
+_Word = tuple[int, int | None]
 NONE, RELATIVE = 0, 8  #: R_386_* and R_X86_64_* have the same numbers for these two
-
-
-@dataclass(frozen=True)
-class _Word:
-    """The word at virtual address `at` becomes `addend` + delta, or, without addend, itself + delta."""
-
-    at: int
-    addend: int | None
-
-
-class Shifted(Mapping[str, int]):
-    """Symbols of a kernel that was moved by `delta` bytes."""
-
-    def __init__(self, symbols: Mapping[str, int], delta: int) -> None:
-        self._symbols = symbols
-        self._delta = delta
-
-    def __getitem__(self, name: str) -> int:
-        return self._symbols[name] + self._delta
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._symbols)
-
-    def __len__(self) -> int:
-        return len(self._symbols)
 
 
 def is_pie(image: ElfImage) -> bool:
@@ -62,8 +41,8 @@ def is_pie(image: ElfImage) -> bool:
     return image.type == ET_DYN or bool(_dynamic(image).get(DT_FLAGS_1, (0, 0))[0] & DF_1_PIE)
 
 
-def relocate(image: ElfImage, load: int | None) -> tuple[ElfImage, tuple[str, ...]]:
-    """The image with its relative relocations applied, and what was done, in words.
+def relocate(image: ElfImage, load: int | None) -> tuple[ElfImage, int, tuple[str, ...]]:
+    """The image with its relative relocations applied, how far it was moved (bytes), what was done in words.
 
     `load`: physical address for its lowest byte; None leaves it where it is linked, but at 2 MiB if that
     is below 1 MiB. Raises InputError (BB-E040, BB-E041) when it is no static PIE.
@@ -73,27 +52,46 @@ def relocate(image: ElfImage, load: int | None) -> tuple[ElfImage, tuple[str, ..
         align = max(BASE, *(s.align for s in image.loads))
         load = lowest if lowest >= LOWEST else align_up(BASE, align) + lowest % align
     delta = load - lowest
+    _check(image, load, delta)
+    applied = _apply(image, delta)
+    if not applied.count and not delta:
+        return image, 0, ()
+    pieces = [Piece(0, image.content, 0, image.content.size), *applied.pieces]
+    done = [f"{applied.count} relative relocations applied"] if applied.count else []
+    if delta:
+        pieces += [*_spent(image), *_notes(image, delta, applied.noted), *_headers(image, delta)]
+        done = [f"moved from {lowest:#x} to {load:#x}", *done]
+    content = SplicedContent(image.content.size, pieces)
+    moved = read_elf(content, image.name)
+    # Its section headers are gone, and with them the way to notes that stand in sections only.
+    section_notes = tuple(
+        replace(note, desc=content.read(note.desc_offset, len(note.desc))) for note in image.section_notes
+    )
+    assert isinstance(image.symbols, LazySymbols)  # of read_elf
+    symbols = image.symbols.moved(delta)
+    return replace(moved, symbols=symbols, section_notes=section_notes), delta, tuple(done)
+
+
+def _check(image: ElfImage, load: int, delta: int) -> None:
+    """Raises InputError (BB-E040) where the image cannot be moved by `delta` bytes."""
     linked = [Span(s.vaddr + delta, s.memsz) for s in image.loads]
     if any((s.paddr + delta + s.memsz) >> 32 for s in image.loads) or any(
         span.start < 0 or span.end > 1 << image.bits for span in linked
     ):
         raise _error(image, rules.RELOCATION, f"loaded at {load:#x} it does not lie below 4 GiB")
+    for what, spans in (
+        ("virtual", [s.virtual for s in image.loads]),
+        ("file offsets", [s.file for s in image.loads if s.filesz]),
+    ):
+        for lower, upper in pairwise(sorted(spans)):
+            if lower.overlaps(upper):
+                raise _error(image, rules.RELOCATION, f"segments at {what} {lower} and {upper} overlap")
     align = max(1, *(s.align for s in image.loads))
     if delta % align:
         text = f"loaded at {load:#x} it would be moved by {delta:#x}, no multiple of its p_align {align:#x}"
         raise _error(image, rules.RELOCATION, text)
-    if delta and not _inside(image, image.entry):
+    if delta and not _linked(image, image.entry):
         raise _error(image, rules.RELOCATION, f"e_entry {image.entry:#x} lies outside it and cannot be moved")
-    words = list(_words(image))
-    if not words and not delta:
-        return image, ()
-    pieces = [Piece(0, image.content, 0, image.content.size), *_patches(image, words, delta)]
-    done = [f"{len(words)} relative relocations applied"] if words else []
-    if delta:
-        pieces += [*_spent(image), *_notes(image, delta, words), *_headers(image, delta)]
-        done = [f"moved from {lowest:#x} to {load:#x}", *done]
-    moved = read_elf(SplicedContent(image.content.size, pieces), image.name)
-    return replace(moved, symbols=Shifted(image.symbols, delta)), tuple(done)
 
 
 def _error(image: ElfImage, rule: Rule, text: str) -> InputError:
@@ -135,7 +133,7 @@ def _spent(image: ElfImage) -> Iterator[Piece]:
 
 
 def _words(image: ElfImage) -> Iterator[_Word]:
-    """Every word that the relocations change."""
+    """Every word that the relocations change, table by table."""
     dynamic = _dynamic(image)
     if DT_NEEDED in dynamic:
         raise _error(image, rules.RELOCATION, "it needs a shared library: it is not static")
@@ -159,7 +157,7 @@ def _words(image: ElfImage) -> Iterator[_Word]:
             raise _error(image, rules.DYNAMIC, text)
         data = image.content.read(offset, size)
         if tag == DT_RELR:
-            yield from _relr(image, data, word)
+            yield from _relr(data, word)
         elif has_addend:
             yield from _entries(image, struct.Struct("<IIi" if image.bits == 32 else "<QQq"), data)
         else:
@@ -175,77 +173,99 @@ def _entries(image: ElfImage, entry: struct.Struct, data: bytes) -> Iterator[_Wo
             continue
         if kind != RELATIVE:
             raise _error(image, rules.RELOCATION, f"relocation of type {kind} at {at:#x}; only RELATIVE (8)")
-        yield _Word(at, addend[0] if addend else None)
+        yield at, addend[0] if addend else None
 
 
-def _relr(image: ElfImage, data: bytes, word: struct.Struct) -> Iterator[_Word]:
+def _relr(data: bytes, word: struct.Struct) -> Iterator[_Word]:
     """An even word is an address; an odd one is a bitmap of the words after the last."""
     at = 0
-    bits = 8 * word.size - 1
-    total = 0
     for (value,) in word.iter_unpack(data):
         if not value & 1:
-            yield _Word(value, None)
+            yield value, None
             at = value + word.size
             continue
-        total += 1
-        if total > MAX_RELOCATIONS // bits:
-            raise _error(image, rules.DYNAMIC, "too many relative relocations")
-        for index in range(bits):
-            if value >> (index + 1) & 1:
-                yield _Word(at + index * word.size, None)
-        at += bits * word.size
+        left = value >> 1
+        while left:
+            lowest = left & -left
+            yield at + (lowest.bit_length() - 1) * word.size, None
+            left ^= lowest
+        at += (8 * word.size - 1) * word.size
 
 
-def _patches(image: ElfImage, words: list[_Word], delta: int) -> Iterator[Piece]:
-    """Copies of the segments that have relocated words, with these words."""
+@dataclass(frozen=True)
+class _Applied:
+    """What the relocations changed."""
+
+    pieces: tuple[Piece, ...]  #: the segments that have relocated words, with these words
+    count: int  #: of relocations
+    noted: frozenset[int]  #: file offsets of the contents of notes that are such words
+
+
+def _apply(image: ElfImage, delta: int) -> _Applied:
+    """Change each word as it is read: a small table may name more of them than a list has room for."""
     size = image.bits // 8
     mask = (1 << image.bits) - 1
-    order = sorted(words, key=lambda word: word.at)
-    index = 0
-    for s in sorted(image.loads, key=lambda s: s.vaddr):
-        data: bytearray | None = None
-        while index < len(order) and order[index].at + size <= s.vaddr + s.filesz:
-            word = order[index]
-            if word.at < s.vaddr:
-                break
-            if data is None:
-                data = bytearray(image.content.read(s.offset, s.filesz))
-            at = word.at - s.vaddr
-            base = word.addend if word.addend is not None else int.from_bytes(data[at : at + size], "little")
-            data[at : at + size] = ((base + delta) & mask).to_bytes(size, "little")
-            index += 1
-        if data is not None:
-            yield Piece(s.offset, MemoryContent(data), 0, len(data))
-    if index < len(order):
-        text = f"a relocation changes {order[index].at:#x}, where no segment has bytes"
-        raise _error(image, rules.RELOCATION, text)
+    descs = {note.desc_offset for note in (*image.notes, *image.section_notes)}
+    copies: dict[Segment, bytearray] = {}
+    noted: set[int] = set()
+    start, last, shift, count = 0, -1, 0, 0  # addresses at which a word of the segment at hand may begin
+    data = bytearray()
+    for count, (at, addend) in enumerate(_words(image), 1):
+        if count > MAX_RELOCATIONS:
+            raise _error(image, rules.DYNAMIC, f"more than {MAX_RELOCATIONS} relocations")
+        if not start <= at <= last:
+            home = next((s for s in image.loads if s.vaddr <= at <= s.vaddr + s.filesz - size), None)
+            if home is None:
+                text = f"a relocation changes {at:#x}, where no segment has bytes"
+                raise _error(image, rules.RELOCATION, text)
+            start, last, shift = home.vaddr, home.vaddr + home.filesz - size, home.offset - home.vaddr
+            if home not in copies:
+                copies[home] = bytearray(image.content.read(home.offset, home.filesz))
+            data = copies[home]
+        place = at - start
+        base = int.from_bytes(data[place : place + size], "little") if addend is None else addend
+        data[place : place + size] = ((base + delta) & mask).to_bytes(size, "little")
+        if at + shift in descs:
+            noted.add(at + shift)
+    pieces = (Piece(s.offset, MemoryContent(data), 0, s.filesz) for s, data in copies.items())
+    return _Applied(tuple(pieces), count, frozenset(noted))
 
 
-def _inside(image: ElfImage, vaddr: int) -> bool:
-    return any(s.vaddr <= vaddr < s.vaddr + s.memsz for s in image.loads)
+def _linked(image: ElfImage, vaddr: int) -> bool:
+    return image.segment_at(vaddr) is not None
+
+
+def _loaded(image: ElfImage, paddr: int) -> bool:
+    return any(paddr in s.physical for s in image.loads)
 
 
 def _move(image: ElfImage, s: Segment, delta: int) -> Segment:
     """A program header of the moved kernel; what is not loaded (PT_GNU_STACK) has no address to move."""
     if s.type == PT_LOAD:
         return replace(s, vaddr=s.vaddr + delta, paddr=s.paddr + delta)
-    if not s.memsz or not _inside(image, s.vaddr):
+    if not s.memsz or not _linked(image, s.vaddr):
         return s
     return replace(s, vaddr=s.vaddr + delta, paddr=(s.paddr + delta) % (1 << image.bits))
 
 
-def _notes(image: ElfImage, delta: int, words: list[_Word]) -> Iterator[Piece]:
+#: notes that hold an address: where it lies decides whether it moves
+_ADDRESSES: Mapping[int, Callable[[ElfImage, int], bool]] = {
+    XenNote.ENTRY: _linked,
+    XenNote.HYPERCALL_PAGE: _linked,
+    XenNote.PHYS32_ENTRY: _loaded,
+}
+
+
+def _notes(image: ElfImage, delta: int, relocated: AbstractSet[int]) -> Iterator[Piece]:
     """Xen notes whose contents are addresses in the kernel, unless a relocation has them already."""
-    relocated = {_file_offset(image, word.at, 1) for word in words}
-    for note in image.notes:
-        if note.owner != XEN_OWNER or note.type not in _ADDRESSES or len(note.desc) not in (4, 8):
+    for note in (*image.notes, *image.section_notes):
+        inside = _ADDRESSES.get(note.type) if note.owner == XEN_OWNER else None
+        if inside is None or len(note.desc) not in (4, 8) or note.desc_offset in relocated:
             continue
-        (namesz,) = struct.unpack("<I", image.content.read(note.offset, 4))
-        at, value = note.offset + align_up(12 + namesz, 4), int.from_bytes(note.desc, "little")
-        if at not in relocated and _inside(image, value):
+        value = int.from_bytes(note.desc, "little")
+        if inside(image, value):
             data = MemoryContent((value + delta).to_bytes(len(note.desc), "little"))
-            yield Piece(at, data, 0, data.size)
+            yield Piece(note.desc_offset, data, 0, data.size)
 
 
 def _headers(image: ElfImage, delta: int) -> Iterator[Piece]:

@@ -17,6 +17,8 @@ from bootbuild.formats.notes import (
     XenNote,
     parse,
     parse_padded,
+    phys32_entry,
+    phys32_note,
 )
 from bootbuild.model.payload import PT_NOTE, ElfImage, Note
 
@@ -61,11 +63,16 @@ def _segment_faults(image: ElfImage) -> Iterator[str]:
 def _note_faults(image: ElfImage) -> Iterator[str]:
     if any(_is_property(note) for note in image.notes):
         yield "a .note.gnu.property stands beside the Xen notes"
-    entries = [note for note in image.xen_notes if note.type == XenNote.PHYS32_ENTRY]
-    if len(entries) > 1:
-        yield f"there are {len(entries)} PHYS32_ENTRY notes"
-    if entries and len(entries[-1].desc) not in (4, 8):
-        yield f"PHYS32_ENTRY has {len(entries[-1].desc)} bytes"
+    entry = phys32_note(image.xen_notes)
+    if entry is not None:
+        count = sum(note.type == XenNote.PHYS32_ENTRY for note in image.xen_notes)
+        if count > 1:
+            yield f"there are {count} PHYS32_ENTRY notes"
+        if len(entry.desc) not in (4, 8):
+            yield f"PHYS32_ENTRY has {len(entry.desc)} bytes"
+        first = next((note for note in image.notes if note.type == XenNote.PHYS32_ENTRY), entry)
+        if first.owner != XEN_OWNER:
+            yield f"note {first.type} of owner {first.owner!r} stands before PHYS32_ENTRY"
     for note in image.xen_notes:
         if _unended(note):
             yield f"{XenNote(note.type).name} is not ended by NUL"
@@ -74,21 +81,20 @@ def _note_faults(image: ElfImage) -> Iterator[str]:
 def safe_notes(image: ElfImage) -> tuple[Note, ...]:
     """The notes of `image` as all loaders read them; the caller puts them into one PT_NOTE.
 
-    Of several PHYS32_ENTRY the last counts, as in Xen, whose note it is; one of an odd size keeps its first
-    four bytes, as QEMU and linux-loader read it.
+    PHYS32_ENTRY comes before all others, also before notes of its type that are not Xen's, which QEMU would
+    take for it. One of an odd size says in four bytes what `phys32_entry` makes of it, if that is anything.
     """
-    kept: list[Note] = []
-    entry: Note | None = None
     others = (note for note in image.notes if note.owner != XEN_OWNER)
-    for note in (*image.xen_notes, *others):
-        if (note.owner, note.type) == (XEN_OWNER, XenNote.PHYS32_ENTRY):
-            entry = note
-        elif not _is_property(note):
-            kept.append(replace(note, desc=note.desc + b"\0") if _unended(note) else note)
-    if entry is None:
+    kept = [
+        replace(note, desc=note.desc + b"\0") if _unended(note) else note
+        for note in (*image.xen_notes, *others)
+        if (note.owner, note.type) != (XEN_OWNER, XenNote.PHYS32_ENTRY) and not _is_property(note)
+    ]
+    entry, address = phys32_note(image.xen_notes), phys32_entry(image, repaired=True)
+    if entry is None or address is None:
         return tuple(kept)
     if len(entry.desc) not in (4, 8):
-        entry = replace(entry, desc=entry.desc[:4].ljust(4, b"\0"))
+        entry = replace(entry, desc=address.to_bytes(4, "little"))
     return (entry, *kept)
 
 

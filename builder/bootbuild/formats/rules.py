@@ -179,7 +179,7 @@ DYNAMIC = Rule(
     "BB-E041",
     "Dynamic table unreadable",
     f"There is at most one PT_DYNAMIC; its relocation tables lie in the bytes of one PT_LOAD, with entries "
-    f"of the class's size, at most 4 million ({GABI}).",
+    f"of the class's size ({GABI}). bootbuild applies at most a million (2^20) relocations.",
     "copy the file again: it is truncated or damaged",
 )
 RAW = Rule(
@@ -198,7 +198,7 @@ UNREAD_OPTION = Rule(
 CLASS = Rule(
     "BB-E044",
     "Kernel that does not fit the other ELF class",
-    "ELF32 has 32-bit addresses: everything that is linked or loaded above 4 GiB needs ELF64.",
+    "ELF32 has 32-bit addresses, sizes and file offsets: what is linked, loaded or that long needs ELF64.",
     "leave `elf_class` out",
 )
 PADDR_OFFSET = Rule(

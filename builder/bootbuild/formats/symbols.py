@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from operator import itemgetter
+from typing import Self
 
 from bootbuild.errors import InputError, Problem
 from bootbuild.formats import rules
@@ -22,9 +24,9 @@ MAX_PLACES = 64  #: of one name in the strings, for a search without reading the
 MAX_SEARCHES = 8  #: names that are searched for one by one
 MAX_PROBLEMS = 10  #: bad lines named one by one
 
-Symbol = tuple[bytes, bool, int]  #: name, whether it is global, value
+Symbol = tuple[bytes, bool, int, bool]  #: name, whether it is global, value, whether that is absolute
 
-SHN_UNDEF = 0
+SHN_UNDEF, SHN_ABS = 0, 0xFFF1
 STB_LOCAL = 0
 STT_SECTION, STT_FILE = 3, 4
 
@@ -38,9 +40,16 @@ class LazySymbols(Mapping[str, int]):
 
     origin = ""  #: where the symbols come from, in a word
 
-    def __init__(self) -> None:
+    def __init__(self, delta: int = 0) -> None:
+        self._delta = delta
         self._read: dict[str, int] | None = None
         self._asked: dict[str, int | None] = {}
+
+    def moved(self, delta: int) -> Self:
+        """The symbols of the kernel moved by `delta` bytes: all but the absolute ones (SHN_ABS)."""
+        other = copy.copy(self)
+        LazySymbols.__init__(other, self._delta + delta)
+        return other
 
     def symbols(self, wanted: bytes | None) -> Iterable[Symbol]:
         """The symbols in the order of the table: those called `wanted` at least, all if it is None."""
@@ -51,7 +60,8 @@ class LazySymbols(Mapping[str, int]):
             return self._all()[name]
         if name not in self._asked:
             wanted = name.encode("utf-8", "surrogateescape")
-            found = _by_name(symbol for symbol in self.symbols(wanted) if symbol[0] == wanted)
+            named = (symbol for symbol in self.symbols(wanted) if symbol[0] == wanted)
+            found = _by_name(named, self._delta)
             self._asked[name] = found.get(name)
         value = self._asked[name]
         if value is None:
@@ -66,15 +76,16 @@ class LazySymbols(Mapping[str, int]):
 
     def _all(self) -> dict[str, int]:
         if self._read is None:
-            self._read = _by_name(self.symbols(None))
+            self._read = _by_name(self.symbols(None), self._delta)
         return self._read
 
 
-def _by_name(symbols: Iterable[Symbol]) -> dict[str, int]:
+def _by_name(symbols: Iterable[Symbol], delta: int) -> dict[str, int]:
     found: dict[str, int] = {}
     local: dict[str, int] = {}
-    for name, is_global, value in symbols:
-        (found if is_global else local).setdefault(name.decode("utf-8", "surrogateescape"), value)
+    for name, is_global, value, absolute in symbols:
+        place = value if absolute else value + delta
+        (found if is_global else local).setdefault(name.decode("utf-8", "surrogateescape"), place)
     return {**local, **found}
 
 
@@ -109,7 +120,7 @@ class SymbolTable(LazySymbols):
             if end <= name_at or budget < 0:
                 continue
             budget -= end - name_at
-            yield strings[name_at:end], info >> 4 != STB_LOCAL, value
+            yield strings[name_at:end], info >> 4 != STB_LOCAL, value, section == SHN_ABS
 
     def _entries(self, table: bytes, strings: bytes, wanted: bytes | None) -> Iterator[tuple[int, ...]]:
         """The entries with that name, found by where it stands in the strings; all if that is in doubt."""
@@ -138,12 +149,14 @@ def origin(symbols: Mapping[str, int]) -> str:
 
 _LINE = re.compile(rb"([0-9a-fA-F]{8}|[0-9a-fA-F]{16}) ([A-Za-z?]) (\S{1,4096})\n?")
 GLOBAL_TYPES = frozenset(b"ABCDGRSTVWu")  #: letters of nm(1)
+ABSOLUTE_TYPES = frozenset(b"Aa")
 
 
-def read_system_map(content: Content, name: str) -> Mapping[str, int]:
+def read_system_map(content: Content, name: str, delta: int = 0) -> Mapping[str, int]:
     """Name → address of a System.map (`nm -n`). Of several of one name a global wins, else the first.
 
-    Raises InputError (BB-E017) with the bad lines.
+    The kernel was moved by `delta` bytes since nm saw it; types A and a are absolute and stay. Raises
+    InputError (BB-E017) with the bad lines.
     """
     if content.size > MAX_SYSTEM_MAP:
         raise InputError(Problem(rules.SYSTEM_MAP, name, f"{content.size} bytes; at most 64 MiB are read"))
@@ -157,9 +170,9 @@ def read_system_map(content: Content, name: str) -> Mapping[str, int]:
                 break
             continue
         address, kind, symbol = match.groups()
-        found.append((symbol, kind[0] in GLOBAL_TYPES, int(address, 16)))
+        found.append((symbol, kind[0] in GLOBAL_TYPES, int(address, 16), kind[0] in ABSOLUTE_TYPES))
     if not content.size:
         bad.append(Problem(rules.SYSTEM_MAP, name, "empty"))
     if bad:
         raise InputError(bad)
-    return _by_name(found)
+    return _by_name(found, delta)

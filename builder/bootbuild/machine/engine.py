@@ -27,7 +27,7 @@ _SEGMENT = struct.Struct("<I4xQII")
 _CAUSE_UNKNOWN = -1
 
 # HF_* of qemu/target/i386/cpu.h: what the translator assumes about the mode.
-_HF_CPL, _HF_CS32, _HF_SS32, _HF_ADDSEG, _HF_LMA, _HF_CS64 = 3, 1 << 4, 1 << 5, 1 << 6, 1 << 14, 1 << 15
+_HF_CPL, _HF_CS32, _HF_SS32, _HF_ADDSEG, _HF_CS64 = 3, 1 << 4, 1 << 5, 1 << 6, 1 << 15
 
 
 @dataclass(frozen=True)

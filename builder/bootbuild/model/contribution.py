@@ -37,7 +37,7 @@ class Contribution:
 
     target: str
     guest: str
-    container: str  #: which container can hold it: "elf", "bzimage", "pe"
+    container: str  #: which container can hold it: "elf" (`bootbuild.containers.NAMES`)
     startup: Startup
     chain: tuple[Piece, ...] = ()
     companions: tuple[Blob, ...] = ()  #: stubs beside the chain, which pieces refer to (post stub)

@@ -62,14 +62,9 @@ class Descriptor:
     limit: int = 0xFFFFFFFF  #: in bytes
     attributes: int = 0xC093
 
-    @property
-    def usable(self) -> bool:
-        return bool(self.attributes & 0x80)
-
 
 CODE32 = Descriptor(0, attributes=0xC09B)
 DATA32 = Descriptor(0, attributes=0xC093)
-CODE64 = Descriptor(0, attributes=0xA09B)
 TSS32 = Descriptor(0, limit=0x67, attributes=0x008B)
 UNUSABLE = Descriptor(0, limit=0, attributes=0)
 

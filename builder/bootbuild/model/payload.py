@@ -44,12 +44,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class Note:
-    """One ELF note. `owner` without its NUL; `offset` is the file offset of its header, 0 if new."""
+    """One ELF note. `owner` without its NUL; offsets in the file are 0 if it is new."""
 
     owner: str
     type: int
     desc: bytes
-    offset: int = 0
+    offset: int = 0  #: of its header
+    desc_offset: int = field(default=0, compare=False)  #: of its contents
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,6 @@ class ElfImage:
         """Notes of owner Xen: of PT_NOTEs or, without any there, of sections (libelf's elf_xen_parse)."""
         found = tuple(note for note in self.notes if note.owner == "Xen")
         return found or tuple(note for note in self.section_notes if note.owner == "Xen")
-
-    def to_physical(self, vaddr: int) -> int | None:
-        """Where the loader puts the byte linked at `vaddr`; None outside every PT_LOAD."""
-        for segment in self.loads:
-            if vaddr in segment.virtual:
-                return segment.paddr + (vaddr - segment.vaddr)
-        return None
 
     def segment_at(self, vaddr: int) -> Segment | None:
         """The PT_LOAD that holds virtual address `vaddr`."""

@@ -13,7 +13,7 @@ from bootbuild.platform.pc import HYPERVISOR_BIT, signature
 
 CPUID_BASE = 0x40000000
 MSR_HYPERCALL = 0x40000000  #: CPUID base+2, EBX: where the guest asks for its hypercall page
-EPERM, ENOENT, EFAULT, EINVAL, ENOSYS = 1, 2, 14, 22, 38
+EPERM, EFAULT, EINVAL, ENOSYS = 1, 14, 22, 38
 
 # xen/include/public/xen.h, __HYPERVISOR_*
 PLATFORM_OP, MEMORY_OP, XEN_VERSION, CONSOLE_IO, VCPU_OP = 7, 12, 17, 18, 24

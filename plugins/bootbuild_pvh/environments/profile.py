@@ -25,10 +25,11 @@ from bootbuild.api import (
     TableRegister,
     Undefined,
     align_up,
+    phys32_entry,
 )
 from bootbuild_pvh.environments.placing import MODULES, Placing
 from bootbuild_pvh.environments.poison import UNDEFINED, Poison, poison_of, poisoned_state
-from bootbuild_pvh.targets import NO_ENTRY, pvh_entry
+from bootbuild_pvh.targets import NO_ENTRY
 
 MiB, GiB = 1 << 20, 1 << 30
 _LEAST = 2 * MiB  #: of RAM: what SeaBIOS needs
@@ -109,7 +110,7 @@ class PvhProfile(ABC):
 
 def entry_of(image: ElfImage) -> int:
     """Physical address of the PVH entry. InputError without one."""
-    entry = pvh_entry(image)
+    entry = phys32_entry(image)
     if entry is None:
         raise InputError(Problem(NO_ENTRY, image.name, "the file has no PHYS32_ENTRY note"))
     return entry
