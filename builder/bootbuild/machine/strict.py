@@ -16,7 +16,7 @@ from bootbuild.machine.engine import EFER_LMA
 from bootbuild.machine.memory import PAGE
 from bootbuild.machine.msr import Msrs, canonical
 from bootbuild.machine.operand import PREFIXES, Instruction, decode, operand
-from bootbuild.machine.paging import CR0_PE, CR0_PG, CR4_PAE, PageFault
+from bootbuild.machine.paging import ADDRESS_WIDTH, CR0_PE, CR0_PG, CR4_PAE, PageFault
 from bootbuild.machine.rules import (
     BAD_CR0,
     BAD_CR3,
@@ -35,7 +35,6 @@ _TRUSTED_AFTER = 256  #: executions with an aligned operand, after which a site 
 _CR0_NW, _CR0_CD = 1 << 29, 1 << 30
 _CR0_EM, _CR0_TS, _CR4_OSFXSR = 1 << 2, 1 << 3, 1 << 9
 _EFER_LME = 1 << 8
-_WIDTH = 40  #: physical address bits that CPUID leaf 80000008H of this core reports
 CR4_DEFINED = 0x7FC | 1 << 16 | 1 << 18 | 1 << 20
 """TSD … OSXMMEXCPT, FSGSBASE, OSXSAVE, SMEP: what CPUID of this core reports."""
 
@@ -185,7 +184,10 @@ class Strict:
 
     def _cr3(self, value: int) -> tuple[Rule, str]:
         long = self._board.core.get("efer") & EFER_LMA
-        return BAD_CR3, f"bits from {_WIDTH} on are reserved" if long and value >> _WIDTH else ""
+        return (
+            BAD_CR3,
+            f"bits from {ADDRESS_WIDTH} on are reserved" if long and value >> ADDRESS_WIDTH else "",
+        )
 
     def _cr4(self, value: int) -> tuple[Rule, str]:
         wrong = ""
