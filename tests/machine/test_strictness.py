@@ -263,6 +263,18 @@ BROKEN = {
         "WRMSR of 0x0 to 0x12345, which does not exist",
         32,
     ),
+    "PAT with a memory type that there is not": Case(
+        "BB-B019",
+        (
+            b"\xb9\x77\x02\x00\x00"  # mov ecx,0x277
+            b"\xb8\x02\x00\x00\x00"  # mov eax,2
+            b"\x31\xd2"  # xor edx,edx
+            b"\x0f\x30"  # wrmsr
+        ),
+        12,
+        "WRMSR of 0x2 to 0x277: there is no memory type 0x2",
+        32,
+    ),
     # -- performance counters
     "RDPMC": Case("BB-B018", b"\x31\xc9\x0f\x33", 2, "RDPMC"),  # xor ecx,ecx; rdpmc
 }
@@ -329,6 +341,11 @@ PERMITTED = {
     "movq of MMX": Case("BB-B015", b"\x0f\x6f\x04\x25\x01\x00\x09\x00\x0f\x77"),  # movq mm0,[0x90001]; emms
     "an MSR that is there": Case("BB-B016", (
         b"\xb9\x1b\x00\x00\x00"  # mov ecx,0x1b
+        b"\x0f\x32"  # rdmsr
+        b"\x0f\x30"  # wrmsr
+    )),
+    "PAT as it is": Case("BB-B019", (
+        b"\xb9\x77\x02\x00\x00"  # mov ecx,0x277
         b"\x0f\x32"  # rdmsr
         b"\x0f\x30"  # wrmsr
     )),

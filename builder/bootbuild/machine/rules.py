@@ -112,6 +112,13 @@ RDPMC = Rule(
     "RDPMC raises #GP(0) for a counter that the processor does not have (Intel SDM volume 2).",
     "ask CPUID leaf 0AH first",
 )
+BAD_MSR_VALUE = Rule(
+    "BB-B019",
+    "Invalid value for an MSR",
+    "WRMSR raises #GP(0) for reserved bits and for memory types that there are not: types 2 and 3, and in an "
+    f"MTRR also 7 ({_SDM}, 11.4.4, 12.11.2 and 12.12.2; volume 4, table 2-2).",
+    "read the MSR, change what you mean to change, and write it back",
+)
 SELF_TEST = Rule(
     "BB-B090",
     "The emulated core is not the one this version was made for",
@@ -137,6 +144,7 @@ RULES: tuple[Rule, ...] = (
     UNKNOWN_MSR,
     BAD_CODE_SEGMENT,
     RDPMC,
+    BAD_MSR_VALUE,
     SELF_TEST,
 )
 
