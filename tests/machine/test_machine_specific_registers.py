@@ -173,7 +173,9 @@ ABSENT = {
     "WRMSR to one that nobody has": (
         wrmsr(0x4000_0001, 3), 15, "WRMSR of 0x3 to 0x40000001, which does not exist",
     ),
-    "WRMSR to a read-only one": (wrmsr(0xFE, 0), 15, "WRMSR to 0xfe, which is read-only"),
+    "WRMSR to MTRRCAP": (wrmsr(0xFE, 0), 15, "WRMSR to 0xfe, which is read-only"),
+    "WRMSR to PLATFORM_ID": (wrmsr(0x17, 0), 15, "WRMSR to 0x17, which is read-only"),
+    "WRMSR to MCG_CAP": (wrmsr(0x179, 0), 15, "WRMSR to 0x179, which is read-only"),
 }  # fmt: skip
 
 

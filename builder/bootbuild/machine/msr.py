@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bootbuild.machine.board import Board
 from bootbuild.machine.delivery import Delivery
-from bootbuild.machine.engine import EFER_LMA, MSR_EFER
+from bootbuild.machine.engine import MSR_EFER
 from bootbuild.machine.paging import ADDRESS_WIDTH, CR0_PG
 from bootbuild.machine.rules import BAD_EFER, BAD_MSR_VALUE, NON_CANONICAL, UNKNOWN_MSR
 from bootbuild.model.rule import Rule
@@ -165,7 +165,7 @@ class Msrs:
             return self._refuse(BAD_EFER, f"WRMSR of {value:#x} to EFER: reserved bits")
         if core.get("cr0") & CR0_PG and (value ^ old) & _EFER_LME:
             return self._refuse(BAD_EFER, f"WRMSR of {value:#x} to EFER: LME changed while paging is on")
-        core.msr_write(MSR_EFER, value & ~EFER_LMA | old & EFER_LMA)
+        core.msr_write(MSR_EFER, value)  # which leaves LMA as it is
         return True
 
     def _refuse(self, rule: Rule, detail: str) -> bool:
