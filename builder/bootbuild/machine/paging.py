@@ -19,7 +19,8 @@ _EFER_NXE = 1 << 11
 # Reserved bits, by the SDM's tables 4-4 (32-bit, 4 MiB), 4-8 to 4-11 (PAE) and 4-15 to 4-20 (4-level).
 _BEYOND = (1 << 52) - (1 << ADDRESS_WIDTH)
 _BEYOND_PAE = (1 << 63) - (1 << ADDRESS_WIDTH)
-_PDPTE_PAE = _NX | _BEYOND_PAE | 0x1E6
+_PDPTE_PAE = _NX | _BEYOND_PAE  #: and bits 8:5 and 2:1, which count when the entry is loaded only
+_PDPTE_LOADED = _PDPTE_PAE | 0x1E6
 _PDE_4MIB = 1 << 21
 
 
@@ -76,6 +77,16 @@ class ReservedMemory(Exception):
     def __init__(self, physical: int) -> None:
         super().__init__(f"write at physical {physical:#x}, which is reserved")
         self.physical = physical
+
+
+def bad_pointer(memory: Memory, cr3: int) -> Step | None:
+    """The first entry of the PAE page-directory-pointer table at `cr3` that has reserved bits set."""
+    table = cr3 & 0xFFFFFFE0
+    for at in range(table, table + 32, 8):
+        entry = memory.word(at, 8)
+        if entry is not None and entry & _PRESENT and entry & _PDPTE_LOADED:
+            return Step("PDPTE", at, entry, entry & _PDPTE_LOADED)
+    return None
 
 
 class Paging:
