@@ -75,6 +75,13 @@ KEPT = {
     "MTRR_PHYSBASE0": (0x200, 0xC000_0000),
     "TSC_AUX": (0xC0000103, 7),
     "EFER": (0xC0000080, 0x501),
+    "PAT": (0x277, 0x0706_0504_0100_0707),
+    "APIC_BASE": (0x1B, 0xFF_FEE0_0000),
+    "MTRR_DEF_TYPE": (0x2FF, 0xC00),
+    "MTRR_PHYSBASE7": (0x20E, 0xFF_FFFF_F005),
+    "MTRR_PHYSMASK7": (0x20F, 0xFF_FFFF_F800),
+    "MTRR_FIX4K_F8000": (0x26F, 0x0001_0405_0606_0606),
+    "MCG_STATUS": (0x17A, 7),
 }
 
 
@@ -84,6 +91,65 @@ def test_a_register_keeps_what_is_written(name: str, machine: Make) -> None:
     one = machine(long_guest(wrmsr(index, expected)))
     assert finish(one).kind is StopKind.HALTED
     assert (value(one), one.events) == (expected, ())
+
+
+LEFT_ALONE = {
+    # written, and read back: what only the processor itself sets
+    "LMA, in long mode": (long_guest, 0xC0000080, 0x101, 0x501),
+    "LMA, with paging off": (protected_guest, 0xC0000080, 0x500, 0x100),
+    "BIOS_SIGN_ID": (protected_guest, 0x8B, 0x1234, 0),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_ALONE)
+def test_what_only_the_processor_sets_is_not_written(name: str, machine: Make) -> None:
+    make, index, written, expected = LEFT_ALONE[name]
+    one = machine(make(wrmsr(index, written)))
+    assert finish(one).kind is StopKind.HALTED
+    assert (value(one), one.events) == (expected, ())
+
+
+REFUSED = {
+    "PAT with type 2": (0x277, 0x0200_0000, "there is no memory type 0x2"),
+    "PAT with type 3 in its last byte": (0x277, 3 << 56, "there is no memory type 0x3"),
+    "PAT with a reserved bit": (0x277, 0x0E, "there is no memory type 0xe"),
+    "an MTRR with the PAT's type UC-": (0x268, 7 << 56, "there is no memory type 0x7"),
+    "MTRR_DEF_TYPE with type 2": (0x2FF, 0xC02, "there is no memory type 0x2"),
+    "MTRR_DEF_TYPE with bit 8": (0x2FF, 0x106, "bits 0x100 are reserved"),
+    "MTRR_DEF_TYPE with bit 12": (0x2FF, 0x1000, "bits 0x1000 are reserved"),
+    "MTRR_PHYSBASE with type 3": (0x200, 3, "there is no memory type 0x3"),
+    "MTRR_PHYSBASE with bit 11": (0x20E, 0x806, "bits 0x800 are reserved"),
+    "MTRR_PHYSBASE beyond the address width": (0x200, 1 << 40, "bits 0x10000000000 are reserved"),
+    "MTRR_PHYSMASK with bit 10": (0x201, 0xC00, "bits 0x400 are reserved"),
+    "MTRR_PHYSMASK beyond the address width": (
+        0x201, 0xFFF_FFFF_F800, "bits 0xf0000000000 are reserved",
+    ),
+    "APIC_BASE with bit 0": (0x1B, 0xFEE0_0901, "bits 0x1 are reserved"),
+    "APIC_BASE with x2APIC, which CPUID lacks": (0x1B, 0xFEE0_0D00, "bits 0x400 are reserved"),
+    "APIC_BASE beyond the address width": (0x1B, 1 << 40 | 0x900, "bits 0x10000000000 are reserved"),
+    "TSC_AUX of 33 bits": (0xC0000103, 1 << 32, "bits 0x100000000 are reserved"),
+    "MCG_STATUS with bit 3": (0x17A, 8, "bits 0x8 are reserved"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_value_that_hardware_refuses_is_a_fault_and_a_finding(name: str, machine: Make) -> None:
+    index, written, why = REFUSED[name]
+    one = machine(long_guest(wrmsr(index, written)))
+    assert finish(one).ip == HANDLERS + 13 + 1
+    assert [(e.ip, e.detail, e.rule) for e in one.events] == [
+        (CODE + 15, f"WRMSR of {written:#x} to {index:#x}: {why}: #GP(0)", "BB-B019")
+    ]
+
+
+@pytest.mark.parametrize(
+    "index", [0x175, 0x176, 0xC0000082, 0xC0000083, 0xC0000100, 0xC0000101, 0xC0000102], ids=hex
+)
+@pytest.mark.parametrize("written", [1 << 47, 0xFFFF_7FFF_FFFF_FFFF], ids=hex)
+def test_an_address_register_takes_canonical_addresses_only(index: int, written: int, machine: Make) -> None:
+    one = machine(long_guest(wrmsr(index, written)))
+    assert finish(one).ip == HANDLERS + 13 + 1
+    assert [event.rule for event in one.events] == ["BB-B014"]
 
 
 def test_a_base_written_is_the_base_used(machine: Make) -> None:
@@ -107,7 +173,9 @@ ABSENT = {
     "WRMSR to one that nobody has": (
         wrmsr(0x4000_0001, 3), 15, "WRMSR of 0x3 to 0x40000001, which does not exist",
     ),
-    "WRMSR to a read-only one": (wrmsr(0xFE, 0), 15, "WRMSR to 0xfe, which is read-only"),
+    "WRMSR to MTRRCAP": (wrmsr(0xFE, 0), 15, "WRMSR to 0xfe, which is read-only"),
+    "WRMSR to PLATFORM_ID": (wrmsr(0x17, 0), 15, "WRMSR to 0x17, which is read-only"),
+    "WRMSR to MCG_CAP": (wrmsr(0x179, 0), 15, "WRMSR to 0x179, which is read-only"),
 }  # fmt: skip
 
 

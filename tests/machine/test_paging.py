@@ -12,14 +12,19 @@ from typing import Any
 import pytest
 
 from bootbuild.machine.run import Machine
+from bootbuild.model.machine import Region, RegionKind
+from bootbuild.model.span import Span
 from bootbuild.model.trace import StopKind
 from machine_guests import (
     CODE,
     HANDLERS,
+    IDT,
     TABLES,
     Box,
     Guest,
     finish,
+    gate64,
+    handler,
     identity,
     long,
     long_guest,
@@ -33,6 +38,7 @@ PML4, PDPT, PD, PT = TABLES, TABLES + 0x1000, TABLES + 0x2000, TABLES + 0x3000
 PAGE, OTHER = 0x200000, 0x201000  #: physical, for data
 P, W, U, A, D, LARGE, NX = 1, 2, 4, 0x20, 0x40, 0x80, 1 << 63
 VIRTUAL = 0x4000_0000  #: outside the identity maps
+HIGH = 1 << 32  #: physical, memory that 32 bits do not reach
 
 LOAD = b"\x8b\x06"  # mov eax, [rsi]
 STORE = b"\x89\x06"  # mov [rsi], eax
@@ -80,12 +86,18 @@ MODES: dict[str, tuple[Callable[..., Guest], dict[str, Any], int, dict[int, byte
         protected_guest, {"cr0": 0x8000_0011, "cr3": PD, "cr4": 0x10}, VIRTUAL + 0x205678,
         {PD: struct.pack("<I", LARGE | 3), PD + 4 * 0x100: struct.pack("<I", LARGE | 3)}, 0x205678,
     ),
+    "32-bit, 4 MiB, above 4 GiB": (
+        protected_guest, {"cr0": 0x8000_0011, "cr3": PD, "cr4": 0x10}, VIRTUAL + 0x205678,
+        {PD: struct.pack("<I", LARGE | 3), PD + 4 * 0x100: struct.pack("<I", 1 << 13 | LARGE | 3)},
+        HIGH + 0x205678,
+    ),
     "none": (protected_guest, {}, PAGE + 0x678, {}, PAGE + 0x678),
 }  # fmt: skip
 
 
 def with_tables(guest: Guest, entries: dict[int, bytes]) -> Guest:
     guest.memory |= entries
+    guest.regions = (Region(Span(HIGH, 0x400000), RegionKind.RAM),)
     return guest
 
 
@@ -302,3 +314,133 @@ def test_without_paging_addresses_wrap_at_4_gib(machine: Make) -> None:
     one = machine(guest)
     assert one.translate(1 << 32) == 0
     assert one.read((1 << 32) | 1, 1) == b"b"
+
+
+# -- the host's accesses on the guest's behalf: the frame of an exception goes where the guest may write ---
+
+UD2 = b"\x0f\x0b"
+ON_IST1 = {14: gate64(handler(14), ist=1)}  #: #PF on a stack that is always there
+FRAMES: dict[str, tuple[int, dict[str, Any], int | None]] = {
+    # rights of the stack's page, state, error code of the #PF or None
+    "a writable page": (P | W, {}, None),
+    "a read-only page with WP": (P, {"cr0": 0x8001_0031}, 3),
+    "a read-only page without WP": (P, {"cr0": 0x8000_0031}, None),
+    "no page": (0, {}, 2),
+    "an address of 46 bits": (P | W | 1 << 45, {}, 0xB),
+    "the highest address bit that there is not": (P | W | 1 << 51, {}, 0xB),
+    "bits that are the guest's": (P | W | 0x7F << 52 | 7 << 9, {}, None),
+    "NX": (P | W | NX, {}, None),
+    "NX without EFER.NXE": (P | W | NX, {"efer": 0x501}, 0xB),
+    "reserved and read-only": (P | 1 << 40, {"cr0": 0x8001_0031}, 0xB),
+}
+
+
+def framed(rights: int, **state: Any) -> Guest:
+    """#UD in 64-bit mode, on a stack whose last page has `rights`."""
+    guest = long_guest(UD2, gates=ON_IST1, registers={"rsp": VIRTUAL + 0x1000}, **state)
+    return with_tables(guest, {PDPT + 8: q(PT | 3), PT: q(PT + 0x1000 | 3), PT + 0x1000: q(PAGE | rights)})
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_frame_is_pushed_where_the_tables_let_the_core_write(name: str, machine: Make) -> None:
+    rights, state, error = FRAMES[name]
+    one = machine(framed(rights, **state))
+    vector = finish(one).ip - 1 - HANDLERS
+    if error is None:
+        assert vector == 6
+        assert one.translate(VIRTUAL) == PAGE
+    else:
+        assert (vector, one.get("cr2")) == (14, VIRTUAL + 0xFD8)
+        assert struct.unpack("<Q", one.read(one.get("rsp"), 8)) == (error,)
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_the_core_writes_there_by_the_same_rules(name: str, machine: Make) -> None:
+    """The engine's own walk, against which the host's is held: a store instead of a frame."""
+    rights, state, error = FRAMES[name]
+    guest = framed(rights, **state)
+    guest.code = b"\x48\x89\x44\x24\xd8\xf4"  # mov [rsp-40], rax; hlt
+    one = machine(guest)
+    stop = finish(one)
+    if error is None:
+        assert stop.ip == CODE + 6
+    else:
+        assert (stop.ip - 1 - HANDLERS, one.get("cr2")) == (14, VIRTUAL + 0xFD8)
+        assert struct.unpack("<Q", one.read(one.get("rsp"), 8)) == (error,)
+
+
+RESERVED = {
+    # a linear address, and entries that would map it but for one bit
+    "bit 7 of a PML4E": (1 << 39, {PML4 + 8: q(PDPT | LARGE | 3)}),
+    "bit 13 of a 1 GiB page": (VIRTUAL, {PDPT + 8: q(1 << 13 | LARGE | 3)}),
+    "bit 29 of a 1 GiB page": (VIRTUAL, {PDPT + 8: q(1 << 29 | LARGE | 3)}),
+    "bit 13 of a 2 MiB page": (VIRTUAL, {PDPT + 8: q(PT | 3), PT: q(1 << 13 | LARGE | 3)}),
+    "bit 20 of a 2 MiB page": (VIRTUAL, {PDPT + 8: q(PT | 3), PT: q(1 << 20 | LARGE | 3)}),
+    "bit 40 of a PDE": (VIRTUAL, {PDPT + 8: q(PT | 3), PT: q(1 << 40 | PD | 3)}),
+}
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_an_entry_with_a_reserved_bit_leads_nowhere(name: str, machine: Make) -> None:
+    linear, entries = RESERVED[name]
+    one = machine(with_tables(long_guest(LOAD + b"\xf4", registers={"rsi": linear}), entries))
+    assert finish(one).ip == handler(14) + 1  # so says the engine
+    assert struct.unpack("<Q", one.read(one.get("rsp"), 8)) == (9,)
+    assert one.translate(linear) is None
+
+
+def test_the_walk_in_a_report_names_the_reserved_bits(machine: Make) -> None:
+    guest = with_tables(
+        long_guest(LOAD, registers={"rsi": VIRTUAL}), {PDPT + 8: q(PT | 3), PT: q(1 << 45 | LARGE | 3)}
+    )
+    guest.memory[IDT] = bytes(4096)
+    stop = finish(machine(guest))
+    assert stop.report[-1] == (
+        f"walk of {VIRTUAL:#x}: PML4[0x10000] = 0x11023, PDPT[0x11008] = 0x13023, "
+        "PD[0x13000] = 0x200000000083 (reserved: 0x200000000000) → not mapped"
+    )
+
+
+@pytest.mark.parametrize(("entry", "leads"), [(1 << 20, True), (1 << 21, False)])
+def test_a_4_mib_page_has_bits_20_to_13_for_its_address_and_none_more(
+    entry: int, leads: bool, machine: Make
+) -> None:
+    guest = protected_guest(b"\xf4", cr0=0x8000_0011, cr3=PD, cr4=0x10)
+    entries = {PD: struct.pack("<I", LARGE | 3), PD + 4 * 0x100: struct.pack("<I", entry | LARGE | 3)}
+    one = machine(with_tables(guest, entries))
+    assert one.translate(VIRTUAL) == (1 << 39 if leads else None)
+
+
+@pytest.mark.parametrize("wp", [0, 1 << 16], ids=["WP=0", "WP=1"])
+def test_a_pae_page_directory_pointer_carries_no_rights(wp: int, machine: Make) -> None:
+    guest = protected_guest(UD2, cr0=0x8000_0011 | wp, cr3=PDPT, cr4=0x20)
+    one = machine(with_tables(guest, {PDPT: q(PD | P), PD: q(LARGE | 3)}))
+    assert finish(one).ip == handler(6) + 1
+
+
+@pytest.mark.parametrize("bit", [40, 51, 52, 62, 63])
+def test_the_high_bits_of_a_pae_entry_are_reserved(bit: int, machine: Make) -> None:
+    """Those above 51 too, which 4-level paging ignores; NX because EFER.NXE is 0."""
+    guest = protected_guest(LOAD + b"\xf4", registers={"rsi": VIRTUAL}, cr0=0x8000_0011, cr3=PDPT, cr4=0x20)
+    guest.memory |= {PDPT: q(PD | P), PD: q(LARGE | 3), PDPT + 8: q(PT | P), PT: q(1 << bit | LARGE | 3)}
+    one = machine(guest)
+    assert finish(one).ip == handler(14) + 1  # so says the engine
+    assert struct.unpack("<I", one.read(one.get("rsp"), 4)) == (9,)
+    assert one.translate(VIRTUAL) is None
+
+
+def test_a_ring_3_handler_s_frame_needs_a_user_page(machine: Make) -> None:
+    gates = {6: gate64(handler(6), selector=0x20), 14: gate64(handler(14))}
+    for rights, vector in ((P | W | U, 13), (P | W, 14), (P | U, 14)):  # in ring 3 the handler's HLT is #GP
+        guest = Guest(
+            UD2,
+            "long64-user",
+            long(True, registers={"rsp": VIRTUAL + 0x1000}),
+            tables(True, gates) | identity(True),
+        )
+        entries = {PDPT + 8: q(PT | 7), PT: q(PT + 0x1000 | 7), PT + 0x1000: q(PAGE | rights)}
+        one = machine(with_tables(guest, entries))
+        assert finish(one).ip == handler(vector) + 1
+        if vector == 14:
+            assert struct.unpack("<Q", one.read(one.get("rsp"), 8)) == (7,)
+            assert one.get("cr2") == VIRTUAL + 0xFD8

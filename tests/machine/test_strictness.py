@@ -28,6 +28,8 @@ class Case:
     state: dict[str, Any] = field(default_factory=dict)
 
 
+POINTER = "PDPTE[0x10000] = 0x4000e3000000e3 (reserved: 0x400000000000e2)"
+
 BROKEN = {
     # -- CR0
     "PG without PE": Case(
@@ -78,6 +80,94 @@ BROKEN = {
         ),
         5,
         "MOV of 0x31 to CR0: paging switched off in 64-bit code",
+    ),
+    "long mode entered from a code segment with L": Case(
+        "BB-B010",
+        (
+            b"\x6a\x38"  # push 0x38
+            b"\x68\x08\x00\x10\x00"  # push 0x100008
+            b"\xcb"  # retf
+            b"\xb8\x11\x00\x00\x80"  # mov eax,0x80000011
+            b"\x0f\x22\xc0"  # mov cr0,eax
+        ),
+        13,
+        "MOV of 0x80000011 to CR0: long mode entered while CS.L is set",
+        32,
+        {"efer": 0x100, "cr4": 0x20},
+    ),
+    # -- PAE's page-directory-pointer table: at 0x10000 there are entries of another kind
+    "PAE switched on by CR0": Case(
+        "BB-B008",
+        (
+            b"\xb8\x11\x00\x00\x80"  # mov eax,0x80000011
+            b"\x0f\x22\xc0"  # mov cr0,eax
+        ),
+        5,
+        f"MOV of 0x80000011 to CR0: {POINTER}",
+        32,
+        {"cr3": 0x10000, "cr4": 0x20},
+    ),
+    "PAE switched on by CR4": Case(
+        "BB-B008",
+        (
+            b"\xb8\x30\x00\x00\x00"  # mov eax,0x30
+            b"\x0f\x22\xe0"  # mov cr4,eax
+        ),
+        5,
+        f"MOV of 0x30 to CR4: {POINTER}",
+        32,
+        {"cr0": 0x80000011, "cr3": 0x10000, "cr4": 0x10},
+    ),
+    "another table": Case(
+        "BB-B008",
+        (
+            b"\xb8\x00\x00\x01\x00"  # mov eax,0x10000
+            b"\x0f\x22\xd8"  # mov cr3,eax
+        ),
+        5,
+        f"MOV of 0x10000 to CR3: {POINTER}",
+        32,
+        {"cr0": 0x80000011, "cr3": 0x11000, "cr4": 0x20},
+    ),
+    "R/W in the last of the four": Case(
+        "BB-B008",
+        (
+            b"\xc7\x05\x18\x10\x01\x00\x03\x20\x01\x00"  # mov dword ptr [0x11018],0x12003
+            b"\xb8\x00\x10\x01\x00"  # mov eax,0x11000
+            b"\x0f\x22\xd8"  # mov cr3,eax
+        ),
+        15,
+        "MOV of 0x11000 to CR3: PDPTE[0x11018] = 0x12003 (reserved: 0x2)",
+        32,
+        {"cr0": 0x80000011, "cr3": 0x11000, "cr4": 0x20},
+    ),
+    # -- CR8 and the debug registers
+    "CR8 of five bits": Case(
+        "BB-B009",
+        (
+            b"\xb8\x10\x00\x00\x00"  # mov eax,0x10
+            b"\x44\x0f\x22\xc0"  # mov cr8,rax
+        ),
+        5,
+        "MOV of 0x10 to CR8: bits 63:4 are reserved",
+    ),
+    "DR7 beyond 32 bits": Case(
+        "BB-B009",
+        (
+            b"\x48\xb8\x00\x04\x00\x00\x01\x00\x00\x00"  # mov rax,0x100000400
+            b"\x0f\x23\xf8"  # mov dr7,rax
+        ),
+        10,
+        "MOV of 0x100000400 to DR7: bits 63:32 are reserved",
+    ),
+    "DR6 by its other name": Case(
+        "BB-B009",
+        (
+            b"\x48\xb8\xf0\x0f\xff\xff\x00\x00\x00\x80"  # mov rax,0x80000000ffff0ff0
+            b"\x0f\x23\xe0"  # mov dr4,rax
+        ),
+        10,
+        "MOV of 0x80000000ffff0ff0 to DR6: bits 63:32 are reserved",
     ),
     # -- CR3
     "CR3 beyond the address width": Case(
@@ -182,6 +272,26 @@ BROKEN = {
         12,
         "WRMSR of 0xff00000000000000 to 0xc0000100: not a canonical address",
     ),
+    "WRFSBASE": Case(
+        "BB-B014",
+        (
+            b"\x48\xb8\x00\x00\x00\x00\x00\x80\x00\x00"  # mov rax,0x800000000000
+            b"\xf3\x48\x0f\xae\xd0"  # wrfsbase rax
+        ),
+        10,
+        "WRFSBASE of 0x800000000000",
+        state={"cr4": 0x10620},
+    ),
+    "WRGSBASE from a high register": Case(
+        "BB-B014",
+        (
+            b"\x49\xb9\x00\x00\x00\x00\x00\x00\xff\xff"  # mov r9,0xffff000000000000
+            b"\xf3\x49\x0f\xae\xd9"  # wrgsbase r9
+        ),
+        10,
+        "WRGSBASE of 0xffff000000000000",
+        state={"cr4": 0x10620},
+    ),
     "LGDT": Case(
         "BB-B014",
         (
@@ -205,7 +315,7 @@ BROKEN = {
             b"\x0f\x28\x04\x25\x08\x00\x09\x00"  # movaps xmm0,[0x90008]
         ),
         0,
-        "16-byte move with operand at 0x90008",
+        "16-byte operand at 0x90008",
     ),
     "movaps store, off the stack": Case(
         "BB-B015",
@@ -213,7 +323,7 @@ BROKEN = {
             b"\x0f\x29\x44\x24\x08"  # movaps [rsp+8],xmm0
         ),
         0,
-        "16-byte move with operand at 0x90008",
+        "16-byte operand at 0x90008",
     ),
     "movapd": Case(
         "BB-B015",
@@ -221,7 +331,7 @@ BROKEN = {
             b"\x66\x44\x0f\x28\x0c\x25\x04\x00\x09\x00"  # movapd xmm9,[0x90004]
         ),
         0,
-        "16-byte move with operand at 0x90004",
+        "16-byte operand at 0x90004",
     ),
     "movdqa, by base, index and scale": Case(
         "BB-B015",
@@ -231,7 +341,7 @@ BROKEN = {
             b"\x66\x0f\x6f\x0c\x98"  # movdqa xmm1,[rax+rbx*4]
         ),
         10,
-        "16-byte move with operand at 0x90001",
+        "16-byte operand at 0x90001",
     ),
     "movdqa store, 32 bits": Case(
         "BB-B015",
@@ -239,7 +349,7 @@ BROKEN = {
             b"\x66\x0f\x7f\x0d\x01\x00\x09\x00"  # movdqa [0x90001],xmm1
         ),
         0,
-        "16-byte move with operand at 0x90001",
+        "16-byte operand at 0x90001",
         32,
         {"cr4": 0x600},
     ),
@@ -263,6 +373,18 @@ BROKEN = {
         "WRMSR of 0x0 to 0x12345, which does not exist",
         32,
     ),
+    "PAT with a memory type that there is not": Case(
+        "BB-B019",
+        (
+            b"\xb9\x77\x02\x00\x00"  # mov ecx,0x277
+            b"\xb8\x02\x00\x00\x00"  # mov eax,2
+            b"\x31\xd2"  # xor edx,edx
+            b"\x0f\x30"  # wrmsr
+        ),
+        12,
+        "WRMSR of 0x2 to 0x277: there is no memory type 0x2",
+        32,
+    ),
     # -- performance counters
     "RDPMC": Case("BB-B018", b"\x31\xc9\x0f\x33", 2, "RDPMC"),  # xor ecx,ecx; rdpmc
 }
@@ -278,6 +400,45 @@ PERMITTED = {
         b"\xb8\x11\x00\x00\x80"  # mov eax,0x80000011
         b"\x0f\x22\xc0"  # mov cr0,eax
     ), bits=32, state={"cr3": 0x10000, "cr4": 0x10}),
+    "PAE with a table of its own kind": Case("BB-B008", (
+        b"\xb8\x11\x00\x00\x80"  # mov eax,0x80000011
+        b"\x0f\x22\xc0"  # mov cr0,eax
+        b"\xb8\x00\x10\x01\x00"  # mov eax,0x11000
+        b"\x0f\x22\xd8"  # mov cr3,eax
+    ), bits=32, state={"cr3": 0x11000, "cr4": 0x20}),
+    "a pointer that is not present": Case("BB-B008", (
+        b"\xc6\x05\x18\x10\x01\x00\xfe"  # mov byte ptr [0x11018],0xfe
+        b"\xb8\x00\x10\x01\x00"  # mov eax,0x11000
+        b"\x0f\x22\xd8"  # mov cr3,eax
+    ), bits=32, state={"cr0": 0x80000011, "cr3": 0x11000, "cr4": 0x20}),
+    "a change of CR4 and of CR0 that loads no pointers": Case("BB-B008", (
+        b"\x80\x0d\x00\x10\x01\x00\x02"  # or byte ptr [0x11000],2
+        b"\xb8\x24\x00\x00\x00"  # mov eax,0x24
+        b"\x0f\x22\xe0"  # mov cr4,eax
+        b"\xb8\x19\x00\x00\x80"  # mov eax,0x80000019
+        b"\x0f\x22\xc0"  # mov cr0,eax
+    ), bits=32, state={"cr0": 0x80000011, "cr3": 0x11000, "cr4": 0x20}),
+    "PAE without paging, or paging without PAE": Case("BB-B008", (
+        b"\xb8\x00\x00\x01\x00"  # mov eax,0x10000
+        b"\x0f\x22\xd8"  # mov cr3,eax
+        b"\xb8\x20\x00\x00\x00"  # mov eax,0x20
+        b"\x0f\x22\xe0"  # mov cr4,eax
+        b"\xb8\x10\x00\x00\x00"  # mov eax,0x10
+        b"\x0f\x22\xe0"  # mov cr4,eax
+        b"\xb8\x11\x00\x00\x80"  # mov eax,0x80000011
+        b"\x0f\x22\xc0"  # mov cr0,eax
+    ), bits=32),
+    "the highest CR8": Case("BB-B009", (
+        b"\xb8\x0f\x00\x00\x00"  # mov eax,15
+        b"\x44\x0f\x22\xc0"  # mov cr8,rax
+    )),
+    "DR7 as at reset, and all of DR0": Case("BB-B009", (
+        b"\xb8\x00\x04\x00\x00"  # mov eax,0x400
+        b"\x0f\x23\xf8"  # mov dr7,rax
+        b"\x48\xc7\xc0\x00\x00\x00\x80"  # mov rax,0xffffffff80000000
+        b"\x0f\x23\xc0"  # mov dr0,rax
+        b"\x0f\x21\xc1"  # mov rcx,dr0
+    )),
     "CR3 below the address width": Case("BB-B011", b"\x0f\x20\xd8\x0f\x22\xd8"),  # mov rax,cr3; mov cr3,rax
     "CR3 with PCD and PWT": Case("BB-B011", (
         b"\xb8\x18\x00\x01\x00"  # mov eax,0x10018
@@ -315,6 +476,14 @@ PERMITTED = {
         b"\xba\x00\x80\xff\xff"  # mov edx,0xffff8000
         b"\x0f\x30"  # wrmsr
     )),
+    "WRFSBASE of a canonical one": Case("BB-B014", (
+        b"\x48\xc7\xc0\x00\x00\x00\x80"  # mov rax,0xffffffff80000000
+        b"\xf3\x48\x0f\xae\xd0"  # wrfsbase rax
+    ), state={"cr4": 0x10620}),
+    "WRFSBASE of 32 bits": Case("BB-B014", (
+        b"\x48\xb8\x00\x00\x00\x00\x00\x80\x00\x00"  # mov rax,0x800000000000
+        b"\xf3\x0f\xae\xd0"  # wrfsbase eax
+    ), state={"cr4": 0x10620}),
     "LGDT with a canonical base": Case("BB-B014", b"\x0f\x01\x14\x25\x10\x00\x09\x00"),  # lgdt [0x90010]
     "LGDT of 32 bits, whatever follows": Case("BB-B014", (
         b"\x0f\x01\x15\x00\x00\x09\x00"  # lgdt [0x90000]
@@ -325,10 +494,16 @@ PERMITTED = {
     )),
     "movaps between registers": Case("BB-B015", b"\x0f\x28\xc1"),  # movaps xmm0,xmm1
     "movups": Case("BB-B015", b"\x0f\x10\x04\x25\x08\x00\x09\x00"),  # movups xmm0,[0x90008]
+    "movdqu with a prefix to spare": Case("BB-B015", b"\x66\xf3\x0f\x6f\x04\x25\x01\x00\x09\x00"),
     "movdqu": Case("BB-B015", b"\xf3\x0f\x6f\x04\x25\x01\x00\x09\x00"),  # movdqu xmm0,[0x90001]
     "movq of MMX": Case("BB-B015", b"\x0f\x6f\x04\x25\x01\x00\x09\x00\x0f\x77"),  # movq mm0,[0x90001]; emms
     "an MSR that is there": Case("BB-B016", (
         b"\xb9\x1b\x00\x00\x00"  # mov ecx,0x1b
+        b"\x0f\x32"  # rdmsr
+        b"\x0f\x30"  # wrmsr
+    )),
+    "PAT as it is": Case("BB-B019", (
+        b"\xb9\x77\x02\x00\x00"  # mov ecx,0x277
         b"\x0f\x32"  # rdmsr
         b"\x0f\x30"  # wrmsr
     )),
@@ -341,7 +516,8 @@ def guest(case: Case) -> Guest:
     memory = {0x90000: struct.pack("<HQ", 0x47, 0x8000_0000_1000), 0x90010: struct.pack("<HQ", 0x47, 0x1000)}
     if case.bits == 64:
         return Guest(case.code + b"\xf4", "long64", long(**case.state), tables(True) | identity() | memory)
-    pages = {0x10000: struct.pack("<2I", 0x83, 0x400083)}
+    pages = {0x10000: struct.pack("<2I", 0xE3, 0x4000E3)}  # without PAE
+    pages |= {0x11000: struct.pack("<Q", 0x12E19), 0x12000: struct.pack("<Q", 0x83)}  # with it
     return Guest(case.code + b"\xf4", "protected32", protected(**case.state), tables(False) | pages | memory)
 
 
@@ -406,23 +582,80 @@ def test_outside_long_mode_l_means_nothing(machine: Make) -> None:
     assert finish(machine(Guest(code, "protected32", state, tables(False)))).kind is StopKind.HALTED
 
 
-def test_a_site_is_judged_again_when_it_is_executed_again(machine: Make) -> None:
-    # aligned all the way; then, after a hundred times, by one byte not: inc rax; jmp again
+@pytest.mark.parametrize("times", [1, 100, 1000, 5000])
+def test_a_site_is_judged_however_often_it_was_right(times: int, machine: Make) -> None:
     code = (
         b"\xb8\x00\x00\x20\x00"  # mov eax,0x200000
-        b"\xb9\xe8\x03\x00\x00"  # mov ecx,1000
+        b"\xb9" + struct.pack("<I", times) +  # mov ecx,times
         b"\x0f\x28\x00"  # movaps xmm0,[rax]
         b"\x48\x83\xc0\x10"  # add rax,16
         b"\xff\xc9"  # dec ecx
-        b"\x75\xf5"  # jnz again
+        b"\x75\xf5"  # jnz to the movaps
+        b"\xf4"  # hlt
+    )  # fmt: skip
+    one = machine(long_guest(code))
+    assert (finish(one).kind, one.events) == (StopKind.HALTED, ())
+    late = code.removesuffix(b"\xf4") + (
+        b"\x48\xff\xc0"  # inc rax
+        b"\xeb\xf0"  # jmp to the movaps
+    )
+    one = machine(long_guest(late))
+    assert finish(one).ip == HANDLERS + 13 + 1
+    assert [event.detail for event in one.events] == [
+        f"16-byte operand at {0x200001 + 16 * times:#x}: #GP(0)"
+    ]
+
+
+def test_another_instruction_at_a_judged_address_is_judged_by_its_own_operand(machine: Make) -> None:
+    code = (
+        b"\xb8\x00\x00\x20\x00"  # mov eax,0x200000
+        b"\xbb\x08\x00\x20\x00"  # mov ebx,0x200008
+        b"\x0f\x28\x00"  # movaps xmm0,[rax]
+        b"\xc6\x04\x25\x0c\x00\x10\x00\x03"  # mov byte ptr [0x10000c],3: it becomes movaps xmm0,[rbx]
+        b"\xeb\xf3"  # jmp to the movaps
+    )
+    one = machine(long_guest(code))
+    assert finish(one).ip == HANDLERS + 13 + 1
+    assert [event.detail for event in one.events] == ["16-byte operand at 0x200008: #GP(0)"]
+
+
+def test_an_instruction_whose_page_table_entry_is_gone_is_judged_all_the_same(machine: Make) -> None:
+    """The core still knows the translation, as a processor may."""
+    code = (
+        b"\x66\xc7\x04\x25\x00\x20\x01\x00\x00\x00"  # mov word ptr [0x12000],0
+        b"\xb9\x1b\x00\x00\x00"  # mov ecx,0x1b
+        b"\x0f\x32"  # rdmsr
+        b"\x66\xc7\x04\x25\x00\x20\x01\x00\x83\x00"  # mov word ptr [0x12000],0x83
         b"\xf4"  # hlt
     )
     one = machine(long_guest(code))
     assert (finish(one).kind, one.events) == (StopKind.HALTED, ())
-    late = code.replace(b"\xe8\x03\x00\x00", b"\x64\x00\x00\x00").replace(b"\xf4", b"\x48\xff\xc0\xeb\xee")
-    one = machine(long_guest(late))
-    assert finish(one).ip == HANDLERS + 13 + 1
-    assert [event.detail for event in one.events] == ["16-byte move with operand at 0x200641: #GP(0)"]
+    assert one.get("eax") == 0xFEE00900
+
+
+ALIGNMENT_COMES_LAST = {
+    # CR0, CR4, what is raised instead
+    "CR0.EM": (0x8000_0035, 0x620, 6),
+    "CR0.TS": (0x8000_0039, 0x620, 7),
+    "no CR4.OSFXSR": (0x8000_0031, 0x20, 6),
+}
+
+
+@pytest.mark.parametrize("name", ALIGNMENT_COMES_LAST)
+def test_where_sse_is_off_alignment_is_not_the_fault(name: str, machine: Make) -> None:
+    cr0, cr4, vector = ALIGNMENT_COMES_LAST[name]
+    one = machine(long_guest(BROKEN["movaps load"].code, cr0=cr0, cr4=cr4))
+    assert finish(one).ip == HANDLERS + vector + 1
+    assert one.events == ()
+
+
+@pytest.mark.parametrize("access", [b"\x0f\x21\xf8", b"\x0f\x23\xc0"], ids=["read", "write"])
+def test_with_dr7_gd_an_access_to_a_debug_register_is_a_debug_exception(access: bytes, machine: Make) -> None:
+    code = b"\xb8\x00\x24\x00\x00\x0f\x23\xf8" + access  # mov eax,0x2400; mov dr7,rax
+    one = machine(long_guest(code))
+    assert finish(one).ip == HANDLERS + 1 + 1
+    assert struct.unpack("<Q", one.read(one.get("rsp"), 8)) == (CODE + 8,)
+    assert (one.get("dr6") & 1 << 13, one.get("dr7")) == (1 << 13, 0x400)  # so that the handler may look
 
 
 def test_code_written_over_a_judged_site_is_not_judged_by_it(machine: Make) -> None:
@@ -445,3 +678,10 @@ def test_the_strictness_reaches_ring_3(machine: Make) -> None:
     one = machine(Guest(code, "long64-user", long(True), tables(True) | identity(True)))
     assert finish(one).ip == HANDLERS + 13 + 1
     assert [event.rule for event in one.events] == ["BB-B015"]
+
+
+def test_rdpmc_is_a_fault_in_ring_3_too(machine: Make) -> None:
+    code = BROKEN["RDPMC"].code
+    one = machine(Guest(code, "long64-user", long(True), tables(True) | identity(True)))
+    assert finish(one).ip == HANDLERS + 13 + 1
+    assert [event.rule for event in one.events] == ["BB-B018"]

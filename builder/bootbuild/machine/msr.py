@@ -1,16 +1,17 @@
 """Model-specific registers: those of the core itself, and #GP(0) for those that nobody has.
 
 The engine reads unknown ones as zero, drops writes and checks no value; so RDMSR and WRMSR are done
-here instead. Source: Intel SDM volume 4, table 2-2; volume 3A, 3.3.7.1 (canonical addresses), 4.1.1 (EFER).
+here instead. Source: Intel SDM volume 4, table 2-2; volume 3A, 3.3.7.1 (canonical addresses), 4.1.1 (EFER),
+11.4.4 (APIC_BASE), 12.11.2 (MTRRs), 12.12.2 (PAT).
 """
 
 from __future__ import annotations
 
 from bootbuild.machine.board import Board
 from bootbuild.machine.delivery import Delivery
-from bootbuild.machine.engine import EFER_LMA, MSR_EFER
-from bootbuild.machine.paging import CR0_PG
-from bootbuild.machine.rules import BAD_EFER, NON_CANONICAL, UNKNOWN_MSR
+from bootbuild.machine.engine import MSR_EFER
+from bootbuild.machine.paging import ADDRESS_WIDTH, CR0_PG
+from bootbuild.machine.rules import BAD_EFER, BAD_MSR_VALUE, NON_CANONICAL, UNKNOWN_MSR
 from bootbuild.model.rule import Rule
 
 TSC, TSC_AUX = 0x10, 0xC0000103
@@ -25,22 +26,40 @@ _ENGINE = _CANONICAL | {0x174, 0x277, 0xC0000081, 0xC0000084}
 
 _WRITE_BACK = 0x0606_0606_0606_0606
 _FIXED_RANGES = (0x250, 0x258, 0x259, *range(0x268, 0x270))
+_VARIABLE_RANGES = range(0x200, 0x210)  #: PHYSBASE and PHYSMASK in turn
+_APIC_BASE, _BIOS_SIGN, _MCG_STATUS, _PAT, _DEF_TYPE = 0x1B, 0x8B, 0x17A, 0x277, 0x2FF
+_MEMORY_TYPES = frozenset((0, 1, 4, 5, 6))  #: UC, WC, WT, WP, WB; the PAT has UC- (7) too
+_BEYOND = -1 << ADDRESS_WIDTH
+_RESERVED = {
+    _APIC_BASE: _BEYOND | 0x6FF,  # all but BSP and EN: CPUID reports no x2APIC
+    _MCG_STATUS: ~7,
+    _DEF_TYPE: ~0xCFF,
+    TSC_AUX: -1 << 32,
+    **dict.fromkeys(_VARIABLE_RANGES[::2], _BEYOND | 0xF00),
+    **dict.fromkeys(_VARIABLE_RANGES[1::2], _BEYOND | 0x7FF),
+}
+_TYPED = {  #: how many bytes, from the lowest on, hold a memory type
+    _PAT: 8,
+    _DEF_TYPE: 1,
+    **dict.fromkeys(_VARIABLE_RANGES[::2], 1),
+    **dict.fromkeys(_FIXED_RANGES, 8),
+}
 
 
 def _at_reset() -> dict[int, int]:
     """Registers that only hold a value, as firmware leaves them: APIC on, everything write-back."""
     values = {
         0x17: 0,  # PLATFORM_ID
-        0x1B: 0xFEE00900,  # APIC_BASE: enabled, bootstrap processor
-        0x8B: 0,  # BIOS_SIGN_ID
+        _APIC_BASE: 0xFEE00900,  # enabled, bootstrap processor
+        _BIOS_SIGN: 0,
         0xFE: 0x508,  # MTRRCAP: 8 variable ranges, fixed ranges, write-combining
         0x179: 0,  # MCG_CAP: no banks
-        0x17A: 0,  # MCG_STATUS
+        _MCG_STATUS: 0,
         0x1A0: 1,  # MISC_ENABLE: fast strings
-        0x2FF: 0xC06,  # MTRR_DEF_TYPE: enabled, fixed enabled, write-back
+        _DEF_TYPE: 0xC06,  # MTRRs enabled, fixed enabled, write-back
         TSC_AUX: 0,
     }
-    values.update(dict.fromkeys(range(0x200, 0x210), 0))  # MTRR_PHYSBASE and PHYSMASK
+    values.update(dict.fromkeys(_VARIABLE_RANGES, 0))
     values.update(dict.fromkeys(_FIXED_RANGES, _WRITE_BACK))
     return values
 
@@ -51,6 +70,17 @@ _READ_ONLY = frozenset((0x17, 0xFE, 0x179))
 def canonical(address: int) -> bool:
     """Whether bits 63:47 are all equal."""
     return (address >> 47) in (0, 0x1FFFF)
+
+
+def invalid(index: int, value: int) -> str:
+    """What makes a value one that WRMSR faults on; empty if nothing does."""
+    reserved = value & _RESERVED.get(index, 0)
+    if reserved:
+        return f"bits {reserved:#x} are reserved"
+    for kind in value.to_bytes(8, "little")[: _TYPED.get(index, 0)]:
+        if kind not in _MEMORY_TYPES and not (index == _PAT and kind == 7):
+            return f"there is no memory type {kind:#x}"
+    return ""
 
 
 class Msrs:
@@ -109,13 +139,16 @@ class Msrs:
             return self._write_efer(value)
         if index in _CANONICAL and not canonical(value):
             return self._refuse(NON_CANONICAL, f"WRMSR of {value:#x} to {index:#x}: not a canonical address")
+        wrong = invalid(index, value)
+        if wrong:
+            return self._refuse(BAD_MSR_VALUE, f"WRMSR of {value:#x} to {index:#x}: {wrong}")
         if index in _ENGINE:
             board.core.msr_write(index, value)
         elif index == TSC:
             self._tsc_offset = value - board.instructions
         elif index in _READ_ONLY:
             return self._refuse(UNKNOWN_MSR, f"WRMSR to {index:#x}, which is read-only")
-        elif index == 0x8B:  # only a microcode update gives it a value
+        elif index == _BIOS_SIGN:  # only a microcode update gives it a value
             self._values[index] = 0
         elif index in self._values:
             self._values[index] = value
@@ -132,7 +165,7 @@ class Msrs:
             return self._refuse(BAD_EFER, f"WRMSR of {value:#x} to EFER: reserved bits")
         if core.get("cr0") & CR0_PG and (value ^ old) & _EFER_LME:
             return self._refuse(BAD_EFER, f"WRMSR of {value:#x} to EFER: LME changed while paging is on")
-        core.msr_write(MSR_EFER, value & ~EFER_LMA | old & EFER_LMA)
+        core.msr_write(MSR_EFER, value)  # which leaves LMA as it is
         return True
 
     def _refuse(self, rule: Rule, detail: str) -> bool:

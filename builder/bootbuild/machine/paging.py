@@ -10,9 +10,18 @@ from bootbuild.model.machine import RegionKind
 
 CR0_PE, CR0_WP, CR0_PG = 1, 1 << 16, 1 << 31
 CR4_PSE, CR4_PAE, CR4_OSXSAVE = 1 << 4, 1 << 5, 1 << 18
+ADDRESS_WIDTH = 40  #: physical address bits that CPUID leaf 80000008H of this core reports
 _PRESENT, _WRITE, _USER, _LARGE, _NX = 1, 2, 4, 0x80, 1 << 63
 _LONG = ((39, "PML4"), (30, "PDPT"), (21, "PD"), (12, "PT"))
 _ADDRESS = 0x000F_FFFF_FFFF_F000
+_EFER_NXE = 1 << 11
+
+# Reserved bits, by the SDM's tables 4-4 (32-bit, 4 MiB), 4-8 to 4-11 (PAE) and 4-15 to 4-20 (4-level).
+_BEYOND = (1 << 52) - (1 << ADDRESS_WIDTH)
+_BEYOND_PAE = (1 << 63) - (1 << ADDRESS_WIDTH)
+_PDPTE_PAE = _NX | _BEYOND_PAE  #: and bits 8:5 and 2:1, which count when the entry is loaded only
+_PDPTE_LOADED = _PDPTE_PAE | 0x1E6
+_PDE_4MIB = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -22,10 +31,12 @@ class Step:
     table: str  #: "PML4", "PDPT", "PD", "PT"
     address: int  #: physical, of the entry
     entry: int | None
+    reserved: int = 0  #: the reserved bits that are set in a present entry
 
     def __str__(self) -> str:
         value = "no memory there" if self.entry is None else f"{self.entry:#x}"
-        return f"{self.table}[{self.address:#x}] = {value}"
+        wrong = f" (reserved: {self.reserved:#x})" if self.reserved else ""
+        return f"{self.table}[{self.address:#x}] = {value}{wrong}"
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,11 @@ class Walk:
     size: int = 1 << 32  #: of the page, bytes
     writable: bool = True
     user: bool = True
+
+    @property
+    def reserved(self) -> bool:
+        """Whether a table entry has reserved bits set: that is a fault for every access."""
+        return bool(self.steps and self.steps[-1].reserved)
 
     @property
     def outside(self) -> int | None:
@@ -63,6 +79,16 @@ class ReservedMemory(Exception):
         self.physical = physical
 
 
+def bad_pointer(memory: Memory, cr3: int) -> Step | None:
+    """The first entry of the PAE page-directory-pointer table at `cr3` that has reserved bits set."""
+    table = cr3 & 0xFFFFFFE0
+    for at in range(table, table + 32, 8):
+        entry = memory.word(at, 8)
+        if entry is not None and entry & _PRESENT and entry & _PDPTE_LOADED:
+            return Step("PDPTE", at, entry, entry & _PDPTE_LOADED)
+    return None
+
+
 class Paging:
     """The guest's view of memory. Addresses linear, sizes in bytes."""
 
@@ -75,32 +101,46 @@ class Paging:
         core = self._core
         if not core.get("cr0") & CR0_PG:
             return Walk(address & 0xFFFFFFFF)
-        cr3, cr4 = core.get("cr3"), core.get("cr4")
-        if core.get("efer") & EFER_LMA:
+        cr3, cr4, efer = core.get("cr3"), core.get("cr4"), core.get("efer")
+        no_execute = 0 if efer & _EFER_NXE else _NX
+        if efer & EFER_LMA:
             if (address >> 47) not in (0, 0x1FFFF):
                 return Walk(None)
-            return self._follow(address, cr3 & _ADDRESS, _LONG, large=(30, 21))
+            return self._follow(address, cr3 & _ADDRESS, _LONG, (30, 21), _BEYOND | no_execute)
         address &= 0xFFFFFFFF
         if cr4 & CR4_PAE:
-            return self._follow(address, cr3 & 0xFFFFFFE0, _LONG[1:], large=(21,))
+            return self._follow(address, cr3 & 0xFFFFFFE0, _LONG[1:], (21,), _BEYOND_PAE | no_execute)
         return self._follow32(address, cr3 & 0xFFFFF000, bool(cr4 & CR4_PSE))
 
     def _follow(
-        self, address: int, table: int, levels: tuple[tuple[int, str], ...], large: tuple[int, ...]
+        self,
+        address: int,
+        table: int,
+        levels: tuple[tuple[int, str], ...],
+        large: tuple[int, ...],
+        reserved: int,
     ) -> Walk:
         steps: list[Step] = []
         writable = user = True
         for shift, name in levels:
             at = table + (address >> shift & 0x1FF) * 8
             entry = self._memory.word(at, 8)
-            steps.append(Step(name, at, entry))
+            pointers = shift == 30 and len(levels) == 3  # a PAE page-directory-pointer table
             if entry is None or not entry & _PRESENT:
+                return Walk(None, (*steps, Step(name, at, entry)))
+            last = shift == 12 or (shift in large and bool(entry & _LARGE))
+            wrong = entry & (_PDPTE_PAE if pointers else reserved)
+            if last and shift > 12:
+                wrong |= entry & (1 << shift) - (1 << 13)
+            elif shift == 39:
+                wrong |= entry & _LARGE
+            steps.append(Step(name, at, entry, wrong))
+            if wrong:
                 return Walk(None, tuple(steps))
-            # The entries of a PAE page-directory-pointer table carry no rights (SDM 3A, table 4-8).
-            if not (shift == 30 and len(levels) == 3):
+            if not pointers:  # they carry no rights
                 writable &= bool(entry & _WRITE)
                 user &= bool(entry & _USER)
-            if shift == 12 or (shift in large and entry & _LARGE):
+            if last:
                 size = 1 << shift
                 physical = (entry & _ADDRESS & -size) | (address & (size - 1))
                 return Walk(physical, tuple(steps), size, writable, user)
@@ -115,6 +155,8 @@ class Paging:
             return Walk(None, tuple(steps))
         writable, user = bool(entry & _WRITE), bool(entry & _USER)
         if large and entry & _LARGE:
+            if entry & _PDE_4MIB:
+                return Walk(None, (Step("PD", at, entry, _PDE_4MIB),))
             high = (entry >> 13 & 0xFF) << 32  # PSE-36
             physical = high | (entry & 0xFFC00000) | (address & 0x3FFFFF)
             return Walk(physical, tuple(steps), 1 << 22, writable, user)
@@ -171,7 +213,7 @@ class Paging:
             walk = self.walk(address)
             code = 2 * write | 4 * user
             if walk.physical is None:
-                raise PageFault(address, code)
+                raise PageFault(address, code | 9 * walk.reserved)
             if (write and protect and not walk.writable) or (user and not walk.user):
                 raise PageFault(address, code | 1)
             part = min(size, PAGE - address % PAGE)

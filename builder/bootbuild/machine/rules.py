@@ -51,6 +51,20 @@ IDLE = Rule(
     "HLT with interrupts on, in an environment without a timer or any other source of interrupts.",
     "the startup path must be reached without interrupts",
 )
+BAD_POINTERS = Rule(
+    "BB-B008",
+    "Reserved bits in a page-directory-pointer-table entry",
+    "With PAE paging the processor loads four entries when CR3 is loaded and when paging is switched on; "
+    f"bits 2:1 and 8:5 of a present one, and those beyond the address width, raise #GP(0) ({_SDM}, 4.4.1).",
+    "an entry of this table is an address and P = 1: it has neither R/W nor U/S, unlike all others",
+)
+RESERVED_REGISTER_BITS = Rule(
+    "BB-B009",
+    "Reserved bits in CR8, DR6 or DR7",
+    "MOV raises #GP(0) for bits 63:4 of CR8 and, in 64-bit mode, bits 63:32 of DR6 and DR7 "
+    f"({_SDM}, 2.5 and 18.2; volume 2, MOV).",
+    "write zero to the reserved bits",
+)
 BAD_CR0 = Rule(
     "BB-B010",
     "Invalid value for CR0",
@@ -88,8 +102,8 @@ NON_CANONICAL = Rule(
 MISALIGNED = Rule(
     "BB-B015",
     "Misaligned 16-byte memory operand",
-    "MOVAPS, MOVAPD and MOVDQA raise #GP(0) for an operand that is not aligned to 16 bytes "
-    "(Intel SDM volume 2).",
+    "MOVAPS and every other SSE instruction that takes 16 bytes from memory, but for MOVUPS and its like, "
+    "raise #GP(0) for an operand that is not aligned to 16 bytes (Intel SDM volume 2, table 2-21).",
     "align the stack (RSP must be 16-byte aligned at a call) and the data, or use MOVUPS",
 )
 UNKNOWN_MSR = Rule(
@@ -112,6 +126,13 @@ RDPMC = Rule(
     "RDPMC raises #GP(0) for a counter that the processor does not have (Intel SDM volume 2).",
     "ask CPUID leaf 0AH first",
 )
+BAD_MSR_VALUE = Rule(
+    "BB-B019",
+    "Invalid value for an MSR",
+    "WRMSR raises #GP(0) for reserved bits and for memory types that there are not: types 2 and 3, and in an "
+    f"MTRR also 7 ({_SDM}, 11.4.4, 12.11.2 and 12.12.2; volume 4, table 2-2).",
+    "read the MSR, change what you mean to change, and write it back",
+)
 SELF_TEST = Rule(
     "BB-B090",
     "The emulated core is not the one this version was made for",
@@ -128,6 +149,8 @@ RULES: tuple[Rule, ...] = (
     HALTED,
     BUDGET,
     IDLE,
+    BAD_POINTERS,
+    RESERVED_REGISTER_BITS,
     BAD_CR0,
     BAD_CR3,
     BAD_CR4,
@@ -137,6 +160,7 @@ RULES: tuple[Rule, ...] = (
     UNKNOWN_MSR,
     BAD_CODE_SEGMENT,
     RDPMC,
+    BAD_MSR_VALUE,
     SELF_TEST,
 )
 

@@ -147,9 +147,6 @@ class Machine:
     def _execute(self, limit: int) -> None:
         """Start the engine once, for at most `limit` instructions."""
         board, core = self._board, self._core
-        for handle in self._strict.retired:
-            core.unhook(handle)
-        self._strict.retired.clear()
         self._coverage.resume_at(board.linear_ip())
         core.forget_exception()
         core.restore()

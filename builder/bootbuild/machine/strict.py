@@ -6,66 +6,56 @@ hit. A hit that is not an instruction start never fires.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 
-from bootbuild.machine import ports
+from bootbuild.machine import ports, scan
 from bootbuild.machine.board import Board
 from bootbuild.machine.delivery import GP, PF, UD, Delivery
-from bootbuild.machine.engine import EFER_LMA
+from bootbuild.machine.engine import EFER_LMA, Core
 from bootbuild.machine.memory import PAGE
 from bootbuild.machine.msr import Msrs, canonical
-from bootbuild.machine.operand import PREFIXES, Instruction, decode, operand
-from bootbuild.machine.paging import CR0_PE, CR0_PG, CR4_PAE, PageFault
+from bootbuild.machine.operand import Instruction, Place, code_bits, decode, place
+from bootbuild.machine.paging import ADDRESS_WIDTH, CR0_PE, CR0_PG, CR4_PAE, PageFault, bad_pointer
 from bootbuild.machine.rules import (
     BAD_CR0,
     BAD_CR3,
     BAD_CR4,
+    BAD_POINTERS,
     MISALIGNED,
     NON_CANONICAL,
     RDPMC,
+    RESERVED_REGISTER_BITS,
 )
+from bootbuild.machine.scan import PRIVILEGED, Judged
 from bootbuild.model.rule import Rule
 
-_SCAN = re.compile(rb"\x0f[\x01\x22\x28\x29\x30\x32\x33\x6f\x7f\xc7]")
-_PREFIX_REACH = 14  #: prefixes before an opcode that are looked at: an instruction has 15 bytes at most
-_MOVES = frozenset((0x28, 0x29, 0x6F, 0x7F))
-_ANY_LEVEL = _MOVES | {0xC7}  #: not privileged; the others raise #GP in the engine where they are not allowed
-_TRUSTED_AFTER = 256  #: executions with an aligned operand, after which a site is no longer watched
+_LONGEST = 15  #: bytes of an instruction
 _CR0_NW, _CR0_CD = 1 << 29, 1 << 30
-_CR0_EM, _CR0_TS, _CR4_OSFXSR = 1 << 2, 1 << 3, 1 << 9
+_CR0_EM, _CR0_TS = 1 << 2, 1 << 3
+_CR4_DE, _CR4_OSFXSR, _CR4_FSGSBASE = 1 << 3, 1 << 9, 1 << 16
+_RELOADS = {0: CR0_PG | _CR0_CD | _CR0_NW, 4: 1 << 4 | CR4_PAE | 1 << 7 | 1 << 20}
+"""What of CR0 and CR4 (PSE, PAE, PGE, SMEP) loads the PDPTEs when it changes (SDM 3A, 4.4.1)."""
 _EFER_LME = 1 << 8
-_WIDTH = 40  #: physical address bits that CPUID leaf 80000008H of this core reports
+_DR6_BD = _DR7_GD = 1 << 13
+_DB = 1
 CR4_DEFINED = 0x7FC | 1 << 16 | 1 << 18 | 1 << 20
 """TSD … OSXMMEXCPT, FSGSBASE, OSXSAVE, SMEP: what CPUID of this core reports."""
 
 
-def sites(code: bytes, long: bool) -> list[int]:
-    """Offsets at which an instruction may start that has to be judged."""
-    found: list[int] = []
-    for match in _SCAN.finditer(code):
-        at = match.start()
-        opcode = code[at + 1]
-        modrm = code[at + 2] if at + 2 < len(code) else 0
-        if opcode in _MOVES and modrm >= 0xC0:
-            continue  # register to register
-        if opcode == 0x01 and (modrm >= 0xC0 or modrm >> 3 & 7 not in (2, 3) or not long):
-            continue  # neither LGDT nor LIDT, or with a base of 32 bits
-        if opcode == 0xC7 and modrm < 0xF0:
-            continue  # neither RDRAND nor RDSEED
-        mandatory = opcode in (0x6F, 0x7F)
-        if not mandatory:
-            found.append(at)
-        for back in range(1, _PREFIX_REACH + 1):
-            if at < back:
-                break
-            before = code[at - back]
-            is_rex = long and back == 1 and before & 0xF0 == 0x40
-            if not is_rex and before not in PREFIXES:
-                break
-            if not mandatory or 0x66 in code[at - back : at]:
-                found.append(at - back)
-    return found
+@dataclass(frozen=True)
+class _Site:
+    """An instruction that is judged, and its memory operand."""
+
+    found: Instruction
+    what: Judged
+    where: Place | None
+
+    def linear(self, core: Core) -> int:
+        """Linear address of the operand, with the registers as saved."""
+        assert self.where is not None
+        return self.where.linear(core)
 
 
 class Strict:
@@ -75,35 +65,45 @@ class Strict:
         self._board = board
         self._delivery = delivery
         self._msrs = msrs
-        self._hooks: dict[int, int] = {}
+        self._sites: dict[int, _Site | None] = {}  #: None where more than one instruction was translated
         self._ports: set[int] = set()
-        self._aligned: dict[int, int] = {}
-        self.retired: list[int] = []  #: hook handles that may go between two starts
-        self._checks: dict[int, Callable[[int, Instruction], None]] = {
-            0x01: self._load_table,
-            0x22: self._move_to_control,
-            0x28: self._aligned_move,
-            0x29: self._aligned_move,
-            0x30: lambda _at, found: self._advance(self._msrs.wrmsr(), found),
-            0x32: lambda _at, found: self._advance(self._msrs.rdmsr(), found),
-            0x33: lambda _at, _found: self._delivery.violation(RDPMC, "RDPMC"),
-            0x6F: self._aligned_move,
-            0x7F: self._aligned_move,
-            0xC7: lambda _at, _found: self._delivery.exception(UD),
+        self._checks: dict[Judged, Callable[[_Site], None]] = {
+            Judged.ALIGNMENT: self._alignment,
+            Judged.CONTROL: self._move_to_control,
+            Judged.DEBUG: self._move_debug,
+            Judged.BASE: self._write_base,
+            Judged.TABLE: self._load_table,
+            Judged.WRMSR: lambda site: self._advance(self._msrs.wrmsr(), site),
+            Judged.RDMSR: lambda site: self._advance(self._msrs.rdmsr(), site),
+            Judged.RDPMC: lambda _site: self._delivery.violation(RDPMC, "RDPMC"),
+            Judged.ABSENT: lambda _site: self._delivery.exception(UD),
+            Judged.LOCKED: lambda _site: self._delivery.exception(UD),
         }
 
     def watch(self, start: int, code: bytes) -> bool:
         """Look through a block at linear address `start`; True if it must be translated anew."""
         core = self._board.core
         new = False
-        for offset in sites(code, core.code64):
+        bits = code_bits(core)
+        here: dict[int, _Site] = {}
+        for offset, found, what in scan.sites(code, bits):
             address = start + offset
-            if address not in self._hooks:
-                self._hooks[address] = core.hook_address(address, self._execute)
+            where = place(address, found, bits)
+            if what is Judged.ALIGNMENT and where and where.fixed and not where.displacement % 16:
+                continue  # it never is anything else
+            here[address] = _Site(found, what, where)
+        for address in range(start, start + len(code)) if self._sites else ():
+            if address in self._sites and self._sites[address] != here.get(address):
+                self._sites[address] = None
+        for address, site in here.items():
+            if address not in self._sites:
+                self._sites[address] = site
+                core.hook_address(address, self._execute)
                 new = True
         for match in ports.SITES.finditer(code) if core.cpl else ():
             # the opcode may have prefixes: only the instruction's first byte is one that executes
-            for address in range(start + max(0, match.start() - _PREFIX_REACH), start + match.start() + 1):
+            first = max(0, match.start() - _LONGEST + 1)
+            for address in range(start + first, start + match.start() + 1):
                 if address not in self._ports:
                     self._ports.add(address)
                     core.hook_address(address, self._port)
@@ -126,43 +126,66 @@ class Strict:
             self._delivery.exception(PF, fault.code)
 
     def _bytes(self, address: int) -> bytes:
-        """The instruction at an address that is being executed, and what follows it."""
-        try:
-            return self._board.paging.read(address, 15)
-        except LookupError:
-            return self._board.paging.read(address, PAGE - address % PAGE)
+        """What stands at an address that is being executed, as far as it is mapped.
+
+        That may be nothing: the core may know a translation whose table entry is gone.
+        """
+        for size in (_LONGEST, PAGE - address % PAGE):
+            with suppress(LookupError):
+                return self._board.paging.read(address, size)
+        return b""
 
     def _execute(self, _uc: object, address: int, _size: int, _data: object) -> None:
-        board = self._board
+        board, site = self._board, self._sites[address]
+        core = board.core
+        core.save()
+        if site is not None and site.what is Judged.ALIGNMENT and not site.linear(core) % 16:
+            return  # as it most often is: a whole copy or sum may go through here
         if board.stopped or board.paused or board.out_of_time(begun=False):
             return
-        board.core.save()
-        long = board.core.code64
-        found = decode(self._bytes(address) + bytes(3), long)
-        if found is None or not found.two_byte or (board.core.cpl and found.opcode not in _ANY_LEVEL):
-            return
-        check = self._checks.get(found.opcode)
-        if check is not None:
-            check(address, found)
+        if site is None:
+            site = self._look_again(address)
+        if site is not None and not (core.cpl and site.what in PRIVILEGED):
+            self._checks[site.what](site)
 
-    def _advance(self, done: bool, found: Instruction) -> None:
+    def _look_again(self, address: int) -> _Site | None:
+        """What stands now at an address at which more than one instruction was translated."""
+        bits = code_bits(self._board.core)
+        found = decode(self._bytes(address), bits)
+        what = scan.judged(found, bits) if found is not None else None
+        return _Site(found, what, place(address, found, bits)) if found and what else None
+
+    def _advance(self, done: bool, site: _Site) -> None:
         if done:
             core = self._board.core
-            core.set("rip", core.get("rip") + found.size - 1)  # RDMSR and WRMSR have no ModRM byte
+            core.set("rip", core.get("rip") + site.found.length)
 
     # -- control registers ---------------------------------------------------------------------------
 
-    def _move_to_control(self, _address: int, found: Instruction) -> None:
-        core = self._board.core
+    def _move_to_control(self, site: _Site) -> None:
+        core, found = self._board.core, site.found
         value = core.general()[found.rm]
         if not core.code64:
             value &= 0xFFFFFFFF
-        check = {0: self._cr0, 3: self._cr3, 4: self._cr4}.get(found.reg)
+        check = {0: self._cr0, 3: self._cr3, 4: self._cr4, 8: self._cr8}.get(found.reg)
         if check is None:
-            return
+            return  # the engine raises #UD
         rule, wrong = check(value)
+        if not wrong:
+            rule, wrong = self._pointers(found.reg, value)
         if wrong:
             self._delivery.violation(rule, f"MOV of {value:#x} to CR{found.reg}: {wrong}")
+
+    def _pointers(self, register: int, value: int) -> tuple[Rule, str]:
+        """The four PDPTEs, which PAE paging loads with CR3 and when it is switched on (SDM 3A, 4.4.1)."""
+        core = self._board.core
+        now = {number: core.get(f"cr{number}") for number in (0, 3, 4, 8)}
+        new = now | {register: value}
+        pae = new[0] & CR0_PG and new[4] & CR4_PAE and not core.get("efer") & _EFER_LME
+        if not pae or (register in _RELOADS and not (now[register] ^ value) & _RELOADS[register]):
+            return BAD_POINTERS, ""
+        bad = bad_pointer(self._board.memory, new[3])
+        return BAD_POINTERS, "" if bad is None else f"{bad}"
 
     def _cr0(self, value: int) -> tuple[Rule, str]:
         core = self._board.core
@@ -184,8 +207,7 @@ class Strict:
         return BAD_CR0, wrong
 
     def _cr3(self, value: int) -> tuple[Rule, str]:
-        long = self._board.core.get("efer") & EFER_LMA
-        return BAD_CR3, f"bits from {_WIDTH} on are reserved" if long and value >> _WIDTH else ""
+        return BAD_CR3, f"bits from {ADDRESS_WIDTH} on are reserved" if value >> ADDRESS_WIDTH else ""
 
     def _cr4(self, value: int) -> tuple[Rule, str]:
         wrong = ""
@@ -195,36 +217,52 @@ class Strict:
             wrong = "PAE cleared in long mode"
         return BAD_CR4, wrong
 
+    def _cr8(self, value: int) -> tuple[Rule, str]:
+        return RESERVED_REGISTER_BITS, "bits 63:4 are reserved" if value >> 4 else ""
+
+    def _move_debug(self, site: _Site) -> None:
+        core, found = self._board.core, site.found
+        if found.reg > 7 or (found.reg in (4, 5) and core.get("cr4") & _CR4_DE):
+            return  # the engine raises #UD
+        control = core.get("dr7")
+        if control & _DR7_GD:
+            core.set("dr6", core.get("dr6") | _DR6_BD)
+            core.set("dr7", control & ~_DR7_GD)
+            self._delivery.exception(_DB)
+            return
+        value = core.general()[found.rm]
+        if found.opcode == 0x23 and found.reg > 3 and core.code64 and value >> 32:
+            register = 6 + found.reg % 2  # DR4 and DR5 are other names of theirs
+            self._delivery.violation(
+                RESERVED_REGISTER_BITS, f"MOV of {value:#x} to DR{register}: bits 63:32 are reserved"
+            )
+
+    def _write_base(self, site: _Site) -> None:
+        core, found = self._board.core, site.found
+        value = core.general()[found.rm]
+        if not core.get("cr4") & _CR4_FSGSBASE:
+            return  # the engine raises #UD
+        if found.rex & 8 and not canonical(value):
+            name = "WRFSBASE" if found.reg & 7 == 2 else "WRGSBASE"
+            self._delivery.violation(NON_CANONICAL, f"{name} of {value:#x}")
+
     # -- memory operands -----------------------------------------------------------------------------
 
-    def _load_table(self, address: int, found: Instruction) -> None:
+    def _load_table(self, site: _Site) -> None:
         """LGDT and LIDT in 64-bit mode."""
-        where = operand(self._board.core, address, found)
-        if where is None or not self._board.core.code64:
-            return
+        where = site.linear(self._board.core)
         try:
             base = int.from_bytes(self._board.paging.read(where + 2, 8), "little")
         except LookupError:
             return  # the engine raises #PF
         if not canonical(base):
-            table = "LGDT" if found.reg & 7 == 2 else "LIDT"
+            table = "LGDT" if site.found.reg & 7 == 2 else "LIDT"
             self._delivery.violation(NON_CANONICAL, f"{table} with base {base:#x}")
 
-    def _aligned_move(self, address: int, found: Instruction) -> None:
-        if found.opcode in (0x6F, 0x7F) and 0x66 not in found.prefixes:
-            return  # MMX
-        if 0xF3 in found.prefixes or 0xF2 in found.prefixes:
-            return  # MOVDQU
+    def _alignment(self, site: _Site) -> None:
         core = self._board.core
         if core.get("cr0") & (_CR0_EM | _CR0_TS) or not core.get("cr4") & _CR4_OSFXSR:
             return  # the engine raises #UD or #NM
-        where = operand(self._board.core, address, found)
-        if where is None:
-            return
-        if where % 16:
-            self._delivery.violation(MISALIGNED, f"16-byte move with operand at {where:#x}")
-            return
-        seen = self._aligned[address] = self._aligned.get(address, 0) + 1
-        if seen == _TRUSTED_AFTER:
-            self.retired.append(self._hooks[address])
-            self._board.pause(begun=False)
+        linear = site.linear(core)
+        if linear % 16:
+            self._delivery.violation(MISALIGNED, f"16-byte operand at {linear:#x}")
