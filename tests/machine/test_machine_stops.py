@@ -10,7 +10,19 @@ from bootbuild.machine.run import Machine
 from bootbuild.model.machine import Region, RegionKind
 from bootbuild.model.span import Span
 from bootbuild.model.trace import StopKind
-from machine_guests import CODE, HOLE, Box, Guest, finish, long_guest, protected_guest, scene
+from machine_guests import (
+    CODE,
+    HOLE,
+    Box,
+    Guest,
+    finish,
+    identity,
+    long,
+    long_guest,
+    protected_guest,
+    scene,
+    tables,
+)
 
 Make = Callable[[Guest | bytes], Machine]
 
@@ -192,6 +204,28 @@ def test_the_clock_proves_nothing_but_ends_the_run(machine: Make) -> None:
 def test_the_clock_is_looked_at_in_slow_instructions_too(code: bytes, machine: Make) -> None:
     stop = finish(machine(code), budget=1 << 40, seconds=0.1)
     assert stop.kind is StopKind.TIME
+
+
+FAR = 0x201000  #: room for much code
+SLOW = {  # code at FAR, whether at privilege level 3
+    "blocks that run once each": (b"\xeb\x00" * 100_000, False),  # jmp .+2
+    "places to watch in every block": (b"\xb8\x0f\x30\x0f\x30\xeb\x00" * 20_000, False),  # like WRMSR
+    "bytes that look like ports": (  # mov ecx, 200; 1: mov eax, … 400 times; dec ecx; jnz 1b
+        b"\xb9\xc8\x00\x00\x00" + b"\xb8\xe6\xe6\xe6\xe6" * 400 + b"\xff\xc9\x0f\x85\x28\xf8\xff\xff",
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_the_clock_is_looked_at_within_a_million_slow_instructions(name: str, machine: Make) -> None:
+    code, user = SLOW[name]
+    start = b"\xe9" + (FAR - CODE - 5).to_bytes(4, "little")
+    guest = Guest(start, "long64-user", long(True), tables(True) | identity(True)) if user else Guest(start)
+    guest.memory[FAR] = code + b"\xf4"
+    one = machine(guest)
+    assert finish(one, budget=200_000, seconds=0.1).kind is StopKind.TIME
+    assert one.instructions < 40_000
 
 
 def test_an_error_in_the_platform_surfaces() -> None:
