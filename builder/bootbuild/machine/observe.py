@@ -101,12 +101,14 @@ class Repetition:
         self._before: dict[int, int] = {}
         self._hooks = [
             core.hook(uc.UC_HOOK_CODE, self._step),
-            core.hook(uc.UC_HOOK_MEM_WRITE, self._write),
+            core.hook(uc.UC_HOOK_MEM_WRITE, lambda _uc, _how, at, size, _value, _data: self._write(at, size)),
         ]
+        self._board.before_write = self._write
         core.forget_all_code()
 
     def finish(self) -> None:
         """Take the hooks away again."""
+        self._board.before_write = None
         for handle in self._hooks:
             self._board.core.unhook(handle)
         self._board.core.forget_all_code()
@@ -128,7 +130,7 @@ class Repetition:
                 begun=False,
             )
 
-    def _write(self, _uc: object, _access: int, address: int, size: int, _value: int, _data: object) -> None:
+    def _write(self, address: int, size: int) -> None:
         for at in range(address, address + size):
             if at not in self._before:
                 value = self._board.memory.word(at, 1)
