@@ -137,15 +137,15 @@ A_WHILE = b"\xb9" + u32(100_000_000) + b"\x49\x75\xfd"  # QEMU's CPU runs on for
 @pytest.mark.parametrize("way", PM1_SLEEPS)
 def test_qemu_s_pc_sleeps_by_pm1_as_the_profile_does(qemu: Path, tmp_path: Path, way: str) -> None:
     code, end = PM1_SLEEPS[way]
-    parts = {"startup": b"\x66\xba\xf8\x03\xb0\x48\xee\xfa\xf4\xeb\xfd"}
+    startup = b"\x66\xba\xf8\x03\xb0\x48\xee\xfa\xf4\xeb\xfd"
     code = b"\x66\xba\x04\x06" + code
     elf = tmp_path / "guest.elf"
-    elf.write_bytes(tiny_guest.guest(later=code + A_WHILE, **parts))
+    elf.write_bytes(tiny_guest.guest(later=code + A_WHILE, startup=startup))
     transcript = run_until(monitors.qemu_kernel(qemu, elf), ["H"], timeout=10 if end is not None else 4)
     assert (transcript.reached, transcript.returncode) == (end == "H", 0 if end == 0 else None), str(
         transcript
     )
-    emulated = prove(tiny_guest.subject(tiny_guest.guest(later=code, **parts)), Qemu())
+    emulated = prove(tiny_guest.subject(tiny_guest.guest(later=code, startup=startup)), Qemu())
     assert [finding.rule for finding in emulated.findings] == ([] if end == "H" else ["BB-B022"])
 
 
