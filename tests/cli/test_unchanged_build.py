@@ -30,7 +30,9 @@ class Judge:
 
     @hookimpl
     def bootbuild_finished(self, record):
-        print("finished", record.images[0].outcome.value, record.reused)
+        image = record.images[0]
+        run = image.verdicts[0].runs[0]
+        print("finished", image.outcome.value, record.reused, bool(run.blocks), bool(run.startup_blocks))
 """
 
 
@@ -151,10 +153,12 @@ def test_plugins_are_part_of_it_by_version_and_by_their_files_hashes(
         env = install(built / "site", version, record)
         done = bootbuild("hello.toml", env=env)
         assert "booting" in done.stderr, (version, record)
-        assert done.stdout.startswith("finished BOOTED False\n")
+        assert done.stdout.startswith("finished BOOTED False True True\n")
         done = bootbuild("hello.toml", env=env)
         assert done.stderr == UNCHANGED
-        assert done.stdout.startswith("finished BOOTED True\n"), "the hook hears of it all the same"
+        assert done.stdout.startswith("finished BOOTED True False True\n"), (
+            "the hook hears of it all the same"
+        )
     assert "booting" in bootbuild("hello.toml").stderr, "without the plugin it is another build"
 
 

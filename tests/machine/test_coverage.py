@@ -85,6 +85,16 @@ def test_a_run_in_pieces_has_the_same_trace(machine: Make) -> None:
     assert (pieces.blocks, pieces.instructions) == (whole.blocks, whole.instructions)
 
 
+def test_a_block_across_two_pages_that_was_left_half_done_is_listed_once(machine: Make) -> None:
+    code = {CODE + 0xFFC: b"\x40\x40\x40\x05\x01\x00\x00\x00\x40\x40\xeb\x00\xf4"}  # inc …, add eax, 1
+    whole, pieces = (machine(Guest(b"\xe9\xf7\x0f\x00\x00", memory=code)) for _ in range(2))
+    finish(whole)
+    for budget in range(1, 20):
+        if finish(pieces, budget=budget).kind is StopKind.HALTED:
+            break
+    assert (pieces.blocks, pieces.instructions) == (whole.blocks, whole.instructions)
+
+
 def test_a_checkpoint_leaves_no_mark(machine: Make) -> None:
     whole, stopped = machine(CODE_OUT_OF_ORDER), machine(CODE_OUT_OF_ORDER)
     finish(whole)

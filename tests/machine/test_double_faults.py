@@ -124,6 +124,14 @@ def test_a_double_fault_without_a_gate_is_a_triple_fault_with_its_report(machine
     assert f"walk of {UNMAPPED:#x}: {tables}PD[0x12c00] = 0x0 → not mapped" in report
 
 
+def test_the_report_shows_the_machine_before_the_first_attempt(machine: Make) -> None:
+    guest = long_guest(b"\x90\xcd\x42", registers={"rsp": UNMAPPED})  # int 0x42, and no vector has a stack
+    stop = finish(machine(guest))
+    assert (stop.kind, stop.registers["cr2"]) == (StopKind.TRIPLE_FAULT, UNMAPPED - 48)
+    assert f"rip={CODE + 3:016x}" in stop.report[4]
+    assert " cr2=0 " in stop.report[6]
+
+
 TRIPLE = {
     "no IDT in 32-bit mode": Guest(b"\x0f\x0b"),
     "an empty IDT in 32-bit mode": protected_guest(b"\x0f\x0b", gates=dict.fromkeys(range(256), bytes(8))),

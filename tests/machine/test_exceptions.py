@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from bootbuild.machine.run import Machine
-from bootbuild.model.machine import TableRegister
+from bootbuild.model.machine import Descriptor, TableRegister
 from bootbuild.model.trace import StopKind
 from machine_guests import (
     CODE,
+    DESCRIPTORS,
     GDT,
     HANDLERS,
     IDT,
@@ -25,6 +26,7 @@ from machine_guests import (
     STACK,
     STACK0,
     TABLES,
+    TSS,
     Guest,
     finish,
     gate32,
@@ -332,6 +334,55 @@ def test_a_stack_segment_with_b_clear_takes_the_frame_at_sp(machine: Make) -> No
     assert arrived(one) == 0x42
     assert one.get("rsp") == 0xAFFF8
     assert one.read(0xFFF8, 8) == struct.pack("<II", CODE + 2, 0x10)
+
+
+ACCESSED = 1 << 40  #: of a code or data descriptor (SDM 3A, 3.4.5.1)
+
+
+def unused(guest: Guest) -> Guest:
+    """The guest, with no descriptor's accessed bit set."""
+    descriptors = struct.unpack(f"<{len(DESCRIPTORS)}Q", guest.memory[GDT])
+    guest.memory[GDT] = b"".join(struct.pack("<Q", one & ~ACCESSED) for one in descriptors)
+    return guest
+
+
+def accessed(machine: Machine) -> list[int]:
+    """The selectors whose descriptors have the bit."""
+    return [at for at in range(8, 8 * len(DESCRIPTORS), 8) if machine.read_physical(GDT + at + 5, 1)[0] & 1]
+
+
+@pytest.mark.parametrize(("width", "code"), [("32", 0x10), ("64", 0x08)])
+def test_a_delivery_sets_the_accessed_bit_of_what_it_loads(width: str, code: int, machine: Make) -> None:
+    one = machine(unused(WIDTHS[width][0](b"\x0f\x0b")))
+    assert arrived(one) == 6
+    assert accessed(one) == [code]
+
+
+def test_a_stack_of_another_privilege_is_accessed_too(machine: Make) -> None:
+    guest = unused(user(b"\x0f\x0b", "32"))
+    guest.memory[TSS + 8] = b"\x40"  # SS0
+    guest.memory[GDT + 0x40] = struct.pack("<Q", 0x00CF92000000FFFF)
+    one = machine(guest)
+    assert arrived(one) == 6
+    assert accessed(one) == [0x10, 0x40]
+
+
+def test_a_handler_s_segment_may_lie_in_the_ldt(machine: Make) -> None:
+    guest = long_guest(b"\x0f\x0b", gates={6: gate64(handler(6), selector=0x0C)})
+    guest.state["ldtr"] = Descriptor(0x50, 0x6000, 0xF, 0x82)
+    guest.memory[0x6008] = struct.pack("<Q", 0x00AF9A000000FFFF)
+    one = machine(guest)
+    assert arrived(one) == 6
+    assert (one.get("cs"), one.read_physical(0x600D, 1)) == (0x0C, b"\x9b")
+
+
+def test_a_segment_that_cannot_be_used_is_not_accessed(machine: Make) -> None:
+    gates = {6: gate64(handler(6), selector=0x10), 13: gate64(handler(13), selector=0x48)}
+    guest = unused(long_guest(b"\x0f\x0b", gates=gates, gdtr=TableRegister(GDT, 0x4F)))
+    guest.memory[GDT + 0x48] = struct.pack("<Q", 0x00AF9B000000FFFF)
+    one = machine(guest)
+    assert arrived(one) == 13
+    assert accessed(one) == []
 
 
 def test_a_conforming_handler_keeps_the_privilege(machine: Make) -> None:

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from bootbuild.api.machine import Cpu
 from bootbuild.machine.run import Machine
 from bootbuild.model.machine import Region, RegionKind
 from bootbuild.model.span import Span
 from bootbuild.model.trace import StopKind
-from machine_guests import CODE, HOLE, Box, Guest, finish, long_guest, protected_guest, scene
+from machine_guests import (
+    CODE,
+    HOLE,
+    Box,
+    Guest,
+    finish,
+    gate64,
+    identity,
+    long,
+    long_guest,
+    protected_guest,
+    scene,
+    tables,
+)
 
 Make = Callable[[Guest | bytes], Machine]
 
@@ -183,6 +198,95 @@ def test_what_still_moves_is_no_loop(code: bytes, machine: Make) -> None:
     assert finish(machine(code), budget=1_500_000).kind is StopKind.BUDGET
 
 
+FAR = 0x201000  #: room for much code
+IRET = b"\x48\xcf"
+EXCEPTIONS = {  # what raises it, the vector, the handler
+    "a fault that the handler returns to": (b"\x0f\x0b", 6, IRET),
+    "a page fault": (b"\x8b\x04\x25\x00\x00\x00\x30", 14, b"\x48\x83\xc4\x08" + IRET),
+    "int n": (b"\xcd\x42\xeb\xfc", 0x42, IRET),
+    "a violation": (b"\x0f\x33", 13, b"\x48\x83\xc4\x08" + IRET),  # rdpmc; add rsp, 8; iretq
+}
+
+
+@pytest.mark.parametrize("name", EXCEPTIONS)
+def test_exceptions_without_end_are_a_loop(name: str, machine: Make) -> None:
+    code, vector, back = EXCEPTIONS[name]
+    guest = long_guest(code, gates={vector: gate64(CODE + 0x100)}, memory={CODE + 0x100: back})
+    one = machine(guest)
+    stop = finish(one, budget=1 << 40)
+    assert (stop.kind, stop.rule) == (StopKind.LOOP, "BB-B004")
+    assert one.instructions < 2000
+
+
+COUNTERS = {
+    "a debug register": b"\x0f\x21\xc0\xff\xc0\x0f\x23\xc0\x31\xc0",  # inc DR0, by way of EAX; xor eax, eax
+    "TSC_AUX": b"\xb9\x03\x01\x00\xc0\x0f\x32\xff\xc0\x0f\x30\x31\xc0\x31\xd2",
+    "FS.base": b"\xb9\x00\x01\x00\xc0\x0f\x32\xff\xc0\x0f\x30\x31\xc0",
+    "an SSE register": b"\x66\x0f\x76\xc9\x66\x0f\xfa\xc1",  # pcmpeqd xmm1, xmm1; psubd xmm0, xmm1
+}
+
+
+@pytest.mark.parametrize("name", COUNTERS)
+def test_a_count_is_seen_wherever_the_core_keeps_it(name: str, machine: Make) -> None:
+    code = COUNTERS[name] + b"\xcd\x42"  # int 0x42, which looks for a repetition after a few hundred
+    code += b"\xeb" + (-len(code) - 2 & 0xFF).to_bytes(1, "little")
+    one = machine(long_guest(code, gates={0x42: gate64(CODE + 0x100)}, memory={CODE + 0x100: IRET}))
+    assert finish(one, budget=10_000).kind is StopKind.BUDGET
+
+
+def counting(raises: bytes, **more: Any) -> Guest:
+    """inc dword [0x200000]; cmp dword [0x200000], 1000; ja 1f; `raises`; jmp to the first; 1: hlt."""
+    count = b"\x00\x00\x20\x00"
+    code = b"\xff\x04\x25" + count + b"\x81\x3c\x25" + count + (1000).to_bytes(4, "little")
+    code += b"\x77" + bytes([len(raises) + 2]) + raises
+    code += b"\xeb" + (-len(code) - 2 & 0xFF).to_bytes(1, "little") + b"\xf4"
+    return long_guest(code, **more)
+
+
+def test_a_handler_that_counts_in_memory_is_no_loop(machine: Make) -> None:
+    skip = b"\x48\x83\x04\x24\x02" + IRET  # add qword [rsp], 2; iretq
+    memory = {0x200000: bytes(4), CODE + 0x100: skip}
+    one = machine(counting(b"\x0f\x0b", gates={6: gate64(CODE + 0x100)}, memory=memory))
+    assert finish(one).kind is StopKind.HALTED
+    assert one.instructions == 1000 * 7 + 4
+
+
+def test_interrupts_that_differ_only_in_their_frame_are_no_loop(machine: Make) -> None:
+    guest = long_guest(b"\xcd\x42" * 600 + b"\xf4", gates={0x42: gate64(FAR)}, memory={FAR: IRET})
+    assert finish(machine(guest)).kind is StopKind.HALTED
+
+
+@pytest.mark.parametrize(
+    ("code", "vector"), [(b"\x0f\x0b", 6), (b"\xcd\x42\xeb\xfc", 0x42)], ids=["fault", "int n"]
+)
+def test_a_platform_that_is_asked_may_count(code: bytes, vector: int, machine: Make) -> None:
+    class Counting(Box):
+        asked_for = 0
+
+        def exception(self, cpu: Cpu, vector: int, error_code: int = 0) -> bool:
+            self.asked_for += 1
+            if self.asked_for == 1000:
+                cpu.set("rip", CODE + len(code))
+            return self.asked_for == 1000
+
+        interrupt = exception
+
+    gates = {vector: gate64(CODE + 0x100)}
+    guest = long_guest(code + b"\xf4", gates=gates, memory={CODE + 0x100: IRET})
+    guest.platform = Counting()
+    assert finish(machine(guest)).kind is StopKind.HALTED
+
+
+def test_looking_for_a_loop_changes_no_fault(machine: Make) -> None:
+    # UD2 on a stack that is not mapped: #PF on a stack of its own, whose handler skips the UD2.
+    skip = b"\x48\x83\x44\x24\x08\x02\x48\x83\xc4\x08" + IRET  # add qword [rsp+8], 2; add rsp, 8; iretq
+    memory = {0x200000: bytes(4), CODE + 0x100: skip}
+    gates = {14: gate64(CODE + 0x100, ist=1)}
+    one = machine(counting(b"\x0f\x0b", gates=gates, memory=memory, registers={"rsp": HOLE}))
+    assert finish(one).kind is StopKind.HALTED
+    assert one.instructions == 1000 * 8 + 4
+
+
 def test_the_clock_proves_nothing_but_ends_the_run(machine: Make) -> None:
     stop = finish(machine(b"\x40\xeb\xfd"), budget=1 << 40, seconds=0.2)
     assert (stop.kind, stop.rule) == (StopKind.TIME, "")
@@ -192,6 +296,27 @@ def test_the_clock_proves_nothing_but_ends_the_run(machine: Make) -> None:
 def test_the_clock_is_looked_at_in_slow_instructions_too(code: bytes, machine: Make) -> None:
     stop = finish(machine(code), budget=1 << 40, seconds=0.1)
     assert stop.kind is StopKind.TIME
+
+
+SLOW = {  # code at FAR, whether at privilege level 3
+    "blocks that run once each": (b"\xeb\x00" * 100_000, False),  # jmp .+2
+    "places to watch in every block": (b"\xb8\x0f\x30\x0f\x30\xeb\x00" * 20_000, False),  # like WRMSR
+    "bytes that look like ports": (  # mov ecx, 200; 1: mov eax, … 400 times; dec ecx; jnz 1b
+        b"\xb9\xc8\x00\x00\x00" + b"\xb8\xe6\xe6\xe6\xe6" * 400 + b"\xff\xc9\x0f\x85\x28\xf8\xff\xff",
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_the_clock_is_looked_at_within_a_million_slow_instructions(name: str, machine: Make) -> None:
+    code, user = SLOW[name]
+    start = b"\xe9" + (FAR - CODE - 5).to_bytes(4, "little")
+    guest = Guest(start, "long64-user", long(True), tables(True) | identity(True)) if user else Guest(start)
+    guest.memory[FAR] = code + b"\xf4"
+    one = machine(guest)
+    assert finish(one, budget=200_000, seconds=0.1).kind is StopKind.TIME
+    assert one.instructions < 40_000
 
 
 def test_an_error_in_the_platform_surfaces() -> None:

@@ -10,6 +10,7 @@ from bootbuild.api.machine import Platform
 from bootbuild.machine.run import Machine
 from bootbuild.model.machine import Descriptor
 from bootbuild.model.trace import StopKind
+from bootbuild.platform.pc import Pc
 from machine_guests import HANDLERS, TSS, Box, Guest, finish, identity, long, protected_guest, tables
 
 Make = Callable[[Guest | bytes], Machine]
@@ -88,6 +89,24 @@ def test_a_string_write_ends_where_the_platform_ends_it(machine: Make) -> None:
     one = machine(code)
     assert finish(one).kind is StopKind.SHUTDOWN
     assert (one.get("ecx"), one.instructions) == (2, 7)
+
+
+SLEEPS = {  # code: out to PM1 control of QEMU's PC (port 0x604), and whether it ends the run
+    "power off": (b"\x66\xb8\x00\x20\x66\xef", True),  # mov ax, SLP_EN; out dx, ax
+    "suspend to RAM": (b"\x66\xb8\x00\x24\x66\xef", True),
+    "suspend to disk": (b"\x66\xb8\x00\x28\x66\xef", True),
+    "the SLP_TYP of S5 elsewhere": (b"\x66\xb8\x00\x34\x66\xef", False),
+    "SLP_TYP 7": (b"\x66\xb8\x00\x3c\x66\xef", False),
+    "no SLP_EN": (b"\x66\xb8\x00\x00\x66\xef", False),
+    "four bytes": (b"\xb8\x00\x20\x00\x00\xef", False),
+}
+
+
+@pytest.mark.parametrize("name", SLEEPS)
+def test_pm1_control_ends_the_run_where_qemu_s_does(name: str, machine: Make) -> None:
+    code, ends = SLEEPS[name]
+    one = machine(Guest(b"\x66\xba\x04\x06" + code + b"\xf4", platform=Pc(pm1_control=0x604)))
+    assert finish(one).kind is (StopKind.SHUTDOWN if ends else StopKind.HALTED)
 
 
 def test_ring_3_has_no_ports_without_iopl(machine: Make) -> None:

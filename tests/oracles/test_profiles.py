@@ -123,6 +123,32 @@ def test_microvm_ends_by_its_event_device_alone(qemu: Path, tmp_path: Path, way:
     assert [finding.rule for finding in emulated.findings] == (["BB-B022"] if ends else [])
 
 
+PM1_SLEEPS = {  # to PM1 control at 0x604: QEMU ends (0), sleeps (None), or goes on ("H")
+    "SLP_TYP 0": (b"\x66\xb8\x00\x20\x66\xef", 0),
+    "SLP_TYP 1": (b"\x66\xb8\x00\x24\x66\xef", None),
+    "SLP_TYP 2": (b"\x66\xb8\x00\x28\x66\xef", 0),
+    "SLP_TYP 5": (b"\x66\xb8\x00\x34\x66\xef", "H"),
+    "no SLP_EN": (b"\x66\xb8\x00\x00\x66\xef", "H"),
+    "four bytes": (b"\xb8\x00\x20\x00\x00\xef", "H"),
+}
+A_WHILE = b"\xb9" + u32(100_000_000) + b"\x49\x75\xfd"  # QEMU's CPU runs on for a moment after a power-off
+
+
+@pytest.mark.parametrize("way", PM1_SLEEPS)
+def test_qemu_s_pc_sleeps_by_pm1_as_the_profile_does(qemu: Path, tmp_path: Path, way: str) -> None:
+    code, end = PM1_SLEEPS[way]
+    startup = b"\x66\xba\xf8\x03\xb0\x48\xee\xfa\xf4\xeb\xfd"
+    code = b"\x66\xba\x04\x06" + code
+    elf = tmp_path / "guest.elf"
+    elf.write_bytes(tiny_guest.guest(later=code + A_WHILE, startup=startup))
+    transcript = run_until(monitors.qemu_kernel(qemu, elf), ["H"], timeout=10 if end is not None else 4)
+    assert (transcript.reached, transcript.returncode) == (end == "H", 0 if end == 0 else None), str(
+        transcript
+    )
+    emulated = prove(tiny_guest.subject(tiny_guest.guest(later=code, startup=startup)), Qemu())
+    assert [finding.rule for finding in emulated.findings] == ([] if end == "H" else ["BB-B022"])
+
+
 def _dom0_map(text: str) -> list[tuple[int, int, int]]:
     """The map that Xen prints under dom0=verbose, as (address, size, type)."""
     types = {"usable": 1, "reserved": 2, "ACPI data": 3, "ACPI NVS": 4, "unusable": 5}

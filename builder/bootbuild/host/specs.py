@@ -43,4 +43,7 @@ class Specs:
 
     @hookspec
     def bootbuild_finished(self, record: BuildRecord) -> None:
-        """Look at the record of a finished build; nothing can be changed any more."""
+        """Look at the record of a finished build; nothing can be changed any more.
+
+        A record that was `reused`, because nothing had changed, has no `blocks` in its runs.
+        """

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Literal
 
 from bootbuild.api.machine import Cpu, Platform
 from bootbuild.machine.calibrate import GENERAL
@@ -27,6 +30,9 @@ class Board:
         self.events: list[Event] = []
         self.pending: Stop | None = None
         self.calls = 0  #: of the platform, whose state a proof of repetition cannot see
+        self.probe_now = False  #: a proof of repetition is to be tried as soon as the engine has returned
+        self.before_write: Callable[[int, int], None] | None = None
+        """Told of each `system_write` before it is done: physical address, size in bytes."""
         self.text = b""  #: that ends the run once the console shows it
         self.deadline = 0.0  #: of time.monotonic
         self._seen = 0
@@ -144,6 +150,24 @@ class Board:
             return False
         self.halt(StopKind.TIME, "the wall clock ran out", begun=begun)
         return True
+
+    # -- platform and memory -------------------------------------------------------------------------
+
+    def asks(self, method: Literal["exception", "interrupt"]) -> bool:
+        """Whether the platform has such a method of its own. The default one says no, and has no state."""
+        return getattr(type(self.platform), method) is not getattr(Platform, method)
+
+    def system_write(self, address: int, data: bytes, user: bool = False) -> None:
+        """Write what the core itself writes at a linear address; what ROM drops is an event.
+
+        Raises PageFault, ReservedMemory and LookupError before a byte is written.
+        """
+        if self.before_write is not None:
+            with suppress(LookupError):  # not mapped: PageFault, below
+                for physical, size in self.paging.pages(address, len(data)):
+                    self.before_write(physical, size)
+        for physical, size in self.paging.system_write(address, data, user):
+            self.record("rom-write", f"write of {size} bytes at physical {physical:#x}: dropped")
 
     # -- reports -------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ volume 2, INT n.
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 from bootbuild.machine.board import Board
 from bootbuild.machine.calibrate import GENERAL
@@ -26,7 +27,8 @@ _NAMES = {
 _TF, _IF, _NT, _RF, _VM, _AC = 1 << 8, 1 << 9, 1 << 14, 1 << 16, 1 << 17, 1 << 18
 _NO_FAULT = frozenset((1, 2, DF, 18))  #: traps and aborts: RF is pushed as it was
 _RSP = GENERAL.index("rsp")
-_REPEATS = 256  #: the same fault with the same registers: no handler makes progress that way
+_ACCESSED = 1 << 8  #: of a descriptor's second doubleword (SDM 3A, 3.4.5.1)
+_FIRST_PROBE = 256  #: deliveries after which repetition is looked for; then after four times as many
 
 
 class Fault(Exception):
@@ -48,11 +50,17 @@ class Delivery:
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._last: tuple[int, ...] = ()
-        self._same = 0
+        self._delivered = 0
+        self._next_probe = _FIRST_PROBE
 
     def interrupt(self, vector: int) -> None:
-        """Deliver `int n`, INT3 or INTO: the instruction pointer stands after it."""
+        """`int n`, INT3 or INTO, for the platform or the guest: the instruction pointer stands after it."""
+        board = self._board
+        if board.asks("interrupt"):
+            board.calls += 1
+            if board.platform.interrupt(board.cpu, vector):
+                board.after_call()
+                return
         self._deliver(vector, 0, software=True)
 
     def violation(self, rule: Rule, detail: str) -> None:
@@ -68,23 +76,12 @@ class Delivery:
     def exception(self, vector: int, code: int = 0, violation: tuple[str, str] = ("", "")) -> None:
         """A fault, for the platform or the guest: the instruction pointer stands at its instruction."""
         board = self._board
-        board.calls += 1
-        if board.platform.exception(board.cpu, vector, code):
-            board.after_call()
-            return
-        if self._repeats(vector, code):
-            board.halt(StopKind.LOOP, f"{name(vector)} is raised again and again with the same registers")
-            return
+        if board.asks("exception"):
+            board.calls += 1
+            if board.platform.exception(board.cpu, vector, code):
+                board.after_call()
+                return
         self._deliver(vector, code, violation=violation)
-
-    def _repeats(self, vector: int, code: int) -> bool:
-        core = self._board.core
-        core.save()
-        general = core.general()
-        key = (vector, code, core.get("cr2"), *general[:_RSP], *general[_RSP + 1 :])
-        self._same = self._same + 1 if key == self._last else 0
-        self._last = key
-        return self._same >= _REPEATS
 
     def _deliver(
         self, vector: int, code: int, *, software: bool = False, violation: tuple[str, str] = ("", "")
@@ -92,22 +89,22 @@ class Delivery:
         board = self._board
         cause = f"{name(vector)} with error code {code:#x}" if vector in HAS_ERROR_CODE else name(vector)
         address = board.core.get("cr2") if vector == PF else None
-        report = board.describe(address)
+        report: tuple[str, ...] = ()
         while True:
             try:
                 self._enter(vector, code, software)
+                self._look_for_repetition()
                 return
-            except PageFault as fault:
-                board.core.set("cr2", fault.address)
-                second, code = PF, fault.code
-            except Fault as fault:
-                second, code = fault.vector, fault.code
-            except LookupError as error:
-                board.halt(StopKind.OUTSIDE, f"{error}, while {cause} is delivered", report=report)
-                return
-            except ReservedMemory as error:
-                text = f"{error}, while {cause} is delivered"
-                board.halt(StopKind.RESERVED_WRITE, text, physical=error.physical, report=report)
+            except (PageFault, Fault, LookupError, ReservedMemory) as raised:
+                problem = raised
+            report = report or board.describe(address)  # as it was: an attempt that fails changes no register
+            if isinstance(problem, PageFault):
+                board.core.set("cr2", problem.address)
+                second, code = PF, problem.code
+            elif isinstance(problem, Fault):
+                second, code = problem.vector, problem.code
+            else:
+                self._no_memory(problem, cause, report)
                 return
             if software:
                 software = False
@@ -120,6 +117,22 @@ class Delivery:
                 vector, code = DF, 0
             else:
                 vector = second
+
+    def _look_for_repetition(self) -> None:
+        """A guest that only raises exceptions is not left to it for a million instructions: they are slow."""
+        self._delivered += 1
+        if self._delivered == self._next_probe:
+            self._next_probe *= 4
+            self._board.probe_now = True
+            self._board.pause(begun=True)
+
+    def _no_memory(self, problem: LookupError | ReservedMemory, cause: str, report: tuple[str, ...]) -> None:
+        text = f"{problem}, while {cause} is delivered"
+        if isinstance(problem, ReservedMemory):
+            physical = problem.physical
+            self._board.halt(StopKind.RESERVED_WRITE, text, physical=physical, report=report)
+        else:
+            self._board.halt(StopKind.OUTSIDE, text, report=report)
 
     def _back_to_instruction(self, vector: int) -> None:
         """An interrupt that cannot be delivered is a fault of the INT n, INT3, INTO or INT1 itself."""
@@ -147,7 +160,7 @@ class Delivery:
     # -- the three modes -----------------------------------------------------------------------------
 
     def _enter(self, vector: int, code: int, software: bool) -> None:
-        """One attempt. Raises Fault or PageFault with nothing changed."""
+        """One attempt. Raises Fault or PageFault with nothing changed but accessed bits of descriptors."""
         core = self._board.core
         core.save()
         if not core.get("cr0") & CR0_PE:
@@ -167,7 +180,7 @@ class Delivery:
         code = core.segment("cs")
         frame = struct.pack("<3H", general[16] & 0xFFFF, code.selector, flags & 0xFFFF)
         sp = general[_RSP] - len(frame) & 0xFFFF
-        self._push(core.segment("ss").base + sp, frame)
+        board.system_write(core.segment("ss").base + sp, frame)
         core.put_general(_RSP, general[_RSP] & ~0xFFFF | sp)
         core.put_segment("cs", Segment(selector, selector << 4, code.limit, code.flags))
         self._arrive(offset, flags & ~(_IF | _TF | _RF | _AC), 0)
@@ -188,6 +201,7 @@ class Delivery:
         target = self._code_segment(selector, cpl, external)
         if not target.long or target.big:
             raise Fault(GP, selector & ~3 | external)
+        target = self._accessed(target)
         offset = low | middle << 16 | high << 32
         _canonical(offset, GP, external)
         new_cpl = cpl if target.flags & 0x400 else target.dpl
@@ -204,7 +218,7 @@ class Delivery:
             frame.insert(0, code)
         rsp = (rsp & ~15) - 8 * len(frame)
         _canonical(rsp, SS, external)
-        self._push(rsp, struct.pack(f"<{len(frame)}Q", *frame), user=new_cpl == 3)
+        board.system_write(rsp, struct.pack(f"<{len(frame)}Q", *frame), user=new_cpl == 3)
         core.put_general(_RSP, rsp)
         core.put_segment("cs", _with_rpl(target, selector, new_cpl))
         if new_cpl < cpl:
@@ -226,7 +240,7 @@ class Delivery:
         if not kind & 0x80:
             raise Fault(NP, selects)
         wide = bool(kind & 8)
-        target = self._code_segment(selector, cpl, external)
+        target = self._accessed(self._code_segment(selector, cpl, external))
         new_cpl = cpl if target.flags & 0x400 else target.dpl
         general, flags, stack = core.general(), core.get("rflags"), core.segment("ss")
         frame = [general[16], core.segment("cs").selector, _saved_flags(flags, vector, software)]
@@ -237,23 +251,18 @@ class Delivery:
             frame += [general[_RSP], stack.selector]
             esp = self._task_state(4 + 8 * new_cpl, 4, external)
             ss = self._task_state(8 + 8 * new_cpl, 4, external) & 0xFFFF
-            new_stack = self._stack_segment(ss, new_cpl, external)
+            new_stack = self._accessed(self._stack_segment(ss, new_cpl, external))
         size, letter = (4, "I") if wide else (2, "H")
         words = [value & (1 << 8 * size) - 1 for value in frame]
         mask = 0xFFFFFFFF if new_stack.big else 0xFFFF
         top = esp - size * len(words) & mask
         data = struct.pack(f"<{len(words)}{letter}", *words)
-        self._push((new_stack.base + top) & 0xFFFFFFFF, data, user=new_cpl == 3)
+        board.system_write((new_stack.base + top) & 0xFFFFFFFF, data, user=new_cpl == 3)
         core.put_general(_RSP, esp & 0xFFFFFFFF & ~mask | top)
         core.put_segment("cs", _with_rpl(target, selector, new_cpl))
         core.put_segment("ss", new_stack)
         offset = low | (high << 16 if wide else 0)
         self._arrive(offset, _handler_flags(flags, kind), new_cpl)
-
-    def _push(self, address: int, frame: bytes, user: bool = False) -> None:
-        board = self._board
-        for physical, size in board.paging.system_write(address, frame, user):
-            board.record("rom-write", f"write of {size} bytes at physical {physical:#x}: dropped")
 
     # -- descriptors ---------------------------------------------------------------------------------
 
@@ -273,6 +282,15 @@ class Delivery:
         if not segment.flags & 0x8000:
             raise Fault(SS, selector & ~3 | external)
         return segment
+
+    def _accessed(self, segment: Segment) -> Segment:
+        """The segment as it is loaded: its descriptor's accessed bit is set, in the table too."""
+        if segment.flags & _ACCESSED:
+            return segment
+        flags = segment.flags | _ACCESSED
+        table = self._board.core.segment("ldtr" if segment.selector & 4 else "gdtr")
+        self._board.system_write(table.base + (segment.selector & ~7) + 5, bytes([flags >> 8 & 0xFF]))
+        return replace(segment, flags=flags)
 
     def _descriptor(self, selector: int, vector: int, external: int) -> Segment:
         board, core = self._board, self._board.core

@@ -23,6 +23,7 @@ SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr", "gdtr", "idtr")
 
 _REGS, _EIP, _HFLAGS, _SEGS = 0, 128, 176, 184  #: in CPUX86State (qemu/target/i386/cpu.h)
 _IS_INT = 4  #: from error_code: exception_is_int
+_DEBUG = 16  #: from error_code: dr[8]
 _SEGMENT = struct.Struct("<I4xQII")
 _CAUSE_UNKNOWN = -1
 
@@ -175,10 +176,15 @@ class Core:
 
         The lazy flags are left out: compare RFLAGS beside it.
         """
-        base = self._layout.state
-        lazy = slice(base + _EIP + 8, base + _HFLAGS)
-        image = bytes(self._image[base : self._layout.error_code])
-        return image[: lazy.start - base] + image[lazy.stop - base :]
+        base, error_code = self._layout.state, self._layout.error_code
+        image = self._image
+        return b"".join(
+            (
+                image[base : base + _EIP + 8],
+                image[base + _HFLAGS : error_code],
+                image[error_code + _DEBUG : error_code + _DEBUG + 64],
+            )
+        )
 
     # -- translations --------------------------------------------------------------------------------
 

@@ -151,6 +151,7 @@ class Msrs:
         elif index == _BIOS_SIGN:  # only a microcode update gives it a value
             self._values[index] = 0
         elif index in self._values:
+            board.calls += self._values[index] != value  # a proof of repetition does not see it
             self._values[index] = value
         else:
             board.calls += 1

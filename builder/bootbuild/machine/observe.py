@@ -22,6 +22,7 @@ class Coverage:
         self._board = board
         self._strict = strict
         self._seen: dict[int, int] = {}
+        self._starts: dict[int, list[int]] = {}  #: linear page → blocks that start in it
         self._resumed: int | None = None
         self._code: dict[int, set[int]] = {}  #: physical page → linear addresses of blocks in it
         board.core.hook(uc.UC_HOOK_EDGE_GENERATED, self._translated)
@@ -37,7 +38,11 @@ class Coverage:
         If that is inside a block which was left half done, the engine translates the rest of it as if it
         were a block; it is not listed.
         """
-        inside = any(start < address < start + size for start, size in self._seen.items())
+        page = address // PAGE  # the engine ends a block at the second page that it touches
+        inside = any(
+            start < address < start + self._seen[start]
+            for start in (*self._starts.get(page - 1, ()), *self._starts.get(page, ()))
+        )
         self._resumed = address if inside and address not in self._seen else None
 
     def host_wrote(self, physical: int, size: int) -> None:
@@ -51,8 +56,14 @@ class Coverage:
         address, size = block.pc, block.size
         if address == self._resumed:
             self._resumed = None
-        else:
-            self._seen.setdefault(address, size)
+        elif address not in self._seen:
+            self._seen[address] = size
+            self._starts.setdefault(address // PAGE, []).append(address)
+        self._judge(address, size)
+        self._board.out_of_time()  # a block can take milliseconds, and a million of them run once each
+
+    def _judge(self, address: int, size: int) -> None:
+        """Look at a block's code segment and its bytes before it runs."""
         board = self._board
         board.core.save()
         segment = board.core.segment("cs")
@@ -90,12 +101,14 @@ class Repetition:
         self._before: dict[int, int] = {}
         self._hooks = [
             core.hook(uc.UC_HOOK_CODE, self._step),
-            core.hook(uc.UC_HOOK_MEM_WRITE, self._write),
+            core.hook(uc.UC_HOOK_MEM_WRITE, lambda _uc, _how, at, size, _value, _data: self._write(at, size)),
         ]
+        self._board.before_write = self._write
         core.forget_all_code()
 
     def finish(self) -> None:
         """Take the hooks away again."""
+        self._board.before_write = None
         for handle in self._hooks:
             self._board.core.unhook(handle)
         self._board.core.forget_all_code()
@@ -117,7 +130,7 @@ class Repetition:
                 begun=False,
             )
 
-    def _write(self, _uc: object, _access: int, address: int, size: int, _value: int, _data: object) -> None:
+    def _write(self, address: int, size: int) -> None:
         for at in range(address, address + size):
             if at not in self._before:
                 value = self._board.memory.word(at, 1)

@@ -109,6 +109,8 @@ class Machine:
             elif self._traps.wrote_rom:
                 with self._traps.dropping_writes():
                     self._execute(1)
+            elif board.probe_now:
+                self._probe(left)
             elif board.instructions >= self._next_probe:
                 self._next_probe *= 4
                 self._probe(left)
@@ -138,6 +140,7 @@ class Machine:
         board.halt(StopKind.CHECKPOINT, f"reached {label}", checkpoint=label, begun=False)
 
     def _probe(self, left: int) -> None:
+        self._board.probe_now = False
         self._repetition.start()
         try:
             self._execute(min(left, WINDOW))

@@ -112,7 +112,7 @@ class Strict:
 
     def _port(self, _uc: object, address: int, _size: int, _data: object) -> None:
         board = self._board
-        if board.stopped or board.paused:
+        if board.stopped or board.paused or board.out_of_time(begun=False):
             return
         board.core.save()
         access = ports.port_of(board.core, self._bytes(address)) if board.core.cpl else None

@@ -107,7 +107,7 @@ class Traps:
         if board.stopped or board.out_of_time():
             return
         if software:
-            self._interrupt(vector)
+            self._delivery.interrupt(vector)
             return
         if vector == PF:
             outside = board.paging.walk(core.get("cr2")).outside
@@ -120,14 +120,6 @@ class Traps:
                 )
                 return
         self._delivery.exception(vector, code)
-
-    def _interrupt(self, vector: int) -> None:
-        board = self._board
-        board.calls += 1
-        if board.platform.interrupt(board.cpu, vector):
-            board.after_call()
-        else:
-            self._delivery.interrupt(vector)
 
     def _invalid(self, _uc: object, _data: object) -> bool:
         board, core = self._board, self._board.core

@@ -63,9 +63,10 @@ class BootTrace:
     entered: int  #: where the environment jumped to
     stops: tuple[Stop, ...]  #: checkpoints passed, then the last stop
     instructions: int
-    blocks: tuple[tuple[int, int], ...] = field(repr=False)  #: (address, size), in order of first execution
+    blocks: tuple[tuple[int, int], ...] = field(repr=False)
+    """(Linear address, size in bytes) in order of first execution; () in a record that was reused."""
     startup_blocks: int  #: how many of them ran before the startup path was reached
-    digest: str  #: SHA-256 over those, relative to the load base, and over the startup state
+    digest: str  #: SHA-256 over those, by address, over whether it was reached, and over the handover
     console: bytes
     events: tuple[Event, ...]
     seconds: float = field(compare=False)

@@ -13,7 +13,9 @@ _IIR_NONE = 0x01  #: no interrupt pending
 _MSR_READY = 0xB0  #: carrier, data set ready, clear to send
 _KBD_COMMAND, _KBD_RESET = 0x64, 0xFE
 _RESET_CONTROL = 0xCF9
-_SLP_EN = 1 << 13  #: ACPI 6.4 §4.8.3.2.1, PM1 control
+_SLP_EN, _SLP_TYP_SHIFT = 1 << 13, 10  #: ACPI 6.4 §4.8.3.2.1, PM1 control
+_SLP_TYP = {0: "ACPI power off", 1: "ACPI suspend to RAM, and nothing wakes it", 2: "ACPI suspend to disk"}
+"""What PIIX4 and ICH9 do in QEMU (hw/acpi/core.c, acpi_pm1_cnt_write); every other SLP_TYPx is ignored."""
 _SLEEP_S5 = 5 << 2 | 1 << 5  #: ACPI 6.4 §4.8.3.7, sleep control: SLP_TYPx 5, SLP_EN
 HYPERVISOR_BIT = 1 << 31  #: CPUID.1:ECX
 
@@ -47,7 +49,8 @@ class ReducedAcpi:
 class Pc(Platform):
     """A PC with one serial port, whose output is the console.
 
-    `pm1_control`: I/O port of the ACPI PM1a control register, 0 for none. `acpi`: hardware-reduced ACPI.
+    `pm1_control`: I/O port of the ACPI PM1a control register as QEMU has it, 0 for none.
+    `acpi`: hardware-reduced ACPI.
     `keyboard`: status that an i8042 shows at port 0x64, None where there is none to reset the CPU.
     `reset_control`: the chipset's port 0xCF9. `debug_port`: I/O port whose codes are recorded, 0 for none.
     `absent`: byte that a port reads which nothing has. `hypervisor`: twelve characters that CPUID leaf
@@ -105,8 +108,10 @@ class Pc(Platform):
             cpu.stop("reset", "the keyboard controller was told to reset the CPU")
         elif port == _RESET_CONTROL and self._reset_control and value & 0x04:
             cpu.stop("reset", "a reset was written to port 0xcf9")
-        elif self._pm1_control and port == self._pm1_control and value & _SLP_EN:
-            cpu.stop("shutdown", "ACPI power off")
+        elif self._pm1_control and port == self._pm1_control:
+            sleep = _SLP_TYP.get(value >> _SLP_TYP_SHIFT & 7)
+            if sleep and size == 2 and value & _SLP_EN:
+                cpu.stop("shutdown", sleep)
         elif self._debug_port and port == self._debug_port:
             cpu.record("debug port", f"code {value:#x}")
         else:
