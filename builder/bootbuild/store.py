@@ -145,7 +145,7 @@ def _nameless(folder: Path) -> int:
 def _named(fd: int, folder: Path) -> Path:
     """A name for a complete file, which can then be renamed over another: link(2) never replaces one."""
     name = f"{PREFIX}{secrets.token_hex(16)}"
-    where = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    where = os.open(folder, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
     try:
         # with a directory's descriptor Python calls linkat(2), which follows; without one it does not
         os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=where, follow_symlinks=True)
@@ -155,8 +155,15 @@ def _named(fd: int, folder: Path) -> Path:
 
 
 def _sync_folder(path: Path) -> None:
-    """Make the rename itself durable. Some file systems have no fsync of folders: the file is safe there."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    """Make the rename itself durable, where the folder can be opened and its file system can do that.
+
+    The file has its name by now: that it may lose it when power fails is no failure of the write. A folder
+    that may be written but not listed (mode 0333, a drop box) cannot be opened.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
     try:
         os.fsync(fd)
     except OSError:

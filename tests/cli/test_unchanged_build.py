@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
+import colorsys
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bootbuild.errors import ExitCode
-from bootbuild.host import Host
-from bootbuild.recipe.read import read
-from bootbuild.report import kept
 
 Bootbuild = Callable[..., subprocess.CompletedProcess[str]]
 UNCHANGED = "bootbuild: hello.toml: unchanged since it was built and booted; --force does it again\n"
 IMAGE = Path("out/hello64-pvh.elf")
 
 PLUGIN = """
-from bootbuild.api import Finding, hookimpl
+from bootbuild.api import hookimpl
+{more}
 
 class Judge:
     @hookimpl
     def bootbuild_judge(self, verdict):
-        return None
+        {judge}
 
     @hookimpl
     def bootbuild_finished(self, record):
@@ -133,51 +133,175 @@ def test_a_folder_of_its_own_for_each_output(built: Path, bootbuild: Bootbuild) 
     assert bootbuild("hello.toml").stderr == UNCHANGED
 
 
-def install(folder: Path, version: str, record: str | None) -> dict[str, str]:
-    """A distribution with a hook on PYTHONPATH."""
-    (folder / "judge_plugin.py").write_text(PLUGIN)
-    info = folder / "judge.dist-info"
-    info.mkdir(parents=True, exist_ok=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: judge\nVersion: {version}\n")
-    (info / "entry_points.txt").write_text("[bootbuild1]\nhook.judge = judge_plugin:Judge\n")
+def distribution(site: Path, name: str, version: str, requires: str = "", record: str | None = None) -> Path:
+    """A distribution's metadata, in place of that of another version of it; its folder."""
+    for old in site.glob(f"{name}-*.dist-info"):
+        shutil.rmtree(old)
+    info = site / f"{name}-{version}.dist-info"
+    info.mkdir(parents=True)
+    head = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    (info / "METADATA").write_text(head + (f"Requires-Dist: {requires}\n" if requires else ""))
     if record is not None:
-        (info / "RECORD").write_text(f"judge_plugin.py,sha256={record},1\n")
-    return {"PYTHONPATH": str(folder)}
+        (info / "RECORD").write_text(record)
+    return info
 
 
-def test_plugins_are_part_of_it_by_version_and_by_their_files_hashes(
+def install(site: Path, requires: str = "", more: str = "", judge: str = "return None") -> dict[str, str]:
+    """A package with a hook, installed where PYTHONPATH leads; the environment that has it."""
+    package = site / "judge_plugin"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(PLUGIN.format(more=more, judge=judge))
+    (package / "rules.json").write_text('{"a": 1}')
+    info = distribution(site, "judge", "1.0", requires, "judge_plugin/__init__.py,sha256=aaa,1\n")
+    (info / "entry_points.txt").write_text("[bootbuild1]\nhook.judge = judge_plugin:Judge\n")
+    return {"PYTHONPATH": str(site)}
+
+
+def anew(done: subprocess.CompletedProcess[str]) -> bool:
+    """Whether everything was built and booted; else nothing was."""
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert ("booting" in done.stderr) != (done.stderr == UNCHANGED), done.stderr
+    return done.stderr != UNCHANGED
+
+
+def test_a_plugin_takes_part_while_it_is_installed(built: Path, bootbuild: Bootbuild) -> None:
+    env = install(built / "site")
+    done = bootbuild("hello.toml", env=env)
+    assert anew(done) and done.stdout.startswith("finished BOOTED False True True\n")
+    done = bootbuild("hello.toml", env=env)
+    assert not anew(done)
+    assert done.stdout.startswith("finished BOOTED True False True\n"), "the hook hears of it all the same"
+    assert anew(bootbuild("hello.toml")), "without the plugin it is another build"
+
+
+@pytest.mark.parametrize("file", ["__init__.py", "rules.json"])
+@pytest.mark.parametrize("how", ["with a RECORD", "without", "editable", "-p"])
+def test_a_file_of_a_plugin_counts_by_its_bytes_however_it_is_installed(
+    how: str, file: str, built: Path, bootbuild: Bootbuild
+) -> None:
+    site, arguments = built / "site", ["hello.toml"]
+    env = install(site)
+    (info,) = site.glob("*.dist-info")
+    if how == "without":
+        (info / "RECORD").unlink()
+    if how == "editable":
+        (info / "direct_url.json").write_text('{"dir_info": {"editable": true}, "url": ""}')
+        (info / "RECORD").write_text("__editable__.judge.pth,sha256=aaa,1\n")
+    if how == "-p":
+        shutil.rmtree(info)
+        arguments += ["-p", "judge_plugin:Judge"]
+    assert [anew(bootbuild(*arguments, env=env)) for _ in range(2)] == [True, False]
+    path = site / "judge_plugin" / file
+    was = path.stat()
+    path.write_text(
+        path.read_text().replace("a", "b", 1) if file.endswith("json") else path.read_text() + "#"
+    )
+    os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+    assert [anew(bootbuild(*arguments, env=env)) for _ in range(2)] == [True, False]
+
+
+def test_what_a_plugin_imports_counts_wherever_it_is_from(built: Path, bootbuild: Bootbuild) -> None:
+    """Imported only while a build is under way, and of no distribution."""
+    env = install(built / "site", judge="import beside")
+    beside = built / "site/beside.py"
+    for text in ("A = 1\n", "A = 2\n"):
+        beside.write_text(text)
+        assert [anew(bootbuild("hello.toml", env=env)) for _ in range(2)] == [True, False]
+    beside.unlink()
+    beside.with_suffix("").mkdir()
+    (beside.with_suffix("") / "__init__.py").write_text("A = 2\n")
+    assert anew(bootbuild("hello.toml", env=env))
+
+
+@pytest.mark.parametrize("library", ["unicorn", "lief", "pydantic_core"])
+def test_another_version_of_a_library_is_another_build(
+    library: str, built: Path, bootbuild: Bootbuild
+) -> None:
+    """pydantic requires pydantic_core, bootbuild does not."""
+    env = {"PYTHONPATH": str(built / "site")}
+    for version in ("98.0", "99.0"):
+        distribution(built / "site", library, version)
+        assert [anew(bootbuild("hello.toml", env=env)) for _ in range(2)] == [True, False]
+    assert anew(bootbuild("hello.toml"))
+
+
+def test_another_version_of_what_a_plugin_requires_is_another_build(
     built: Path, bootbuild: Bootbuild
 ) -> None:
-    (built / "site").mkdir()
-    for version, record in (("1.0", "aaa"), ("1.1", "aaa"), ("1.1", "bbb")):
-        env = install(built / "site", version, record)
-        done = bootbuild("hello.toml", env=env)
-        assert "booting" in done.stderr, (version, record)
-        assert done.stdout.startswith("finished BOOTED False True True\n")
-        done = bootbuild("hello.toml", env=env)
-        assert done.stderr == UNCHANGED
-        assert done.stdout.startswith("finished BOOTED True False True\n"), (
-            "the hook hears of it all the same"
-        )
-    assert "booting" in bootbuild("hello.toml").stderr, "without the plugin it is another build"
-
-
-@pytest.mark.parametrize("how", ["-p", "no hashes", "editable"])
-def test_code_that_may_change_at_any_time_is_never_taken_as_unchanged(
-    how: str, built: Path, bootbuild: Bootbuild
-) -> None:
     site = built / "site"
-    site.mkdir()
-    env = install(site, "1.0", "aaa" if how == "editable" else None)
-    arguments = ["hello.toml"]
-    if how == "editable":
-        (site / "judge.dist-info/direct_url.json").write_text('{"dir_info": {"editable": true}, "url": ""}')
-    if how == "-p":
-        (site / "judge.dist-info/entry_points.txt").unlink()
-        arguments += ["-p", "judge_plugin:Judge"]
-    for _ in range(2):
-        done = bootbuild(*arguments, env=env)
-        assert "booting" in done.stderr, done.stderr
+    env = install(site, requires="Near_er.Thing [fast] >= 1 ; python_version > '3'")
+    for near, far in ((None, None), ("1", None), ("1", "1"), ("2", "1"), ("2", "2")):
+        if near is not None:
+            distribution(site, "near_er_thing", near, requires="far<9")
+        if far is not None:
+            distribution(site, "far", far)
+        assert [anew(bootbuild("hello.toml", env=env)) for _ in range(2)] == [True, False], (near, far)
+
+
+@pytest.mark.parametrize("package", ["pluggy", "bootbuild", "bootbuild_pvh"])
+def test_what_stands_before_a_package_counts_in_its_place(
+    package: str, built: Path, bootbuild: Bootbuild
+) -> None:
+    """The same version, the same RECORD, one comment more: as if a file was edited where it is installed."""
+    found = find_spec(package)
+    assert found is not None and found.origin is not None
+    site = built / "site"
+    shutil.copytree(Path(found.origin).parent, site / package)
+    env = {"PYTHONPATH": str(site)}
+    assert not anew(bootbuild("hello.toml", env=env)), "the same bytes in another place"
+    with (site / package / "__init__.py").open("a") as file:
+        file.write("# more\n")
+    assert [anew(bootbuild("hello.toml", env=env)) for _ in range(2)] == [True, False]
+    assert anew(bootbuild("hello.toml"))
+
+
+def test_a_module_before_pythons_own_counts(built: Path, bootbuild: Bootbuild) -> None:
+    own = Path(colorsys.__file__)
+    env = install(built / "site", more="import colorsys")
+    assert [anew(bootbuild("hello.toml", env=env)) for _ in range(2)] == [True, False]
+    (built / "site/colorsys.py").write_bytes(own.read_bytes())
+    assert [anew(bootbuild("hello.toml", env=env)) for _ in range(2)] == [True, False]
+
+
+TARGET = """
+from dataclasses import dataclass
+from pathlib import Path
+from bootbuild_pvh.environments.qemu import Qemu
+from bootbuild_pvh.targets import Pvh
+
+@dataclass(frozen=True)
+class Options:
+    table: Path | None = None
+    more: tuple[Path, ...] = ()
+
+class Tabled(Pvh):
+    name, options, rules = "tabled", Options, ()
+
+    def contribute(self, payload, guest, options):
+        assert options.table.read_text() and all(path.read_text() for path in options.more)
+        return super().contribute(payload, guest, None)
+
+class Box(Qemu):
+    target, name, loader, rules = "tabled", "box", "", ()
+"""
+
+
+def test_a_file_that_a_targets_option_names_is_an_input(built: Path, bootbuild: Bootbuild) -> None:
+    (built / "tabled.py").write_text(TARGET)
+    for name in ("table", "one", "two"):
+        (built / name).write_text(name)
+    text = (built / "hello.toml").read_text().replace("targets.pvh", "targets.tabled")
+    text = text.replace('profiles = ["qemu"]', 'table = "table"\nmore = ["one", "two"]')
+    (built / "hello.toml").write_text(text)
+
+    def again() -> list[bool]:
+        arguments = ("hello.toml", "-p", "tabled:Tabled", "-p", "tabled:Box")
+        return [anew(bootbuild(*arguments, env={"PYTHONPATH": str(built)})) for _ in range(2)]
+
+    assert again() == [True, False]
+    for name in ("table", "two"):
+        change(built / name)
+        assert again() == [True, False]
 
 
 def test_a_failure_is_as_lasting_as_a_success(hello: Path, bootbuild: Bootbuild) -> None:
@@ -202,15 +326,15 @@ def test_a_record_that_cannot_be_kept_does_not_fail_the_build(hello: Path, bootb
     assert (hello / "elsewhere/.bootbuild").read_text() == "in the way"
 
 
-def test_an_input_that_changed_during_the_build_is_not_taken_as_built(built: Path, monkeypatch: Any) -> None:
-    monkeypatch.chdir(built)
-    host = Host.discover()
-    recipe = read(Path("hello.toml"), host)
-    now = kept.state(recipe, host)
-    assert now is not None
-    record = kept.load(recipe, now)
-    assert record is not None
-    record_of(built).unlink()
-    change(built / "module.txt")
-    kept.save(recipe, now, record)
-    assert not record_of(built).exists()
+@pytest.mark.parametrize("what", ["module.txt", "site/judge_plugin/rules.json"])
+def test_what_changed_during_the_build_is_not_taken_as_built(
+    what: str, built: Path, bootbuild: Bootbuild
+) -> None:
+    """The hook writes it anew, as it was: of what is read twice nothing says which bytes were taken."""
+    path = built / what
+    env = install(
+        built / "site",
+        more="from pathlib import Path",
+        judge=f"p = Path({str(path)!r}); p.write_bytes(p.read_bytes())",
+    )
+    assert [anew(bootbuild("hello.toml", env=env)) for _ in range(2)] == [True, True]

@@ -27,6 +27,8 @@ class ToyOptions:
     limit: int = 7
     deep: bool = False
     ratio: float = 1.0
+    table: Path | None = None
+    tables: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if self.limit > 100:

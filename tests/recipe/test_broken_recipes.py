@@ -96,6 +96,16 @@ CASES: list[tuple[str, str, str]] = [
         ":4: payload.cmdline: must be text, not a date or time (BB-R009)",
     ),
     (
+        "option that names no file",
+        HEAD + "[targets.toy]\ntable = 'nowhere'\n",
+        ":5: targets.toy.table: 'nowhere' does not exist (BB-R015)",
+    ),
+    (
+        "option that names a folder",
+        HEAD + "[targets.toy]\ntables = ['one', '.']\n",
+        ":5: targets.toy.tables: '.' is no regular file (BB-R015)",
+    ),
+    (
         "option of another type",
         HEAD + "[targets.toy]\nlimit = '7'\n",
         ":5: targets.toy.limit: '7': input should be a valid integer (BB-R009)",

@@ -45,6 +45,8 @@ order = ["b", "a"]
 limit = 9
 deep = true
 ratio = 2
+table = "one"
+tables = ["one", "two"]
 [targets.tin]
 
 [output]
@@ -85,7 +87,10 @@ def test_a_full_recipe_says_all_this(read_text: Read, folder: Path) -> None:
         expect=ExpectRecipe("hello"),
         boot=BootRecipe(64 << 20, 1000, 2.5),
     )
-    assert repr(options) == "ToyOptions(mode='slow', order=('b', 'a'), limit=9, deep=True, ratio=2.0)"
+    assert repr(options) == (
+        "ToyOptions(mode='slow', order=('b', 'a'), limit=9, deep=True, ratio=2.0, table=PosixPath('one'), "
+        "tables=(PosixPath('one'), PosixPath('two')))"
+    )
 
 
 def test_the_least_recipe_leaves_all_else_to_defaults(read_text: Read) -> None:
@@ -136,8 +141,11 @@ def test_paths_are_relative_to_the_recipe(read_text: Read, folder: Path, host: o
 
     (folder / "sub").mkdir()
     (folder / "sub/kernel").write_bytes(b"")
-    (folder / "sub/r.toml").write_text(LEAST)
+    (folder / "sub/table").write_bytes(b"")
+    (folder / "sub/r.toml").write_text(LEAST + 'targets.toy = {table = "table"}\n')
     assert isinstance(host, Host)
     recipe = read(Path("sub/r.toml"), host)
     assert recipe.payload.path == Path("sub/kernel")
     assert recipe.output.directory == Path("sub/out")
+    options = recipe.targets["toy"].options
+    assert getattr(options, "table", None) == Path("sub/table")

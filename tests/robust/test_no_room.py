@@ -6,6 +6,7 @@ import os
 import resource
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -17,8 +18,9 @@ Done = subprocess.CompletedProcess[str]
 OLD = b"an image of yesterday"
 PAGE = 0x1000
 OWN_MOUNTS = ("unshare", "--map-root-user", "--mount")
-# root may write anywhere; without that capability it is held to the modes of folders like anybody.
-HELD_TO_MODES = ("setpriv", "--inh-caps", "-dac_override", "--bounding-set", "-dac_override")
+# root may read and write anywhere; without those capabilities it is held to modes of folders like anybody.
+_CAPABILITIES = "-dac_override,-dac_read_search"
+HELD_TO_MODES = ("setpriv", "--inh-caps", _CAPABILITIES, "--bounding-set", _CAPABILITIES)
 
 
 def mounts_allowed() -> bool:
@@ -131,3 +133,30 @@ def test_an_old_image_in_a_read_only_folder_stays(site: MakeSite) -> None:
     done, left = modes("out")(here)
     refused(done, "out/kernel-pvh.elf: permission denied (BB-W092)")
     assert left == [here.image] and (here.out / here.image).read_bytes() == OLD
+
+
+@pytest.mark.parametrize("way", ["O_TMPFILE", "a hidden name"])
+def test_a_folder_that_may_be_written_but_not_listed_takes_images(way: str, site: MakeSite) -> None:
+    here = site()
+    here.out.mkdir()
+    here.out.chmod(0o333)
+    held = HELD_TO_MODES if os.geteuid() == 0 else ()
+    try:
+        if way == "O_TMPFILE":
+            done = run(here, *held)
+        else:
+            code = (
+                "import sys; from bootbuild import cli, store; store._nameless = lambda _: -1; "
+                "sys.exit(cli.main(sys.argv[1:]))"
+            )
+            done = subprocess.run(
+                [*held, sys.executable, "-c", code, *here.command()[1:]],
+                cwd=here.folder,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+    finally:
+        here.out.chmod(0o755)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert here.left() == [".bootbuild", here.image]

@@ -23,7 +23,10 @@ class Target(Protocol):
 
     @property
     def options(self) -> type[Any] | None:
-        """A frozen dataclass whose fields are this target's own recipe keys, all with defaults."""
+        """A frozen dataclass whose fields are this target's own recipe keys, all with defaults.
+
+        A `Path` is of a regular file, relative to the recipe; its content counts as an input of the build.
+        """
 
     @property
     def rules(self) -> tuple[Rule, ...]:

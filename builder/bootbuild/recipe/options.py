@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
@@ -19,10 +21,11 @@ OWN = ("entry", "profiles", "startup")  #: keys that every target has
 
 
 def read_options(
-    options: type[Any] | None, keys: Mapping[str, Any], at: Key
+    options: type[Any] | None, keys: Mapping[str, Any], at: Key, base: Path
 ) -> tuple[object | None, list[Fault]]:
     """An instance of `options` from the keys of the table at `at`, and everything that is wrong with them.
 
+    A `Path` is, like every path of a recipe, that of a regular file, relative to `base`, the recipe's folder.
     None when the target has no options, or when one is wrong.
     """
     fields = {field.name: field for field in dataclasses.fields(options)} if options is not None else {}
@@ -43,7 +46,9 @@ def read_options(
     for key in fields.keys() & keys.keys():
         try:
             # JSON mode is the strict one in which an array may still become a tuple
-            values[key] = TypeAdapter(types[key]).validate_json(json.dumps(keys[key]), strict=True)
+            value = TypeAdapter(types[key]).validate_json(json.dumps(keys[key]), strict=True)
+            values[key], problems = _placed(value, base)
+            faults += (Fault((*at, key), rules.NO_FILE, problem) for problem in problems)
         except ValidationError as error:
             details = error.errors(include_url=False)[0]
             said = details["msg"][:1].lower() + details["msg"][1:]
@@ -60,3 +65,26 @@ def read_options(
         return options(**values), []
     except (TypeError, ValueError) as error:  # from the dataclass's own __post_init__
         return None, [Fault(at, rules.WRONG_VALUE, " ".join(str(error).split())[:200])]
+
+
+def file_problem(path: Path) -> str:
+    """Why there is no regular file at `path` that can be read; "" if there is."""
+    try:
+        problem = "" if path.is_file() else "is no regular file" if path.exists() else "does not exist"
+    except OSError as error:
+        problem = error.strerror or "cannot be read"
+    if not problem and not os.access(path, os.R_OK):
+        problem = "cannot be read"
+    return f"{str(path)!r} {problem}" if problem else ""
+
+
+def _placed(value: Any, base: Path) -> tuple[Any, list[str]]:
+    """An option's value with its paths below `base`, and what is wrong with them."""
+    if isinstance(value, Path):
+        path = base / value
+        problem = file_problem(path)
+        return path, [problem] if problem else []
+    if isinstance(value, tuple | list):
+        parts = [_placed(one, base) for one in value]
+        return type(value)(one for one, _ in parts), [one for _, problems in parts for one in problems]
+    return value, []

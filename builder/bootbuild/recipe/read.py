@@ -23,7 +23,7 @@ from bootbuild.recipe.model import (
     Recipe,
     TargetRecipe,
 )
-from bootbuild.recipe.options import read_options
+from bootbuild.recipe.options import file_problem, read_options
 from bootbuild.recipe.overrides import Overrides, apply
 from bootbuild.recipe.positions import Key
 from bootbuild.recipe.schema import Fault, PayloadTable, RecipeTable, TargetTable, validate
@@ -94,7 +94,7 @@ class _Reader:
             self.add((), rules.API, "the key `api` is missing")
         if not self.source.tree.get("targets"):
             self.add((), rules.NO_TARGET, "no target is asked for")
-        targets = {name: self.target(name, target) for name, target in table.targets.items()}
+        targets = {name: self.target(base, name, target) for name, target in table.targets.items()}
         self.combine(table.output.combine, targets)
         return Recipe(
             path=path,
@@ -137,7 +137,7 @@ class _Reader:
             repair=table.repair,
         )
 
-    def target(self, name: str, table: TargetTable) -> TargetRecipe:
+    def target(self, base: Path, name: str, table: TargetTable) -> TargetRecipe:
         """One table under [targets]: its plugin, profiles and options."""
         at: Key = ("targets", name)
         profiles, options = None, None
@@ -149,7 +149,7 @@ class _Reader:
                 self.plugin_problems += error.problems
                 self.problems += ((self.source.line(at), problem) for problem in error.problems)
             else:
-                options, faults = read_options(plugin.options, table.model_extra or {}, at)
+                options, faults = read_options(plugin.options, table.model_extra or {}, at, base)
                 for fault in faults:
                     self.fault(fault)
         return TargetRecipe(name, table.entry, profiles, table.startup, options)
@@ -201,14 +201,9 @@ class _Reader:
             if not self.reported(key):
                 self.add(key, rules.MISSING_KEY, "this key is required")
             return path
-        try:
-            problem = "" if path.is_file() else "is no regular file" if path.exists() else "does not exist"
-        except OSError as error:
-            problem = error.strerror or "cannot be read"
-        if not problem and not os.access(path, os.R_OK):
-            problem = "cannot be read"
+        problem = file_problem(path)
         if problem:
-            self.add(key, rules.NO_FILE, f"{str(path)!r} {problem}")
+            self.add(key, rules.NO_FILE, problem)
         return path
 
     def known(self, kind: str, name: str, key: Key, rule: Rule) -> bool:

@@ -1,16 +1,19 @@
 """A build's record, kept beside its images, so that what has not changed is neither built nor booted again.
 
-It counts only for the same recipe, overrides, input files, bootbuild and plugins, all by their SHA-256, and
-while the images that it tells of are there with the bytes that were booted.
+It counts only for the same recipe, overrides, input files, Python, bootbuild, plugins and libraries, all by
+their bytes, and while the images that it tells of are there with the bytes that were booted.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import re
-from collections.abc import Iterable
+import json
+import stat
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +21,7 @@ from bootbuild.errors import BootbuildError
 from bootbuild.model.content import FileContent, digest
 from bootbuild.model.record import BuildRecord
 from bootbuild.model.verdict import Outcome
+from bootbuild.report import code
 from bootbuild.store import make_folder, write_file
 
 if TYPE_CHECKING:
@@ -26,51 +30,52 @@ if TYPE_CHECKING:
     from bootbuild.host.host import Host
     from bootbuild.recipe.model import Recipe
 
-FORMAT = 1  #: of the kept file; another one is not read
+FORMAT = 2  #: of the kept file; another one is not read
+_TICK = 20_000_000  #: ns by which the clock of a file system may be behind the process's
 
 
 @dataclass(frozen=True)
 class State:
-    """All that a build's result depends on."""
+    """All that a build's result depends on, but for the code: what of it takes part, its end shows."""
 
     digest: str  #: SHA-256, hex
     stamps: tuple[tuple[int, ...], ...]  #: of the input files, to see whether they changed meanwhile
+    began: int  #: ns since the epoch
 
 
 def state(recipe: Recipe, host: Host) -> State | None:
-    """What `recipe` would be built from now; None where that cannot be told for sure.
-
-    That is: a plugin was added with `-p`, or its distribution has no list of its files' hashes that holds (an
-    editable install has none), or an input cannot be read. The build itself says what is wrong with an input.
-    """
-    tools = _tools(host)
+    """What `recipe` would be built from now; None where an input cannot be read, which the build will say."""
+    began = time.time_ns()
+    offers = host.offers()
+    tools = code.versions({"bootbuild", *(offer.distribution for offer in offers)})
     files = inputs(recipe)
-    if tools is None:
-        return None
     try:
         stamps = _stamps(files)
         contents = [digest(FileContent(path)) for path in files]
     except OSError:
         return None
-    text = repr((FORMAT, recipe, contents, tools))
-    return State(hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(), stamps)
+    text = repr((FORMAT, recipe, contents, offers, tools, sys.implementation.name, sys.version))
+    return State(hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(), stamps, began)
 
 
 def load(recipe: Recipe, now: State) -> BuildRecord | None:
-    """The record of a build from the same state whose images are all still there; None if there is none."""
+    """The record of a build from the same state by the same code whose images are all there; None without."""
     try:
-        head, _, body = _path(recipe).read_bytes().partition(b"\n")
+        head, names, made_by, body = _path(recipe).read_bytes().split(b"\n", 3)
         if head.decode() != now.digest:
+            return None
+        took_part = [str(name) for name in json.loads(names)]
+        if not code.foreign(code.loaded()) <= {*took_part} or code.digest(took_part)[0] != made_by.decode():
             return None
         (record,) = _adapter().validate_json(body)
         whole = all(digest(FileContent(Path(image.path))) == image.digest for image in record.images)
-    except (OSError, ValueError):  # not there, damaged, or of another version
+    except (ImportError, OSError, ValueError):  # not there, damaged, or of another version
         return None
     return replace(record, reused=True) if whole else None
 
 
 def save(recipe: Recipe, before: State, record: BuildRecord) -> None:
-    """Keep `record`, unless an input changed while it was made or a boot was not conclusive.
+    """Keep `record`, unless an input or the code changed while it was made or a boot was not conclusive.
 
     That it cannot be kept is no failure of the build. The blocks of each run are left out: no report of a
     build shows them.
@@ -88,14 +93,17 @@ def save(recipe: Recipe, before: State, record: BuildRecord) -> None:
         )
         for image in record.images
     )
+    took_part = sorted(code.loaded())
     try:
-        if _stamps(inputs(recipe)) != before.stamps:
+        made_by, changed = code.digest(took_part)
+        if changed >= before.began - _TICK or _stamps(inputs(recipe)) != before.stamps:
             return
         body = _adapter().dump_json((replace(record, images=images),))
         path = _path(recipe)
         make_folder(path.parent)
-        write_file(path, before.digest.encode() + b"\n" + body)
-    except (OSError, ValueError, BootbuildError):
+        lines = (before.digest.encode(), json.dumps(took_part).encode(), made_by.encode(), body)
+        write_file(path, b"\n".join(lines))
+    except (ImportError, OSError, ValueError, BootbuildError):
         return
 
 
@@ -106,38 +114,33 @@ def _path(recipe: Recipe) -> Path:
 
 
 def inputs(recipe: Recipe) -> tuple[Path, ...]:
-    """Every file that `recipe` names: kernel, System.map, modules."""
+    """Every file that `recipe` names: kernel, System.map, modules, the paths among a target's options."""
     asked = recipe.payload
     symbols = (asked.symbols,) if asked.symbols is not None else ()
-    return (asked.path, *symbols, *(module.path for module in asked.modules))
+    options = (path for target in recipe.targets.values() for path in _paths(target.options))
+    return (asked.path, *symbols, *(module.path for module in asked.modules), *options)
+
+
+def _paths(value: object) -> Iterator[Path]:
+    """Every path in an option's value."""
+    if isinstance(value, Path):
+        yield value
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _paths(getattr(value, field.name))
+    elif isinstance(value, Mapping):
+        yield from _paths([*value.keys(), *value.values()])
+    elif isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        for one in value:
+            yield from _paths(one)
 
 
 def _stamps(paths: Iterable[Path]) -> tuple[tuple[int, ...], ...]:
+    """Raises OSError for what is no regular file, which has no content that could be compared."""
     found = [path.stat() for path in paths]
+    if not all(stat.S_ISREG(one.st_mode) for one in found):
+        raise OSError("not a regular file")
     return tuple((one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in found)
-
-
-def _tools(host: Host) -> tuple[str, ...] | None:
-    """The code that takes part: every distribution with plugins to the byte, libraries by version."""
-    names = sorted({offer.distribution for offer in host.offers()})
-    found = []
-    try:
-        for name in names:
-            one = metadata.distribution(name)
-            record = one.read_text("RECORD")  # a hash for each file
-            if record is None or '"editable": true' in (one.read_text("direct_url.json") or ""):
-                return None
-            found += [
-                f"{name} {one.version}",
-                *sorted(line for line in record.splitlines() if ",sha256=" in line),
-            ]
-        for requirement in metadata.requires("bootbuild") or ():
-            if "extra ==" not in requirement:
-                library = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
-                found.append(f"{library} {metadata.version(library)}")
-    except metadata.PackageNotFoundError:  # what `-p` added is of no distribution
-        return None
-    return tuple(found)
 
 
 def _adapter() -> TypeAdapter[tuple[BuildRecord]]:
