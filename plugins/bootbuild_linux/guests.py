@@ -65,7 +65,7 @@ class Linux:
         if inserted:
             findings += judge.header(params)
         if stub is not None and nodes is not None:
-            record, wrong = judge.pair(view, nodes, given, stub, at_entry)
+            record, wrong = judge.pair(view, nodes, given, startup, stub, at_entry)
             findings += wrong
             report["record"] = None if record is None else _pair(record)
         return report, findings

@@ -159,7 +159,7 @@ def rsdp(params: BootParams, given: Given, inserted: bool) -> list[Finding]:
 
 
 def pair(
-    view: GuestView, nodes: Sequence[SetupData], given: Given, stub: Span, fresh: bool
+    view: GuestView, nodes: Sequence[SetupData], given: Given, startup: Startup, stub: Span, fresh: bool
 ) -> tuple[Handover | None, list[Finding]]:
     """The record in its node of setup_data, and what is wrong with it."""
     own = [node for node in nodes if node.type == boot_params.SETUP_BOOTBUILD]
@@ -173,7 +173,7 @@ def pair(
     wrong = []
     if own[0].size != record.size:
         wrong.append(f"its node has {own[0].size} bytes, the record {record.size}")
-    wrong += [text for _, text in record_faults(record, given, view, stub, kept=False, fresh=fresh)]
+    wrong += [text for _, text in record_faults(record, given, view, startup, stub, kept=False, fresh=fresh)]
     absent = ("cmdline", "modules", "memmap", "module_count", "memmap_count", "post_stub")
     wrong += [
         f"{name} is not absent: Linux does not keep what it tells of"

@@ -158,6 +158,7 @@ RECORD_CASES = {
     "an initial domain that is none": ("BB-H007", change("flags", 2) + SEAL),
     "another RSDP": ("BB-H007", change("rsdp", 16) + SEAL),
     "an EFI system table out of nothing": ("BB-H007", store("efi_system_table", 0x1000) + SEAL),
+    "another load offset": ("BB-H007", store("load_offset", 0x1000) + SEAL),
     "an EFI map out of nothing": ("BB-H007", store("efi_memmap", 0x1000) + SEAL),
     "a framebuffer out of nothing": ("BB-H007", store("framebuffer", 0x1000) + SEAL),
     "another environment map": ("BB-H007", change("env_memmap", 24) + SEAL),

@@ -288,35 +288,28 @@ def test_a_linked_program_reads_as_pyelftools_and_nm_read_it(gcc: Path, tmp_path
     assert dict(image.symbols) == expected
 
 
-def test_a_debian_kernel_is_read_in_little_time_and_memory(kernels: Any) -> None:
+def test_a_debian_kernel_is_read_in_little_memory(kernels: Any) -> None:
     from elftools.elf.elffile import ELFFile
 
     program = (
-        "import sys, time; begin = time.perf_counter()\n"
+        "import sys\n"
         "from pathlib import Path\n"
         "from bootbuild.formats.elf_read import read_elf\n"
         "from bootbuild.model.content import FileContent\n"
         "image = read_elf(FileContent(Path(sys.argv[1])), 'vmlinux')\n"
-        "spent = time.perf_counter() - begin\n"
-        "peak = Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]\n"
-        "print(spent, peak)\n"
+        "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])\n"
     )
     image = read_elf(FileContent(kernels.cloud.vmlinux), "vmlinux")
     with kernels.cloud.vmlinux.open("rb") as stream:
         _same_as(ELFFile(stream), image)
-    path = [entry for entry in sys.path if entry]
-    runs = []
-    for _ in range(3):
-        done = subprocess.run(
-            [sys.executable, "-c", program, str(kernels.cloud.vmlinux)],
-            check=True,
-            capture_output=True,
-            text=True,
-            env={"PYTHONPATH": ":".join(path)},
-        )
-        runs.append([float(word) for word in done.stdout.split()])
-    assert min(spent for spent, _ in runs) < 0.2  # 0.02 s on an idle core; here other work goes on
-    assert min(rss for _, rss in runs) < 40 << 10  # KiB
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(kernels.cloud.vmlinux)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": ":".join(entry for entry in sys.path if entry)},
+    )
+    assert int(done.stdout) < 40 << 10  # KiB
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

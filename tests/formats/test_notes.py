@@ -18,7 +18,10 @@ from bootbuild.model.payload import ElfImage, Note, Startup
 from bootbuild.model.span import Span
 
 CLAIM = ImageClaim(
-    "pvh", "linux", Startup("startup_64", 0xFFFFFFFF81000000, 0x1000000, 64), Span(0x3E00000, 0x2000)
+    target="pvh",
+    guest="linux",
+    startup=Startup("startup_64", 0xFFFFFFFF81000000, 0x1000000, 64, load_offset=0x200000),
+    stub=Span(0x3E00000, 0x2000),
 )
 
 
@@ -124,7 +127,7 @@ def test_a_claim_is_read_back() -> None:
 
 
 def test_a_claim_has_the_documented_bytes() -> None:
-    expected = struct.pack("<IIQQQQ", 1, 64, 0xFFFFFFFF81000000, 0x1000000, 0x3E00000, 0x2000)
+    expected = struct.pack("<II5Q", 1, 64, 0xFFFFFFFF81000000, 0x1000000, 0x200000, 0x3E00000, 0x2000)
     assert CLAIM.pack().desc == expected + b"pvh\0linux\0startup_64\0\0\0\0"
 
 
@@ -146,12 +149,12 @@ def _desc(change: Callable[[bytes], bytes]) -> Note:
 
 
 BROKEN = {
-    "short": _desc(lambda d: d[:39]),
+    "short": _desc(lambda d: d[:47]),
     "version": _desc(lambda d: b"\2" + d[1:]),
     "width": _desc(lambda d: d[:4] + b"\x10" + d[5:]),
-    "no ASCII": _desc(lambda d: d[:40] + b"\xff" + d[41:]),
-    "two names": _desc(lambda d: d[:40] + b"pvh\0linux\0\0\0"),
-    "name without NUL": _desc(lambda d: d[:40] + b"pvh\0linux\0startup_64xx"),
+    "no ASCII": _desc(lambda d: d[:48] + b"\xff" + d[49:]),
+    "two names": _desc(lambda d: d[:48] + b"pvh\0linux\0\0\0"),
+    "name without NUL": _desc(lambda d: d[:48] + b"pvh\0linux\0startup_64xx"),
     "no word": _desc(lambda d: d.replace(b"pvh", b"PVH")),
     "control character": _desc(lambda d: d.replace(b"startup_64", b"startup\n64")),
     "more names": _desc(lambda d: d + b"more"),

@@ -73,8 +73,14 @@ def find_startup(
     if len(homes) > 1:
         text = f"{where} is in two PT_LOAD segments, loaded at {homes[0].physical} and {homes[1].physical}"
         raise InputError(Problem(STARTUP_AMBIGUOUS, elf.name, text))
-    startup = Startup(name, address, segment.paddr + (address - segment.vaddr), width)
-    return startup if guest is None else replace(startup, entered_at=guest.entered_at)
+    return Startup(
+        name=name,
+        vaddr=address,
+        paddr=segment.paddr + (address - segment.vaddr),
+        width=width,
+        entered_at="linked" if guest is None else guest.entered_at,
+        load_offset=moved % (1 << 64),
+    )
 
 
 def is_linux(image: ElfImage) -> bool:

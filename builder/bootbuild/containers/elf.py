@@ -237,7 +237,7 @@ def _link(payload: Payload, place: _Place, stub: Span, zero: tuple[Span, ...]) -
         linked = _linked_range(payload, c, stub)
         mapping = (linked.start, linked.start - (home.vaddr - home.paddr), linked.size)
     target = c.startup.address if c.own_entry is None else c.own_entry
-    params = Params(target, stub, mapping=mapping, zero=zero)
+    params = Params(target, stub, c.startup.load_offset, mapping, zero)
     try:
         return link(c.chain, c.companions, params, place.text.start, place.bss.start)
     except PluginError as error:

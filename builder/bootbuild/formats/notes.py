@@ -109,7 +109,8 @@ def pack(notes: Iterable[Note]) -> bytes:
 CLAIM_OWNER = "bootbuild"
 CLAIM_TYPE = 1  #: not 18: QEMU takes any owner's type 18 for PHYS32_ENTRY (elf_ops.h.inc)
 CLAIM_VERSION = 1
-_CLAIM = struct.Struct("<IIQQQQ")  #: version, width, startup vaddr, startup paddr, stub start, stub size
+#: version, width, startup vaddr, startup paddr, load offset, stub start, stub size
+_CLAIM = struct.Struct("<II5Q")
 _WORD = re.compile(r"[a-z0-9][a-z0-9.@_-]{0,62}")
 _SYMBOL = re.compile(r"[!-~]{1,255}")
 
@@ -132,9 +133,8 @@ class ImageClaim:
         if not (_WORD.fullmatch(self.target) and _WORD.fullmatch(self.guest)):
             raise NoteError(f"target {self.target!r} or guest {self.guest!r} is not a word of a-z0-9.@_-")
         name = startup.name if _SYMBOL.fullmatch(startup.name) else f"{startup.vaddr:#x}"
-        fixed = _CLAIM.pack(
-            CLAIM_VERSION, startup.width, startup.vaddr, startup.paddr, self.stub.start, self.stub.size
-        )
+        path = startup.width, startup.vaddr, startup.paddr, startup.load_offset
+        fixed = _CLAIM.pack(CLAIM_VERSION, *path, self.stub.start, self.stub.size)
         names = f"{self.target}\0{self.guest}\0{name}\0".encode("ascii")
         desc = fixed + names
         return Note(CLAIM_OWNER, CLAIM_TYPE, desc.ljust(align_up(len(desc), 4), b"\0"))
@@ -144,7 +144,7 @@ class ImageClaim:
         """Read `pack`'s note. Raises NoteError for anything but its exact form."""
         if len(note.desc) < _CLAIM.size:
             raise NoteError(f"{len(note.desc)} bytes are too few")
-        version, width, vaddr, paddr, start, size = _CLAIM.unpack_from(note.desc)
+        version, width, vaddr, paddr, load_offset, start, size = _CLAIM.unpack_from(note.desc)
         if version != CLAIM_VERSION:
             raise NoteError(f"version {version} is not known; this bootbuild knows {CLAIM_VERSION}")
         if width not in (32, 64):
@@ -156,7 +156,8 @@ class ImageClaim:
         patterns = (_WORD, _WORD, _SYMBOL)
         if len(names) < 4 or not all(p.fullmatch(n) for p, n in zip(patterns, names, strict=False)):
             raise NoteError("target, guest and startup are not three names, each ended by NUL")
-        claim = cls(names[0], names[1], Startup(names[2], vaddr, paddr, width), Span(start, size))
+        startup = Startup(names[2], vaddr, paddr, width, load_offset=load_offset)
+        claim = cls(names[0], names[1], startup, Span(start, size))
         if claim.pack().desc != note.desc:
             raise NoteError("bytes follow the three names")
         return claim

@@ -72,7 +72,7 @@ class Native:
             findings.append(Finding("BB-H004", text))
         findings += [
             Finding(_RULE_OF_FIELD.get(field, "BB-H007"), text)
-            for field, text in record_faults(record, given, view, stub)
+            for field, text in record_faults(record, given, view, startup, stub)
         ]
         report = _scalars(address, record)
         for judge in (_judge_cmdline, _judge_map, _judge_modules):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from bootbuild.abi.handover import Handover, HandoverFlag, boot_type_name, hypervisor_type_name
 from bootbuild.api.guest import GuestView
 from bootbuild.model.machine import Given, Load
+from bootbuild.model.payload import Startup
 from bootbuild.model.span import Span
 
 #: Fields of things that only some environments have. Those that `Given` does not know are absent.
@@ -24,6 +25,7 @@ def record_faults(
     record: Handover,
     given: Given,
     view: GuestView,
+    startup: Startup,
     stub: Span | None,
     *,
     kept: bool = True,
@@ -55,6 +57,9 @@ def record_faults(
     for name, offered in expected.items():
         if (value := getattr(record, name)) != offered:
             yield name, f"{name} is {value:#x}, the environment gave {offered:#x}"
+    if record.load_offset != startup.load_offset:
+        text = f"load_offset is {record.load_offset:#x}, the kernel was moved by {startup.load_offset:#x}"
+        yield "load_offset", text
     privileged = bool(record.flags & HandoverFlag.PRIVILEGED)
     if privileged != given.privileged:
         text = f"flag PRIVILEGED is {'' if privileged else 'not '}set"

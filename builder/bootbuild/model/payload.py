@@ -100,6 +100,7 @@ class Startup:
     paddr: int  #: where it is loaded
     width: int  #: 32 or 64: the CPU mode that its code is for; 0: whichever it is reached in
     entered_at: Literal["linked", "physical"] = "linked"  #: as its guest protocol has it (`Guest.entered_at`)
+    load_offset: int = 0  #: bytes by which the payload lies above where it was linked, modulo 2^64
 
     @property
     def linked(self) -> bool:
