@@ -682,8 +682,8 @@ def test_the_last_instruction_before_what_is_not_mapped_is_judged(machine: Make)
 def test_a_block_that_was_taken_apart_in_another_way_is_judged_at_every_byte() -> None:
     wrmsr = b"\x90\x0f\x30"
     assert [(at, what) for at, _, what in sites(wrmsr, 64)] == [(1, Judged.WRMSR)]
-    assert list(sites(wrmsr + b"\x0f", 64)) == [(at, None, None) for at in range(4)]
-    assert list(sites(b"\x90\x90\x0f", 64)) == []  # there is nothing that may be wrong
+    assert sites(wrmsr + b"\x0f", 64) == tuple((at, None, None) for at in range(4))
+    assert sites(b"\x90\x90\x0f", 64) == ()  # there is nothing that may be wrong
 
 
 ALIGNMENT_COMES_LAST = {
