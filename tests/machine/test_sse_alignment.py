@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from bootbuild.machine.run import Machine
+from bootbuild.model.machine import Descriptor
 from bootbuild.model.trace import StopKind
 from machine_guests import CODE, HANDLERS, Guest, finish, long_guest, protected_guest
 
@@ -125,3 +126,42 @@ def test_every_way_to_address_it(name: str, machine: Make) -> None:
     one = machine(long_guest(base + code, registers=general))
     assert finish(one).ip == HANDLERS + 13 + 1
     assert [event.detail for event in one.events] == [f"16-byte operand at {where:#x}: #GP(0)"]
+
+
+SEGMENTED = {
+    # code of 32 bits; where its operand lies with SS based at 4 and all else at 0
+    "EBP": (b"\x66\x0f\xef\x45\x00", 0x200014),
+    "EBP, by DS": (b"\x3e\x66\x0f\xef\x45\x01", 0x200011),
+    "ESP": (b"\x66\x0f\xef\x04\x24", 0x300004),
+    "ESP and an index": (b"\x66\x0f\xef\x04\x34", 0x300004 + 0x20),
+    "ESI, by SS": (b"\x36\x66\x0f\xef\x06", 0x24),
+    "EBP as an index, and no base": (b"\x66\x0f\xef\x04\x2d\x01\x00\x00\x00", 0x200011),
+    "EBP as an index of ESI": (b"\x66\x0f\xef\x44\x2e\x03", 0x200033),
+    "no register": (b"\x66\x0f\xef\x05\x01\x00\x20\x00", 0x200001),
+    "BP and SI": (b"\x67\x66\x0f\xef\x02", 0x34),
+    "BX and SI, cut to 16 bits": (b"\x67\x66\x0f\xef\x80\x01\x00", 0x11),
+    "SI": (b"\x67\x66\x0f\xef\x44\x01", 0x21),
+    "BP": (b"\x67\x66\x0f\xef\x46\x00", 0x14),
+    "an offset of 16 bits": (b"\x67\x66\x0f\xef\x06\x08\x20", 0x2008),
+}
+
+
+@pytest.mark.parametrize("name", SEGMENTED)
+def test_segments_and_short_addresses_of_32_bit_code(name: str, machine: Make) -> None:
+    code, where = SEGMENTED[name]
+    general = {"rbp": 0x200010, "rsp": 0x300000, "rsi": 0x20, "rbx": 0xFFFF0}
+    stack = Descriptor(0x18, base=4, attributes=0xC093)
+    one = machine(protected_guest(code + b"\xf4", cr4=0x600, ss=stack, registers=general))
+    finish(one)
+    assert [event.detail for event in one.events] == [f"16-byte operand at {where:#x}: #GP(0)"]
+
+
+def test_in_real_mode(machine: Make) -> None:
+    state = {"ip": 0, "cr0": 0x10, "cr4": 0x600, "registers": {"rsi": 0x18}}
+    state |= {
+        "cs": Descriptor(0x2000, 0x20000, 0xFFFF, 0x9B),
+        "ds": Descriptor(0x3000, 0x30000, 0xFFFF, 0x93),
+    }
+    one = machine(Guest(b"", "real16", state, {0x20000: b"\x66\x0f\xef\x04\xf4"}))  # pxor xmm0,[si]; hlt
+    finish(one)
+    assert [event.detail for event in one.events] == ["16-byte operand at 0x30018: #GP(0)"]

@@ -10,8 +10,21 @@ from typing import Any
 import pytest
 
 from bootbuild.machine.run import Machine
+from bootbuild.machine.scan import Judged, sites
 from bootbuild.model.trace import StopKind
-from machine_guests import CODE, HANDLERS, Guest, finish, identity, long, long_guest, protected, tables
+from machine_guests import (
+    CODE,
+    HANDLERS,
+    MEMORY,
+    Guest,
+    finish,
+    gate64,
+    identity,
+    long,
+    long_guest,
+    protected,
+    tables,
+)
 
 Make = Callable[[Guest | bytes], Machine]
 
@@ -631,6 +644,46 @@ def test_an_instruction_whose_page_table_entry_is_gone_is_judged_all_the_same(ma
     one = machine(long_guest(code))
     assert (finish(one).kind, one.events) == (StopKind.HALTED, ())
     assert one.get("eax") == 0xFEE00900
+
+
+def test_in_compatibility_mode_the_upper_half_of_a_register_does_not_count(machine: Make) -> None:
+    code = (
+        b"\x48\xb8\x00\x04\x00\x00\xff\xff\xff\xff"  # mov rax,0xffffffff00000400
+        b"\x48\xbb\x00\x00\x01\x00\xff\xff\xff\xff"  # mov rbx,0xffffffff00010000
+        b"\x6a\x10"  # push 0x10
+        b"\x68\x1d\x00\x10\x00"  # push 0x10001d
+        b"\x48\xcb"  # lretq
+        b"\x0f\x23\xf8"  # mov dr7,eax
+        b"\x0f\x22\xdb"  # mov cr3,ebx
+        b"\xf4"  # hlt
+    )
+    one = machine(long_guest(code))
+    assert (finish(one).ip, one.events) == (CODE + len(code), ())
+
+
+def test_the_last_instruction_before_what_is_not_mapped_is_judged(machine: Make) -> None:
+    """Its handler makes the MOV to CR8 there one to CR0, and has it executed again."""
+    at = MEMORY - 4
+    handler = b"\xc6\x04\x25" + struct.pack("<I", at) + b"\x40"  # mov byte ptr [at],0x40
+    handler += b"\x48\x83\xc4\x08\x48\xcf"  # add rsp,8; iretq
+    guest = long_guest(
+        b"\xb8\x10\x00\x00\x00\xe9" + struct.pack("<i", at - CODE - 10),  # mov eax,0x10; jmp at
+        gates={13: gate64(0x103000)},
+        memory={0x103000: handler, at: b"\x44\x0f\x22\xc0"},
+    )
+    one = machine(guest)
+    finish(one, budget=30)
+    assert [event.detail for event in one.events[:2]] == [
+        "MOV of 0x10 to CR8: bits 63:4 are reserved: #GP(0)",
+        "MOV of 0x10 to CR0: paging switched off in 64-bit code: #GP(0)",
+    ]
+
+
+def test_a_block_that_was_taken_apart_in_another_way_is_judged_at_every_byte() -> None:
+    wrmsr = b"\x90\x0f\x30"
+    assert [(at, what) for at, _, what in sites(wrmsr, 64)] == [(1, Judged.WRMSR)]
+    assert sites(wrmsr + b"\x0f", 64) == tuple((at, None, None) for at in range(4))
+    assert sites(b"\x90\x90\x0f", 64) == ()  # there is nothing that may be wrong
 
 
 ALIGNMENT_COMES_LAST = {

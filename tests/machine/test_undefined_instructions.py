@@ -45,9 +45,10 @@ UNDEFINED: dict[str, tuple[bytes, dict[str, Any]]] = {
     "rdseed": (b"\x0f\xc7\xf8", {}),
     "mov to cr1": (b"\x0f\x22\xc8", {}),
     "mov to cr5": (b"\x0f\x22\xe8", {}),
-    "mov to dr4 with CR4.DE": (b"\x0f\x23\xe0", {"cr4": 0x628}),
+    "mov to dr4 with CR4.DE": (b"\x0f\x23\xe0", {"cr4": 0x628, "registers": {"rax": 1 << 32}}),
 }
 LONG_ONLY: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "mov to dr14": (b"\x44\x0f\x23\xf0", {"registers": {"rax": 1 << 32}}),
     "lock mov, rex": (b"\xf0\x48\x89\x06", {}),
     "wrfsbase without CR4.FSGSBASE": (b"\xf3\x48\x0f\xae\xd0", {}),
     "wrgsbase without CR4.FSGSBASE": (b"\xf3\x48\x0f\xae\xd8", {"registers": {"rax": 1 << 47}}),

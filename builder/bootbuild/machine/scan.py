@@ -6,15 +6,14 @@ Source: Intel SDM volume 2 (the instructions' own pages; LOCK; table 2-21 for al
 from __future__ import annotations
 
 import enum
+import functools
 import re
-from collections.abc import Iterator
 
 from bootbuild.machine.operand import (
     MAP_3A,
     MAP_38,
     ONE_BYTE,
     TWO_BYTE,
-    VEX,
     Instruction,
     decode,
 )
@@ -112,7 +111,7 @@ _HINT = re.compile(b"\xf0|\x0f[" + re.escape(_SECOND) + b"]", re.DOTALL)
 def judged(found: Instruction, bits: int) -> Judged | None:
     """What has to be judged about an instruction, if anything; `bits`: of its code segment."""
     which, opcode, reg = found.map, found.opcode, found.modrm >> 3 & 7
-    if 0xF0 in found.prefixes and which != VEX:
+    if 0xF0 in found.prefixes:
         if found.memory and reg in _LOCKABLE.get((which, opcode), ()):
             return None
         return Judged.LOCKED
@@ -128,23 +127,22 @@ def judged(found: Instruction, bits: int) -> Judged | None:
     return _SYSTEM.get(opcode) if which == TWO_BYTE else None
 
 
-def sites(code: bytes, bits: int) -> Iterator[tuple[int, Instruction, Judged]]:
+@functools.lru_cache(maxsize=4096)
+def sites(code: bytes, bits: int) -> tuple[tuple[int, Instruction | None, Judged | None], ...]:
     """(offset in the block, the instruction there, what is to be judged); `code` is a whole block.
 
-    Should the block's end not be that of an instruction, then it was not taken apart as the engine did it,
-    and every byte counts as a possible start.
+    If the block's end is not that of an instruction, then the engine took it apart in another way (as it does
+    with an instruction that it will not execute): where none is named, every byte may be the start of one.
+    A boot is run several times, and so are most of its blocks looked through.
     """
     if not _HINT.search(code):
-        return
+        return ()
     starts: list[tuple[int, Instruction]] = []
     at = 0
     while at < len(code) and (found := decode(code, bits, at)):
         starts.append((at, found))
         at += found.length
     if at != len(code):
-        any_start = ((at, decode(code[at:].ljust(15, b"\0"), bits)) for at in range(len(code)))
-        starts = [(at, found) for at, found in any_start if found]
-    for offset, found in starts:
-        what = judged(found, bits)
-        if what is not None:
-            yield offset, found, what
+        return tuple((at, None, None) for at in range(len(code)))
+    all_of_them = ((offset, found, judged(found, bits)) for offset, found in starts)
+    return tuple(site for site in all_of_them if site[2] is not None)

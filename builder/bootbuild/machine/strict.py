@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from bootbuild.machine import ports, scan
 from bootbuild.machine.board import Board
+from bootbuild.machine.calibrate import GENERAL
 from bootbuild.machine.delivery import GP, PF, UD, Delivery
 from bootbuild.machine.engine import EFER_LMA, Core
 from bootbuild.machine.memory import PAGE
@@ -65,7 +66,7 @@ class Strict:
         self._board = board
         self._delivery = delivery
         self._msrs = msrs
-        self._sites: dict[int, _Site | None] = {}  #: None where more than one instruction was translated
+        self._sites: dict[int, _Site | None] = {}  #: None where there was more than one, or it is not known
         self._ports: set[int] = set()
         self._checks: dict[Judged, Callable[[_Site], None]] = {
             Judged.ALIGNMENT: self._alignment,
@@ -85,9 +86,12 @@ class Strict:
         core = self._board.core
         new = False
         bits = code_bits(core)
-        here: dict[int, _Site] = {}
+        here: dict[int, _Site | None] = {}
         for offset, found, what in scan.sites(code, bits):
             address = start + offset
+            if found is None or what is None:
+                here[address] = None
+                continue
             where = place(address, found, bits)
             if what is Judged.ALIGNMENT and where and where.fixed and not where.displacement % 16:
                 continue  # it never is anything else
@@ -149,7 +153,7 @@ class Strict:
             self._checks[site.what](site)
 
     def _look_again(self, address: int) -> _Site | None:
-        """What stands now at an address at which more than one instruction was translated."""
+        """What stands now at an address at which there may be more than one instruction."""
         bits = code_bits(self._board.core)
         found = decode(self._bytes(address), bits)
         what = scan.judged(found, bits) if found is not None else None
@@ -163,10 +167,8 @@ class Strict:
     # -- control registers ---------------------------------------------------------------------------
 
     def _move_to_control(self, site: _Site) -> None:
-        core, found = self._board.core, site.found
-        value = core.general()[found.rm]
-        if not core.code64:
-            value &= 0xFFFFFFFF
+        found = site.found
+        value = self._source(found)
         check = {0: self._cr0, 3: self._cr3, 4: self._cr4, 8: self._cr8}.get(found.reg)
         if check is None:
             return  # the engine raises #UD
@@ -175,6 +177,19 @@ class Strict:
             rule, wrong = self._pointers(found.reg, value)
         if wrong:
             self._delivery.violation(rule, f"MOV of {value:#x} to CR{found.reg}: {wrong}")
+
+    def _source(self, found: Instruction) -> int:
+        """What MOV to a control or debug register moves.
+
+        The engine always takes 64 bits, so outside 64-bit code the upper half is cleared before: it is
+        undefined there (SDM 1, 3.4.1.1).
+        """
+        core = self._board.core
+        value = core.general()[found.rm]
+        if value >> 32 and not core.code64:
+            value &= 0xFFFFFFFF
+            core.set(GENERAL[found.rm], value)
+        return value
 
     def _pointers(self, register: int, value: int) -> tuple[Rule, str]:
         """The four PDPTEs, which PAE paging loads with CR3 and when it is switched on (SDM 3A, 4.4.1)."""
@@ -230,8 +245,10 @@ class Strict:
             core.set("dr7", control & ~_DR7_GD)
             self._delivery.exception(_DB)
             return
-        value = core.general()[found.rm]
-        if found.opcode == 0x23 and found.reg > 3 and core.code64 and value >> 32:
+        if found.opcode == 0x21:
+            return
+        value = self._source(found)
+        if found.reg > 3 and value >> 32:
             register = 6 + found.reg % 2  # DR4 and DR5 are other names of theirs
             self._delivery.violation(
                 RESERVED_REGISTER_BITS, f"MOV of {value:#x} to DR{register}: bits 63:32 are reserved"
