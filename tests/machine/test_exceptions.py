@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from bootbuild.machine.delivery import Delivery
 from bootbuild.machine.run import Machine
 from bootbuild.model.machine import Descriptor, TableRegister
 from bootbuild.model.trace import StopKind
@@ -231,6 +232,87 @@ def test_ring_3_is_returned_to(machine: Make) -> None:
     assert (one.get("rbx"), frame(one, "Q", 5)[3:]) == (1, [STACK, 0x33])
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("code", [b"\x90\xcc", b"\x90\xcd\x03"], ids=["int3", "int 3"])
+def test_a_breakpoint_without_the_privilege_is_a_fault_of_its_instruction(
+    code: bytes, width: str, machine: Make
+) -> None:
+    one = machine(user(code, width))
+    assert arrived(one) == 13
+    start = CODE if width == "64" else CODE + 0x80
+    assert frame(one, WIDTHS[width][1], 2) == [3 * 8 + 2, start + 1]
+
+
+CONFORMING = {"32": 0x00CF9F000000FFFF, "64": 0x00AF9F000000FFFF}  #: code of DPL 0, at 0x38 of the GDT
+
+
+def conforming(code: bytes, width: str, vector: int) -> Guest:
+    """A guest at privilege level 3 whose handler of `vector` lies in conforming code."""
+    gate = WIDTHS[width][2](handler(vector), selector=0x38)
+    guest = user(code, width, {vector: gate})
+    guest.memory[GDT + 0x38] = struct.pack("<Q", CONFORMING[width])
+    return guest
+
+
+def at_handler(machine: Machine, vector: int) -> dict[str, int]:
+    """The registers at the first instruction of a handler; HLT itself is not for ring 3."""
+    stop = finish(machine, checkpoints={handler(vector): "handler"})
+    assert stop.checkpoint == "handler", stop.detail
+    return dict(stop.registers)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_conforming_handler_keeps_the_privilege(width: str, machine: Make) -> None:
+    one = machine(conforming(b"\x0f\x0b", width, 6))
+    registers = at_handler(one, 6)
+    size = struct.calcsize(WIDTHS[width][1])
+    words = 5 if width == "64" else 3  # without a change of privilege only long mode pushes SS and RSP
+    assert (registers["cpl"], registers["cs"], registers["ss"]) == (3, 0x3B, 0x33)
+    assert registers["rsp"] == STACK - words * size
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_frame_of_ring_3_is_pushed_with_the_rights_of_ring_3(width: str, machine: Make) -> None:
+    guest = conforming(b"\x0f\x0b", width, 6)
+    if width == "64":
+        guest.state["registers"] = {"rsp": 0x700000}
+        guest.memory[TABLES + 0x2000 + 3 * 8] = struct.pack("<Q", 3 << 21 | 0x83)  # for ring 0 alone
+    else:
+        guest.code = guest.code.replace(b"\x68\x00\x00\x09\x00", b"\x68\x00\x00\x70\x00")  # push 0x700000
+        guest.state |= {"cr0": 0x8000_0011, "cr3": TABLES, "cr4": 0x10}
+        guest.memory[TABLES] = struct.pack("<II", 0x87, 1 << 22 | 0x83)  # the second for ring 0 alone
+    one = machine(guest)
+    assert arrived(one) == 14
+    size = (5 if width == "64" else 3) * struct.calcsize(WIDTHS[width][1])
+    assert (frame(one, WIDTHS[width][1], 1), one.get("cr2")) == ([7], 0x700000 - size)
+
+
+STACK_SEGMENTS = {  # SS0 of the task state: the vector raised, and its error code
+    "null": (0, 10, 0),
+    "a selector with RPL 3": (0x1B, 10, 0x18),
+    "a segment of ring 3": (0x30, 10, 0x30),
+    "code": (0x10, 10, 0x10),
+    "data that cannot be written": (0x48, 10, 0x48),
+    "data that is not present": (0x40, 12, 0x40),
+    "beyond the GDT": (0x50, 10, 0x50),
+}
+
+
+@pytest.mark.parametrize("name", STACK_SEGMENTS)
+def test_a_stack_segment_that_cannot_be_used_is_a_fault(name: str, machine: Make) -> None:
+    selector, vector, error = STACK_SEGMENTS[name]
+    guest = conforming(b"\xcd\x42", "32", vector)
+    guest.memory |= {
+        TSS + 8: bytes([selector]),
+        IDT + 0x42 * 8: gate32(handler(0x42), 0xEE),
+        GDT + 0x48: struct.pack("<QQ", 0x00CF91000000FFFF, 0x00CF93000000FFFF),
+    }
+    guest.state["gdtr"] = TableRegister(GDT, 0x4F)
+    one = machine(guest)
+    at_handler(one, vector)
+    assert frame(one, "I", 2) == [error, CODE + 0x80]
+
+
 # -- stacks of long mode -----------------------------------------------------------------------------
 
 
@@ -293,12 +375,37 @@ def test_a_gate_of_long_mode_has_a_canonical_address(machine: Make) -> None:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_int_n_beyond_the_idt_limit_is_a_general_protection_fault(width: str, machine: Make) -> None:
+def test_a_gate_lies_wholly_within_the_idt_limit(width: str, machine: Make) -> None:
     make, letter, _ = WIDTHS[width]
-    limit = 0x42 * (16 if width == "64" else 8) - 1
-    one = machine(make(b"\xcd\x42", idtr=TableRegister(IDT, limit)))
+    last = 0x43 * (16 if width == "64" else 8) - 1
+    assert arrived(machine(make(b"\xcd\x42", idtr=TableRegister(IDT, last)))) == 0x42
+    one = machine(make(b"\xcd\x42", idtr=TableRegister(IDT, last - 1)))
     assert arrived(one) == 13
     assert frame(one, letter, 2) == [0x42 * 8 + 2, CODE]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_descriptor_lies_wholly_within_the_gdt_limit(width: str, machine: Make) -> None:
+    make, letter, gate = WIDTHS[width]
+    for limit, vector in ((0x4F, 0x42), (0x4E, 13)):
+        guest = make(
+            b"\xcd\x42",
+            gates={0x42: gate(handler(0x42), selector=0x48)},
+            gdtr=TableRegister(GDT, limit),
+        )
+        guest.memory[GDT + 0x48] = struct.pack("<Q", DESCRIPTORS[1 if width == "64" else 2])
+        one = machine(guest)
+        assert arrived(one) == vector
+    assert frame(one, letter, 2) == [0x48, CODE]
+
+
+@pytest.mark.parametrize("vector", sorted({8, 10, 11, 12, 13, 14, 17, 21}))
+def test_these_exceptions_push_an_error_code(vector: int, machine: Make) -> None:
+    # The engine raises neither #AC nor #CP; SDM 3A, table 6-1 says how they would come.
+    one = machine(long_guest(b"\xf4"))
+    Delivery(one._board).exception(vector, 0x1234)
+    assert arrived(one) == vector
+    assert frame(one, "Q", 2) == [0x1234, CODE]
 
 
 def test_a_fault_while_a_fault_is_delivered_says_so(machine: Make) -> None:
@@ -316,6 +423,19 @@ def test_a_task_state_that_is_too_short_is_a_fault(code: bytes, external: int, m
     one = machine(guest)
     assert arrived(one) == 10
     assert frame(one, "Q", 2) == [0x48 | external, CODE]
+    guest.state["tr"] = replace(guest.state["tr"], limit=0x33)  # where IST2 ends
+    guest.memory[TSS + 0x2C] = struct.pack("<Q", IST1)
+    one = machine(guest)
+    assert arrived(one) == (6 if external else 0x42)
+    assert one.get("rsp") == IST1 - 40
+
+
+def test_a_task_state_that_is_not_present_is_a_fault(machine: Make) -> None:
+    guest = long_guest(b"\x0f\x0b", gates={6: gate64(handler(6), ist=1)})
+    guest.state["tr"] = replace(guest.state["tr"], attributes=0x0B)
+    one = machine(guest)
+    assert arrived(one) == 10
+    assert frame(one, "Q", 2) == [0x48 | 1, CODE]
 
 
 def test_a_16_bit_gate_pushes_words(machine: Make) -> None:
@@ -385,27 +505,26 @@ def test_a_segment_that_cannot_be_used_is_not_accessed(machine: Make) -> None:
     assert accessed(one) == []
 
 
-def test_a_conforming_handler_keeps_the_privilege(machine: Make) -> None:
-    guest = user(b"\x0f\x0b", "64", {6: gate64(CODE + 0x80, selector=0x38)})
-    guest.memory[GDT + 0x38] = struct.pack("<Q", 0x00AF9F000000FFFF)  # code, 64 bit, conforming
-    one = machine(guest)
-    stop = finish(one, checkpoints={CODE + 0x80: "handler"})
-    assert (stop.checkpoint, stop.registers["cpl"], stop.registers["cs"]) == ("handler", 3, 0x3B)
-    assert stop.registers["rsp"] == STACK - 40
+def real_guest(code: bytes, limit: int, flags: int) -> Guest:
+    """A guest in real mode at 0x1000:0, whose IVT leads vector 0x21 to 0x9000:0x34 and #GP to 0x9000:0x40."""
+    guest = Guest(code, "real16", {"cr0": 0x10, "ip": 0})
+    guest.state |= {
+        "cs": replace(KERNEL_DATA, selector=0x1000, base=CODE, attributes=0x9B),
+        "ss": replace(KERNEL_DATA, selector=0x7000, base=0x70000, attributes=0x93),
+        "registers": {"rsp": 0x100, "rflags": flags},
+        "idtr": TableRegister(0, limit),
+    }
+    guest.memory = {
+        0x21 * 4: struct.pack("<HH", 0x34, 0x9000),
+        13 * 4: struct.pack("<HH", 0x40, 0x9000),
+        0x90034: b"\xb8\x22\x11\xcf",  # mov ax, 0x1122; iret
+        0x90040: b"\xf4",
+    }
+    return guest
 
 
 def test_a_real_mode_interrupt_uses_the_vector_table(machine: Make) -> None:
-    guest = Guest(
-        b"\xcd\x21\x43\xf4",  # int 0x21; inc bx; hlt
-        "real16",
-        {"cr0": 0x10, "ip": 0, "cs": replace(KERNEL_DATA, selector=0x1000, base=CODE, attributes=0x9B)},
-        {0x21 * 4: struct.pack("<HH", 0x34, 0x9000), 0x90034: b"\xb8\x22\x11\xcf"},  # mov ax, 0x1122; iret
-    )
-    guest.state |= {
-        "ss": replace(KERNEL_DATA, selector=0x7000, base=0x70000, attributes=0x93),
-        "registers": {"rsp": 0x100, "rflags": 0x202},
-        "idtr": TableRegister(0, 0x3FF),
-    }
+    guest = real_guest(b"\xcd\x21\x43\xf4", 0x3FF, 0x202)  # int 0x21; inc bx; hlt
     one = machine(guest)
     stop = finish(one, checkpoints={0x90034: "handler"})
     assert (stop.checkpoint, stop.registers["rflags"], stop.registers["cs"]) == ("handler", 2, 0x9000)
@@ -413,6 +532,18 @@ def test_a_real_mode_interrupt_uses_the_vector_table(machine: Make) -> None:
     one.write_physical(0x10000, b"\x43\xf4")
     stop = finish(one, checkpoints={0x10002: "back"})
     assert (stop.checkpoint, stop.registers["rax"], stop.registers["rflags"]) == ("back", 0x1122, 0x202)
+
+
+def test_a_real_mode_handler_starts_without_if_tf_rf_and_ac(machine: Make) -> None:
+    one = machine(real_guest(b"\xcd\x21", 0x3FF, 0x50202))  # AC, RF and IF
+    stop = finish(one, checkpoints={0x90034: "handler"})
+    assert (stop.checkpoint, stop.registers["rflags"]) == ("handler", 2)
+
+
+@pytest.mark.parametrize(("limit", "ip"), [(0x21 * 4 + 3, 0x90034), (0x21 * 4 + 2, 0x90040)])
+def test_a_vector_lies_wholly_within_the_limit_of_real_mode(limit: int, ip: int, machine: Make) -> None:
+    stop = finish(machine(real_guest(b"\xcd\x21", limit, 2)), checkpoints={0x90034: "", 0x90040: ""})
+    assert (stop.kind, stop.ip) == (StopKind.CHECKPOINT, ip)
 
 
 def test_the_tables_lie_where_the_registers_say(machine: Make) -> None:

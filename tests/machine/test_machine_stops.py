@@ -84,6 +84,42 @@ def test_rom_reads_as_data_and_drops_writes(machine: Make) -> None:
     assert [(event.kind, event.ip) for event in one.events] == [("rom-write", CODE + 5)]
 
 
+ROM_WRITES = {  # instructions that write to ROM more than once: none of it remains
+    "pusha": (b"\xbc\x20\x08\xf0\x00\x60\xf4", 3),  # mov esp, 0xf00820; pusha; hlt
+    "fxsave": (b"\x0f\xae\x05\x00\x08\xf0\x00\xf4", 2),
+    "fnsave": (b"\xdd\x35\x00\x08\xf0\x00\xf4", 2),
+    "fld1; fld1; fbstp; fstp": (b"\xd9\xe8\xd9\xe8\xdf\x35\x00\x08\xf0\x00\xdb\x3d\x00\x08\xf0\x00\xf4", 5),
+    "enter": (b"\xbc\x20\x08\xf0\x00\xbd\x20\x08\xf0\x00\xc8\x08\x00\x03\xf4", 4),  # mov esp; mov ebp
+    "rep stosd": (
+        b"\xbf\x00\x08\xf0\x00\xb9\x08\x00\x00\x00\xf3\xab\xf4",
+        12,
+    ),  # 8 times, and to see that it is over
+}
+
+
+@pytest.mark.parametrize("name", ROM_WRITES)
+def test_all_writes_of_an_instruction_are_dropped(name: str, machine: Make) -> None:
+    code, instructions = ROM_WRITES[name]
+    old = bytes(range(256)) * 4
+    state = {"registers": {"rax": 0x44332211}, "cr4": 0x200}
+    one = machine(Guest(code, state=state, regions=(ROM,), memory={0xF00700: old}))
+    assert (finish(one).kind, one.instructions) == (StopKind.HALTED, instructions)
+    assert one.read(0xF00700, len(old)) == old
+    assert {event.kind for event in one.events} == {"rom-write"}
+    assert one.get("fpsw") >> 11 & 7 == 0  # TOP: nothing was pushed or popped twice, or never
+
+
+def test_bytes_that_are_written_twice_are_as_they_were(machine: Make) -> None:
+    # The second write covers the first: what it finds there is not what was there.
+    one = machine(Guest(b"\xf4", regions=(ROM,), memory={0xF00000: b"abcd"}))
+    with one._traps.dropping_writes():
+        for address, data in ((0xF00001, b"x"), (0xF00000, b"yyyy")):
+            assert one._traps._rom_write(address, len(data), "write")
+            one.write_physical(address, data)
+    assert one.read_physical(0xF00000, 4) == b"abcd"
+    assert len(one.events) == 2
+
+
 ACROSS = {  # address, further regions: what a store of 44 33 22 11 leaves there
     "from RAM into ROM": (0x7FFFFE, (Region(Span(0x800000, 0x1000), RegionKind.ROM),), "4433 0000"),
     "from ROM into RAM": (0xF00FFE, (ROM, Region(Span(0xF01000, 0x1000), RegionKind.RAM)), "0000 2211"),

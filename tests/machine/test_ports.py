@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +12,20 @@ from bootbuild.machine.run import Machine
 from bootbuild.model.machine import Descriptor
 from bootbuild.model.trace import StopKind
 from bootbuild.platform.pc import Pc
-from machine_guests import HANDLERS, TSS, Box, Guest, finish, identity, long, protected_guest, tables
+from machine_guests import (
+    GDT,
+    HANDLERS,
+    TSS,
+    Box,
+    Guest,
+    finish,
+    gate64,
+    handler,
+    identity,
+    long,
+    protected_guest,
+    tables,
+)
 
 Make = Callable[[Guest | bytes], Machine]
 
@@ -124,6 +138,37 @@ def test_the_permission_map_gives_ring_3_single_ports(machine: Make) -> None:
     guest.platform = box = Box()
     assert finish(machine(guest)).ip == HANDLERS + 13 + 1
     assert box.asked == [("out", 0x80, 1, 0)]
+
+
+TASKS = {  # limit and attributes of TR, with a map at 0x68: is port 0x80, bit 0 of byte 0x78, permitted
+    "with the byte after": (0x79, 0x8B, True),
+    "without the byte after": (0x78, 0x8B, False),
+    "available": (0x79, 0x89, True),
+    "not present": (0x79, 0x0B, False),
+    "of 16 bits": (0x79, 0x83, False),
+    "an LDT": (0x79, 0x82, False),
+    "too short for the offset of a map": (0x66, 0x8B, False),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_only_a_whole_task_state_permits(name: str, machine: Make) -> None:
+    limit, attributes, allowed = TASKS[name]
+    state = long(True, tr=Descriptor(0x48, TSS, limit, attributes))
+    guest = Guest(b"\xe6\x80\x0f\x0b", "long64-user", state, tables(True) | identity(True))
+    gates = {vector: gate64(handler(vector), selector=0x38) for vector in (6, 13)}  # in code that conforms: …
+    guest.memory |= tables(True, gates) | {GDT + 0x38: struct.pack("<Q", 0x00AF9F000000FFFF)}  # … no TSS used
+    guest.memory[TSS + 0x66] = b"\x68\0"
+    guest.platform = box = Box()
+    stop = finish(machine(guest), checkpoints={handler(vector): str(vector) for vector in (6, 13)})
+    assert (stop.checkpoint, len(box.asked)) == ("6" if allowed else "13", allowed)
+
+
+def test_a_map_may_lie_in_the_task_state_itself(machine: Make) -> None:
+    state = long(True, tr=Descriptor(0x48, TSS, 0x67, 0x8B))
+    guest = Guest(b"\xe6\x80\x0f\x0b", "long64-user", state, tables(True) | identity(True))
+    guest.memory[TSS + 0x66] = b"\0\0"  # byte 0x10 of it is zero
+    assert finish(machine(guest)).ip == HANDLERS + 6 + 1
 
 
 RING_3 = {  # accesses to port 0x80, 0x81 refused

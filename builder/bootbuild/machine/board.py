@@ -67,6 +67,10 @@ class Board:
         self._before += count
         return count
 
+    def one_more(self) -> None:
+        """The instruction before which `pause` left the engine has been executed all the same."""
+        self._before += 1
+
     # -- stopping ------------------------------------------------------------------------------------
 
     def halt(

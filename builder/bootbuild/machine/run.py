@@ -107,8 +107,11 @@ class Machine:
             if left <= 0:
                 board.halt(StopKind.BUDGET, f"{board.instructions} instructions were executed")
             elif self._traps.wrote_rom:
-                with self._traps.dropping_writes():
-                    self._execute(1)
+                with self._traps.dropping_writes() as again:
+                    if again:
+                        self._execute(1)
+                    else:
+                        board.one_more()
             elif board.probe_now:
                 self._probe(left)
             elif board.instructions >= self._next_probe:

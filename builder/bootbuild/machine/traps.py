@@ -83,8 +83,9 @@ class Traps:
         self._board = board
         self._delivery = delivery
         self._msrs = msrs
-        self.wrote_rom = False  #: the present instruction is to be executed with `dropping_writes`
-        self._undo: list[tuple[int, bytes]] | None = None
+        self._refused_at: int | None = None  #: offset in CS of an instruction that wrote to ROM
+        self._dropping = False
+        self._rom: dict[int, int] = {}  #: physical address → what was there before that instruction
         core = board.core
         core.hook(uc.UC_HOOK_INTR, self._raised)
         core.hook(uc.UC_HOOK_INSN_INVALID, self._invalid)
@@ -168,26 +169,37 @@ class Traps:
         then byte by byte what it does, each at its own physical address.
         """
         board = self._board
-        if self._undo is None:
-            self.wrote_rom = True
-            board.pause(begun=False)
-            return False
-        if not any(start <= address < start + len(data) for start, data in self._undo):
-            self._undo.append((address, board.memory.read(address, size)))
+        before = dict(enumerate(board.memory.read(address, size), address))
+        if before.keys() - self._rom:
             board.record("rom-write", f"{text}: dropped")
-        return True
+        self._rom = before | self._rom
+        if not self._dropping:
+            self._refused_at = board.core.get("rip")
+            board.pause(begun=False)
+        return self._dropping
+
+    @property
+    def wrote_rom(self) -> bool:
+        """The engine has stopped at an instruction that wrote to ROM: `dropping_writes` is to be called."""
+        return self._refused_at is not None
 
     @contextmanager
-    def dropping_writes(self) -> Iterator[None]:
-        """While this lasts writes to ROM are accepted; afterwards they have not happened."""
-        self._undo = []
-        self.wrote_rom = False
+    def dropping_writes(self) -> Iterator[bool]:
+        """While this lasts writes to ROM are accepted; afterwards they have not happened.
+
+        The value: whether the instruction is to be executed again. One that the engine does in C (FXSAVE and
+        its like) goes on after a refused write, and is over.
+        """
+        again = self._board.core.get("rip") == self._refused_at
+        self._refused_at = None
+        self._dropping = True
         try:
-            yield
+            yield again
         finally:
-            for address, data in reversed(self._undo):
-                self._board.memory.write(address, data)
-            self._undo = None
+            self._dropping = False
+            for address, byte in self._rom.items():
+                self._board.memory.write(address, bytes([byte]))
+            self._rom = {}
 
     def _halt(self, kind: StopKind, detail: str, how: str, physical: int) -> None:
         """Stop at a bad access; the engine tells the physical address only, so find the linear one."""
