@@ -93,7 +93,7 @@ class PvhProfile(ABC):
             loads=(*loads, *_overwrites(loads, setting.overwritten, poison), *own),
             state=poisoned_state(setting.state, poison),
             given=setting.placing.given(offer.cmdline, self.hypervisor),
-            platform=setting.platform,
+            platform=self.poisoned_platform(setting.platform, poison),
             poisoned=poison.names,
             garbage=poison.memory,
         )
@@ -101,6 +101,10 @@ class PvhProfile(ABC):
     @abstractmethod
     def setting(self, image: ElfImage, entry: int, offer: Offer) -> Setting:
         """The machine at the first instruction, at physical address `entry`. Raises InputError."""
+
+    def poisoned_platform(self, platform: Platform, poison: Poison) -> Platform:
+        """The platform of one run, where what it answers is not all defined."""
+        return platform
 
     def memory_size(self, image: ElfImage, offer: Offer) -> int:
         """RAM in bytes: as asked, else 128 MiB, or 512 MiB for images beyond 48 MiB. Raises InputError."""
