@@ -162,6 +162,7 @@ def check_kept(image: ElfImage, loads: Sequence[Load], overwritten: Sequence[Ove
             f"the file's bytes at {lost} are overwritten before the kernel starts: {over.by} ({over.span})",
         )
         for load in loads
+        if load.content is image.content  # what else is there is garbage in .bss
         for over in overwritten
         if (lost := _common(Span(load.address, load.size), over.span)).size > 0
     ]
