@@ -21,6 +21,7 @@ from bootbuild.model.span import Span
 from bootbuild.model.verdict import Finding
 from bootbuild.model.waist import Piece
 
+_EFER_LME = 1 << 8
 _EFER_LMA = 1 << 10
 _IF, _DF = 1 << 9, 1 << 10
 _CHUNK = 1 << 20
@@ -102,6 +103,8 @@ def _wrong_mode(view: GuestView, startup: Startup) -> Iterator[str]:
         yield f"the CPU is {'' if long_mode else 'not '}in long mode at a {startup.width}-bit startup path"
     if startup.width == 32 and view.get("cr0") >> 31:
         yield "paging is on"
+    if startup.width == 32 and view.get("efer") & _EFER_LME:
+        yield "EFER.LME is set: the kernel's own paging would be long mode's"
     flags = view.get("rflags")
     for mask, name in ((_IF, "IF"), (_DF, "DF")):
         if flags & mask:
