@@ -99,10 +99,14 @@ _HIGH_ZONE, _LARGE_HIGH_ZONE, _RELOCATED = 0x40000, 16 * MiB, 0x1E000
 
 
 class Qemu(_QemuProfile):
-    """`qemu-system-x86_64 -M pc -cpu max -kernel FILE`: SeaBIOS and the pvh.bin option ROM."""
+    """`qemu-system-x86_64 -M pc -cpu max -nodefaults -kernel FILE`: SeaBIOS and the pvh.bin option ROM.
+
+    The size of memory and `-smp` change nothing of the entry state. Devices with an option ROM of their own
+    (`-vga std`, a network card) move pvh.bin behind theirs, and with it the table in GDTR.
+    """
 
     name = "qemu"
-    source = "registers and hvm_start_info dumped under QEMU 7.2.22 (tests/oracles)"
+    source = "registers, hvm_start_info and memory dumped under QEMU 7.2.22 -nodefaults (tests/oracles)"
     summary = "QEMU, machine pc (SeaBIOS and pvh.bin)"
 
     _INFO, _MODLIST, _CMDLINE, _MEMMAP, _RSDP = 0x21E0, 0x21C0, 0x11C0, 0x5A8, 0xF59D0
@@ -175,14 +179,17 @@ _MICROVM_LOW = (
 
 
 class QemuMicrovm(_QemuProfile):
-    """`qemu-system-x86_64 -M microvm -cpu max -kernel FILE -serial …`: qboot, hardware-reduced ACPI.
+    """`qemu-system-x86_64 -M microvm -cpu max -nodefaults -serial … -kernel FILE`: qboot.
 
-    qboot keeps start_info in its own .bss in the BIOS shadow, and takes memory for command line and map
+    ACPI is hardware-reduced. qboot keeps start_info in its own .bss in the BIOS shadow, and takes memory for command line and map
     from 0xF0000 downwards, below the ACPI tables.
     """
 
     name = "qemu-microvm"
-    source = "registers and hvm_start_info dumped under QEMU 7.2.22 with its qboot.rom (tests/oracles)"
+    source = (
+        "registers, hvm_start_info and memory dumped under QEMU 7.2.22 -nodefaults, with its qboot.rom "
+        "(tests/oracles)"
+    )
     summary = "QEMU, machine microvm (qboot)"
 
     _INFO, _MODLIST, _RSDP = 0xF31E0, 0x7B7C, 0xF34D0  # the module list is on qboot's stack
