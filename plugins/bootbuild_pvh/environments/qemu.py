@@ -181,8 +181,8 @@ _MICROVM_LOW = (
 class QemuMicrovm(_QemuProfile):
     """`qemu-system-x86_64 -M microvm -cpu max -nodefaults -serial … -kernel FILE`: qboot.
 
-    ACPI is hardware-reduced. qboot keeps start_info in its own .bss in the BIOS shadow, and takes memory for command line and map
-    from 0xF0000 downwards, below the ACPI tables.
+    ACPI is hardware-reduced. qboot keeps start_info in its own .bss in the BIOS shadow, and takes memory for
+    command line and map from 0xF0000 downwards, below the ACPI tables.
     """
 
     name = "qemu-microvm"
