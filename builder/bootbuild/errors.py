@@ -94,3 +94,16 @@ class OutputError(BootbuildError):
     """An output file cannot be written; none is left half written."""
 
     exit_code = ExitCode.OUTPUT
+
+
+class PluginDefect(Exception):
+    """What a part of a plugin returned cannot be used. `Host.culprit` says whose plugin that is; one that
+    comes with bootbuild is a defect of bootbuild.
+    """
+
+    def __init__(self, plugin: object, part: str, said: str) -> None:
+        """`plugin`: the object; `part`: its method; `said`: what it did, after the name of its owner."""
+        self.plugin = plugin
+        self.where = f"{type(plugin).__module__}, {type(plugin).__qualname__}.{part}"
+        self.said = said
+        super().__init__(f"{self.where} {said}")

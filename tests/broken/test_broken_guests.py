@@ -140,6 +140,10 @@ CASES = [
     case("takes free memory for zero", "BB-U006", later=branch(b"\x83\x3d" + u32(0x3000000) + b"\x00")),
     *(case(f"takes .bss for zero in {profile}", "BB-U007", profile=profile, later=BSS_IS_ZERO)
       for profile in ("firecracker", "cloud-hypervisor")),
+    *(case(f"uses a hypercall's argument after the call in {profile}", "BB-U008", profile=profile,
+           # mov $17, %eax; xor %ebx, %ebx; vmcall; test %ebx, %ebx
+           later=branch(b"\xb8" + u32(17) + b"\x31\xdb\x0f\x01\xc1\x85\xdb"))
+      for profile in ("xen-domu", "xen-dom0")),
     case("takes EAX for Multiboot's in microvm", "BB-U001", profile="qemu-microvm",
          first=branch(b"\x3d" + u32(0x2BADB002))),
     # -- what the monitor's loader sees

@@ -25,6 +25,7 @@ from bootbuild.model.machine import Offer
 from bootbuild.model.payload import Payload
 from bootbuild.model.verdict import Outcome, ProfileVerdict
 from bootbuild.model.waist import Piece, Waist
+from bootbuild.stubs.pieces import switches
 from bootbuild_pvh.environments import Qemu
 from bootbuild_pvh.targets import Pvh
 from tiny_guest import u32
@@ -189,6 +190,9 @@ def table(limit: int, load: bytes) -> bytes:
     return b"\x6a\x00\x68" + u32(limit) + load + b"\x48\x83\xc4\x10\x6a\x02\x9d"
 
 
+SET_LME = (  # mov $EFER, %ecx; rdmsr; or $LME, %eax; wrmsr
+    b"\xb9" + u32(0xC0000080) + b"\x0f\x32\x0d" + u32(0x100) + b"\x0f\x30"
+)
 STATE_CASES = {
     (64, "interrupts on"): ("BB-H003", b"\xfb"),
     (64, "direction flag set"): ("BB-H003", b"\xfd"),
@@ -207,6 +211,7 @@ STATE_CASES = {
     (32, "large pages on"): ("BB-H003", b"\xb0\x10\x0f\x22\xe0\xb0\x00"),  # mov $0x10, %al; mov %eax, %cr4
     (32, "a return address"): ("BB-H003", b"\x58\x6a\x01"),
     (32, "arguments that are not the registers"): ("BB-H003", b"\x47"),  # inc %edi
+    (32, "long mode enabled"): ("BB-H003", SET_LME),
     (32, "no stack"): ("BB-H001", b"\xbc" + u32(0xF0000000)),
 }
 
@@ -219,6 +224,19 @@ def check(verdict: ProfileVerdict, rule: str) -> None:
 @pytest.mark.parametrize("width", [32, 64])
 def test_the_unbroken_chain_boots(width: int, tmp_path: Path) -> None:
     assert hello(width, tmp_path).prove(lambda chain: chain).findings == ()
+
+
+def test_the_way_to_64_bits_and_back_leaves_nothing_of_it(tmp_path: Path) -> None:
+    """EFER.LME among it: no front leaves long mode yet, so nothing else goes this way."""
+    there_and_back = {piece.takes: piece for piece in switches()}
+
+    def pieces(chain: tuple[Piece, ...]) -> tuple[Piece, ...]:
+        front, back = chain
+        return (front, there_and_back[Waist(32)], there_and_back[Waist(64)], back)
+
+    verdict = hello(32, tmp_path).prove(pieces)
+    assert [finding.message for finding in verdict.findings] == []
+    assert verdict.outcome is Outcome.BOOTED
 
 
 @pytest.mark.parametrize("width", [32, 64])

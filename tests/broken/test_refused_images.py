@@ -9,6 +9,7 @@ from bootbuild.boot.prove import prove
 from bootbuild.host import Host
 from bootbuild.model.verdict import Outcome
 from bootbuild_pvh.environments import CloudHypervisor, Firecracker, Qemu, QemuMicrovm, XenDom0, XenDomU
+from modelled import Memory
 from tiny_guest import BASE, guest, image_of, subject
 
 MiB = 1 << 20
@@ -112,7 +113,47 @@ def test_a_segment_beyond_memory(profile: Profile) -> None:
 def test_a_segment_below_1_mib_where_there_is_no_memory(profile: Profile) -> None:
     """libxenguest gives a domU one block of RAM from 0: there, and only there, it would be loaded."""
     all_ram = profile.name in {"xen-domu", "firecracker", "cloud-hypervisor"}  # whatever the map says
-    assert refused(profile, linked_at(0xA0000)) == (set() if all_ram else {"BB-L003"})
+    assert refused(profile, linked_at(0xB0000)) == (set() if all_ram else {"BB-L003"})
+
+
+#: where a profile's program writes after it has loaded the image, and before it starts it
+OVERWRITTEN = [
+    (Qemu(), 0x0, "SeaBIOS keeps interrupt vectors"),
+    (Qemu(), 0x500, "pvh.bin counts the memory map"),
+    (Qemu(), 0x1000, "what the kernel is handed"),  # the command line, at 0x11c0
+    (Qemu(), 0x5000, "have their stacks there"),
+    (Qemu(), 0x8F000, "SeaBIOS clears what it used"),
+    (Qemu(), 0x7000000 - 0x2000, "SeaBIOS runs there"),  # 16 MiB below the top of 128
+    (QemuMicrovm(), 0x1000, "first 8 KiB"),
+    (QemuMicrovm(), 0x6000, "qboot has its stack there"),
+    (Firecracker(), 0x5000, "what the kernel is handed"),
+]
+
+
+@pytest.mark.parametrize(("profile", "address", "why"), OVERWRITTEN)
+def test_a_segment_that_would_be_overwritten(profile: Profile, address: int, why: str) -> None:
+    with pytest.raises(InputError) as caught:
+        profile.scene(image_of(linked_at(address)), Offer(memory=128 * MiB), Filling.EXACT)
+    (problem,) = caught.value.problems
+    assert problem.rule.id == "BB-L003"
+    assert "the file's bytes at" in problem.message and why in problem.message
+
+
+@pytest.mark.parametrize(
+    ("profile", "address"),
+    [(Qemu(), 0x3000), (Qemu(), 0x90000), (QemuMicrovm(), 0x3000), (QemuMicrovm(), 0x8000)],
+)
+def test_a_segment_in_low_memory_that_is_left_alone(profile: Profile, address: int) -> None:
+    assert refused(profile, linked_at(address)) == set()
+
+
+@pytest.mark.parametrize("filling", Filling)
+def test_bss_where_firmware_writes_is_not_as_the_loader_left_it(filling: Filling) -> None:
+    """It has no bytes of the file to lose: garbage where SeaBIOS has its stack, zeros where it clears."""
+    scene = Qemu().scene(image_of(linked_at(0x4700)), Offer(), filling)  # .bss: 0x6700 to 0x7700
+    memory = Memory(scene)
+    assert memory.read(0x6700, 0x900).count(0) < 0x80
+    assert memory.read(0x7000, 0x700) == bytes(0x700)
 
 
 @each_profile

@@ -13,6 +13,7 @@ from bootbuild.errors import ExitCode
 Bootbuild = Callable[..., subprocess.CompletedProcess[str]]
 
 ACME = """
+from dataclasses import replace
 from bootbuild.api import hookimpl
 from bootbuild_pvh.environments import Qemu
 
@@ -20,6 +21,16 @@ class Acme(Qemu):
     name, rules = "acme", ()
     def scene(self, *arguments, **more):
         raise KeyError("oops")
+
+class NoScene(Qemu):
+    name, rules, loader = "acme", (), ""
+    def scene(self, *arguments, **more):
+        return None
+
+class Nowhere(Qemu):
+    name, rules, loader = "acme", (), ""
+    def scene(self, *arguments, **more):
+        return replace(super().scene(*arguments, **more), regions=())
 
 class Judge:
     @hookimpl
@@ -33,6 +44,11 @@ class Judge:
     [
         ("acme:Acme", "acme, Acme.scene: -p acme:Acme (-p) raised KeyError: 'oops' (BB-P008)"),
         (
+            "acme:NoScene",
+            "acme, NoScene.scene: -p acme:NoScene (-p) returned None, which is no Scene (BB-P008)",
+        ),
+        ("acme:Nowhere", "acme, Nowhere.scene: -p acme:Nowhere (-p) made a Scene that cannot be: load "),
+        (
             "acme:Judge",
             "bootbuild_judge: -p acme:Judge (-p) returned 'looks fine', which is no Finding (BB-P008)",
         ),
@@ -40,7 +56,7 @@ class Judge:
 )
 def test_its_owner_is_named(bootbuild: Bootbuild, hello: Path, added: str, said: str) -> None:
     (hello / "acme.py").write_text(ACME)
-    only = 'targets.pvh.profiles=["acme"]' if "Acme" in added else 'targets.pvh.profiles=["qemu"]'
+    only = f'targets.pvh.profiles=["{"qemu" if "Judge" in added else "acme"}"]'
     done = bootbuild("hello.toml", "-q", "--set", only, "-p", added, env={"PYTHONPATH": str(hello)})
     assert (done.returncode, done.stdout) == (ExitCode.PLUGIN, "")
     (line,) = done.stderr.splitlines()[-1:]

@@ -101,6 +101,27 @@ def test_qemu(qemu: Path, guest: Path, machine: str, offer: str, tmp_path: Path)
     assert differences(real, _modelled(profile, guest, offer)) == not_copied
 
 
+# QEMU's options beside those of `monitors`, and the base of pvh.bin's own GDT: None is as in the profile.
+OPTIONS = [
+    ("pc", 512, "-smp 4", None),
+    ("microvm", 512, "-smp 4", None),
+    ("pc", MEMORY, "-vga std", 0xCA118),
+    ("pc", MEMORY, "-device e1000", 0xC1118),
+]
+
+
+@pytest.mark.parametrize(("machine", "memory", "options", "table"), OPTIONS)
+def test_only_other_option_roms_move_qemus_descriptor_table(
+    qemu: Path, guest: Path, machine: str, memory: int, options: str, table: int | None, tmp_path: Path
+) -> None:
+    command = monitors.qemu_kernel(qemu, guest, machine=machine, memory=memory, debug_port=True)
+    real, _ = entry_dump.observe([*command, *options.split()], tmp_path)
+    ours = modelled.dump(_scene(QEMU[machine][0], guest, "nothing", memory=memory))
+    moved = {"cpu.gdtr_base": (table, ours.cpu["gdtr_base"])} if table else {}
+    found = {name: pair for name, pair in differences(real, ours).items() if name.startswith("cpu.")}
+    assert found == moved
+
+
 # Ways out that microvm has, and one that it lacks; what follows prints an H on COM1.
 ENDS = {
     "power off by the event device": (b"\xc6\x05" + u32(0xFEA00200) + b"\x34", True),

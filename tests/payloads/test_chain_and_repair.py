@@ -18,11 +18,13 @@ from bootbuild.model.blob import Blob, Fixup
 from bootbuild.model.content import FileContent, MemoryContent
 from bootbuild.model.payload import PT_LOAD, PT_NOTE, ElfImage, Segment
 from bootbuild.model.record import BuildRecord
+from bootbuild.model.span import Span, holes
 from bootbuild.model.verdict import Outcome
 from bootbuild.model.waist import Piece
 from bootbuild.pipeline import build, contribute, make_image, read_payloads, recipe_subject
 from bootbuild.recipe.read import read
 from oracle import run_until
+from tiny_guest import STARTUP, guest, u32
 
 PROFILES = ("pvh@qemu", "pvh@xen-domu")
 
@@ -201,6 +203,49 @@ def test_a_chained_stub_runs_before_the_kernels_own_entry(own: Path, qemu: Path,
         fail=["FAILED"],
     )
     assert transcript.reached, str(transcript)
+
+
+LOW_BSS = Span(0x5000, 0x30000)  #: in it Firecracker's start_info, memory map, command line, and most else
+KEPT = (Span(0x6000, 0x40), Span(0x7000, 24 * 4), Span(0x20000, len(b"greeting=own") + 1))
+
+
+def with_low_bss(first: bytes) -> bytes:
+    """A guest whose own PVH entry is `first`, and which has LOW_BSS."""
+    data = bytearray(guest(first=first))
+    fields = (1, 6, 0x1000, LOW_BSS.start, LOW_BSS.start, 0, LOW_BSS.size, 0x1000)
+    struct.pack_into("<IIQQQQQQ", data, 64 + 2 * 56, *fields)
+    struct.pack_into("<H", data, 56, 3)  # e_phnum
+    return bytes(data)
+
+
+def test_a_chained_stub_clears_bss_around_what_was_handed_over(tmp_path: Path) -> None:
+    """Firecracker puts it at fixed places below 640 KiB, and linux-loader clears nothing."""
+    free = holes(LOW_BSS, KEPT)
+    edges = [address for span in free for address in (span.start, span.end - 1)]
+    check = b"".join(b"\x80\x3d" + u32(address) + b"\0\x74\x02\x0f\x0b" for address in edges)
+    kernel = tmp_path / "kernel.elf"  # cmpb $0, address; je next; ud2
+    kernel.write_bytes(with_low_bss(check))
+    text = f"""
+        api = 1
+        [payload]
+        path = {json.dumps(str(kernel))}
+        startup = "{STARTUP:#x}"
+        width = 32
+        cmdline = "greeting=own"
+        [targets.pvh]
+        entry = "chain"
+        profiles = ["pvh@firecracker"]
+    """
+    (tmp_path / "chain.toml").write_text(text)
+    host = Host.discover()
+    asked = read(tmp_path / "chain.toml", host)
+    payload = read_payloads(asked, host)["pvh"]
+    made = contribute(payload, asked.targets["pvh"], host)
+    image, _, layout = make_image(asked, payload, [made], host, lambda _: None)
+    subject = replace(recipe_subject(asked, payload, made, image, layout, host), guest=None)
+    verdict = prove(subject, host.profile("pvh@firecracker"))
+    assert [(f.rule, f.message) for f in verdict.findings] == []
+    assert verdict.outcome is Outcome.BOOTED
 
 
 #: code before the chain's real stub: what it changes, and what is said of it

@@ -11,7 +11,10 @@ class Cpu(Protocol):
     """The machine while it runs, as a platform sees it. Addresses are virtual unless they say physical."""
 
     def get(self, register: str) -> int:
-        """A register by its lower-case name: "rax", "eax", "cr3", "rip", "rflags", "cs" (the selector)."""
+        """A register by its lower-case name: "rax", "eax", "cr3", "rip", "rflags", "cs" (the selector).
+
+        "cpl": the privilege level; "code64": 1 where 64-bit code runs (EFER.LMA and CS.L), else 0.
+        """
 
     def set(self, register: str, value: int) -> None:
         """Write a register. Writing "rip" is exact in `hypercall`, `syscall`,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bootbuild.api.environment import Profile
 from bootbuild.api.loader import Loader, LoaderVerdict
-from bootbuild.boot.run import CLOCK, Run, Subject, run_once
+from bootbuild.boot.run import CLOCK, Run, Subject, run_once, scene_of
 from bootbuild.errors import InputError
 from bootbuild.model.machine import Filling
 from bootbuild.model.verdict import Finding, Outcome, ProfileVerdict
@@ -60,7 +60,7 @@ def _refusal(subject: Subject, profile: Profile, loader: Loader | None) -> list[
         if not meant:
             return [_refused(loader, v) for v in said]
     try:
-        scene = profile.scene(subject.image, subject.offer, Filling.EXACT)
+        scene = scene_of(profile, subject, Filling.EXACT)
     except InputError as error:
         return [Finding(p.rule.id, p.message, p.remedy or p.rule.remedy) for p in error.problems]
     if loader is not None and not meant & {None, scene.state.ip}:

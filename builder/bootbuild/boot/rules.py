@@ -106,6 +106,14 @@ RULES = (
         "clear .bss in the entry code, before the first use of it",
     ),
     Rule(
+        "BB-U008",
+        "relies on what a hypercall leaves in its argument registers",
+        _POISON
+        + "Xen's ABI calls the registers of a hypercall's arguments clobbered (arch-x86/xen-x86_64.h, "
+        "xen-x86_32.h), and debug builds of Xen do clobber them.",
+        "treat them as lost: name them as outputs of the inline assembly",
+    ),
+    Rule(
         "BB-U009",
         "relies on undefined state",
         _POISON + "Here no single thing explains the difference, only several together.",

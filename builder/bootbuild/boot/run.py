@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bootbuild.api.environment import Profile, Scene
 from bootbuild.api.guest import Guest, GuestView
+from bootbuild.errors import PluginDefect
 from bootbuild.model.content import Content
 from bootbuild.model.machine import Filling, Offer
 from bootbuild.model.payload import ElfImage, Startup
@@ -70,6 +71,25 @@ def code_at(image: ElfImage, startup: Startup) -> bytes:
     return content.read(segment.offset + offset, size) if size > 0 else b""
 
 
+def scene_of(
+    profile: Profile, subject: Subject, filling: Filling, only: frozenset[str] | None = None
+) -> Scene:
+    """The profile's scene. Raises InputError as that does, PluginDefect for what is no scene."""
+    scene: object = profile.scene(subject.image, subject.offer, filling, only)
+    if not isinstance(scene, Scene):
+        raise PluginDefect(profile, "scene", f"returned {scene!r:.100}, which is no Scene")
+    return scene
+
+
+def _machine(profile: Profile, scene: Scene) -> Machine:
+    from bootbuild.machine import Machine
+
+    try:
+        return Machine(scene)
+    except ValueError as error:  # it documents what a scene cannot be
+        raise PluginDefect(profile, "scene", f"made a Scene that cannot be: {error}") from error
+
+
 def run_once(
     subject: Subject,
     profile: Profile,
@@ -80,14 +100,14 @@ def run_once(
     """Boot once. Raises InputError when the profile's loader would refuse the file, MachineError (BB-B090)
     before the first run of a process if the emulated core is not the one that this was made for.
     """
-    from bootbuild.machine import Machine, self_test
+    from bootbuild.machine import self_test
 
     self_test()
     began = time.perf_counter()
-    scene = profile.scene(subject.image, subject.offer, filling, only)
+    scene = scene_of(profile, subject, filling, only)
     startup = subject.startup
     stops = {startup.vaddr: STARTUP, startup.paddr: STARTUP}  # by its linked or its physical address
-    with Machine(scene) as machine:
+    with _machine(profile, scene) as machine:
         findings: list[Finding] = []
         passed: list[Stop] = []
         if subject.own_entry is not None:

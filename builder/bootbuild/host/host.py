@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any, cast
 
-from bootbuild.errors import BootbuildError, PluginError, Problem
+from bootbuild.errors import BootbuildError, PluginDefect, PluginError, Problem
 from bootbuild.host import rules
 from bootbuild.host.discovery import KINDS, Offer, canonical, doubled, installed
 from bootbuild.host.nearest import did_you_mean, shown
@@ -175,8 +175,14 @@ class Host:
     def culprit(self, error: BaseException) -> PluginError | None:
         """The plugin in whose code `error` was raised, as an error that names it; None if in nobody's.
 
-        The innermost frame of a plugin that does not come with bootbuild counts.
+        The innermost frame of a plugin that does not come with bootbuild counts; for a PluginDefect, the
+        plugin that it speaks of.
         """
+        if isinstance(error, PluginDefect):
+            owners = [o for o, p in self._loaded.items() if p is error.plugin and o.distribution != CORE]
+            said = " ".join(error.said.split())
+            problems = [Problem(rules.HOOK_RAISED, error.where, f"{o.owner} {said}") for o in owners[:1]]
+            return PluginError(problems) if problems else None
         foreign = {
             o.value.partition(":")[0].partition(".")[0]: o for o in self._loaded if o.distribution != CORE
         }

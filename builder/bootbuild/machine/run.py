@@ -201,7 +201,10 @@ class Machine:
         return tuple(self._board.events)
 
     def get(self, register: str) -> int:
-        """A register by its lower-case name; segment names give the selector."""
+        """A register by its lower-case name; segment names give the selector. See `Cpu.get`."""
+        if register in ("cpl", "code64"):
+            self._core.save()
+            return int(self._core.cpl if register == "cpl" else self._core.code64)
         if register.endswith("_limit"):
             self._core.save()
             return self._core.segment(register.removesuffix("_limit")).limit

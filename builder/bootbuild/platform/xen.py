@@ -38,6 +38,9 @@ _SHUTDOWN_REASONS = ("poweroff", "reboot", "suspend", "crash", "watchdog", "soft
 _FEATURES = 1 << 2 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 10  # what an auto-translated guest is told, features.h
 _FEATURE_DOM0 = 1 << 11
 
+_EFLAGS_VM = 1 << 17
+_CONSOLE_PIECE, _CONSOLE_MOST = 127, 1 << 20  #: bytes: guest_console_write's buffer; shown of one call
+
 # struct xencons_interface, xen/include/public/io/console.h
 _RING_OUT, _RING_OUT_SIZE, _RING_OUT_CONS, _RING_OUT_PROD = 1024, 2048, 3080, 3084
 
@@ -60,25 +63,40 @@ class XenDomain:
 class XenHvm(Platform):
     """One domain. A hypercall that is not modelled answers -ENOSYS and is recorded."""
 
-    def __init__(self, domain: XenDomain, *, instruction: Literal["vmcall", "vmmcall"] = "vmcall") -> None:
+    def __init__(
+        self,
+        domain: XenDomain,
+        *,
+        instruction: Literal["vmcall", "vmmcall"] = "vmcall",
+        clobber: int | None = None,
+    ) -> None:
+        """`clobber`: what a hypercall leaves in the registers of its arguments, as Xen's ABI allows
+        (arch-x86/xen-x86_{32,64}.h) and debug builds of Xen do (clobber_regs); None: what was there.
+        """
         super().__init__()
         self._domain = domain
         self._instruction = instruction
+        self._clobber = clobber
         self._parameters = {
             HVM_PARAM_STORE_PFN: domain.store_frame,
             HVM_PARAM_STORE_EVTCHN: domain.store_port,
             HVM_PARAM_CONSOLE_PFN: domain.console_frame,
             HVM_PARAM_CONSOLE_EVTCHN: domain.console_port,
         }
-        self._calls: dict[int, Callable[[Cpu, Sequence[int]], int]] = {
-            PLATFORM_OP: self._platform_op,
-            MEMORY_OP: self._memory_op,
-            XEN_VERSION: self._xen_version,
-            CONSOLE_IO: self._console_io,
-            SCHED_OP: self._sched_op,
-            EVENT_CHANNEL_OP: self._event_channel_op,
-            HVM_OP: self._hvm_op,
+        #: what serves it, and how many arguments it has (xen/include/hypercall-defs.c)
+        self._calls: dict[int, tuple[Callable[[Cpu, Sequence[int]], int], int]] = {
+            PLATFORM_OP: (self._platform_op, 1),
+            MEMORY_OP: (self._memory_op, 2),
+            XEN_VERSION: (self._xen_version, 2),
+            CONSOLE_IO: (self._console_io, 3),
+            SCHED_OP: (self._sched_op, 2),
+            EVENT_CHANNEL_OP: (self._event_channel_op, 2),
+            HVM_OP: (self._hvm_op, 2),
         }
+
+    def clobbering(self, value: int) -> XenHvm:
+        """The same domain, not yet started, whose hypercalls leave `value` in their argument registers."""
+        return XenHvm(self._domain, instruction=self._instruction, clobber=value)
 
     # -- CPUID and MSR (xen/include/public/arch-x86/cpuid.h)
 
@@ -114,22 +132,27 @@ class XenHvm(Platform):
     # -- hypercalls
 
     def hypercall(self, cpu: Cpu, instruction: Literal["vmcall", "vmmcall"]) -> bool:
-        if instruction != self._instruction or cpu.get("cs") & 3:
+        """hvm_hypercall (xen/arch/x86/hvm/hypercall.c): the ABI is that of the code which calls."""
+        if instruction != self._instruction:
             return False
-        long_mode = self._long_mode(cpu)
-        names = ("rdi", "rsi", "rdx", "r10", "r8") if long_mode else ("ebx", "ecx", "edx", "esi", "edi")
-        number, arguments = cpu.get("eax"), [cpu.get(name) for name in names]
-        serve = self._calls.get(number)
+        protected = bool(cpu.get("cr0") & 1)
+        if protected and (cpu.get("cpl") or cpu.get("rflags") & _EFLAGS_VM):
+            cpu.set("rax", -EPERM & 2**64 - 1)
+            return True
+        wide = bool(cpu.get("code64"))
+        names = ("rdi", "rsi", "rdx", "r10", "r8") if wide else ("ebx", "ecx", "edx", "esi", "edi")
+        number, arguments = cpu.get("rax" if wide else "eax"), [cpu.get(name) for name in names]
+        serve, count = self._calls.get(number, (None, 0))
         try:
             result = serve(cpu, arguments) if serve else self._unknown(cpu, number, arguments)
         except LookupError:
             result = -EFAULT
-        cpu.set("rax" if long_mode else "eax", result & (2**64 - 1 if long_mode else 2**32 - 1))
+        mask = 2**64 - 1 if wide else 2**32 - 1
+        if self._clobber is not None and result != -ENOSYS:
+            for name in names[:count]:
+                cpu.set(name, self._clobber & mask)
+        cpu.set("rax" if wide else "eax", result & mask)
         return True
-
-    @staticmethod
-    def _long_mode(cpu: Cpu) -> bool:
-        return bool(cpu.get("efer") & 0x400)
 
     def _unknown(self, cpu: Cpu, number: int, arguments: Sequence[int]) -> int:
         name = _NAMES.get(number, f"hypercall {number}")
@@ -153,7 +176,7 @@ class XenHvm(Platform):
         command, pointer = arguments[0], arguments[1]
         if command == XENMEM_MEMORY_MAP:
             # struct xen_memory_map: unsigned int nr_entries; XEN_GUEST_HANDLE(void) buffer
-            wide = self._long_mode(cpu)
+            wide = bool(cpu.get("code64"))
             room, buffer = struct.unpack("<I4xQ" if wide else "<II", cpu.read(pointer, 16 if wide else 8))
             entries = self._domain.memory_map[:room]
             table = b"".join(struct.pack("<QQI", e.address, e.size, e.type) for e in entries)
@@ -182,9 +205,16 @@ class XenHvm(Platform):
     def _console_io(self, cpu: Cpu, arguments: Sequence[int]) -> int:
         if not self._domain.privileged:
             return -EPERM  # a release build of Xen serves dom0 alone
-        if arguments[0] != 0:  # CONSOLEIO_write
+        command, count, at = (arguments[0] & 0xFFFFFFFF, arguments[1] & 0xFFFFFFFF, arguments[2])
+        if command != 0:  # CONSOLEIO_write
             return 0
-        self.console += cpu.read(arguments[2], min(arguments[1], 4096))
+        if count > _CONSOLE_MOST:
+            cpu.record("console", f"CONSOLEIO_write of {count} bytes: {_CONSOLE_MOST} are shown")
+        end = at + min(count, _CONSOLE_MOST)
+        while at < end:  # what comes before a page that is not there is printed
+            piece = cpu.read(at, min(_CONSOLE_PIECE, end - at))
+            self.console += piece
+            at += len(piece)
         return 0
 
     def _sched_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:

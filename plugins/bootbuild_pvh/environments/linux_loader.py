@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import struct
 from abc import abstractmethod
 
@@ -36,7 +35,6 @@ from bootbuild_pvh.environments.profile import (
 )
 
 KVM = b"KVMKVMKVM\0\0\0"  #: KVM_SIGNATURE, CPUID leaf 0x40000000
-_PATTERN = 1 << 16  #: bytes of garbage that repeat in .bss
 
 
 def _gdt_entry(attributes: int, limit: int) -> int:
@@ -127,11 +125,6 @@ class LinuxLoaderProfile(PvhProfile):
         loads = []
         for segment in image.loads:
             size = segment.memsz - segment.filesz
-            garbage = _garbage(poison.seed, size) if ".bss" in poison.names else b""
+            garbage = poison.garbage(size) if ".bss" in poison.names else b""
             loads.append(Load(segment.paddr + segment.filesz, MemoryContent(garbage), 0, len(garbage), size))
         return loads + [Load(s.paddr, image.content, s.offset, s.filesz, s.filesz) for s in image.loads]
-
-
-def _garbage(seed: int, size: int) -> bytes:
-    pattern = random.Random(seed).randbytes(_PATTERN)  # noqa: S311 (garbage is no secret)
-    return (pattern * -(-size // _PATTERN))[:size]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ UNDEFINED = (
     Undefined("EFLAGS", "BB-U005"),
     Undefined("free memory", "BB-U006"),
 )
+_PATTERN = 1 << 16  #: bytes of garbage that repeat
 _SEEDS = {Filling.EXACT: 0, Filling.POISON_A: 0xA11CE5ED, Filling.POISON_B: 0x0B0B5EED}
 _SELECTORS = {
     "cs": (0x20, 0x1238),
@@ -44,6 +46,11 @@ class Poison:
     def memory(self) -> int:
         """Seed for free memory; 0 leaves zeros."""
         return self.seed if "free memory" in self.names else 0
+
+    def garbage(self, size: int) -> bytes:
+        """`size` bytes of what somebody else left, in every run other ones."""
+        pattern = random.Random(self.seed).randbytes(_PATTERN)  # noqa: S311 (garbage is no secret)
+        return (pattern * -(-size // _PATTERN))[:size]
 
 
 def poison_of(filling: Filling, only: frozenset[str] | None, undefined: Sequence[Undefined]) -> Poison:

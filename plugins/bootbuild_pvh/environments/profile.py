@@ -27,7 +27,7 @@ from bootbuild.api import (
     align_up,
     phys32_entry,
 )
-from bootbuild_pvh.environments.placing import MODULES, Placing
+from bootbuild_pvh.environments.placing import MODULES, Placing, put
 from bootbuild_pvh.environments.poison import UNDEFINED, Poison, poison_of, poisoned_state
 from bootbuild_pvh.targets import NO_ENTRY
 
@@ -41,11 +41,21 @@ DOES_NOT_FIT = Rule(
     "image and modules do not fit into the machine's memory",
     "Every PT_LOAD must lie in memory at its physical address, and the modules beside it. A loader refuses a "
     "file that does not fit, or writes where there is no memory: above the RAM, or between 640 KiB and "
-    "1 MiB. The machines emulated here have no more than 3 GiB: the rest would lie above the hole that a PC "
-    "keeps below 4 GiB.",
+    "1 MiB. What firmware and monitor then write over the image is lost: QEMU's firmware uses most of what "
+    "lies below 640 KiB, and some memory near the top. The machines emulated here have no more than 3 GiB: "
+    "the rest would lie above the hole that a PC keeps below 4 GiB.",
     "give the machine more memory (`[boot] memory`, `--memory`), or link the kernel into it: at 1 MiB or "
     "above, with the ELF header in no segment (`ld -n`)",
 )
+
+
+@dataclass(frozen=True)
+class Overwritten:
+    """Physical memory that firmware uses after the image was loaded, and before the image starts."""
+
+    span: Span
+    by: str  #: whose, and for what
+    zeroed: bool = False  #: it leaves zeros there, not its own values
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,7 @@ class Setting:
     state: EntryState
     platform: Platform
     extras: tuple[Load, ...] = ()  #: descriptor tables, ACPI: what start_info does not lead to
+    overwritten: tuple[Overwritten, ...] = ()
 
 
 class PvhProfile(ABC):
@@ -75,16 +86,15 @@ class PvhProfile(ABC):
     ) -> Scene:
         poison = poison_of(filling, only, self.undefined)
         setting = self.setting(image, entry_of(image), offer)
+        loads = self.image_loads(image, poison)
+        own = [*setting.placing.loads(offer.cmdline), *setting.extras]
+        check_kept(image, loads, [*setting.overwritten, *(_own(load) for load in own)])
         return Scene(
             regions=setting.regions,
-            loads=(
-                *self.image_loads(image, poison),
-                *setting.placing.loads(offer.cmdline),
-                *setting.extras,
-            ),
+            loads=(*loads, *_overwrites(loads, setting.overwritten, poison), *own),
             state=poisoned_state(setting.state, poison),
             given=setting.placing.given(offer.cmdline, self.hypervisor),
-            platform=setting.platform,
+            platform=self.poisoned_platform(setting.platform, poison),
             poisoned=poison.names,
             garbage=poison.memory,
         )
@@ -92,6 +102,10 @@ class PvhProfile(ABC):
     @abstractmethod
     def setting(self, image: ElfImage, entry: int, offer: Offer) -> Setting:
         """The machine at the first instruction, at physical address `entry`. Raises InputError."""
+
+    def poisoned_platform(self, platform: Platform, poison: Poison) -> Platform:
+        """The platform of one run, where what it answers is not all defined."""
+        return platform
 
     def memory_size(self, image: ElfImage, offer: Offer) -> int:
         """RAM in bytes: as asked, else 128 MiB, or 512 MiB for images beyond 48 MiB. Raises InputError."""
@@ -138,6 +152,42 @@ def check_fit(image: ElfImage, memory: Sequence[Span], need: int) -> None:
         ]
     if problems:
         raise InputError(problems)
+
+
+def check_kept(image: ElfImage, loads: Sequence[Load], overwritten: Sequence[Overwritten]) -> None:
+    """InputError for bytes of the file that would be overwritten; .bss has none, and can be cleared."""
+    problems = [
+        Problem(
+            DOES_NOT_FIT,
+            image.name,
+            f"the file's bytes at {lost} are overwritten before the kernel starts: {over.by} ({over.span})",
+        )
+        for load in loads
+        if load.content is image.content  # what else is there is garbage in .bss
+        for over in overwritten
+        if (lost := _common(Span(load.address, load.size), over.span)).size > 0
+    ]
+    if problems:
+        raise InputError(problems[0])
+
+
+def _common(one: Span, other: Span) -> Span:
+    start = max(one.start, other.start)
+    return Span(start, min(one.end, other.end) - start)
+
+
+def _own(load: Load) -> Overwritten:
+    return Overwritten(Span(load.address, load.memsz), "what the kernel is handed is there")
+
+
+def _overwrites(loads: Sequence[Load], overwritten: Sequence[Overwritten], poison: Poison) -> list[Load]:
+    """What is left of an image's memory where firmware wrote: outside an image that is free memory."""
+    return [
+        put(lost.start, bytes(lost.size) if over.zeroed else poison.garbage(lost.size))
+        for load in loads
+        for over in overwritten
+        if (lost := _common(Span(load.address, load.memsz), over.span)).size > 0
+    ]
 
 
 def flat_state(

@@ -25,6 +25,7 @@ from bootbuild_pvh.environments.placing import NVS, RAM, RESERVED, PlacedModule,
 from bootbuild_pvh.environments.poison import Poison
 from bootbuild_pvh.environments.profile import (
     MiB,
+    Overwritten,
     PvhProfile,
     Setting,
     check_fit,
@@ -83,11 +84,29 @@ _PVH_BIN_GDT = struct.pack(
 )
 
 
+# What SeaBIOS and pvh.bin write below 640 KiB, wherever the image lies: BIOS data, the option ROM's count of
+# e820 entries, both stacks, and the memory for initialisation that malloc_prepboot (src/malloc.c) clears.
+_PC_LOW = (
+    Overwritten(Span(0, 0x500), "SeaBIOS keeps interrupt vectors and BIOS data there"),
+    Overwritten(Span(0x5A0, 8), "pvh.bin counts the memory map there"),
+    Overwritten(Span(0x6700, 0x900), "SeaBIOS and pvh.bin have their stacks there"),
+    Overwritten(Span(0x7000, 0x89000), "SeaBIOS clears what it used there", zeroed=True),
+    Overwritten(Span(_EBDA, 0x400), "SeaBIOS keeps the extended BIOS data there"),
+)
+# src/malloc.c and src/config.h: the high zone is 256 KiB, or 16 MiB where RAM is larger than two of those;
+# right below it the code that SeaBIOS moves there runs, with all that it allocates for the time being.
+_HIGH_ZONE, _LARGE_HIGH_ZONE, _RELOCATED = 0x40000, 16 * MiB, 0x1E000
+
+
 class Qemu(_QemuProfile):
-    """`qemu-system-x86_64 -M pc -cpu max -kernel FILE`: SeaBIOS and the pvh.bin option ROM."""
+    """`qemu-system-x86_64 -M pc -cpu max -nodefaults -kernel FILE`: SeaBIOS and the pvh.bin option ROM.
+
+    The size of memory and `-smp` change nothing of the entry state. Devices with an option ROM of their own
+    (`-vga std`, a network card) move pvh.bin behind theirs, and with it the table in GDTR.
+    """
 
     name = "qemu"
-    source = "registers and hvm_start_info dumped under QEMU 7.2.22 (tests/oracles)"
+    source = "registers, hvm_start_info and memory dumped under QEMU 7.2.22 -nodefaults (tests/oracles)"
     summary = "QEMU, machine pc (SeaBIOS and pvh.bin)"
 
     _INFO, _MODLIST, _CMDLINE, _MEMMAP, _RSDP = 0x21E0, 0x21C0, 0x11C0, 0x5A8, 0xF59D0
@@ -135,7 +154,13 @@ class Qemu(_QemuProfile):
                 put(self._RSDP + 0x30, acpi.xsdt()),
                 put(0xC0118, _PVH_BIN_GDT),
             ),
+            overwritten=(*_PC_LOW, self._relocated(memory)),
         )
+
+    @staticmethod
+    def _relocated(memory: int) -> Overwritten:
+        zone = memory - (_LARGE_HIGH_ZONE if memory > 2 * _LARGE_HIGH_ZONE else _HIGH_ZONE)
+        return Overwritten(Span(zone - _RELOCATED, _RELOCATED), "SeaBIOS runs there")
 
 
 # qboot's own, in the last bytes of its ROM: null, 32-bit code and data, 16-bit code at 0xF0000 and data at 0
@@ -144,15 +169,27 @@ _QBOOT_GDT = struct.pack(
 )
 
 
-class QemuMicrovm(_QemuProfile):
-    """`qemu-system-x86_64 -M microvm -cpu max -kernel FILE -serial …`: qboot, hardware-reduced ACPI.
+# qboot reads the 8 KiB of fw_cfg's FW_CFG_SETUP_DATA to 0 (main.c): the file's beginning, of which QEMU
+# passes on a buffer that it no longer owns. Its stack ends at 0x7C00; the MP tables take the EBDA.
+_MICROVM_LOW = (
+    Overwritten(Span(0, 0x2000), "qboot reads the file's first 8 KiB to 0"),
+    Overwritten(Span(0x7500, 0x700), "qboot has its stack there"),
+    Overwritten(Span(_EBDA, 0x400), "qboot puts the MP tables there"),
+)
 
-    qboot keeps start_info in its own .bss in the BIOS shadow, and takes memory for command line and map
-    from 0xF0000 downwards, below the ACPI tables.
+
+class QemuMicrovm(_QemuProfile):
+    """`qemu-system-x86_64 -M microvm -cpu max -nodefaults -serial … -kernel FILE`: qboot.
+
+    ACPI is hardware-reduced. qboot keeps start_info in its own .bss in the BIOS shadow, and takes memory for
+    command line and map from 0xF0000 downwards, below the ACPI tables.
     """
 
     name = "qemu-microvm"
-    source = "registers and hvm_start_info dumped under QEMU 7.2.22 with its qboot.rom (tests/oracles)"
+    source = (
+        "registers, hvm_start_info and memory dumped under QEMU 7.2.22 -nodefaults, with its qboot.rom "
+        "(tests/oracles)"
+    )
     summary = "QEMU, machine microvm (qboot)"
 
     _INFO, _MODLIST, _RSDP = 0xF31E0, 0x7B7C, 0xF34D0  # the module list is on qboot's stack
@@ -215,4 +252,5 @@ class QemuMicrovm(_QemuProfile):
                 put(self._ACPI, acpi.xsdt()),
                 put(self._GDT, _QBOOT_GDT),
             ),
+            overwritten=_MICROVM_LOW,
         )

@@ -21,6 +21,7 @@ from bootbuild.api import (
     Region,
     RegionKind,
     Span,
+    Undefined,
     align_up,
 )
 from bootbuild.platform import XenHvm
@@ -36,6 +37,7 @@ from bootbuild_pvh.environments.placing import (
     put,
     ramdisk,
 )
+from bootbuild_pvh.environments.poison import UNDEFINED, Poison
 from bootbuild_pvh.environments.profile import (
     MiB,
     PvhProfile,
@@ -46,6 +48,8 @@ from bootbuild_pvh.environments.profile import (
     module_bytes,
 )
 
+_ARGUMENTS = "hypercall arguments"  #: what their registers have after the call
+
 
 class _XenProfile(PvhProfile):
     """What both kinds of domain share: Xen sets what pvh.pandoc names, and zeroes the rest."""
@@ -53,6 +57,13 @@ class _XenProfile(PvhProfile):
     version = "4.17"
     evidence = Evidence.ORACLE
     hypervisor = HypervisorType.XEN
+    undefined = (*UNDEFINED, Undefined(_ARGUMENTS, "BB-U008", by="Xen"))
+
+    def poisoned_platform(self, platform: Platform, poison: Poison) -> Platform:
+        assert isinstance(platform, XenHvm)
+        if _ARGUMENTS not in poison.names:
+            return platform
+        return platform.clobbering(poison.pick(_ARGUMENTS, 0, 0xDEADBEEFDEADF00D, 0x5EED0B0B5EED0B0B))
 
     @staticmethod
     def _state(entry: int, info: int, fs_gs: Descriptor | None = None) -> EntryState:

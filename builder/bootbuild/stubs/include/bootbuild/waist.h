@@ -107,7 +107,10 @@ static inline void __attribute__((noreturn)) bb_stop(void)
         __asm__ volatile("cli; hlt");
 }
 
-/* A 16550 that is there takes a byte within some milliseconds; one that is not reads as all ones. */
+/*
+ * A 16550 that is there takes a byte within some milliseconds. Where there is none, most read all ones, which
+ * passes for ready; Firecracker reads 0, so that each byte waits its time out.
+ */
 static inline void bb_com1_put(char c)
 {
     for (unsigned wait = 0; wait < 0x10000 && !(bb_inb(0x3f8 + 5) & 0x20); wait++)
