@@ -49,7 +49,8 @@ def elf(
     """ehdr, five phdrs (PHDR, LOAD, LOAD with .bss, NOTE, GNU_STACK), contents, a section table.
 
     The first LOAD also brings what is `before` the code, 0x1000 up to the ELF header. With `alone` that many
-    bytes from the ELF header on are a LOAD of their own, in the place of GNU_STACK.
+    bytes from the ELF header on are a LOAD of their own, in the place of GNU_STACK, with a flag of some
+    system's.
     """
     notes = NOTES
     size, phsize, shsize = {32: (52, 32, 40), 64: (64, 56, 64)}[bits]
@@ -58,7 +59,7 @@ def elf(
         (1, 5, 0x1000 - before, paddr + shift - before, paddr - before, 0x20 + before, 0x20 + before, 0x1000),
         (1, 6, 0x1800, paddr + shift + 0x1800, paddr + 0x1800, 0x10, 0x1000, 0x800),
         (4, 4, 0x2000, 0, 0, len(notes), len(notes), 4),
-        (1, 4, 0, paddr + shift - 0x8000, paddr - 0x8000, alone, alone + 8, 0x1000)
+        (1, 0x100004, 0, paddr + shift - 0x8000, paddr - 0x8000, alone, alone + 8, 0x1000)
         if alone
         else (0x6474E551, 6, 0, 0, 0, 0, 0, 16),
     ]

@@ -108,10 +108,19 @@ MULTIBOOT2 = struct.pack("<4I", 0xE85250D6, 0, 56, -(0xE85250D6 + 56) % (1 << 32
 )
 
 
-def elf(bits: int, notes: str = "xen", relocations: str = "", shift: int = 0, text: bytes = b"") -> bytes:
+def elf(
+    bits: int,
+    notes: str = "xen",
+    relocations: str = "",
+    shift: int = 0,
+    text: bytes = b"",
+    headers: bool = False,
+    segment: bool = True,
+) -> bytes:
     """A kernel at 1 MiB, or a static PIE at 0 with that kind of relocations: rela, rel or relr.
 
-    `text` is its code, at most 256 bytes.
+    `text` is its code, at most 256 bytes; with `headers` they are loaded before it. Without `segment` the
+    notes stand in a section only.
     """
     word, pie = bits // 8, bool(relocations)
     base = 0 if pie else 0x100000
@@ -148,6 +157,10 @@ def elf(bits: int, notes: str = "xen", relocations: str = "", shift: int = 0, te
         (PT_NOTE, 4, 0x680, 0, 0, len(NOTES[notes]), len(NOTES[notes]), 8 if notes == "eight" else 4),
         (0x6474E551, 6, 0, 0, 0, 0, 0, 16),
     ]
+    if headers:
+        rows[0] = (PT_LOAD, 5, 0, base + shift - 0x200, base - 0x200, 0x400, 0x400, 0x100)
+    if not segment:
+        del rows[2]
     if pie:
         rows.append((PT_DYNAMIC, 6, 0x580, 0x380, 0x380, len(dynamic), len(dynamic), 8))
     shrows = [
@@ -291,6 +304,10 @@ def specimens(image: bytes) -> tuple[Specimen, ...]:
     for bits in (32, 64):
         found += [Specimen(f"elf{bits} {name}", elf(bits, name, shift=HIGH[bits])) for name in NOTES]
         found += [Specimen(f"pie{bits} {kind}", elf(bits, "xen", kind)) for kind in ("rela", "rel", "relr")]
+        found.append(Specimen(f"headers{bits}", elf(bits, shift=HIGH[bits], headers=True)))
+        found.append(
+            Specimen(f"pie{bits} section", elf(bits, "pv", "rela" if bits == 64 else "rel", segment=False))
+        )
         for name, text in (("multiboot", MULTIBOOT), ("multiboot2", MULTIBOOT2)):
             words = tuple(Field("multiboot", at, 4) for at in range(TEXT, TEXT + len(text), 4))
             found.append(Specimen(f"{name} {bits}", elf(bits, "mixed", text=text), more=words))

@@ -18,7 +18,18 @@ from typing import TYPE_CHECKING
 from bootbuild.errors import Problem, VerificationError
 from bootbuild.formats import rules
 from bootbuild.formats.elf_read import IDENT_SIZE, ElfClass, ElfHeader, header
-from bootbuild.model.payload import ET_EXEC, PF_R, PT_LOAD, PT_NOTE, PT_NULL, PT_PHDR, ElfImage, Segment
+from bootbuild.model.payload import (
+    ET_EXEC,
+    PF_R,
+    PF_W,
+    PF_X,
+    PT_LOAD,
+    PT_NOTE,
+    PT_NULL,
+    PT_PHDR,
+    ElfImage,
+    Segment,
+)
 from bootbuild.model.span import align_up
 
 if TYPE_CHECKING:
@@ -174,7 +185,7 @@ def _add_one(binary: lief.ELF.Binary, wanted: NewSegment, name: str) -> None:
 
     segment = lief.ELF.Segment()
     segment.type = lief.ELF.Segment.TYPE(wanted.type)
-    segment.flags = lief.ELF.Segment.FLAGS(wanted.flags)
+    segment.flags = lief.ELF.Segment.FLAGS(wanted.flags & (PF_R | PF_W | PF_X))  # it knows no others
     segment.alignment = wanted.align
     segment.content = bytearray(wanted.data)
     segment.virtual_address = wanted.vaddr or PAGE  # 0 asks LIEF for an address of its own
@@ -219,6 +230,7 @@ def _graft(
             added.append(replace(segment, offset=segment.offset + shift))
     if len(added) != len(new) or edited.e_phoff < start:
         raise _refused(image.name, f"made {len(added)} of {len(new)} segments")
+    added = [replace(made, flags=wanted.flags) for made, wanted in zip(added, new, strict=True)]
     segments = [*kept, *added[len(places) :]]
     for place, made in zip(places, added, strict=False):
         segments[place] = made
