@@ -12,6 +12,7 @@ import bootbuild
 from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject, code_at
 from bootbuild.boot.subject import find_startup, is_linux, request_subject
+from bootbuild.formats.whole import whole_files
 from bootbuild.model.content import digest
 from bootbuild.model.contribution import Contribution, Layout
 from bootbuild.model.machine import Offer
@@ -48,6 +49,7 @@ def build_if_changed(
     return record
 
 
+@whole_files()
 def build(recipe: Recipe, host: Host, progress: Progress = lambda _: None) -> BuildRecord:
     """Build every image of a recipe and boot each in every profile that was asked for.
 
@@ -93,6 +95,7 @@ def build(recipe: Recipe, host: Host, progress: Progress = lambda _: None) -> Bu
     return record
 
 
+@whole_files()
 def boot(request: BootRequest, host: Host, progress: Progress = lambda _: None) -> tuple[ProfileVerdict, ...]:
     """Boot an image that anybody made in each profile of the request. Raises a BootbuildError."""
     host.select(request.profiles)  # a wrong name is told before a wrong file
@@ -102,7 +105,7 @@ def boot(request: BootRequest, host: Host, progress: Progress = lambda _: None) 
 
 def read_payloads(recipe: Recipe, host: Host) -> dict[str, Payload]:
     """The recipe's kernel, opened once, with the startup path that each target joins."""
-    from bootbuild.formats.payload import Fit, open_content, open_payload
+    from bootbuild.formats.payload import Fit, open_content, open_payload, open_snapshot
     from bootbuild.formats.symbols import read_system_map
 
     asked = recipe.payload
@@ -114,7 +117,7 @@ def read_payloads(recipe: Recipe, host: Host) -> dict[str, Payload]:
         elf = replace(elf, symbols=read_system_map(content, str(asked.symbols), opened.moved))
     linux = opened.format.startswith("bzimage") or is_linux(elf)
     guest = asked.guest or ("linux" if linux else "native")
-    modules = tuple(Module(m.path.name, open_content(m.path), m.cmdline.encode()) for m in asked.modules)
+    modules = tuple(Module(m.path.name, open_snapshot(m.path), m.cmdline.encode()) for m in asked.modules)
     payloads = {}
     for name, target in recipe.targets.items():
         startup = target.startup if target.startup is not None else asked.startup
@@ -152,10 +155,12 @@ def contribute(payload: Payload, target: TargetRecipe, host: Host) -> Contributi
 def make_image(
     recipe: Recipe, payload: Payload, contributions: Sequence[Contribution], host: Host, progress: Progress
 ) -> tuple[ElfImage, Path, Layout]:
-    """Lay out, write whole or not at all, have it checked by other code, and read it back."""
+    """Lay out, write whole or not at all, have it checked by other code, and read back what was written.
+
+    The image is of those bytes, not of what a file of its name holds later: they are what will be booted.
+    """
     from bootbuild.containers import container
     from bootbuild.formats.elf_read import read_elf
-    from bootbuild.model.content import FileContent
     from bootbuild.report.kept import inputs
     from bootbuild.store import make_folder, spare
 
@@ -166,8 +171,8 @@ def make_image(
     make_folder(path.parent)
     spare((recipe.path, *inputs(recipe)), path)
     layout = host.hooks.build(payload, contributions, lambda: holder.lay_out(payload, contributions))
-    holder.write(payload, layout, path)
-    return read_elf(FileContent(path), str(path)), path, layout
+    written = holder.write(payload, layout, path)
+    return read_elf(written, str(path)), path, layout
 
 
 def recipe_subject(

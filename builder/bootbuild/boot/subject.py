@@ -95,10 +95,10 @@ def request_subject(request: BootRequest, host: Host, budget: int, timeout: floa
     `console:TEXT` any image can be asked: where its startup path is unknown, its entry stands for it.
     """
     from bootbuild.formats.notes import claims
-    from bootbuild.formats.payload import open_content, read_payload
+    from bootbuild.formats.payload import open_content, open_snapshot, read_payload
     from bootbuild.formats.symbols import read_system_map
 
-    image, _ = read_payload(open_content(request.image), str(request.image))
+    image, _ = read_payload(open_snapshot(request.image), str(request.image))
     symbols: Mapping[str, int] = image.symbols
     if request.symbols is not None:
         symbols = read_system_map(open_content(request.symbols), str(request.symbols))
@@ -149,11 +149,11 @@ def _entry(image: ElfImage, targets: Iterable[str], host: Host) -> int | None:
 
 
 def _offer(request: BootRequest) -> Offer:
-    from bootbuild.formats.payload import open_content
+    from bootbuild.formats.payload import open_snapshot
 
     return Offer(
         cmdline=request.cmdline,
-        modules=tuple((path.name, open_content(path), cmdline) for path, cmdline in request.modules),
+        modules=tuple((path.name, open_snapshot(path), cmdline) for path, cmdline in request.modules),
         memory=request.memory or 0,
     )
 

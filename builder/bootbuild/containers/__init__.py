@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bootbuild.errors import Problem, RefusedError
+from bootbuild.model.content import Content
 from bootbuild.model.contribution import Contribution, Layout
 from bootbuild.model.payload import Payload
 
@@ -17,10 +18,11 @@ class Container(Protocol):
     def lay_out(self, payload: Payload, contributions: Sequence[Contribution]) -> Layout:
         """Give every contribution its place. Raises RefusedError with every reason against it."""
 
-    def write(self, payload: Payload, layout: Layout, destination: Path) -> None:
-        """Write the image, whole or not at all, after checking what was written.
+    def write(self, payload: Payload, layout: Layout, destination: Path) -> Content:
+        """Write the image, whole or not at all, after checking what was written; the bytes that were written.
 
-        Raises OutputError, and VerificationError when the bytes are not what the layout says.
+        These stay what they are, whoever writes to `destination` afterwards. Raises OutputError, and
+        VerificationError when the bytes are not what the layout says.
         """
 
 

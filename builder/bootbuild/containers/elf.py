@@ -10,7 +10,7 @@ from bootbuild.containers import rules
 from bootbuild.containers.notes import merge
 from bootbuild.errors import PluginError, Problem, RefusedError
 from bootbuild.formats.repair import faults
-from bootbuild.model.content import chunks
+from bootbuild.model.content import Content, FileContent, chunks, snapshot
 from bootbuild.model.contribution import Contribution, Layout, PlacedSegment
 from bootbuild.model.payload import PF_R, PF_W, PF_X, PT_LOAD, Payload, Segment
 from bootbuild.model.rule import Rule
@@ -53,8 +53,8 @@ class ElfContainer:
             raise RefusedError(Problem(rules.FILE_TOO_LARGE, payload.source, text))
         return layout
 
-    def write(self, payload: Payload, layout: Layout, destination: Path) -> None:
-        """Write the image: the payload's bytes, streamed, then everything that is new.
+    def write(self, payload: Payload, layout: Layout, destination: Path) -> Content:
+        """Write the image: the payload's bytes, streamed, then everything that is new; what was written.
 
         Raises OutputError (BB-W09n) and VerificationError (BB-W010, BB-W020 to BB-W031); then nothing is
         left at `destination` that was not there before.
@@ -67,7 +67,7 @@ class ElfContainer:
                 for part in chunks(content):
                     output.write(part)
                 verify(payload, layout, output.path, str(destination))
-                return
+                return snapshot(FileContent(output.path))
             from bootbuild.formats.elf_edit import NewSegment, add_segments, note_segment
 
             new = [
@@ -80,6 +80,7 @@ class ElfContainer:
             output.write(bytes(edit.at - content.size))
             output.write(edit.tail)
             verify(payload, layout, output.path, str(destination))
+            return snapshot(FileContent(output.path))
 
 
 def _layout(payload: Payload, contributions: Sequence[Contribution]) -> Layout:

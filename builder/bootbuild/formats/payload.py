@@ -12,7 +12,16 @@ from bootbuild.formats.elf_fresh import rewrap
 from bootbuild.formats.elf_read import MAGIC, header, read_elf
 from bootbuild.formats.raw import read_raw
 from bootbuild.formats.relocate import is_pie, relocate
-from bootbuild.model.content import Content, FileContent, MemoryContent, Piece, SplicedContent, digest
+from bootbuild.formats.whole import whole_files
+from bootbuild.model.content import (
+    Content,
+    FileContent,
+    MemoryContent,
+    Piece,
+    SplicedContent,
+    digest,
+    snapshot,
+)
 from bootbuild.model.payload import PT_LOAD, ElfImage
 
 
@@ -27,6 +36,12 @@ def open_content(path: Path) -> FileContent:
     except (OSError, ValueError) as error:
         text = (getattr(error, "strerror", None) or str(error)).lower()
         raise InputError(Problem(rules.UNREADABLE, str(path), text)) from None
+
+
+def open_snapshot(path: Path) -> Content:
+    """What a regular file holds now, whatever becomes of it; for machines. Raises InputError (BB-E031)."""
+    with whole_files():
+        return snapshot(open_content(path))
 
 
 def read_payload(content: Content, name: str) -> tuple[ElfImage, str]:

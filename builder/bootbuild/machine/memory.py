@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bootbuild.machine.binding import uc
 from bootbuild.machine.engine import Core
-from bootbuild.model.content import Content, FileContent
+from bootbuild.model.content import Content, SealedContent
 from bootbuild.model.machine import Load, Region, RegionKind
 from bootbuild.model.span import Span, align_up
 
@@ -101,7 +101,10 @@ class Memory:
         for block in self._blocks:
             block.view.release()
             del block.pin
-            block.map.close()
+            try:
+                block.map.close()
+            except BufferError:  # the frames of an exception still look at it; it goes with them
+                pass
         self._blocks.clear()
         self._last = None
 
@@ -204,11 +207,12 @@ class Memory:
 def _put(block: _Block, at: int, content: Content, offset: int, size: int) -> int:
     """Bytes of a content into memory; how many there were.
 
-    Whole pages of a file are mapped, not copied: those that a guest leaves alone cost nothing.
+    Whole pages of a sealed content are mapped, not copied: those that a guest leaves alone cost nothing.
+    Those of a file are copied, since a page behind its end is fatal, and another program may cut it short.
     """
-    if not (_LINUX and isinstance(content, FileContent) and size >= _REMAP and (at - offset) % PAGE == 0):
+    if not (_LINUX and isinstance(content, SealedContent) and size >= _REMAP and (at - offset) % PAGE == 0):
         return content.read_into(offset, block.view[at : at + size])
-    size = max(0, min(size, os.fstat(content.fileno()).st_size - offset))  # behind its end pages are fatal
+    size = max(0, min(size, content.size - offset))
     first, last = align_up(at, PAGE), (at + size) // PAGE * PAGE
     done = content.read_into(offset, block.view[at:first])
     _remap(block.address + first, last - first, mmap.MAP_PRIVATE, content.fileno(), offset + first - at)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -10,6 +12,11 @@ from pathlib import Path
 from typing import Protocol
 
 CHUNK = 1 << 20  #: bytes moved at a time when a whole content is streamed
+LARGEST = 1 << 30  #: bytes of which a snapshot is made; of a kernel's file no more can be of use to a machine
+
+
+class CutShort(Exception):
+    """A file lost bytes while it was in use: another program writes onto it. Its argument is the path."""
 
 
 class Content(Protocol):
@@ -58,15 +65,23 @@ class FileContent:
         return self._size
 
     def read(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes from `offset`. Raises CutShort where the file has lost some."""
         size = max(0, min(size, self._size - offset))
-        return os.pread(self._fd, size, offset) if size else b""
+        data = os.pread(self._fd, size, offset) if size else b""
+        if len(data) == size:
+            return data
+        buffer = bytearray(size)  # the system gives less than it was asked for from 2 GiB on
+        self.read_into(offset, memoryview(buffer))
+        return bytes(buffer)
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fill `buffer` from `offset`. Raises CutShort where the file has lost some of its bytes."""
+        size = max(0, min(len(buffer), self._size - offset))
         done = 0
-        while done < len(buffer):
-            got = os.preadv(self._fd, [buffer[done:]], offset + done)
+        while done < size:
+            got = os.preadv(self._fd, [buffer[done:size]], offset + done)
             if not got:
-                break
+                raise CutShort(self.path)
             done += got
         return done
 
@@ -78,6 +93,60 @@ class FileContent:
         fd = getattr(self, "_fd", -1)
         if fd >= 0:
             os.close(fd)
+
+
+class SealedContent(FileContent):
+    """The bytes that a file had, in memory of the kernel's that nothing can write or cut off any more.
+
+    Its pages can be mapped: those of a file would be gone, and the process with them (SIGBUS), when another
+    program cuts the file short. Raises OSError where there is no such memory, and CutShort.
+    """
+
+    def __init__(self, source: FileContent) -> None:
+        self._fd = -1
+        if not hasattr(os, "memfd_create"):
+            raise OSError(errno.ENOSYS, "no memfd_create(2)")
+        self.path = source.path
+        self._size = source.size
+        self._fd = os.memfd_create("bootbuild-image", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self._fd, self._size)
+        _copy(source, self._fd)
+        seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+        fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, seals)
+
+
+def snapshot(source: FileContent) -> Content:
+    """The bytes that a file has now, whatever becomes of it: in sealed memory, or else in the process's own.
+
+    A file of more than LARGEST bytes stays what it is; it is read, never mapped. Raises CutShort.
+    """
+    if source.size > LARGEST:
+        return source
+    try:
+        return SealedContent(source)
+    except OSError:
+        return MemoryContent(source.read(0, source.size))
+
+
+def _copy(source: FileContent, fd: int) -> None:
+    """All of `source` to the same places of the file `fd`, which is one hole of its size; its holes stay."""
+    at = 0
+    while at < source.size:
+        try:
+            at = os.lseek(source.fileno(), at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # such as EINVAL: this file system does not tell
+                raise
+            break  # the rest is a hole
+        end = min(source.size, os.lseek(source.fileno(), at, os.SEEK_HOLE))
+        os.lseek(fd, at, os.SEEK_SET)
+        while at < end:
+            done = os.sendfile(fd, source.fileno(), at, end - at)
+            if not done:
+                raise CutShort(source.path)
+            at += done
+    if os.fstat(source.fileno()).st_size < source.size:  # behind the new end all is a hole
+        raise CutShort(source.path)
 
 
 @dataclass(frozen=True)

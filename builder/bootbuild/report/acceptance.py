@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bootbuild.api.loader import LoaderVerdict
 from bootbuild.errors import PluginError, Problem
+from bootbuild.formats.whole import whole_files
 from bootbuild.host import Host
 from bootbuild.host.nearest import did_you_mean, shown
 from bootbuild.host.rules import UNKNOWN
@@ -48,6 +49,7 @@ class Acceptance:
         return bool(self.judged) and all(one.accepted for one in self.judged)
 
 
+@whole_files()
 def judge(path: Path, host: Host, models: Sequence[str] = (), boots: Sequence[str] = ()) -> Acceptance:
     """Ask the loaders `models` (all, if none is named) for the protocols `boots` (all, if none is named).
 

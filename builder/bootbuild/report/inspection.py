@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bootbuild.formats.whole import whole_files
 from bootbuild.host import Host
 from bootbuild.model.payload import PF_R, PF_W, PF_X, ElfImage, Note, Segment
 from bootbuild.report.json_form import dump, hexadecimal
@@ -35,6 +36,7 @@ class Inspection:
     setup: dict[str, int] = field(default_factory=dict)  #: setup header of a bzImage
 
 
+@whole_files()
 def inspect(path: Path, host: Host) -> Inspection:
     """Read the file. Raises InputError for what is no kernel."""
     from bootbuild.formats import bzimage

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootbuild.errors import BootbuildError
-from bootbuild.model.content import FileContent, digest
+from bootbuild.model.content import CutShort, FileContent, digest
 from bootbuild.model.record import BuildRecord
 from bootbuild.model.verdict import Outcome
 from bootbuild.report import code
@@ -52,7 +52,7 @@ def state(recipe: Recipe, host: Host) -> State | None:
     try:
         stamps = _stamps(files)
         contents = [digest(FileContent(path)) for path in files]
-    except OSError:
+    except (OSError, CutShort):
         return None
     text = repr((FORMAT, recipe, contents, offers, tools, sys.implementation.name, sys.version))
     return State(hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(), stamps, began)
@@ -69,7 +69,7 @@ def load(recipe: Recipe, now: State) -> BuildRecord | None:
             return None
         (record,) = _adapter().validate_json(body)
         whole = all(digest(FileContent(Path(image.path))) == image.digest for image in record.images)
-    except (ImportError, OSError, ValueError):  # not there, damaged, or of another version
+    except (ImportError, OSError, ValueError, CutShort):  # not there, damaged, or of another version
         return None
     return replace(record, reused=True) if whole else None
 
