@@ -396,7 +396,8 @@ def test_a_descriptor_lies_wholly_within_the_gdt_limit(width: str, machine: Make
         guest.memory[GDT + 0x48] = struct.pack("<Q", DESCRIPTORS[1 if width == "64" else 2])
         one = machine(guest)
         assert arrived(one) == vector
-    assert frame(one, letter, 2) == [0x48, CODE]
+        if vector == 13:
+            assert frame(one, letter, 2) == [0x48, CODE]
 
 
 @pytest.mark.parametrize("vector", sorted({8, 10, 11, 12, 13, 14, 17, 21}))
