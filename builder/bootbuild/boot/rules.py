@@ -54,8 +54,9 @@ RULES = (
     Rule(
         "BB-B026",
         "a chained stub changed the entry state",
-        'With `entry = "chain"` the stub runs first and then enters the payload at its own entry, with every '
-        "register, selector and structure as the environment left them.",
+        'With `entry = "chain"` the stub runs first and then enters the payload at its own entry, with the '
+        "general, flags, control and segment registers, the descriptor tables and the structures as the "
+        "environment left them.",
         "report this as a defect of the target's chain stub",
     ),
     Rule(
