@@ -11,9 +11,11 @@ import pytest
 
 from bootbuild.machine.run import Machine
 from bootbuild.machine.scan import Judged, sites
+from bootbuild.model.machine import Descriptor, TableRegister
 from bootbuild.model.trace import StopKind
 from machine_guests import (
     CODE,
+    GDT,
     HANDLERS,
     MEMORY,
     Guest,
@@ -738,3 +740,41 @@ def test_rdpmc_is_a_fault_in_ring_3_too(machine: Make) -> None:
     one = machine(Guest(code, "long64-user", long(True), tables(True) | identity(True)))
     assert finish(one).ip == HANDLERS + 13 + 1
     assert [event.rule for event in one.events] == ["BB-B018"]
+
+
+LTR = {
+    "of a null selector": (b"\x31\xc0\x0f\x00\xd8", 13),  # xor eax,eax; ltr ax
+    "of a null selector with RPL": (b"\xb8\x03\x00\x00\x00\x0f\x00\xd8", 13),  # mov eax,3; ltr ax
+    "of a null selector in memory": (b"\x0f\x00\x1e\x0f\x0b", 13),  # ltr [rsi]; ud2
+    "of a code segment": (b"\xb8\x08\x00\x00\x00\x0f\x00\xd8", 13),  # mov eax,8; ltr ax
+    "of a task": (b"\xb8\x48\x00\x00\x00\x0f\x00\xd8\x0f\x0b", 6),  # mov eax,0x48; ltr ax; ud2
+    "LLDT of a null selector": (b"\x31\xc0\x0f\x00\xd0\x0f\x0b", 6),  # xor eax,eax; lldt ax; ud2
+}
+
+
+@pytest.mark.parametrize("name", LTR)
+def test_a_null_selector_names_no_task(name: str, machine: Make) -> None:
+    code, vector = LTR[name]
+    made = long_guest(code, gdtr=TableRegister(GDT, 8 * 11 - 1), registers={"rsi": 0x200008})
+    made.memory[GDT] += struct.pack("<QQ", 0x0000_8900_4000_0067, 0)  # 48: the TSS at 0x4000
+    assert finish(machine(made)).ip == HANDLERS + vector + 1
+
+
+def test_in_real_mode_there_is_no_ltr(machine: Make) -> None:
+    state = {
+        "ip": 0,
+        "cr0": 0x10,
+        "cs": Descriptor(0x2000, 0x20000, 0xFFFF, 0x9B),
+        "idtr": TableRegister(0, 0x3FF),
+        "registers": {"rsp": 0x8000},
+    }
+    vectors = b"".join(struct.pack("<HH", 0x10 if vector == 6 else 0x20, 0x2000) for vector in range(16))
+    one = machine(
+        Guest(
+            b"",
+            "real16",
+            state,
+            {0x20000: b"\x31\xc0\x0f\x00\xd8", 0x20010: b"\xf4" * 17, 0: vectors},
+        )
+    )
+    assert finish(one).ip == 0x20011

@@ -27,6 +27,7 @@ class Judged(enum.Enum):
     DEBUG = enum.auto()  #: MOV to or from a debug register
     BASE = enum.auto()  #: WRFSBASE and WRGSBASE
     TABLE = enum.auto()  #: LGDT and LIDT with a base of 64 bits
+    TASK = enum.auto()  #: LTR
     WRMSR = enum.auto()
     RDMSR = enum.auto()
     RDPMC = enum.auto()
@@ -34,7 +35,7 @@ class Judged(enum.Enum):
     LOCKED = enum.auto()  #: LOCK where it may not be
 
 
-PRIVILEGED = frozenset((Judged.CONTROL, Judged.DEBUG, Judged.TABLE, Judged.WRMSR, Judged.RDMSR))
+PRIVILEGED = frozenset((Judged.CONTROL, Judged.DEBUG, Judged.TABLE, Judged.TASK, Judged.WRMSR, Judged.RDMSR))
 """Below ring 0 these raise #GP(0) in the engine too."""
 
 _PLAIN, _66, _F2, _F3 = 0, 0x66, 0xF2, 0xF3
@@ -103,7 +104,7 @@ _SYSTEM = {0x22: Judged.CONTROL, 0x21: Judged.DEBUG, 0x23: Judged.DEBUG} | {
     0x32: Judged.RDMSR,
     0x33: Judged.RDPMC,
 }
-_SECOND = bytes({0x01, 0x38, 0x3A, 0xAE, 0xC7, *_SYSTEM, *_ALIGNED[TWO_BYTE]})
+_SECOND = bytes({0x00, 0x01, 0x38, 0x3A, 0xAE, 0xC7, *_SYSTEM, *_ALIGNED[TWO_BYTE]})
 _HINT = re.compile(b"\xf0|\x0f[" + re.escape(_SECOND) + b"]", re.DOTALL)
 """A block without these bytes has nothing to be judged, and is not taken apart."""
 
@@ -115,6 +116,8 @@ def judged(found: Instruction, bits: int) -> Judged | None:
         if found.memory and reg in _LOCKABLE.get((which, opcode), ()):
             return None
         return Judged.LOCKED
+    if which == TWO_BYTE and opcode == 0x00:
+        return Judged.TASK if reg == 3 else None
     if found.memory:
         if found.mandatory in _ALIGNED.get(which, {}).get(opcode, ()):
             return Judged.ALIGNMENT

@@ -74,6 +74,7 @@ class Strict:
             Judged.DEBUG: self._move_debug,
             Judged.BASE: self._write_base,
             Judged.TABLE: self._load_table,
+            Judged.TASK: self._load_task,
             Judged.WRMSR: lambda site: self._advance(self._msrs.wrmsr(), site),
             Judged.RDMSR: lambda site: self._advance(self._msrs.rdmsr(), site),
             Judged.RDPMC: lambda _site: self._delivery.violation(RDPMC, "RDPMC"),
@@ -275,6 +276,20 @@ class Strict:
         if not canonical(base):
             table = "LGDT" if site.found.reg & 7 == 2 else "LIDT"
             self._delivery.violation(NON_CANONICAL, f"{table} with base {base:#x}")
+
+    def _load_task(self, site: _Site) -> None:
+        core = self._board.core
+        if not core.get("cr0") & CR0_PE:
+            return  # the engine raises #UD
+        if site.found.memory:
+            try:
+                selector = int.from_bytes(self._board.paging.read(site.linear(core), 2), "little")
+            except LookupError:
+                return  # the engine raises #PF
+        else:
+            selector = core.general()[site.found.rm]
+        if not selector & 0xFFFC:
+            self._delivery.exception(GP)
 
     def _alignment(self, site: _Site) -> None:
         core = self._board.core
