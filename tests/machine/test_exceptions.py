@@ -385,19 +385,18 @@ def test_a_gate_lies_wholly_within_the_idt_limit(width: str, machine: Make) -> N
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_descriptor_lies_wholly_within_the_gdt_limit(width: str, machine: Make) -> None:
+@pytest.mark.parametrize(("limit", "vector"), [(0x4F, 0x42), (0x4E, 13)])
+def test_a_descriptor_lies_wholly_within_the_gdt_limit(
+    limit: int, vector: int, width: str, machine: Make
+) -> None:
     make, letter, gate = WIDTHS[width]
-    for limit, vector in ((0x4F, 0x42), (0x4E, 13)):
-        guest = make(
-            b"\xcd\x42",
-            gates={0x42: gate(handler(0x42), selector=0x48)},
-            gdtr=TableRegister(GDT, limit),
-        )
-        guest.memory[GDT + 0x48] = struct.pack("<Q", DESCRIPTORS[1 if width == "64" else 2])
-        one = machine(guest)
-        assert arrived(one) == vector
-        if vector == 13:
-            assert frame(one, letter, 2) == [0x48, CODE]
+    gates = {0x42: gate(handler(0x42), selector=0x48)}
+    guest = make(b"\xcd\x42", gates=gates, gdtr=TableRegister(GDT, limit))
+    guest.memory[GDT + 0x48] = struct.pack("<Q", DESCRIPTORS[1 if width == "64" else 2])
+    one = machine(guest)
+    assert arrived(one) == vector
+    if vector == 13:
+        assert frame(one, letter, 2) == [0x48, CODE]
 
 
 @pytest.mark.parametrize("vector", sorted({8, 10, 11, 12, 13, 14, 17, 21}))
