@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
-from bootbuild.api import Content, Evidence, LoaderVerdict, Profile, Startup
+from bootbuild.api import (
+    Content,
+    ElfImage,
+    Evidence,
+    Filling,
+    Finding,
+    Given,
+    GuestView,
+    LoaderVerdict,
+    Offer,
+    Profile,
+    Scene,
+    Span,
+    Startup,
+    StopKind,
+)
 from bootbuild.boot.prove import prove
-from bootbuild.boot.run import Subject
+from bootbuild.boot.run import Subject, run_once
 from bootbuild.guests.native import Native
 from bootbuild.host import Host
 from bootbuild.model.verdict import Outcome, ProfileVerdict
 from bootbuild_pvh.environments import CloudHypervisor, Firecracker, Qemu, QemuMicrovm, XenDom0, XenDomU
-from tiny_guest import BSS, OWN_STACK, PAGE, STARTUP, guest, subject, u32
+from tiny_guest import BSS, ENTRY, OWN_STACK, PAGE, STARTUP, guest, subject, u32
 
 PROFILES: dict[str, Callable[[], Profile]] = {
     "qemu": Qemu,
@@ -223,6 +240,52 @@ def test_disabling_a_rule_changes_its_case(rule: str, one: Case) -> None:
     """By its outcome: what is left out of the findings would differ in any case."""
     outcome, _ = judged(one, frozenset({rule}))
     assert (outcome is Outcome.FAILED) == (len(one.rules) > 1)
+
+
+class _HandsOver(Native):
+    """A protocol whose handover is the EAX that its startup path is entered with."""
+
+    def judge(
+        self, view: GuestView, startup: Startup, given: Given, stub: Span | None, symbols: Mapping[str, int]
+    ) -> tuple[Mapping[str, Any], Sequence[Finding]]:
+        return {"EAX": hex(view.get("eax"))}, ()
+
+
+def test_a_handover_that_differs_is_a_reliance_though_the_way_is_the_same() -> None:
+    verdict = prove(subject(guest(), guest_protocol=_HandsOver()), Qemu())
+    assert [(f.rule, f.message) for f in verdict.findings] == [
+        ("BB-U001", "relies on EAX, which pvh leaves undefined: what is handed over changes with it")
+    ]
+    assert len({run.digest for run in verdict.runs}) == 3
+    assert len({run.blocks[: run.startup_blocks] for run in verdict.runs}) == 1
+
+
+def test_a_digest_tells_whether_the_startup_path_was_reached() -> None:
+    middle = Startup("middle", ENTRY + 2, ENTRY + 2, 32)  # of the first block: cli; cld; mov $STACK_TOP, %esp
+    what = replace(subject(guest()), startup=middle, code=b"")
+    whole = run_once(what, Qemu(), Filling.EXACT, what.budget).trace
+    short = run_once(what, Qemu(), Filling.EXACT, whole.instructions - 1).trace
+    assert (whole.stop.kind, short.stop.kind) == (StopKind.CHECKPOINT, StopKind.BUDGET)
+    assert (whole.blocks, whole.startup_blocks) == (short.blocks, short.startup_blocks)
+    assert whole.digest != short.digest
+
+
+class _Slow(Qemu):
+    """A profile whose scene takes longer to build than the whole boot may."""
+
+    def scene(
+        self, image: ElfImage, offer: Offer, filling: Filling, only: frozenset[str] | None = None
+    ) -> Scene:
+        time.sleep(0.6)
+        return super().scene(image, offer, filling, only)
+
+
+def test_what_is_printed_after_the_startup_path_gets_what_is_left_of_the_time() -> None:
+    count = b"\xb9" + u32(1_000_000) + b"\x49\x75\xfd"  # mov $1000000, %ecx; 1: dec %ecx; jnz 1b
+    what = subject(guest(startup=count + out_byte(0x3F8, 0x48) + b"\xfa\xf4"), expect=b"H", timeout=0.5)
+    assert run_once(what, Qemu(), Filling.EXACT, what.budget).findings == ()
+    late = run_once(what, _Slow(), Filling.EXACT, what.budget)
+    assert [finding.rule for finding in late.findings] == ["BB-B025"]
 
 
 class _Refusing:

@@ -75,13 +75,14 @@ def test_rom_reads_as_data_and_drops_writes(machine: Make) -> None:
     code = (
         b"\xb8\x55\x00\x00\x00"  # mov eax, 0x55
         b"\xa3\x10\x00\xf0\x00"  # mov [0xf00010], eax
+        b"\xa3\x10\x00\xf0\x00"  # again
         b"\xa1\x10\x00\xf0\x00"  # mov eax, [0xf00010]
         b"\xf4"
     )
     one = machine(Guest(code, regions=(ROM,), memory={0xF00010: b"\x78\x56\x34\x12"}))
     assert finish(one).kind is StopKind.HALTED
     assert one.get("eax") == 0x12345678
-    assert [(event.kind, event.ip) for event in one.events] == [("rom-write", CODE + 5)]
+    assert [(event.kind, event.ip) for event in one.events] == [("rom-write", CODE + at) for at in (5, 10)]
 
 
 ROM_WRITES = {  # instructions that write to ROM more than once: none of it remains
@@ -93,7 +94,7 @@ ROM_WRITES = {  # instructions that write to ROM more than once: none of it rema
     "rep stosd": (
         b"\xbf\x00\x08\xf0\x00\xb9\x08\x00\x00\x00\xf3\xab\xf4",
         12,
-    ),  # 8 times, and to see that it is over
+    ),  # 8 times, and once for ECX = 0
 }
 
 

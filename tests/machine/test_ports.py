@@ -111,7 +111,7 @@ SLEEPS = {  # code: out to PM1 control of QEMU's PC (port 0x604), and whether it
     "suspend to disk": (b"\x66\xb8\x00\x28\x66\xef", True),
     "the SLP_TYP of S5 elsewhere": (b"\x66\xb8\x00\x34\x66\xef", False),
     "SLP_TYP 7": (b"\x66\xb8\x00\x3c\x66\xef", False),
-    "no SLP_EN": (b"\x66\xb8\x00\x00\x66\xef", False),
+    "no SLP_EN": (b"\x66\xb8\x00\x08\x66\xef", False),
     "four bytes": (b"\xb8\x00\x20\x00\x00\xef", False),
 }
 
@@ -147,7 +147,8 @@ TASKS = {  # limit and attributes of TR, with a map at 0x68: is port 0x80, bit 0
     "not present": (0x79, 0x0B, False),
     "of 16 bits": (0x79, 0x83, False),
     "an LDT": (0x79, 0x82, False),
-    "too short for the offset of a map": (0x66, 0x8B, False),
+    "of a reserved type": (0x79, 0x88, False),
+    "of another reserved type": (0x79, 0x8D, False),
 }
 
 
@@ -164,11 +165,12 @@ def test_only_a_whole_task_state_permits(name: str, machine: Make) -> None:
     assert (stop.checkpoint, len(box.asked)) == ("6" if allowed else "13", allowed)
 
 
-def test_a_map_may_lie_in_the_task_state_itself(machine: Make) -> None:
-    state = long(True, tr=Descriptor(0x48, TSS, 0x67, 0x8B))
+@pytest.mark.parametrize(("limit", "allowed"), [(0x67, True), (0x66, False)])
+def test_a_map_may_lie_in_a_task_state_that_has_its_offset(limit: int, allowed: bool, machine: Make) -> None:
+    state = long(True, tr=Descriptor(0x48, TSS, limit, 0x8B))
     guest = Guest(b"\xe6\x80\x0f\x0b", "long64-user", state, tables(True) | identity(True))
-    guest.memory[TSS + 0x66] = b"\0\0"  # byte 0x10 of it is zero
-    assert finish(machine(guest)).ip == HANDLERS + 6 + 1
+    guest.memory[TSS + 0x66] = b"\0\0"  # bit 0 of byte 0x10 is zero
+    assert finish(machine(guest)).ip == HANDLERS + (6 if allowed else 13) + 1
 
 
 RING_3 = {  # accesses to port 0x80, 0x81 refused

@@ -149,7 +149,7 @@ PM1_SLEEPS = {  # to PM1 control at 0x604: QEMU ends (0), sleeps (None), or goes
     "SLP_TYP 1": (b"\x66\xb8\x00\x24\x66\xef", None),
     "SLP_TYP 2": (b"\x66\xb8\x00\x28\x66\xef", 0),
     "SLP_TYP 5": (b"\x66\xb8\x00\x34\x66\xef", "H"),
-    "no SLP_EN": (b"\x66\xb8\x00\x00\x66\xef", "H"),
+    "no SLP_EN": (b"\x66\xb8\x00\x08\x66\xef", "H"),
     "four bytes": (b"\xb8\x00\x20\x00\x00\xef", "H"),
 }
 A_WHILE = b"\xb9" + u32(100_000_000) + b"\x49\x75\xfd"  # QEMU's CPU runs on for a moment after a power-off

@@ -159,7 +159,8 @@ class Board:
 
     def asks(self, method: Literal["exception", "interrupt"]) -> bool:
         """Whether the platform has such a method of its own. The default one says no, and has no state."""
-        return getattr(type(self.platform), method) is not getattr(Platform, method)
+        own = getattr(self.platform, method)
+        return getattr(own, "__func__", None) is not getattr(Platform, method)
 
     def system_write(self, address: int, data: bytes, user: bool = False) -> None:
         """Write what the core itself writes at a linear address; what ROM drops is an event.
