@@ -156,7 +156,7 @@ def _elf(window: Window) -> Window:
             raise
         if window.get(0x1FE, 2) != b"\x55\xaa" or window.u16(0x206) < 0x208:
             raise No(rules.BZIMAGE) from no
-    start = (window.get(0x1F1, 1)[0] + 1) * 512 + window.u32(0x248)
+    start = (window.get(0x1F1, 1)[0] + 1) * 512 + window.u32(0x248) & 0xFFFFFFFF  # a u32 there, too
     size = window.u32(0x24C)
     if size < 6 or start + 6 > window.size:
         raise No(rules.PAYLOAD)

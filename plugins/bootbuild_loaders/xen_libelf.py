@@ -89,7 +89,7 @@ def unpacked(content: Content) -> Content:
         if version < 0x208:
             text = f"Cannot load bzImage v{version >> 8}.{version & 255:02} at least v2.08 is required"
             raise Refused(rules.BZIMAGE, text)
-        start = (window.get(0x1F1, 1)[0] + 1) * 512 + window.u32(0x248)
+        start = (window.get(0x1F1, 1)[0] + 1) * 512 + window.u32(0x248) & 0xFFFFFFFF  # a u32 there, too
         size = window.u32(0x24C)
         if start + size > _reach(content.size):  # only then does it matter that the file has no such bytes
             raise Refused(rules.PAYLOAD, EARLY_FAULT)

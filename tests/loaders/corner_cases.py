@@ -477,6 +477,8 @@ OTHERS = [
          "ok L105 ok L105 -L128 L101 L129 -L128 ok"),
     Case("a bzImage whose payload is an ELF", bzimage(kernel()),
          "ok L105 ok L105 -L128 L101 L129 -L128 ok"),
+    Case("a bzImage whose payload_offset wraps", bzimage(kernel(), offset=-0x180),
+         "ok L105 L130 L130 -L128 L101 L129 -L128 ok"),
     Case("a bzImage of protocol 2.07", bzimage(kernel(), version=0x207),
          "L129 L129 L129 L129 -L128 L101 L129 -L128 L129"),
     Case("a bzImage of protocol 1.ff", bzimage(kernel(), version=0x1FF),

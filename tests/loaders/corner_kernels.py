@@ -122,16 +122,21 @@ def multiboot(flags: int = 0, *addresses: int) -> bytes:
     return header + b"".join(u32(address) for address in addresses)
 
 
-def bzimage(payload: bytes, *, version: int = 0x20F, loadflags: int = 1, magic: bytes = b"HdrS") -> bytes:
-    """A setup header (boot.rst) with one sector of setup code, and a payload behind it."""
-    head = bytearray(0x400)
+def bzimage(
+    payload: bytes, *, version: int = 0x20F, loadflags: int = 1, magic: bytes = b"HdrS", offset: int = 0
+) -> bytes:
+    """A setup header (boot.rst) with one sector of setup code, and a payload behind it.
+
+    `offset`: payload_offset; below 0 the payload lies before the end of the setup code, and u32 wraps.
+    """
+    head = bytearray(0x400 + offset)
     head[0x1F1] = 1
     head[0x1FE:0x200] = b"\x55\xaa"
     head[0x202:0x206] = magic
     head[0x206:0x208] = struct.pack("<H", version)
     head[0x211] = loadflags
     head[0x214:0x218] = u32(START)
-    head[0x248:0x250] = u32(0) + u32(len(payload))
+    head[0x248:0x250] = u32(offset) + u32(len(payload))
     return bytes(head) + payload
 
 

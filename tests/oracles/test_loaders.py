@@ -86,12 +86,17 @@ def test_libxenguest(case: Case, kernel: Path, toolstack: Path, boot: str) -> No
     assert real.entry in (None, said.entry)
 
 
+ALSO = {
+    "a bzImage whose payload_offset wraps"
+}  #: what only the real Xen can show, though the row is another's
+
+
 def told_apart(boot: str) -> Iterator[Case]:
     """A boot of Xen takes a second: one file for each thing that its row says, with each rule."""
     seen = set()
     for case in CASES:
         said = case.said("xen-libelf", boot)
-        if said not in seen and said[0] != "ignore" and case.data:
+        if (said not in seen or case.name in ALSO) and said[0] != "ignore" and case.data:
             seen.add(said)
             yield case
 
