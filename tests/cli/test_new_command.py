@@ -25,7 +25,9 @@ def test_what_it_makes_builds_and_boots(bootbuild: Bootbuild, tmp_path: Path, fo
     assert sorted(path.name for path in (tmp_path / folder).iterdir()) == FILES
     built = bootbuild(f"{folder}/hello.toml", f"{folder}/hello32.toml")
     assert built.returncode == ExitCode.OK, built.stdout + built.stderr
-    assert {line.split()[0] for line in built.stdout.splitlines()[1:]} == {"BOOTED"}
+    table, _, held_to = built.stdout.partition("\n\n")
+    assert {line.split()[0] for line in table.splitlines()[1:]} == {"BOOTED"}
+    assert {line.split()[0] for line in held_to.splitlines()} == {"oracle:", "source:"}
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(bootbuild: Bootbuild, tmp_path: Path) -> None:
