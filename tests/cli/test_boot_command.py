@@ -34,9 +34,11 @@ def runs(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
 
 def test_a_profile_is_booted(bootbuild: Bootbuild, hello: Path) -> None:
     done = bootbuild("boot", IMAGE, "--as", "pvh@qemu")
-    assert re.sub(r" +[0-9,]+  reached", "  N  reached", done.stdout) == (
-        "OUTCOME  IMAGE                INSTRUCTIONS  RESULT\n"
-        "BOOTED   out/hello64-pvh.elf  N  reached startup_64 in profile pvh@qemu (7.2, oracle)\n"
+    assert re.sub(r" +[0-9,]+  startup", "  N  startup", done.stdout) == (
+        "RESULT  IMAGE                PROFILE    INSTRS  REACHED\n"
+        "BOOTED  out/hello64-pvh.elf  pvh@qemu  N  startup_64\n"
+        "\n"
+        "oracle: pvh@qemu 7.2\n"
     )
     assert done.stderr == "bootbuild: booting out/hello64-pvh.elf as pvh@qemu\n"
     assert done.returncode == ExitCode.OK
@@ -138,15 +140,15 @@ def test_until_a_symbol_or_an_address(bootbuild: Bootbuild, hello: Path) -> None
     linked = bootbuild("boot", IMAGE, "--as", "pvh@qemu", "--until", "0xffffffff80100000")
     physical = bootbuild("boot", IMAGE, "--as", "pvh@qemu", "--until", "0x100000")
     assert [done.returncode for done in (symbol, linked, physical)] == [ExitCode.OK] * 3
-    assert "  reached startup_64 in profile" in symbol.stdout
-    assert "  reached 0xffffffff80100000 in profile" in linked.stdout
-    assert "  reached 0x100000 in profile" in physical.stdout
+    assert "  startup_64\n" in symbol.stdout
+    assert "  0xffffffff80100000\n" in linked.stdout
+    assert "  0x100000\n" in physical.stdout
 
 
 def test_until_a_text_on_the_console(bootbuild: Bootbuild, hello: Path) -> None:
     done = bootbuild("boot", IMAGE, *BOTH, "--until", "console:hello: done")
     assert done.returncode == ExitCode.OK, done.stdout
-    assert done.stdout.count("reached startup_64, console 'hello: done' in profile") == 2
+    assert done.stdout.count("  startup_64, console 'hello: done'\n") == 2
     assert "\nconsole in pvh@qemu\n  | " in done.stdout
     never = bootbuild("boot", IMAGE, "--as", "pvh@qemu", "--until", "console:no such text")
     assert never.returncode == ExitCode.FAILED
@@ -159,7 +161,7 @@ def test_an_image_that_does_not_name_its_startup_path_can_be_held_to_its_console
     (tmp_path / "any.elf").write_bytes(tiny_guest.guest(startup=COM1_K))
     done = bootbuild("boot", "any.elf", "--as", "pvh@qemu", "--until", "console:K")
     assert done.returncode == ExitCode.OK, done.stdout
-    assert "  reached entry, console 'K' in profile pvh@qemu" in done.stdout
+    assert "  entry, console 'K'\n" in done.stdout
     never = bootbuild("boot", "any.elf", "--as", "pvh@qemu", "--until", "console:L")
     assert never.returncode == ExitCode.FAILED
     assert "  BB-B023: 'L' was not printed" in never.stdout
@@ -236,4 +238,4 @@ def test_a_linux_kernel_is_booted_to_a_symbol_of_its_system_map(
         "--until", "x86_64_start_kernel", "--symbols", kernels.cloud.system_map,
     )  # fmt: skip
     assert done.returncode == ExitCode.OK, done.stdout + done.stderr
-    assert "reached x86_64_start_kernel in profile pvh@qemu" in done.stdout
+    assert "  x86_64_start_kernel\n" in done.stdout

@@ -13,6 +13,7 @@ import pytest
 
 from bootbuild.errors import ExitCode
 from bootbuild.host import Host
+from bootbuild.model.verdict import Evidence
 
 Bootbuild = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -22,21 +23,25 @@ PROFILES = Host.discover().profiles_of("pvh")
 
 def lines(image: str, startup: str) -> list[str]:
     """What is printed of one image that boots everywhere."""
-    host = Host.discover()
-    return [
-        f"BOOTED   {image}  N  reached {startup}, console 'hello from' in profile {name} "
-        f"({host.profile(name).version}, {host.profile(name).evidence.value})"
-        for name in PROFILES
-    ]
+    return [f"BOOTED  {image}  {name:20}  N  {startup}, console 'hello from'" for name in PROFILES]
 
 
-HEAD = "OUTCOME  IMAGE                INSTRUCTIONS  RESULT"
+def versions() -> list[str]:
+    """What stands below the table: what each of the profiles in it is."""
+    told = ["", "oracle: ", "source: "]
+    for name in PROFILES:
+        profile = Host.discover().profile(name)
+        told[1 + (profile.evidence is Evidence.SOURCE)] += f"{name} {profile.version}, "
+    return [line.removesuffix(", ") for line in told]
+
+
+HEAD = "RESULT  IMAGE                PROFILE                INSTRS  REACHED"
 TABLE = [HEAD, *lines("out/hello64-pvh.elf", "startup_64")]
 
 
 def uncounted(table: str) -> list[str]:
     """The lines of a table with N for each number of instructions."""
-    return re.sub(r" +[0-9,]+  reached", "  N  reached", table).splitlines()
+    return re.sub(r"[0-9]{3},[0-9]{3}  ", "N  ", table).splitlines()
 
 
 def only_rules(text: str) -> set[str]:
@@ -46,13 +51,20 @@ def only_rules(text: str) -> set[str]:
 
 def test_a_recipe_is_built_and_booted_in_every_profile(bootbuild: Bootbuild, hello: Path) -> None:
     done = bootbuild("hello.toml")
-    assert uncounted(done.stdout) == TABLE
+    assert uncounted(done.stdout) == [*TABLE, *versions()]
     assert done.stderr.splitlines() == [
         "bootbuild: reading hello64.elf",
         "bootbuild: writing out/hello64-pvh.elf",
         *(f"bootbuild: booting out/hello64-pvh.elf as {name}" for name in PROFILES),
     ]
     assert done.returncode == ExitCode.OK
+
+
+def test_a_table_of_ordinary_names_fits_a_page(bootbuild: Bootbuild, hello: Path) -> None:
+    """Every run is one line, with its image and profile in it, of 100 columns at most."""
+    rows = [line for line in bootbuild("hello.toml", "-q").stdout.splitlines() if line.startswith("BOOTED")]
+    assert [line.split()[1:3] for line in rows] == [["out/hello64-pvh.elf", name] for name in PROFILES]
+    assert max(map(len, rows)) <= 100
 
 
 def test_build_is_the_default_command(bootbuild: Bootbuild, hello: Path) -> None:
@@ -62,7 +74,7 @@ def test_build_is_the_default_command(bootbuild: Bootbuild, hello: Path) -> None
 
 def test_several_recipes_are_one_table(bootbuild: Bootbuild, hello: Path) -> None:
     done = bootbuild("hello.toml", "hello32.toml", "-q")
-    assert uncounted(done.stdout) == [*TABLE, *lines("out/hello32-pvh.elf", "startup_32")]
+    assert uncounted(done.stdout) == [*TABLE, *lines("out/hello32-pvh.elf", "startup_32"), *versions()]
     assert (done.returncode, done.stderr) == (ExitCode.OK, "")
 
 
@@ -83,9 +95,10 @@ def test_overrides_take_the_place_of_the_recipes_keys(bootbuild: Bootbuild, hell
         "--set", 'targets.pvh.profiles=["qemu"]', "--set", "expect.console=greeting=from-the-command-line",
     )  # fmt: skip
     assert done.returncode == ExitCode.OK, done.stderr + done.stdout
-    (line,) = done.stdout.splitlines()[1:]
-    assert line.startswith(f"BOOTED   {hello}/elsewhere/images/other-pvh.elf")
-    assert "console 'greeting=from-the-command-line' in profile pvh@qemu" in line
+    line, *held_to = done.stdout.splitlines()[1:]
+    assert line.startswith(f"BOOTED  {hello}/elsewhere/images/other-pvh.elf  pvh@qemu  ")
+    assert line.endswith("  startup_64, console 'greeting=from-the-command-line'")
+    assert held_to == ["", "oracle: pvh@qemu 7.2"]
 
 
 def test_the_record_says_what_was_made_and_seen(bootbuild: Bootbuild, hello: Path) -> None:
@@ -186,7 +199,7 @@ def test_a_recipe_that_cannot_be_built_does_not_keep_the_others(bootbuild: Bootb
     (hello / "worse.toml").write_text("api = 1\npayload.path = 'hello.toml'\ntargets.pvh = {}\n")
     done = bootbuild("bad.toml", "hello.toml", "worse.toml", "-q")
     assert done.returncode == ExitCode.INPUT
-    assert uncounted(done.stdout) == TABLE
+    assert uncounted(done.stdout) == [*TABLE, *versions()]
     assert [re.search(r"error: (\S+): .*\((BB-E\d+)\)", line)[1] for line in done.stderr.splitlines()] == [  # type: ignore[index]
         "module.txt",
         "hello.toml",

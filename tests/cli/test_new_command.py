@@ -1,7 +1,8 @@
-"""`bootbuild new hello DIR`: a folder to start from, and nothing overwritten."""
+"""`bootbuild new KIND DIR`: a folder to start from, and nothing overwritten."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bootbuild.errors import ExitCode
+from debian_kernels import Kernels
 
 Bootbuild = Callable[..., subprocess.CompletedProcess[str]]
 FILES = ["hello.toml", "hello32.elf", "hello32.toml", "hello64.elf", "module.txt"]
@@ -25,7 +27,9 @@ def test_what_it_makes_builds_and_boots(bootbuild: Bootbuild, tmp_path: Path, fo
     assert sorted(path.name for path in (tmp_path / folder).iterdir()) == FILES
     built = bootbuild(f"{folder}/hello.toml", f"{folder}/hello32.toml")
     assert built.returncode == ExitCode.OK, built.stdout + built.stderr
-    assert {line.split()[0] for line in built.stdout.splitlines()[1:]} == {"BOOTED"}
+    table, _, held_to = built.stdout.partition("\n\n")
+    assert {line.split()[0] for line in table.splitlines()[1:]} == {"BOOTED"}
+    assert {line.split()[0] for line in held_to.splitlines()} == {"oracle:", "source:"}
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(bootbuild: Bootbuild, tmp_path: Path) -> None:
@@ -50,4 +54,38 @@ def test_a_file_in_the_way_is_9(bootbuild: Bootbuild, tmp_path: Path) -> None:
 def test_another_kind_is_a_usage_error(bootbuild: Bootbuild) -> None:
     done = bootbuild("new", "goodbye", "x")
     assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
-    assert "'goodbye' is not 'hello'" in done.stderr
+    assert "'goodbye' is not one of 'hello', 'linux'" in done.stderr
+
+
+def test_a_recipe_for_a_linux_waits_for_its_kernel(bootbuild: Bootbuild) -> None:
+    done = bootbuild("new", "linux", "mine")
+    assert (done.returncode, done.stdout, done.stderr) == (ExitCode.OK, "mine/linux.toml\n", "")
+    done = bootbuild("mine/linux.toml")
+    assert (done.returncode, done.stdout) == (ExitCode.RECIPE, "")
+    (line,) = done.stderr.splitlines()
+    assert ": payload.path: 'mine/vmlinuz' does not exist (BB-R015); " in line
+
+
+def test_a_recipe_for_a_linux_boots_one(
+    bootbuild: Bootbuild, tmp_path: Path, kernels: Kernels, initrd: Path
+) -> None:
+    """As it is, and with all that it offers in comments."""
+    assert bootbuild("new", "linux", ".").returncode == ExitCode.OK
+    recipe = tmp_path / "linux.toml"
+    built = bootbuild(
+        "linux.toml", "--payload", kernels.cloud.vmlinuz, "--set", 'targets.pvh.profiles=["qemu"]'
+    )
+    assert built.returncode == ExitCode.OK, built.stdout + built.stderr
+    for name, file in (
+        ("vmlinuz", kernels.cloud.vmlinuz),
+        ("System.map", kernels.cloud.system_map),
+        ("initrd.img", initrd),
+    ):
+        (tmp_path / name).symlink_to(file)
+    full, count = re.subn(r"^#(?=\[|[a-z]+ = )", "", recipe.read_text(), flags=re.MULTILINE)
+    assert count == 6
+    recipe.write_text(full)
+    built = bootbuild("linux.toml")
+    assert built.returncode == ExitCode.OK, built.stdout + built.stderr
+    table = built.stdout.partition("\n\n")[0]
+    assert re.findall(r"^BOOTED +\S+ +(\S+)", table, re.MULTILINE) == ["pvh@qemu", "pvh@xen-domu"]

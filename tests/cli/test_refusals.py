@@ -37,7 +37,7 @@ def test_a_profile_that_nobody_named_may_refuse(bootbuild: Bootbuild, hello: Pat
 
 def test_the_table_names_the_rule_and_the_remedy(bootbuild: Bootbuild, hello: Path) -> None:
     said = bootbuild("hello32.toml", "-q", "--set", "payload.elf_class=32").stdout
-    assert "\nREFUSED  out/hello32-pvh.elf             -  not started in profile pvh@firecracker (" in said
+    assert "\nREFUSED  out/hello32-pvh.elf  pvh@firecracker             -  not started\n" in said
     assert "\nout/hello32-pvh.elf in pvh@firecracker\n  BB-L" in said
 
 

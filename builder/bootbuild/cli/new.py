@@ -11,12 +11,14 @@ from bootbuild.errors import ExitCode
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["hello"]))
+@click.argument("kind", type=click.Choice(["hello", "linux"]))
 @click.argument("directory", type=click.Path(path_type=Path))
 def new(kind: str, directory: Path) -> ExitCode:
-    """Make a folder that can be built as it is.
+    """Make a folder with a recipe to start from.
 
     hello: two small kernels, 64 and 32 bit, that print what they are handed, with their recipes.
+
+    linux: a recipe for your own kernel, which is to be put beside it or named with --payload.
     """
     from bootbuild.recipe.start import copy_example
 

@@ -1,20 +1,20 @@
-"""The report for people: one table over all boots, then every finding with its remedy and registers.
+"""The report for people: a line for each boot, what profiles stand for, every finding with its remedy.
 
 The same records give the same bytes: nothing here depends on time or host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from bootbuild.model.record import BuildRecord
 from bootbuild.model.trace import BootTrace
-from bootbuild.model.verdict import Outcome, ProfileVerdict
+from bootbuild.model.verdict import Evidence, Outcome, ProfileVerdict
 from bootbuild.report.runs import exact_run
 from bootbuild.report.table import BOLD, GREEN, RED, RESET, YELLOW, printable, table
 
 _COLORS = {Outcome.BOOTED: GREEN, Outcome.REFUSED: YELLOW, Outcome.FAILED: RED, Outcome.INCONCLUSIVE: YELLOW}
-_HEAD = ("OUTCOME", "IMAGE", "INSTRUCTIONS", "RESULT")
+_HEAD = ("RESULT", "IMAGE", "PROFILE", "INSTRS", "REACHED")  # as narrow as ordinary cells: 80 to 100 columns
 
 Boot = tuple[str, ProfileVerdict]  #: image, verdict
 
@@ -64,30 +64,34 @@ def boot(
     return text
 
 
-def result(verdict: ProfileVerdict) -> str:
-    """What was reached, where, at which version, and how that is known. Never more than was seen."""
-    profile = f"in profile {verdict.name} ({verdict.version}, {verdict.evidence.value})"
-    if not verdict.runs:
-        return f"not started {profile}"
-    return f"reached {verdict.reached or 'nothing'} {profile}"
-
-
 def console_text(run: BootTrace) -> str:
     """What a guest printed; bytes that are no UTF-8 as escapes."""
     return run.console.decode("utf-8", "backslashreplace")
 
 
 def _table(boots: Sequence[Boot], width: int | None, color: bool) -> str:
+    """What was reached in which profile, never more than was seen; then what these profiles stand for."""
     rows = []
     for image, verdict in boots:
         run = exact_run(verdict)
         count = f"{run.instructions:,}" if run is not None else "-"
-        rows.append((verdict.outcome.value, image, count, result(verdict)))
-    head, *lines = table(_HEAD, rows, width, shorten=1, right=(2,))
+        reached = (verdict.reached or "nothing") if verdict.runs else "not started"
+        rows.append((verdict.outcome.value, image, verdict.name, count, reached))
+    head, *lines = table(_HEAD, rows, width, shorten=1, right=(3,))
     text = _strong("  ".join(head).rstrip(), color) + "\n"
     for line, (_, verdict) in zip(lines, boots, strict=True):
         outcome = f"{_COLORS[verdict.outcome]}{line[0]}{RESET}" if color else line[0]
         text += "  ".join((outcome, *line[1:])).rstrip() + "\n"
+    profiles = _held_to([verdict for _, verdict in boots])
+    return f"{text}\n{profiles}" if profiles else text
+
+
+def _held_to(verdicts: Iterable[ProfileVerdict]) -> str:
+    """Which version of the real program each profile is, and how that is known: a line for each way."""
+    text = ""
+    for evidence in Evidence:
+        names = sorted({printable(f"{v.name} {v.version}") for v in verdicts if v.evidence is evidence})
+        text += f"{evidence.value}: {', '.join(names)}\n" if names else ""
     return text
 
 
