@@ -71,7 +71,7 @@ def test_a_startup_path_that_is_not_there(
 def test_an_address_is_of_the_file_and_moves_with_it_a_symbol_is_of_the_image(image: ElfImage) -> None:
     for asked, name in ((KERNEL + 0xFF020, "0xffffffff800ff020"), (0xFF020, "0xff020")):
         moved = find_startup(image, asked, None, moved=0x1000)
-        assert moved == Startup(name, KERNEL + 0x100020, 0x100020, 64)
+        assert moved == Startup(name, KERNEL + 0x100020, 0x100020, 64, load_offset=0x1000)
     assert find_startup(image, "startup_64", None, moved=0x1000).paddr == 0x100010
     with pytest.raises(InputError, match=r"0x100000 \(0xff000\) is in no executable PT_LOAD segment"):
         find_startup(image, 0x100000, None, moved=-0x1000)
