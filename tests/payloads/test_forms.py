@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 import monitors
+from bootbuild.boot.subject import request_subject
 from bootbuild.host import Host
 from bootbuild.model.payload import Startup
 from bootbuild.model.record import BuildRecord
+from bootbuild.model.request import BootRequest
 from bootbuild.model.verdict import Outcome
 from bootbuild.pipeline import build, read_payloads
 from bootbuild.recipe.read import read
@@ -188,6 +190,10 @@ def test_symbols_of_a_system_map_move_with_a_pie_but_absolute_ones_do_not(
         assert payload.startup == Startup("startup_64", 0x201000, 0x201000, 64, load_offset=0x200000)
         assert payload.elf.symbols["in_the_way"] == 0x1008
         assert dict(payload.elf.symbols)["startup_64"] == 0x201000
+    # an image says by how much it was moved: what is asked of it later goes by the same map
+    built = Path(made(recipe(path, keys, 64), tmp_path).images[0].path)
+    request = BootRequest(built, ("pvh@qemu",), "startup_64", symbols=tmp_path / "System.map")
+    assert request_subject(request, host, 1, 1.0).startup.paddr == 0x201000
 
 
 @pytest.mark.parametrize("name", FORMS)

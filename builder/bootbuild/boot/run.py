@@ -117,7 +117,7 @@ def run_once(
         if subject.own_entry is not None:
             found, *passed = _run_chain(subject.own_entry, scene, machine, budget, subject.timeout)
             findings += found
-        if not findings:
+        if not findings and subject.own_entry not in stops:  # else it stands there already
             passed.append(machine.run(checkpoints=stops, budget=budget, seconds=left()))
         stop = passed[-1]
         reached = not findings and stop.kind is StopKind.CHECKPOINT
