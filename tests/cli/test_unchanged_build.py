@@ -152,6 +152,7 @@ def install(site: Path, requires: str = "", more: str = "", judge: str = "return
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(PLUGIN.format(more=more, judge=judge))
     (package / "rules.json").write_text('{"a": 1}')
+    (package / "large.bin").write_bytes(b"a" * (1 << 20))
     info = distribution(site, "judge", "1.0", requires, "judge_plugin/__init__.py,sha256=aaa,1\n")
     (info / "entry_points.txt").write_text("[bootbuild1]\nhook.judge = judge_plugin:Judge\n")
     return {"PYTHONPATH": str(site)}
@@ -174,7 +175,7 @@ def test_a_plugin_takes_part_while_it_is_installed(built: Path, bootbuild: Bootb
     assert anew(bootbuild("hello.toml")), "without the plugin it is another build"
 
 
-@pytest.mark.parametrize("file", ["__init__.py", "rules.json"])
+@pytest.mark.parametrize("file", ["__init__.py", "rules.json", "large.bin"])
 @pytest.mark.parametrize("how", ["with a RECORD", "without", "editable", "-p"])
 def test_a_file_of_a_plugin_counts_by_its_bytes_however_it_is_installed(
     how: str, file: str, built: Path, bootbuild: Bootbuild
@@ -192,10 +193,8 @@ def test_a_file_of_a_plugin_counts_by_its_bytes_however_it_is_installed(
         arguments += ["-p", "judge_plugin:Judge"]
     assert [anew(bootbuild(*arguments, env=env)) for _ in range(2)] == [True, False]
     path = site / "judge_plugin" / file
-    was = path.stat()
-    path.write_text(
-        path.read_text().replace("a", "b", 1) if file.endswith("json") else path.read_text() + "#"
-    )
+    was, data = path.stat(), path.read_bytes()
+    path.write_bytes(data + b"#" if file == "__init__.py" else data.replace(b"a", b"b", 1))
     os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
     assert [anew(bootbuild(*arguments, env=env)) for _ in range(2)] == [True, False]
 
@@ -253,6 +252,26 @@ def test_what_stands_before_a_package_counts_in_its_place(
         file.write("# more\n")
     assert [anew(bootbuild("hello.toml", env=env)) for _ in range(2)] == [True, False]
     assert anew(bootbuild("hello.toml"))
+
+
+def test_what_python_loads_by_itself_counts(built: Path, bootbuild: Bootbuild) -> None:
+    """And so does Python: here one that calls itself by another version, as its sitecustomize is told."""
+    (built / "sitecustomize.py").write_text(
+        'import os, sys\nsys.version = os.environ.get("VERSION", sys.version)\n'
+    )
+    env = {"PYTHONPATH": str(built)}
+    assert [anew(bootbuild("hello.toml", env=env)) for _ in range(2)] == [True, False]
+    env["VERSION"] = "3.99"
+    assert [anew(bootbuild("hello.toml", env=env)) for _ in range(2)] == [True, False]
+
+
+def test_a_plugin_whose_files_are_not_all_seen_is_never_taken_as_unchanged(
+    built: Path, bootbuild: Bootbuild
+) -> None:
+    env = install(built / "site")
+    (built / "elsewhere").mkdir()
+    (built / "site/judge_plugin/data").symlink_to(built / "elsewhere")
+    assert [anew(bootbuild("hello.toml", env=env)) for _ in range(2)] == [True, True]
 
 
 def test_a_module_before_pythons_own_counts(built: Path, bootbuild: Bootbuild) -> None:
