@@ -157,6 +157,8 @@ RECORD_CASES = {
     "a copy of data that is none": ("BB-H006", change("flags", 4) + SEAL),
     "the environment's structure written over": ("BB-H006", through("data", 8, 7)),
     "an initial domain that is none": ("BB-H007", change("flags", 2) + SEAL),
+    "boot services out of nothing": ("BB-H007", change("flags", 1) + SEAL),
+    "a flag that has no meaning": ("BB-H007", change("flags", 8) + SEAL),
     "another RSDP": ("BB-H007", change("rsdp", 16) + SEAL),
     "an EFI system table out of nothing": ("BB-H007", store("efi_system_table", 0x1000) + SEAL),
     "another load offset": ("BB-H007", store("load_offset", 0x1000) + SEAL),
@@ -176,6 +178,9 @@ RECORD_CASES = {
     "a module elsewhere": ("BB-H010", through("modules", 0, 0x100000)),
     "a module command line that nobody gave": ("BB-H010", through("modules", 16, 0x11C0)),
     "another stub range": ("BB-H011", change("stub_size", 0x1000) + SEAL),
+    "a command line that is no copy": ("BB-H011", store("cmdline", 0x11C0) + SEAL),  # where pvh@qemu has it
+    "a map that is no copy": ("BB-H011", store("memmap", 0x5A8) + SEAL),
+    "a module list that is no copy": ("BB-H011", store("modules", 0x21C0) + SEAL),
     "a post stub elsewhere": ("BB-H011", store("post_stub", 0x100000) + SEAL),
 }
 

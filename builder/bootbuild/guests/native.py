@@ -79,7 +79,7 @@ class Native:
             try:
                 key, value, found = judge(record, given, view)
                 report[key] = value
-                findings += found
+                findings += found or _judge_copies(record, key, stub, view)
             except ValueError as reason:
                 findings.append(Finding(_RULE_OF[judge], str(reason)))
         findings += _judge_stub(record, address, stub, view)
@@ -207,6 +207,20 @@ def _judge_stub(record: Handover, address: int, stub: Span | None, view: GuestVi
         if view.translate(value) not in _Addresses(stub):
             wrong.append(f"{name} at {value:#x} is outside the stub range {stub}")
     return [Finding("BB-H011", text) for text in wrong]
+
+
+def _judge_copies(record: Handover, key: str, stub: Span | None, view: GuestView) -> list[Finding]:
+    """What `key` of the report was read from: copies in the stub range, which the guest keeps."""
+    field = {"cmdline": "cmdline", "memory_map": "memmap", "modules": "modules"}[key]
+    copies = [(field, getattr(record, field))]
+    if key == "modules":
+        modules = record.read_modules(view.read)
+        copies += [(f"command line of module {index}", m.cmdline) for index, m in enumerate(modules)]
+    return [
+        Finding("BB-H011", f"{what} at {at:#x} is outside the stub range {stub}")
+        for what, at in copies
+        if stub is not None and at and view.translate(at) not in _Addresses(stub)
+    ]
 
 
 class _Addresses:
