@@ -111,8 +111,8 @@ def test_a_segment_beyond_memory(profile: Profile) -> None:
 
 @each_profile
 def test_a_segment_below_1_mib_where_there_is_no_memory(profile: Profile) -> None:
-    """libxenguest gives a domU one block of RAM from 0: there, and only there, it would be loaded."""
-    all_ram = profile.name in {"xen-domu", "firecracker", "cloud-hypervisor"}  # whatever the map says
+    """A domU and a microvm have one block of RAM from 0, the others have it whatever their map says."""
+    all_ram = profile.name in {"xen-domu", "firecracker", "cloud-hypervisor", "qemu-microvm"}
     assert refused(profile, linked_at(0xB0000)) == (set() if all_ram else {"BB-L003"})
 
 
@@ -124,6 +124,10 @@ OVERWRITTEN = [
     (Qemu(), 0x5000, "have their stacks there"),
     (Qemu(), 0x8F000, "SeaBIOS clears what it used"),
     (Qemu(), 0x7000000 - 0x2000, "SeaBIOS runs there"),  # 16 MiB below the top of 128
+    (Qemu(), 0xC8000, "option ROMs and SeaBIOS are there"),
+    (Qemu(), 0xFF000, "option ROMs and SeaBIOS are there"),
+    (QemuMicrovm(), 0xF8000, "qboot is there"),
+    (QemuMicrovm(), 0xEE000, "qboot puts the ACPI tables there"),
     (QemuMicrovm(), 0x1000, "first 8 KiB"),
     (QemuMicrovm(), 0x6000, "qboot has its stack there"),
     (Firecracker(), 0x5000, "what the kernel is handed"),
@@ -141,7 +145,7 @@ def test_a_segment_that_would_be_overwritten(profile: Profile, address: int, why
 
 @pytest.mark.parametrize(
     ("profile", "address"),
-    [(Qemu(), 0x3000), (Qemu(), 0x90000), (QemuMicrovm(), 0x3000), (QemuMicrovm(), 0x8000)],
+    [(Qemu(), 0x3000), (Qemu(), 0x90000), (QemuMicrovm(), 0x3000), (QemuMicrovm(), 0x8000), (QemuMicrovm(), 0xE8000)],
 )
 def test_a_segment_in_low_memory_that_is_left_alone(profile: Profile, address: int) -> None:
     assert refused(profile, linked_at(address)) == set()

@@ -40,6 +40,9 @@ FIRST = {  # code that raises it in long mode
     "#GP": (13, b"\xb8\x78\x56\x00\x00\x8e\xd8"),
     "#PF": (14, b"\x8b\x04\x25\x00\x00\x00\x30"),  # mov eax, [UNMAPPED]
     "int 0x42": (0x42, b"\xcd\x42"),
+    "int 8": (8, b"\xcd\x08"),  # an INT n is benign, whatever its vector
+    "int 13": (13, b"\xcd\x0d"),
+    "int 14": (14, b"\xcd\x0e"),
 }
 # First exception, then the one that its gate raises; the vector that is delivered in the end.
 PAIRS = {
@@ -50,6 +53,10 @@ PAIRS = {
     ("#UD", "#NP"): 11,
     ("#UD", "#GP"): 13,
     ("int 0x42", "#NP"): 11,
+    ("int 8", "#NP"): 11,
+    ("int 13", "#NP"): 11,
+    ("int 14", "#NP"): 11,
+    ("int 14", "#GP"): 13,
 }
 
 

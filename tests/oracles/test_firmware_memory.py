@@ -89,6 +89,8 @@ SCANS = [
     ("pc", Span(16 * MiB, 2 * MiB), 33, Offer()),  # from 33 MiB on the high zone is a larger one
     ("pc", Span(111 * MiB, 2 * MiB), 128, Offer()),
     ("microvm", LOW, 128, Offer()),
+    ("pc", Span(0xC0000, 0x40000), 128, Offer()),
+    ("microvm", Span(0xA0000, 0x60000), 128, Offer()),
     ("microvm", LOW, 128, Offer(CMDLINE, (("module", MemoryContent(MODULE), b""),))),
     ("microvm", Span(15 * MiB, MiB), 16, Offer()),
 ]

@@ -265,7 +265,9 @@ SABOTAGE: dict[str, tuple[bytes, str]] = {
     "EAX": (b"\xb8\x01\x00\x00\x00", "rax is 0x1, the environment left 0x0"),
     "flags": (b"\xf9", "rflags is 0x7, the environment left 0x6"),
     "GDTR": (b"\x0f\x01\x15\x00\x00\x00\x00", "gdtr is"),
-    "start_info": (b"\xc7\x43\x04\x09\x00\x00\x00", "the environment's structure at"),
+    "start_info": (b"\xc7\x43\x04\x09\x00\x00\x00", "the byte at 0x21e4 was changed"),
+    "the payload": (b"\xc6\x05" + u32(0x101003) + b"\xff", "the byte at 0x101003 was changed"),
+    "a module": (b"\xc6\x05" + u32(0x7FD7000) + b"\xff", "the byte at 0x7fd7000 was changed"),
 }
 
 
@@ -273,7 +275,9 @@ SABOTAGE: dict[str, tuple[bytes, str]] = {
 def test_a_chained_stub_that_changes_anything_is_found(name: str, own: Path, tmp_path: Path) -> None:
     code, said = SABOTAGE[name]
     host = Host.discover()
-    asked = read(recipe(own, "chain", tmp_path), host)
+    (tmp_path / "module").write_bytes(b"a module")
+    keys = f'[[payload.modules]]\npath = {json.dumps(str(tmp_path / "module"))}\n'
+    asked = read(recipe(own, "chain", tmp_path, keys), host)
     payload = read_payloads(asked, host)["pvh"]
     right = contribute(payload, asked.targets["pvh"], host)
     onward = Fixup(len(code) + 1, "pc32", "bb_next", -4)

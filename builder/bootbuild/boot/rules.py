@@ -55,8 +55,8 @@ RULES = (
         "BB-B026",
         "a chained stub changed the entry state",
         'With `entry = "chain"` the stub runs first and then enters the payload at its own entry, with the '
-        "general, flags, control and segment registers, the descriptor tables and the structures as the "
-        "environment left them.",
+        "general, flags, control and segment registers, the descriptor tables, the structures, the modules "
+        "and the bytes of the payload as the environment left them.",
         "report this as a defect of the target's chain stub",
     ),
     Rule(

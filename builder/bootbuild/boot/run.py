@@ -115,7 +115,7 @@ def run_once(
         findings: list[Finding] = []
         passed: list[Stop] = []
         if subject.own_entry is not None:
-            found, *passed = _run_chain(subject.own_entry, scene, machine, budget, subject.timeout)
+            found, *passed = _run_chain(subject, subject.own_entry, scene, machine, budget)
             findings += found
         if not findings and subject.own_entry not in stops:  # else it stands there already
             passed.append(machine.run(checkpoints=stops, budget=budget, seconds=left()))
@@ -161,11 +161,11 @@ def run_once(
 
 
 def _run_chain(
-    entry: int, scene: Scene, machine: Machine, budget: int, seconds: float
+    subject: Subject, entry: int, scene: Scene, machine: Machine, budget: int
 ) -> tuple[list[Finding], Stop]:
     """Run up to the payload's own entry, where everything must be as the environment left it."""
     before = machine.registers()
-    stop = machine.run(checkpoints={entry: ENTRY}, budget=budget, seconds=seconds)
+    stop = machine.run(checkpoints={entry: ENTRY}, budget=budget, seconds=subject.timeout)
     if stop.kind is not StopKind.CHECKPOINT:
         return [finding_of(stop, scene)], stop
     after = machine.registers()
@@ -174,11 +174,14 @@ def _run_chain(
         for name, value in before.items()
         if name != "rip" and after[name] != value
     ]
-    wrong += [
-        f"the environment's structure at {Span(load.address, load.size)} was changed"
-        for load in scene.given.structures
-        if machine.read_physical(load.address, load.size) != load.content.read(load.offset, load.size)
+    modules = {module.span for module in scene.given.modules}
+    loads = [
+        load
+        for load in scene.loads
+        if load.content is subject.image.content or Span(load.address, load.size) in modules
     ]
+    changes = (machine.first_change(load) for load in (*scene.given.structures, *loads))
+    wrong += [f"the byte at {at:#x} was changed" for at in changes if at is not None]
     return [Finding("BB-B026", f"at the payload's own entry {text}") for text in wrong], stop
 
 

@@ -16,7 +16,7 @@ from bootbuild.abi.handover import (
 from bootbuild.api.guest import GuestView
 from bootbuild.guests.record import record_faults
 from bootbuild.guests.rules import RULES
-from bootbuild.guests.state import state_faults
+from bootbuild.guests.state import identity_faults, state_faults
 from bootbuild.model.machine import Given, GivenModule
 from bootbuild.model.payload import Startup
 from bootbuild.model.span import Span
@@ -24,6 +24,7 @@ from bootbuild.model.verdict import Finding
 from bootbuild.model.waist import Piece
 
 _CHUNK = 1 << 20
+_LARGE_PAGE = 2 << 20
 _RULE_OF_FIELD = {
     "boot_type": "BB-H004",
     "hypervisor_type": "BB-H005",
@@ -79,7 +80,7 @@ class Native:
             try:
                 key, value, found = judge(record, given, view)
                 report[key] = value
-                findings += found
+                findings += found or _judge_copies(record, key, stub, view)
             except ValueError as reason:
                 findings.append(Finding(_RULE_OF[judge], str(reason)))
         findings += _judge_stub(record, address, stub, view)
@@ -103,8 +104,10 @@ def _judge_cpu(view: GuestView, startup: Startup, given: Given, stub: Span | Non
     wrong = list(_wrong_stack(view, startup))
     if stub is not None:
         wrong += state_faults(view, startup.width, frozenset({"di", "si"}), stub)
+    elif startup.width == 64:
+        wrong += identity_faults(view)
     if startup.width == 64:
-        wrong += _wrong_mapping(view, startup, given)
+        wrong += _wrong_mapping(view, startup, given, stub)
     return [Finding("BB-H003", text) for text in wrong]
 
 
@@ -122,13 +125,17 @@ def _wrong_stack(view: GuestView, startup: Startup) -> Iterator[str]:
             yield f"the stack at {stack:#x} is not mapped"
 
 
-def _wrong_mapping(view: GuestView, startup: Startup, given: Given) -> Iterator[str]:
-    probes = {0x1000, given.data, *(m.span.start for m in given.modules), 0xFFFFF000}
+def _wrong_mapping(view: GuestView, startup: Startup, given: Given, stub: Span | None) -> Iterator[str]:
+    probes = {given.data, *(m.span.start for m in given.modules)}
     missing = [hex(p) for p in sorted(probes) if p < 1 << 32 and view.translate(p) != p]
     if missing:
         yield f"physical {', '.join(missing)} is not identity-mapped"
-    if view.translate(startup.vaddr) != startup.paddr:
-        yield f"the startup path's linked address {startup.vaddr:#x} is not mapped to {startup.paddr:#x}"
+    linked = startup.vaddr - startup.paddr
+    pages = [startup.paddr] if stub is None else [*range(startup.paddr, stub.end, _LARGE_PAGE), stub.end - 1]
+    for page in pages:
+        if view.translate(page + linked) != page:
+            yield f"the linked address {page + linked:#x} is not mapped to {page:#x}"
+            return
 
 
 def _judge_cmdline(record: Handover, given: Given, view: GuestView) -> _Part:
@@ -207,6 +214,20 @@ def _judge_stub(record: Handover, address: int, stub: Span | None, view: GuestVi
         if view.translate(value) not in _Addresses(stub):
             wrong.append(f"{name} at {value:#x} is outside the stub range {stub}")
     return [Finding("BB-H011", text) for text in wrong]
+
+
+def _judge_copies(record: Handover, key: str, stub: Span | None, view: GuestView) -> list[Finding]:
+    """What `key` of the report was read from: copies in the stub range, which the guest keeps."""
+    field = {"cmdline": "cmdline", "memory_map": "memmap", "modules": "modules"}[key]
+    copies = [(field, getattr(record, field))]
+    if key == "modules":
+        modules = record.read_modules(view.read)
+        copies += [(f"command line of module {index}", m.cmdline) for index, m in enumerate(modules)]
+    return [
+        Finding("BB-H011", f"{what} at {at:#x} is outside the stub range {stub}")
+        for what, at in copies
+        if stub is not None and at and view.translate(at) not in _Addresses(stub)
+    ]
 
 
 class _Addresses:

@@ -64,6 +64,8 @@ def record_faults(
     if privileged != given.privileged:
         text = f"flag PRIVILEGED is {'' if privileged else 'not '}set"
         yield "flags", f"{text}, the guest is {'' if given.privileged else 'not '}the initial domain"
+    if unknown := int(record.flags) & ~int(HandoverFlag.PRIVILEGED | HandoverFlag.DATA_COPIED):
+        yield "flags", f"flags {unknown:#x} are set, of which nothing is true here"
     yield from _data(record, given, view, stub, kept)
     yield from _native_map(record, given, view)
 

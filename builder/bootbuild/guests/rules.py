@@ -45,7 +45,8 @@ RULES = (
         "BB-H011",
         "stub range",
         "The guest keeps stub_base to stub_base+stub_size until it is done with record and post stub, so "
-        "both must lie inside, and the range must be the image's.",
+        "both must lie inside, with the copies of command lines, module list and map that the record leads "
+        "to, and the range must be the image's.",
         "let stub_base and stub_size cover everything that the stub leaves behind",
     ),
 )

@@ -34,12 +34,24 @@ def state_faults(view: GuestView, width: int, arguments: frozenset[str], stub: S
             yield f"{name.upper()} is {value:#x}, not {expected:#x}"
     if limit := view.get("idtr_limit"):
         yield f"the IDT has limit {limit:#x}, not 0"
+    last = max(view.get(name) | 7 for name in ("cs", "ds", "es", "ss", "fs", "gs"))
+    if last > view.get("gdtr_limit"):
+        yield f"the GDT has limit {view.get('gdtr_limit'):#x}, a selector's entry ends at {last:#x}"
     if not _inside(view, view.get("gdtr"), stub):
         yield f"the GDT at {view.get('gdtr'):#x} is outside the stub range {stub}"
     top = view.get("rsp" if width == 64 else "esp")
     bottom = top - (STACK_SIZE - _ARGUMENTS)
     if not (_inside(view, top, stub) and _inside(view, bottom, stub)):
         yield f"the stack from {bottom:#x} to {top:#x} is outside the stub range {stub}"
+    if width == 64:
+        yield from identity_faults(view)
+
+
+def identity_faults(view: GuestView) -> Iterator[str]:
+    """Whether the first 4 GiB are mapped one to one: the first and the last page of each."""
+    pages = [at for gib in range(0, 1 << 32, 1 << 30) for at in (gib, gib + (1 << 30) - 0x1000)]
+    if missing := [hex(page) for page in pages if view.translate(page) != page]:
+        yield f"physical {', '.join(missing)} is not identity-mapped"
 
 
 def _inside(view: GuestView, address: int, stub: Span) -> bool:

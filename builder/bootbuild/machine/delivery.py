@@ -106,9 +106,11 @@ class Delivery:
             else:
                 self._no_memory(problem, cause, report)
                 return
-            if software:
+            if software:  # whatever its vector, it is benign: the second fault is a first one
                 software = False
                 self._back_to_instruction(vector)
+                vector = second
+                continue
             if vector == DF:
                 self._shutdown(cause, address, report, violation)
                 return

@@ -35,9 +35,7 @@ from bootbuild_pvh.environments.profile import (
 )
 
 _LOW = Span(0, 0xA0000)
-_SHADOW = Span(
-    0xC0000, 0x40000
-)  #: of the firmware, which is there when the kernel starts, whatever was loaded
+_HEADERS = 0x1000  #: bytes in which ELF and program headers lie
 _EBDA = 0x9FC00
 _TCG, _VENDOR = b"TCGTCGTCGTCG", b"AuthenticAMD"  #: -cpu max
 _RESET_TR = Descriptor(0, limit=0xFFFF, attributes=0x008B)  # no firmware loads TR
@@ -50,15 +48,22 @@ class _QemuProfile(PvhProfile):
     loader = "qemu"
     evidence = Evidence.ORACLE
     hypervisor = HypervisorType.TCG
+    shadow: Overwritten  #: of the firmware, which is there when the kernel starts, whatever was loaded
 
     def image_loads(self, image: ElfImage, poison: Poison) -> list[Load]:
-        """As rom_add_elf_program puts them at reset; then the firmware copies itself over what is its own."""
+        """As rom_add_elf_program puts them at reset, without the ELF header where firmware overwrites it.
+
+        By ld's own script a kernel at 1 MiB has it right below, in the BIOS shadow, and does not miss it.
+        """
         loads = []
         for load in super().image_loads(image, poison):
-            lost = max(0, _SHADOW.end - load.address) if load.address >= _SHADOW.start else 0
-            offset, size = load.offset + lost, max(0, load.size - lost)
-            if lost < load.memsz:
-                loads.append(Load(load.address + lost, load.content, offset, size, load.memsz - lost))
+            shadowed = load.address in self.shadow.span
+            lost = min(_HEADERS, self.shadow.span.end - load.address) if shadowed else 0
+            if lost and load.content.read(load.offset, 4) == b"\x7fELF":
+                left = (max(0, load.size - lost), load.memsz - lost)
+                load = Load(load.address + lost, load.content, load.offset + lost, *left)
+            if load.memsz > 0:
+                loads.append(load)
         return loads
 
     @staticmethod
@@ -109,13 +114,15 @@ class Qemu(_QemuProfile):
     source = "registers, hvm_start_info and memory dumped under QEMU 7.2.22 -nodefaults (tests/oracles)"
     summary = "QEMU, machine pc (SeaBIOS and pvh.bin)"
 
+    shadow = Overwritten(Span(0xC0000, 0x40000), "option ROMs and SeaBIOS are there, read-only")
     _INFO, _MODLIST, _CMDLINE, _MEMMAP, _RSDP = 0x21E0, 0x21C0, 0x11C0, 0x5A8, 0xF59D0
 
     def setting(self, image: ElfImage, entry: int, offer: Offer) -> Setting:
         memory = self.memory_size(image, offer)
         top = memory - 0x20000  # SeaBIOS keeps the last 128 KiB for ACPI
         main = Span(MiB, top - MiB)
-        check_fit(image, (_LOW, Span(_SHADOW.start, top - _SHADOW.start)), module_bytes(offer) + 0x29000)
+        high = Span(self.shadow.span.start, top - self.shadow.span.start)
+        check_fit(image, (_LOW, high), module_bytes(offer) + 0x29000)
         placing = Placing(
             info=self._INFO,
             cmdline=self._CMDLINE,
@@ -138,7 +145,7 @@ class Qemu(_QemuProfile):
             regions=(
                 Region(_LOW, RegionKind.RAM),
                 mmio(0xA0000, 0x20000),  # VGA
-                Region(Span(0xC0000, 0x40000), RegionKind.ROM),  # option ROMs, BIOS shadow
+                Region(self.shadow.span, RegionKind.ROM),
                 Region(main, RegionKind.RAM),
                 Region(Span(top, 0x20000), RegionKind.RESERVED),
                 mmio(0xFEC00000),  # I/O APIC
@@ -154,7 +161,7 @@ class Qemu(_QemuProfile):
                 put(self._RSDP + 0x30, acpi.xsdt()),
                 put(0xC0118, _PVH_BIN_GDT),
             ),
-            overwritten=(*_PC_LOW, self._relocated(memory)),
+            overwritten=(*_PC_LOW, self.shadow, self._relocated(memory)),
         )
 
     @staticmethod
@@ -192,15 +199,17 @@ class QemuMicrovm(_QemuProfile):
     )
     summary = "QEMU, machine microvm (qboot)"
 
+    shadow = Overwritten(Span(0xF0000, 0x10000), "qboot is there, with all that it uses")
     _INFO, _MODLIST, _RSDP = 0xF31E0, 0x7B7C, 0xF34D0  # the module list is on qboot's stack
     _ACPI = 0xEFC80  #: the lowest of the ACPI tables of a machine with one serial port
+    _TABLES = Overwritten(Span(_ACPI, 0xF0000 - _ACPI), "qboot puts the ACPI tables there")
     _GDT = 0xFFFFFFC1
     _RESERVED = 0x965000000  #: what was on the stack where qboot does not fill hvm_modlist_entry.reserved
     _GED = 0xFEA00200  #: GED_MMIO_BASE_REGS of hw/i386/microvm.h
 
     def setting(self, image: ElfImage, entry: int, offer: Offer) -> Setting:
         memory = self.memory_size(image, offer)
-        check_fit(image, (_LOW, Span(_SHADOW.start, memory - _SHADOW.start)), module_bytes(offer))
+        check_fit(image, (Span(0, memory),), module_bytes(offer))
         memory_map = (
             MapEntry(0, _EBDA, RAM),
             MapEntry(_EBDA, 0x400, RESERVED),
@@ -252,5 +261,5 @@ class QemuMicrovm(_QemuProfile):
                 put(self._ACPI, acpi.xsdt()),
                 put(self._GDT, _QBOOT_GDT),
             ),
-            overwritten=_MICROVM_LOW,
+            overwritten=(*_MICROVM_LOW, self._TABLES, self.shadow),
         )
