@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -212,6 +213,17 @@ def test_a_million_relocations_are_applied_in_little_memory(tmp_path: Path) -> N
     grown, said = peak(before, code)
     assert said == f"{1 + MILLION // 63 * 63} relative relocations applied"
     assert grown < 64 * MIB  # the segment has 8 MiB; a list of the words would have 100
+
+
+def test_a_segment_with_relocations_is_in_memory_once(tmp_path: Path) -> None:
+    data = bytearray(pie(relocations=rela((0x100, 8, 1))))
+    struct.pack_into("<QQ", data, 64 + 32, 128 * MIB, 128 * MIB)
+    (tmp_path / "kernel").write_bytes(data)
+    os.truncate(tmp_path / "kernel", 129 * MIB)
+    before = "from bootbuild.formats.payload import open_payload\nfrom pathlib import Path"
+    grown, said = peak(before, f"print(open_payload(Path({str(tmp_path / 'kernel')!r})).changes[1])")
+    assert said == "1 relative relocations applied"
+    assert grown < 160 * MIB
 
 
 REFUSED_PIES = {

@@ -220,7 +220,8 @@ def _apply(image: ElfImage, delta: int) -> _Applied:
                 raise _error(image, rules.RELOCATION, text)
             start, last, shift = home.vaddr, home.vaddr + home.filesz - size, home.offset - home.vaddr
             if home not in copies:
-                copies[home] = bytearray(image.content.read(home.offset, home.filesz))
+                copies[home] = bytearray(home.filesz)
+                image.content.read_into(home.offset, memoryview(copies[home]))
             data = copies[home]
         place = at - start
         base = int.from_bytes(data[place : place + size], "little") if addend is None else addend
