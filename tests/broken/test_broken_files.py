@@ -1,4 +1,4 @@
-"""Files and requests that a PVH loader or target refuses, BB-L001 to BB-L004: exactly these findings."""
+"""Files and requests that a PVH loader or target refuses, BB-L001 to BB-L005: exactly these findings."""
 
 from __future__ import annotations
 
@@ -101,6 +101,18 @@ def test_the_same_file_unbroken_boots(name: str) -> None:
     for modules, memory in (((), 0), ((module(5000),), 16 * MiB), ((), 2 * MiB), ((), 3072 * MiB)):
         verdict = prove(asked(WHOLE, modules, memory), Host.discover().profile(name))
         assert (verdict.outcome, verdict.findings) == (Outcome.BOOTED, ())
+
+
+@pytest.mark.parametrize(("name", "most"), [("pvh@firecracker", 2047), ("pvh@cloud-hypervisor", 65535)])
+def test_a_command_line_longer_than_the_monitor_takes(name: str, most: int) -> None:
+    profile = Host.discover().profile(name)
+    short, long = (
+        replace(tiny_guest.subject(WHOLE), offer=Offer(b"a" * size)) for size in (most, most + 1)
+    )
+    assert prove(short, profile).outcome is Outcome.BOOTED
+    verdict = prove(long, profile)
+    assert (verdict.outcome, [finding.rule for finding in verdict.findings]) == (Outcome.FAILED, ["BB-L005"])
+    assert f"this monitor takes {most}" in verdict.findings[0].message
 
 
 # What the target refuses to build.

@@ -24,6 +24,7 @@ class CloudHypervisor(LinuxLoaderProfile):
     )
     summary = "Cloud Hypervisor on KVM"
 
+    cmdline_max = 0x10000  # CMDLINE_MAX_SIZE
     cr0 = 0x1  # CR0_PE alone; a CPU reads ET as 1 all the same
     rsdp_paddr = rsdp_at = 0xA0000  # RSDP_POINTER = EBDA_START
     xsdt_at = 0xA0000 + acpi.RSDP_SIZE

@@ -24,6 +24,7 @@ class Firecracker(LinuxLoaderProfile):
     )
     summary = "Firecracker on KVM"
 
+    cmdline_max = 2048  # CMDLINE_MAX_SIZE
     cr0 = 0x11  # X86_CR0_PE | X86_CR0_ET
     rsdp_paddr = 0  # configure_pvh leaves the default
     rsdp_at = 0xE0000  # RSDP_ADDR

@@ -11,13 +11,16 @@ from bootbuild.api import (
     Descriptor,
     ElfImage,
     Evidence,
+    InputError,
     Load,
     MapEntry,
     MemoryContent,
     Offer,
     Platform,
+    Problem,
     Region,
     RegionKind,
+    Rule,
     Span,
     TableRegister,
     Undefined,
@@ -36,6 +39,14 @@ from bootbuild_pvh.environments.profile import (
 
 KVM = b"KVMKVMKVM\0\0\0"  #: KVM_SIGNATURE, CPUID leaf 0x40000000
 
+CMDLINE = Rule(
+    "BB-L005",
+    "command line longer than this monitor takes",
+    "Firecracker takes 2048 bytes with the NUL behind them, Cloud Hypervisor 65536 (CMDLINE_MAX_SIZE of "
+    "either), and neither starts a kernel with more.",
+    "shorten the command line, or leave this profile out of `profiles`",
+)
+
 
 def _gdt_entry(attributes: int, limit: int) -> int:
     """A descriptor of base 0; both programs' gdt_entry."""
@@ -51,6 +62,7 @@ class LinuxLoaderProfile(PvhProfile):
     evidence = Evidence.SOURCE
     hypervisor = HypervisorType.KVM
     undefined = (*UNDEFINED, Undefined(".bss", "BB-U007", by="linux-loader"))
+    rules = (*PvhProfile.rules, CMDLINE)
 
     # layout.rs of either program
     PVH_INFO_START, MODLIST_START, MEMMAP_START, CMDLINE_START = 0x6000, 0x6040, 0x7000, 0x20000
@@ -60,6 +72,7 @@ class LinuxLoaderProfile(PvhProfile):
 
     # -- what differs
 
+    cmdline_max: int  #: bytes, with the NUL
     cr0: int
     rsdp_paddr: int  #: what start_info says
     rsdp_at: int  #: where the RSDP lies
@@ -79,6 +92,9 @@ class LinuxLoaderProfile(PvhProfile):
         memory = self.memory_size(image, offer)
         low, main = Span(0, 0xA0000), Span(MiB, memory - MiB)
         check_fit(image, (Span(0, memory),), module_bytes(offer))
+        if len(offer.cmdline) >= self.cmdline_max:
+            text = f"{len(offer.cmdline)} bytes of command line; this monitor takes {self.cmdline_max - 1}"
+            raise InputError(Problem(CMDLINE, image.name, text))
         modules: tuple[PlacedModule, ...] = ()
         if content := ramdisk(image, offer):
             modules = (PlacedModule((memory - content.size) & ~0xFFF, content),)
