@@ -106,9 +106,7 @@ def test_the_same_file_unbroken_boots(name: str) -> None:
 @pytest.mark.parametrize(("name", "most"), [("pvh@firecracker", 2047), ("pvh@cloud-hypervisor", 65535)])
 def test_a_command_line_longer_than_the_monitor_takes(name: str, most: int) -> None:
     profile = Host.discover().profile(name)
-    short, long = (
-        replace(tiny_guest.subject(WHOLE), offer=Offer(b"a" * size)) for size in (most, most + 1)
-    )
+    short, long = (replace(tiny_guest.subject(WHOLE), offer=Offer(b"a" * size)) for size in (most, most + 1))
     assert prove(short, profile).outcome is Outcome.BOOTED
     verdict = prove(long, profile)
     assert (verdict.outcome, [finding.rule for finding in verdict.findings]) == (Outcome.FAILED, ["BB-L005"])

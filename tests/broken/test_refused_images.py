@@ -145,7 +145,13 @@ def test_a_segment_that_would_be_overwritten(profile: Profile, address: int, why
 
 @pytest.mark.parametrize(
     ("profile", "address"),
-    [(Qemu(), 0x3000), (Qemu(), 0x90000), (QemuMicrovm(), 0x3000), (QemuMicrovm(), 0x8000), (QemuMicrovm(), 0xE8000)],
+    [
+        (Qemu(), 0x3000),
+        (Qemu(), 0x90000),
+        (QemuMicrovm(), 0x3000),
+        (QemuMicrovm(), 0x8000),
+        (QemuMicrovm(), 0xE8000),
+    ],
 )
 def test_a_segment_in_low_memory_that_is_left_alone(profile: Profile, address: int) -> None:
     assert refused(profile, linked_at(address)) == set()

@@ -264,7 +264,7 @@ def test_a_chained_stub_that_changes_anything_is_found(name: str, own: Path, tmp
     code, said = SABOTAGE[name]
     host = Host.discover()
     (tmp_path / "module").write_bytes(b"a module")
-    keys = f'[[payload.modules]]\npath = {json.dumps(str(tmp_path / "module"))}\n'
+    keys = f"[[payload.modules]]\npath = {json.dumps(str(tmp_path / 'module'))}\n"
     asked = read(recipe(own, "chain", tmp_path, keys), host)
     payload = read_payloads(asked, host)["pvh"]
     right = contribute(payload, asked.targets["pvh"], host)
