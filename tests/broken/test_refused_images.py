@@ -166,6 +166,14 @@ def test_bss_where_firmware_writes_is_not_as_the_loader_left_it(filling: Filling
     assert memory.read(0x7000, 0x700) == bytes(0x700)
 
 
+@pytest.mark.parametrize("filling", Filling)
+def test_bss_where_a_monitor_puts_what_it_hands_over_is_no_reason_to_refuse(filling: Filling) -> None:
+    """Not even when it is full of garbage, of which nothing is the file's."""
+    scene = Firecracker().scene(image_of(linked_at(0x4000)), Offer(), filling)  # .bss: 0x6000 to 0x7000
+    assert scene.given.data == 0x6000
+    assert Memory(scene).read(0x6000, 4) == (0x336EC578).to_bytes(4, "little")
+
+
 @each_profile
 def test_a_module_that_does_not_fit_beside_the_image(profile: Profile) -> None:
     assert refused(profile, guest(), memory=64 * MiB, modules=(module(64 * MiB),)) == {"BB-L003"}

@@ -145,6 +145,14 @@ def test_until_a_symbol_or_an_address(bootbuild: Bootbuild, hello: Path) -> None
     assert "  0x100000\n" in physical.stdout
 
 
+def test_until_a_place_behind_the_startup_path(bootbuild: Bootbuild, hello: Path) -> None:
+    done = bootbuild("boot", IMAGE, "--as", "pvh@qemu", "--until", "hello", "--json")
+    (run,) = runs(done)
+    assert (done.returncode, run["findings"], run["handover"]) == (ExitCode.OK, [], None)
+    asked = bootbuild("boot", IMAGE, "--as", "pvh@qemu", "--until", "hello", "--guest", "native", "--json")
+    assert {finding["rule"] for finding in runs(asked)[0]["findings"]} == {"BB-H003"}
+
+
 def test_until_a_text_on_the_console(bootbuild: Bootbuild, hello: Path) -> None:
     done = bootbuild("boot", IMAGE, *BOTH, "--until", "console:hello: done")
     assert done.returncode == ExitCode.OK, done.stdout

@@ -106,10 +106,19 @@ def test_32_bit_code_loses_them_in_32_bits(machine: Make) -> None:
     assert (after["rbx"], after["rcx"], after["rdx"]) == (0xDEADF00D, 0xDEADF00D, 8)
 
 
-def test_a_call_that_is_not_there_changes_rax_alone(machine: Make) -> None:
-    registers = {"rax": UNKNOWN, "rdi": 6, "rsi": 7}
+def test_a_call_loses_as_many_registers_as_it_has_arguments(machine: Make) -> None:
+    registers = {"rax": CONSOLE_IO, "rdi": 0, "rsi": 0, "rdx": BUFFER, "r10": 8}
+    platform = xen(privileged=True, clobber=GARBAGE)
+    after = called(machine, long_guest(VMCALL + b"\xf4", registers=registers), platform)
+    assert [after[name] for name in ("rax", "rdi", "rsi", "rdx", "r10")] == [0, *[GARBAGE] * 3, 8]
+
+
+@pytest.mark.parametrize("call", [UNKNOWN, XEN_VERSION])
+def test_a_call_that_is_not_there_changes_rax_alone(call: int, machine: Make) -> None:
+    """Neither a number nor a command (rdi) that is not known."""
+    registers = {"rax": call, "rdi": 99, "rsi": 7}
     after = called(machine, long_guest(VMCALL + b"\xf4", registers=registers), xen(clobber=GARBAGE))
-    assert (after["rax"], after["rdi"], after["rsi"]) == (minus(ENOSYS), 6, 7)
+    assert (after["rax"], after["rdi"], after["rsi"]) == (minus(ENOSYS), 99, 7)
 
 
 def write(machine: Make, at: int, size: int) -> tuple[int, bytes]:

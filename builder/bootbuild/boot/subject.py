@@ -118,8 +118,10 @@ def request_subject(request: BootRequest, host: Host, budget: int, timeout: floa
         startup = find_startup(image, _address(until), None)
         if claim is not None:
             startup = replace(startup, load_offset=claim.startup.load_offset)
-            if startup.paddr == claim.startup.paddr:
-                startup = replace(startup, width=claim.startup.width)
+        if claim is not None and startup.paddr == claim.startup.paddr:
+            startup = replace(startup, width=claim.startup.width)
+        elif request.guest is None and guest == "native":
+            guest = None  # its handover is at the startup path that the image names, and nowhere behind it
     elif claim is not None:
         startup = claim.startup
     elif is_linux(image):

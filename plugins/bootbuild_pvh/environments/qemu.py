@@ -55,16 +55,16 @@ class _QemuProfile(PvhProfile):
 
         By ld's own script a kernel at 1 MiB has it right below, in the BIOS shadow, and does not miss it.
         """
-        loads = [self._without_headers(load) for load in super().image_loads(image, poison)]
-        return [load for load in loads if load.memsz > 0]
+        return [
+            load for load in map(self._without_header, super().image_loads(image, poison)) if load.memsz > 0
+        ]
 
-    def _without_headers(self, load: Load) -> Load:
-        shadowed = load.address in self.shadow.span
-        lost = min(_HEADERS, self.shadow.span.end - load.address) if shadowed else 0
-        if not lost or load.content.read(load.offset, 4) != b"\x7fELF":
+    def _without_header(self, load: Load) -> Load:
+        if load.address not in self.shadow.span or load.content.read(load.offset, 4) != b"\x7fELF":
             return load
-        left = (max(0, load.size - lost), load.memsz - lost)
-        return Load(load.address + lost, load.content, load.offset + lost, *left)
+        lost = min(_HEADERS, self.shadow.span.end - load.address)
+        size, memsz = max(0, load.size - lost), load.memsz - lost
+        return Load(load.address + lost, load.content, load.offset + lost, size, memsz)
 
     @staticmethod
     def _initrd(image: ElfImage, offer: Offer, limit: int, reserved: int = 0) -> tuple[PlacedModule, ...]:
