@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import tiny_guest
 from bootbuild.errors import ExitCode
 from debian_kernels import Kernels
 
@@ -89,3 +90,15 @@ def test_a_recipe_for_a_linux_boots_one(
     assert built.returncode == ExitCode.OK, built.stdout + built.stderr
     table = built.stdout.partition("\n\n")[0]
     assert re.findall(r"^BOOTED +\S+ +(\S+)", table, re.MULTILINE) == ["pvh@qemu", "pvh@xen-domu"]
+
+
+def test_a_recipe_for_a_linux_takes_no_address_for_its_startup_path(
+    bootbuild: Bootbuild, tmp_path: Path
+) -> None:
+    """At CONFIG_PHYSICAL_START's default another kernel has some other code, and nothing would say so."""
+    assert bootbuild("new", "linux", ".").returncode == ExitCode.OK
+    (tmp_path / "vmlinux").write_bytes(tiny_guest.guest())  # of no symbols
+    done = bootbuild("linux.toml", "--payload", "vmlinux", "-q")
+    assert (done.returncode, done.stdout.strip()) == (ExitCode.INPUT, "")
+    assert "there is no symbol 'startup_64' (BB-E080)" in done.stderr
+    assert "name a symbol or address: `startup` in the recipe" in done.stderr

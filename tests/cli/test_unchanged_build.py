@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -218,6 +219,19 @@ def test_a_file_of_a_plugin_counts_by_its_bytes_however_it_is_installed(
     path.write_bytes(data + b"#" if file == "__init__.py" else data.replace(b"a", b"b", 1))
     os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
     assert [anew(bootbuild(*arguments, env=env)) for _ in range(2)] == [True, False]
+
+
+def test_a_plugin_of_the_program_itself_is_never_taken_as_unchanged(built: Path) -> None:
+    program = built / "program.py"
+    text = PLUGIN.format(more="", judge="return None")
+    program.write_text(
+        f"{text}\nfrom bootbuild.cli import main\nmain(['hello.toml', '-p', '__main__:Judge'])\n"
+    )
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, program], cwd=built, capture_output=True, text=True, check=True
+        )
+        assert "booting" in done.stderr
 
 
 def test_what_a_plugin_imports_counts_wherever_it_is_from(built: Path, bootbuild: Bootbuild) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ class ToyOptions:
     ratio: float = 1.0
     table: Path | None = None
     tables: tuple[Path, ...] = ()
+    named: dict[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.limit > 100:

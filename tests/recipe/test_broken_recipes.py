@@ -106,6 +106,11 @@ CASES: list[tuple[str, str, str]] = [
         ":5: targets.toy.tables: '.' is no regular file (BB-R015)",
     ),
     (
+        "option that names no file by a key",
+        HEAD + "[targets.toy]\nnamed = {a = 'one', b = 'nowhere'}\n",
+        ":5: targets.toy.named: 'nowhere' does not exist (BB-R015)",
+    ),
+    (
         "option of another type",
         HEAD + "[targets.toy]\nlimit = '7'\n",
         ":5: targets.toy.limit: '7': input should be a valid integer (BB-R009)",

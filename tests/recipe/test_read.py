@@ -47,6 +47,7 @@ deep = true
 ratio = 2
 table = "one"
 tables = ["one", "two"]
+named = {a = "one"}
 [targets.tin]
 
 [output]
@@ -89,7 +90,7 @@ def test_a_full_recipe_says_all_this(read_text: Read, folder: Path) -> None:
     )
     assert repr(options) == (
         "ToyOptions(mode='slow', order=('b', 'a'), limit=9, deep=True, ratio=2.0, table=PosixPath('one'), "
-        "tables=(PosixPath('one'), PosixPath('two')))"
+        "tables=(PosixPath('one'), PosixPath('two')), named={'a': PosixPath('one')})"
     )
 
 

@@ -87,4 +87,7 @@ def _placed(value: Any, base: Path) -> tuple[Any, list[str]]:
     if isinstance(value, tuple | list):
         parts = [_placed(one, base) for one in value]
         return type(value)(one for one, _ in parts), [one for _, problems in parts for one in problems]
+    if isinstance(value, dict):
+        placed, problems = _placed([*value.values()], base)
+        return dict(zip(value, placed, strict=True)), problems
     return value, []

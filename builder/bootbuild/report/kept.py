@@ -44,8 +44,13 @@ class State:
 
 
 def state(recipe: Recipe, host: Host) -> State | None:
-    """What `recipe` would be built from now; None where an input cannot be read, which the build will say."""
+    """What `recipe` would be built from now; None where an input cannot be read, which the build will say.
+
+    None, too, with a plugin of the program's own (`-p __main__:…`), which no import finds again.
+    """
     offers = host.offers()
+    if any(offer.value.startswith("__main__:") for offer in offers):
+        return None
     tools = code.versions({"bootbuild", *(offer.distribution for offer in offers)})
     files = inputs(recipe)
     try:
