@@ -188,6 +188,9 @@ def _run_chain(
 def _judge(subject: Subject, scene: Scene, view: Machine) -> tuple[Mapping[str, Any] | None, list[Finding]]:
     """Everything that can be said of the machine standing at the startup path."""
     startup = subject.startup
+    if startup.width and view.code_width != startup.width:  # nothing else of the state can be right then
+        text = f"{startup.name} was reached in {view.code_width}-bit code, its own is {startup.width}-bit"
+        return None, [Finding("BB-B028", text)]
     findings: list[Finding] = []
     handover: Mapping[str, Any] | None = None
     if subject.guest is not None:
@@ -202,9 +205,6 @@ def _judge(subject: Subject, scene: Scene, view: Machine) -> tuple[Mapping[str, 
         findings.append(
             Finding("BB-B020", f"the bytes at {startup.name} ({startup.paddr:#x}) are not the payload's")
         )
-    if startup.width and view.code_width != startup.width:
-        text = f"{startup.name} was reached in {view.code_width}-bit code, its own is {startup.width}-bit"
-        findings.append(Finding("BB-B028", text))
     if subject.stub is not None and subject.untouched:
         findings += _judge_bss(subject.image, subject.stub, view)
         findings += _judge_bytes(subject, scene, view)
