@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -83,8 +84,10 @@ def change(path: Path) -> None:
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-def _system_map(folder: Path) -> None:
-    (folder / "System.map").write_text("ffffffff81000000 T startup_64\n")
+def pipe(path: Path) -> None:
+    """Whoever opens it to read waits for ever."""
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {
@@ -102,6 +105,9 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     ),
     "record of anything": lambda folder: record_of(folder).write_bytes(os.urandom(4096)),
     "record without a state": lambda folder: record_of(folder).write_bytes(b""),
+    "record with a number for names": lambda folder: record_of(folder).write_bytes(
+        re.sub(rb"\n.*?\n", b"\n5\n", record_of(folder).read_bytes(), count=1)
+    ),
 }
 
 
@@ -112,6 +118,21 @@ def test_whatever_changed_is_built_and_booted(what: str, built: Path, bootbuild:
     assert "bootbuild: booting out/hello64-pvh.elf as pvh@qemu" in done.stderr
     assert done.returncode == ExitCode.OK
     assert bootbuild("hello.toml").stderr == UNCHANGED
+
+
+def test_a_pipe_in_the_place_of_an_image_or_its_record_is_not_read(built: Path, bootbuild: Bootbuild) -> None:
+    pipe(built / IMAGE)
+    done = bootbuild("hello.toml")
+    assert (done.returncode, "BB-W091" in done.stderr) == (ExitCode.OUTPUT, True)
+    (built / IMAGE).unlink()
+    pipe(record_of(built))
+    assert anew(bootbuild("hello.toml"))
+
+
+def test_a_pipe_in_a_plugins_package_is_not_read(built: Path, bootbuild: Bootbuild) -> None:
+    env = install(built / "site")
+    pipe(built / "site/judge_plugin/pipe")
+    assert [anew(bootbuild("hello.toml", env=env)) for _ in range(2)] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -152,6 +173,7 @@ def install(site: Path, requires: str = "", more: str = "", judge: str = "return
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(PLUGIN.format(more=more, judge=judge))
     (package / "rules.json").write_text('{"a": 1}')
+    (package / "large.bin").write_bytes(b"a" * (1 << 20))
     info = distribution(site, "judge", "1.0", requires, "judge_plugin/__init__.py,sha256=aaa,1\n")
     (info / "entry_points.txt").write_text("[bootbuild1]\nhook.judge = judge_plugin:Judge\n")
     return {"PYTHONPATH": str(site)}
@@ -174,7 +196,7 @@ def test_a_plugin_takes_part_while_it_is_installed(built: Path, bootbuild: Bootb
     assert anew(bootbuild("hello.toml")), "without the plugin it is another build"
 
 
-@pytest.mark.parametrize("file", ["__init__.py", "rules.json"])
+@pytest.mark.parametrize("file", ["__init__.py", "rules.json", "large.bin"])
 @pytest.mark.parametrize("how", ["with a RECORD", "without", "editable", "-p"])
 def test_a_file_of_a_plugin_counts_by_its_bytes_however_it_is_installed(
     how: str, file: str, built: Path, bootbuild: Bootbuild
@@ -192,10 +214,8 @@ def test_a_file_of_a_plugin_counts_by_its_bytes_however_it_is_installed(
         arguments += ["-p", "judge_plugin:Judge"]
     assert [anew(bootbuild(*arguments, env=env)) for _ in range(2)] == [True, False]
     path = site / "judge_plugin" / file
-    was = path.stat()
-    path.write_text(
-        path.read_text().replace("a", "b", 1) if file.endswith("json") else path.read_text() + "#"
-    )
+    was, data = path.stat(), path.read_bytes()
+    path.write_bytes(data + b"#" if file == "__init__.py" else data.replace(b"a", b"b", 1))
     os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
     assert [anew(bootbuild(*arguments, env=env)) for _ in range(2)] == [True, False]
 
@@ -255,6 +275,26 @@ def test_what_stands_before_a_package_counts_in_its_place(
     assert anew(bootbuild("hello.toml"))
 
 
+def test_what_python_loads_by_itself_counts(built: Path, bootbuild: Bootbuild) -> None:
+    """And so does Python: here one that calls itself by another version, as its sitecustomize is told."""
+    (built / "sitecustomize.py").write_text(
+        'import os, sys\nsys.version = os.environ.get("VERSION", sys.version)\n'
+    )
+    env = {"PYTHONPATH": str(built)}
+    assert [anew(bootbuild("hello.toml", env=env)) for _ in range(2)] == [True, False]
+    env["VERSION"] = "3.99"
+    assert [anew(bootbuild("hello.toml", env=env)) for _ in range(2)] == [True, False]
+
+
+def test_a_plugin_whose_files_are_not_all_seen_is_never_taken_as_unchanged(
+    built: Path, bootbuild: Bootbuild
+) -> None:
+    env = install(built / "site")
+    (built / "elsewhere").mkdir()
+    (built / "site/judge_plugin/data").symlink_to(built / "elsewhere")
+    assert [anew(bootbuild("hello.toml", env=env)) for _ in range(2)] == [True, True]
+
+
 def test_a_module_before_pythons_own_counts(built: Path, bootbuild: Bootbuild) -> None:
     own = Path(colorsys.__file__)
     env = install(built / "site", more="import colorsys")
@@ -264,7 +304,8 @@ def test_a_module_before_pythons_own_counts(built: Path, bootbuild: Bootbuild) -
 
 
 TARGET = """
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from ipaddress import IPv6Network
 from pathlib import Path
 from bootbuild_pvh.environments.qemu import Qemu
 from bootbuild_pvh.targets import Pvh
@@ -273,6 +314,8 @@ from bootbuild_pvh.targets import Pvh
 class Options:
     table: Path | None = None
     more: tuple[Path, ...] = ()
+    unsaid: int = field(default=0, repr=False)
+    everybody: IPv6Network = IPv6Network("::/0")
 
 class Tabled(Pvh):
     name, options, rules = "tabled", Options, ()
@@ -302,6 +345,8 @@ def test_a_file_that_a_targets_option_names_is_an_input(built: Path, bootbuild: 
     for name in ("table", "two"):
         change(built / name)
         assert again() == [True, False]
+    (built / "hello.toml").write_text(text.replace("table =", "unsaid = 1\ntable ="))
+    assert again() == [True, False]
 
 
 def test_a_failure_is_as_lasting_as_a_success(hello: Path, bootbuild: Bootbuild) -> None:
@@ -338,3 +383,20 @@ def test_what_changed_during_the_build_is_not_taken_as_built(
         judge=f"p = Path({str(path)!r}); p.write_bytes(p.read_bytes())",
     )
     assert [anew(bootbuild("hello.toml", env=env)) for _ in range(2)] == [True, True]
+
+
+def test_code_that_changed_before_a_later_recipe_of_the_command_is_not_what_ran(
+    built: Path, bootbuild: Bootbuild
+) -> None:
+    """While the first of two is built, somebody updates the plugin: the second is still judged by the old."""
+    plugin = built / "site/judge_plugin/__init__.py"
+    change_once = f"p = Path({str(plugin)!r}); t = p.read_text(); t.endswith('#') or p.write_text(t + '#')"
+    env = install(built / "site", more="from pathlib import Path", judge=change_once)
+    two = (built / "hello.toml").read_text().replace("hello64.elf", "again.elf")
+    (built / "two.toml").write_text(two)
+    shutil.copy(built / "hello64.elf", built / "again.elf")
+    several = ("--set", 'targets.pvh.profiles=["qemu", "xen-domu"]')  # the change is no matter of the last ms
+    assert bootbuild("hello.toml", "two.toml", *several, env=env).returncode == ExitCode.OK
+    assert plugin.read_text().endswith("#")
+    assert "booting out/again-pvh.elf" in bootbuild("two.toml", *several, env=env).stderr
+    assert "booting" not in bootbuild("two.toml", *several, env=env).stderr

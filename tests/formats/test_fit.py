@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ HIGH = 0xC0000000
 # Tags of PT_DYNAMIC: gABI chapter 5
 RELA, RELASZ, RELAENT, REL, RELSZ, RELENT, NEEDED = 7, 8, 9, 17, 18, 19, 1
 RELR, RELRSZ, RELRENT = 36, 35, 37
+JMPREL, PLTRELSZ = 23, 2
 
 Table = Mapping[int, int]
 
@@ -134,6 +136,15 @@ def test_rel_words_are_added_to_and_not_again_by_the_kernel(tmp_path: Path) -> N
     assert dict(struct.iter_unpack("<II", tags))[RELSZ] == 0
 
 
+def test_rel_of_a_jump_table_is_not_added_again_either(tmp_path: Path) -> None:
+    table = struct.pack("<II", 0x100, 8)
+    kernel = opened(tmp_path, pie(32, relocations=table, dynamic={JMPREL: 0x200, PLTRELSZ: 8}))
+    (load,) = kernel.elf.loads
+    assert words(kernel, 32)[0] == 2 * MIB + 0x110
+    tags = kernel.elf.content.read(load.offset + 0x400, 16)
+    assert dict(struct.iter_unpack("<II", tags)) == {JMPREL: 0x200, PLTRELSZ: 0}
+
+
 def test_relr_bitmaps_name_the_words_behind_an_address(tmp_path: Path) -> None:
     table = struct.pack("<QQ", 0x100, 0b1011)  # 0x100, then words 0 and 2 behind it
     dynamic = {RELR: 0x200, RELRSZ: len(table), RELRENT: 8}
@@ -151,6 +162,29 @@ def test_a_pie_at_a_good_address_stays_there(tmp_path: Path) -> None:
 def test_load_moves_a_pie(tmp_path: Path) -> None:
     kernel = opened(tmp_path, pie(relocations=rela((0x100, 8, 1))), load=64 * MIB)
     assert words(kernel)[0] == 64 * MIB + 1
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("at", [0, -0x1000], ids=["lowest", "highest"])
+@pytest.mark.parametrize("load", [2 * MIB, 8 * MIB])
+def test_a_segment_of_no_bytes_has_no_address_to_move(load: int, at: int, bits: int, tmp_path: Path) -> None:
+    """GNU ld leaves one where a linker script's header gets no section."""
+    data, at = bytearray(pie(bits, base=4 * MIB)), at % (1 << bits)
+    if bits == 64:
+        struct.pack_into("<IIQQQQQQ", data, 64 + 56, 1, 4, 0, at, at, 0, 0, 0x1000)
+    else:
+        struct.pack_into("<IIIIIIII", data, 52 + 32, 1, 0, at, at, 0, 0, 4, 0x1000)
+    kernel = opened(tmp_path, bytes(data), load=load)
+    assert [(s.type, s.vaddr) for s in kernel.elf.segments] == [(PT_LOAD, load), (0, at)]
+
+
+def test_an_entry_may_be_physical(tmp_path: Path) -> None:
+    """As Linux's is."""
+    data = bytearray(pie(32, base=MIB))
+    struct.pack_into("<I", data, 52 + 8, HIGH + MIB)
+    struct.pack_into("<I", data, 52 + 32, 0)
+    kernel = opened(tmp_path, bytes(data), load=2 * MIB)
+    assert (kernel.elf.entry, kernel.elf.loads[0].vaddr) == (2 * MIB + 0x10, HIGH + 2 * MIB)
 
 
 def test_what_no_relocation_changes_is_not_copied_into_memory(tmp_path: Path) -> None:
@@ -179,6 +213,17 @@ def test_a_million_relocations_are_applied_in_little_memory(tmp_path: Path) -> N
     grown, said = peak(before, code)
     assert said == f"{1 + MILLION // 63 * 63} relative relocations applied"
     assert grown < 64 * MIB  # the segment has 8 MiB; a list of the words would have 100
+
+
+def test_a_segment_with_relocations_is_in_memory_once(tmp_path: Path) -> None:
+    data = bytearray(pie(relocations=rela((0x100, 8, 1))))
+    struct.pack_into("<QQ", data, 64 + 32, 128 * MIB, 128 * MIB)
+    (tmp_path / "kernel").write_bytes(data)
+    os.truncate(tmp_path / "kernel", 129 * MIB)
+    before = "from bootbuild.formats.payload import open_payload\nfrom pathlib import Path"
+    grown, said = peak(before, f"print(open_payload(Path({str(tmp_path / 'kernel')!r})).changes[1])")
+    assert said == "1 relative relocations applied"
+    assert grown < 160 * MIB
 
 
 REFUSED_PIES = {

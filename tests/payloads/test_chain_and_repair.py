@@ -24,7 +24,7 @@ from bootbuild.model.waist import Piece
 from bootbuild.pipeline import build, contribute, make_image, read_payloads, recipe_subject
 from bootbuild.recipe.read import read
 from oracle import run_until
-from tiny_guest import STARTUP, guest, u32
+from tiny_guest import ENTRY, STARTUP, guest, u32
 
 PROFILES = ("pvh@qemu", "pvh@xen-domu")
 
@@ -203,6 +203,18 @@ def test_a_chained_stub_runs_before_the_kernels_own_entry(own: Path, qemu: Path,
         fail=["FAILED"],
     )
     assert transcript.reached, str(transcript)
+
+
+def test_the_kernels_own_entry_may_be_its_startup_path(tmp_path: Path) -> None:
+    kernel = tmp_path / "kernel.elf"
+    kernel.write_bytes(guest(bits=64))
+    text = recipe(kernel, "chain", tmp_path, "width = 32\nguest = 'linux'").read_text()
+    text = text.replace("0xffffffff80100000", f"{ENTRY:#x}").replace("hello: done", "x")
+    (tmp_path / "same.toml").write_text(text)
+    (image,) = made(tmp_path / "same.toml").images
+    for verdict in image.verdicts:
+        assert verdict.reached.startswith(f"{ENTRY:#x}")
+        assert "BB-H021" in {finding.rule for finding in verdict.findings}  # it is no Linux, as was said
 
 
 LOW_BSS = Span(0x5000, 0x30000)  #: in it Firecracker's start_info, memory map, command line, and most else

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 import monitors
+from bootbuild.boot.subject import request_subject
 from bootbuild.host import Host
 from bootbuild.model.payload import Startup
 from bootbuild.model.record import BuildRecord
+from bootbuild.model.request import BootRequest
 from bootbuild.model.verdict import Outcome
-from bootbuild.pipeline import build, read_payloads
+from bootbuild.pipeline import boot, build, read_payloads
 from bootbuild.recipe.read import read
 from oracle import run_until
 from workshop import HIGH, Workshop
@@ -188,6 +190,27 @@ def test_symbols_of_a_system_map_move_with_a_pie_but_absolute_ones_do_not(
         assert payload.startup == Startup("startup_64", 0x201000, 0x201000, 64, load_offset=0x200000)
         assert payload.elf.symbols["in_the_way"] == 0x1008
         assert dict(payload.elf.symbols)["startup_64"] == 0x201000
+    # an image says by how much it was moved: what is asked of it later goes by the same map
+    built = Path(made(recipe(path, keys, 64), tmp_path).images[0].path)
+    request = BootRequest(built, ("pvh@qemu",), "startup_64", symbols=tmp_path / "System.map")
+    assert request_subject(request, host, 1, 1.0).startup.paddr == 0x201000
+
+
+@pytest.mark.parametrize("load", ["1M", "4M"], ids=["down", "up"])
+def test_symbols_of_a_system_map_move_with_the_image_of_a_pie(
+    load: str, workshop: Workshop, tmp_path: Path
+) -> None:
+    kernel = workshop.pie(f"image-{load}", 64, START="0x200000")
+    done = subprocess.run(["nm", "-n", kernel], capture_output=True, text=True, check=True)
+    (tmp_path / "System.map").write_text(done.stdout)
+    text = recipe(kernel, (f"load = '{load}'",), 64)
+    (image,) = made(text.replace("[expect]", "profiles = ['qemu']\n[expect]"), tmp_path).images
+    place = {"1M": "0x100000", "4M": "0x400000"}[load]
+    for until in ("startup_64", place, None):
+        request = BootRequest(Path(image.path), ("pvh@qemu",), until, symbols=tmp_path / "System.map")
+        (verdict,) = boot(request, Host.discover())
+        reached = until or "startup_64"
+        assert (verdict.outcome, verdict.reached, verdict.findings) == (Outcome.BOOTED, reached, ())
 
 
 @pytest.mark.parametrize("name", FORMS)

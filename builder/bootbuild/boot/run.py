@@ -107,14 +107,18 @@ def run_once(
     scene = scene_of(profile, subject, filling, only)
     startup = subject.startup
     stops = {startup.vaddr: STARTUP, startup.paddr: STARTUP}  # by its linked or its physical address
+
+    def left() -> float:
+        return subject.timeout - (time.perf_counter() - began)
+
     with _machine(profile, scene) as machine:
         findings: list[Finding] = []
         passed: list[Stop] = []
         if subject.own_entry is not None:
             found, *passed = _run_chain(subject, subject.own_entry, scene, machine, budget)
             findings += found
-        if not findings:
-            passed.append(machine.run(checkpoints=stops, budget=budget, seconds=subject.timeout))
+        if not findings and subject.own_entry not in stops:  # else it stands there already
+            passed.append(machine.run(checkpoints=stops, budget=budget, seconds=left()))
         stop = passed[-1]
         reached = not findings and stop.kind is StopKind.CHECKPOINT
         blocks_to_startup = len(machine.blocks)
@@ -129,7 +133,7 @@ def run_once(
                 last = machine.run(
                     checkpoints={},
                     budget=budget,
-                    seconds=subject.timeout - (time.perf_counter() - began),
+                    seconds=left(),
                     console=subject.expect,
                 )
                 passed.append(last)

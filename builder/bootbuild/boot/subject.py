@@ -99,25 +99,29 @@ def request_subject(request: BootRequest, host: Host, budget: int, timeout: floa
     from bootbuild.formats.symbols import read_system_map
 
     image, _ = read_payload(open_snapshot(request.image), str(request.image))
+    claimed = claims(image)
     symbols: Mapping[str, int] = image.symbols
     if request.symbols is not None:
-        symbols = read_system_map(open_content(request.symbols), str(request.symbols))
+        moved = next((c.startup.moved for c in claimed), 0)
+        symbols = read_system_map(open_content(request.symbols), str(request.symbols), moved)
         image = replace(image, symbols=symbols)
     expect = b""
     until = request.until
     if until is not None and until.startswith(_CONSOLE):
         expect, until = until[len(_CONSOLE) :].encode(), None
     targets = {name.split("@")[0] for name in request.profiles}
-    claim = next((c for c in claims(image) if c.target in targets), None)
+    claim = next((c for c in claimed if c.target in targets), None)
     guest, stub = request.guest, None
     if claim is not None:
         guest, stub = guest or claim.guest, claim.stub if claim.stub.size else None
     if until is not None:
         startup = find_startup(image, _address(until), None)
-        if claim is not None and startup.paddr == claim.startup.paddr:
-            startup = replace(startup, width=claim.startup.width)
-        elif request.guest is None and guest == "native":
-            guest = None  # its handover is at the startup path that the image names, and nowhere behind it
+        if claim is not None:
+            startup = replace(startup, load_offset=claim.startup.load_offset)
+            if startup.paddr == claim.startup.paddr:
+                startup = replace(startup, width=claim.startup.width)
+            elif request.guest is None and guest == "native":
+                guest = None  # its handover is at the startup path that the image names, nowhere else
     elif claim is not None:
         startup = claim.startup
     elif is_linux(image):

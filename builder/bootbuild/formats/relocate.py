@@ -18,7 +18,7 @@ from bootbuild.formats.elf_read import IDENT_SIZE, header, read_elf
 from bootbuild.formats.notes import XEN_OWNER, XenNote
 from bootbuild.formats.symbols import LazySymbols
 from bootbuild.model.content import MemoryContent, Piece, SplicedContent
-from bootbuild.model.payload import ET_DYN, PT_DYNAMIC, PT_LOAD, ElfImage, Segment
+from bootbuild.model.payload import ET_DYN, PT_DYNAMIC, PT_LOAD, PT_NULL, ElfImage, Segment
 from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span, align_up
 
@@ -90,7 +90,7 @@ def _check(image: ElfImage, load: int, delta: int) -> None:
     if delta % align:
         text = f"loaded at {load:#x} it would be moved by {delta:#x}, no multiple of its p_align {align:#x}"
         raise _error(image, rules.RELOCATION, text)
-    if delta and not _linked(image, image.entry):
+    if delta and not (_linked(image, image.entry) or _loaded(image, image.entry)):
         raise _error(image, rules.RELOCATION, f"e_entry {image.entry:#x} lies outside it and cannot be moved")
 
 
@@ -127,7 +127,7 @@ def _spent(image: ElfImage) -> Iterator[Piece]:
     """The sizes of the tables that may not be applied twice, set to 0."""
     word = image.bits // 8
     dynamic = _dynamic(image)
-    for tag in (DT_RELSZ, DT_RELRSZ):
+    for tag in (DT_RELSZ, DT_RELRSZ, *((DT_PLTRELSZ,) if image.bits == 32 else ())):
         if tag in dynamic:
             yield Piece(dynamic[tag][1], MemoryContent(bytes(word)), 0, word)
 
@@ -220,7 +220,8 @@ def _apply(image: ElfImage, delta: int) -> _Applied:
                 raise _error(image, rules.RELOCATION, text)
             start, last, shift = home.vaddr, home.vaddr + home.filesz - size, home.offset - home.vaddr
             if home not in copies:
-                copies[home] = bytearray(image.content.read(home.offset, home.filesz))
+                copies[home] = bytearray(home.filesz)
+                image.content.read_into(home.offset, memoryview(copies[home]))
             data = copies[home]
         place = at - start
         base = int.from_bytes(data[place : place + size], "little") if addend is None else addend
@@ -240,8 +241,13 @@ def _loaded(image: ElfImage, paddr: int) -> bool:
 
 
 def _move(image: ElfImage, s: Segment, delta: int) -> Segment:
-    """A program header of the moved kernel; what is not loaded (PT_GNU_STACK) has no address to move."""
+    """A program header of the moved kernel; what is not loaded (PT_GNU_STACK) has no address to move.
+
+    Nor has a PT_LOAD of no bytes, which may lie anywhere: it becomes PT_NULL.
+    """
     if s.type == PT_LOAD:
+        if not s.memsz:
+            return replace(s, type=PT_NULL)
         return replace(s, vaddr=s.vaddr + delta, paddr=s.paddr + delta)
     if not s.memsz or not _linked(image, s.vaddr):
         return s

@@ -103,6 +103,11 @@ class Startup:
     load_offset: int = 0  #: bytes by which the payload lies above where it was linked, modulo 2^64
 
     @property
+    def moved(self) -> int:
+        """`load_offset` as a number that may be negative."""
+        return self.load_offset - (1 << 64) if self.load_offset >> 63 else self.load_offset
+
+    @property
     def linked(self) -> bool:
         """Whether it runs where it is linked; without paging, at width 32, nothing does."""
         return self.width == 64 and self.entered_at == "linked"

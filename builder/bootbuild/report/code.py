@@ -55,10 +55,10 @@ def digest(names: Iterable[str]) -> tuple[str, int]:
             raise ValueError(f"{name!r} is no top-level name")
         spec = util.find_spec(name)
         for shown, path in _files(spec) if spec is not None and not _is_pythons_own(name, spec) else ():
+            if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - and never wait on a pipe
+                continue
             with open(path, "rb", buffering=0) as file:  # noqa: PTH123
                 found = os.fstat(file.fileno())
-                if not stat.S_ISREG(found.st_mode):
-                    continue
                 newest = max(newest, found.st_ctime_ns)
                 large = (found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
                 what = large if found.st_size >= LARGE else hashlib.sha256(file.read()).digest()

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bootbuild.recipe.model import Recipe
 
 FORMAT = 2  #: of the kept file; another one is not read
+_BEGAN = time.time_ns()  #: since the epoch: this is loaded for the first build of a process
 _TICK = 20_000_000  #: ns by which the clock of a file system may be behind the process's
 
 
@@ -40,12 +41,10 @@ class State:
 
     digest: str  #: SHA-256, hex
     stamps: tuple[tuple[int, ...], ...]  #: of the input files, to see whether they changed meanwhile
-    began: int  #: ns since the epoch
 
 
 def state(recipe: Recipe, host: Host) -> State | None:
     """What `recipe` would be built from now; None where an input cannot be read, which the build will say."""
-    began = time.time_ns()
     offers = host.offers()
     tools = code.versions({"bootbuild", *(offer.distribution for offer in offers)})
     files = inputs(recipe)
@@ -54,28 +53,35 @@ def state(recipe: Recipe, host: Host) -> State | None:
         contents = [digest(FileContent(path)) for path in files]
     except (OSError, CutShort):
         return None
-    text = repr((FORMAT, recipe, contents, offers, tools, sys.implementation.name, sys.version))
-    return State(hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(), stamps, began)
+    asked = [*_leaves(recipe)]
+    text = repr((FORMAT, asked, contents, offers, tools, sys.implementation.name, sys.version))
+    return State(hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(), stamps)
 
 
 def load(recipe: Recipe, now: State) -> BuildRecord | None:
     """The record of a build from the same state by the same code whose images are all there; None without."""
+    path = _path(recipe)
     try:
-        head, names, made_by, body = _path(recipe).read_bytes().split(b"\n", 3)
+        _stamps([path])  # never waits on a pipe
+        head, names, made_by, body = path.read_bytes().split(b"\n", 3)
         if head.decode() != now.digest:
             return None
         took_part = [str(name) for name in json.loads(names)]
         if not code.foreign(code.loaded()) <= {*took_part} or code.digest(took_part)[0] != made_by.decode():
             return None
         (record,) = _adapter().validate_json(body)
+        _stamps(Path(image.path) for image in record.images)
         whole = all(digest(FileContent(Path(image.path))) == image.digest for image in record.images)
-    except (ImportError, OSError, ValueError, CutShort):  # not there, damaged, or of another version
+    except (ImportError, OSError, RecursionError, TypeError, ValueError, CutShort):
+        # not there, damaged, or of another version
         return None
     return replace(record, reused=True) if whole else None
 
 
 def save(recipe: Recipe, before: State, record: BuildRecord) -> None:
     """Keep `record`, unless an input or the code changed while it was made or a boot was not conclusive.
+
+    A process runs the code that it loaded for its first build: what changed since is not what ran.
 
     That it cannot be kept is no failure of the build. The blocks of each run are left out: no report of a
     build shows them.
@@ -96,7 +102,7 @@ def save(recipe: Recipe, before: State, record: BuildRecord) -> None:
     took_part = sorted(code.loaded())
     try:
         made_by, changed = code.digest(took_part)
-        if changed >= before.began - _TICK or _stamps(inputs(recipe)) != before.stamps:
+        if changed >= _BEGAN - _TICK or _stamps(inputs(recipe)) != before.stamps:
             return
         body = _adapter().dump_json((replace(record, images=images),))
         path = _path(recipe)
@@ -117,22 +123,25 @@ def inputs(recipe: Recipe) -> tuple[Path, ...]:
     """Every file that `recipe` names: kernel, System.map, modules, the paths among a target's options."""
     asked = recipe.payload
     symbols = (asked.symbols,) if asked.symbols is not None else ()
-    options = (path for target in recipe.targets.values() for path in _paths(target.options))
-    return (asked.path, *symbols, *(module.path for module in asked.modules), *options)
+    options = (leaf for target in recipe.targets.values() for leaf in _leaves(target.options))
+    paths = (leaf for leaf in options if isinstance(leaf, Path))
+    return (asked.path, *symbols, *(module.path for module in asked.modules), *paths)
 
 
-def _paths(value: object) -> Iterator[Path]:
-    """Every path in an option's value."""
-    if isinstance(value, Path):
-        yield value
+def _leaves(value: object) -> Iterator[object]:
+    """All that a value is made of: of dataclasses the fields, those too that their repr leaves out."""
+    if isinstance(value, Mapping):
+        parts: list[object] = [*value.keys(), *value.values()]
+    elif isinstance(value, list | tuple | set | frozenset):
+        parts = [*value]
     elif dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            yield from _paths(getattr(value, field.name))
-    elif isinstance(value, Mapping):
-        yield from _paths([*value.keys(), *value.values()])
-    elif isinstance(value, Iterable) and not isinstance(value, str | bytes):
-        for one in value:
-            yield from _paths(one)
+        parts = [getattr(value, field.name) for field in dataclasses.fields(value)]
+    else:
+        yield value
+        return
+    yield type(value).__qualname__, len(parts)
+    for part in parts:
+        yield from _leaves(part)
 
 
 def _stamps(paths: Iterable[Path]) -> tuple[tuple[int, ...], ...]:

@@ -55,16 +55,16 @@ class _QemuProfile(PvhProfile):
 
         By ld's own script a kernel at 1 MiB has it right below, in the BIOS shadow, and does not miss it.
         """
-        return [
-            load for load in map(self._without_header, super().image_loads(image, poison)) if load.memsz > 0
-        ]
+        loads = [self._without_headers(load) for load in super().image_loads(image, poison)]
+        return [load for load in loads if load.memsz > 0]
 
-    def _without_header(self, load: Load) -> Load:
-        if load.address not in self.shadow.span or load.content.read(load.offset, 4) != b"\x7fELF":
+    def _without_headers(self, load: Load) -> Load:
+        shadowed = load.address in self.shadow.span
+        lost = min(_HEADERS, self.shadow.span.end - load.address) if shadowed else 0
+        if not lost or load.content.read(load.offset, 4) != b"\x7fELF":
             return load
-        lost = min(_HEADERS, self.shadow.span.end - load.address)
-        size, memsz = max(0, load.size - lost), load.memsz - lost
-        return Load(load.address + lost, load.content, load.offset + lost, size, memsz)
+        left = (max(0, load.size - lost), load.memsz - lost)
+        return Load(load.address + lost, load.content, load.offset + lost, *left)
 
     @staticmethod
     def _initrd(image: ElfImage, offer: Offer, limit: int, reserved: int = 0) -> tuple[PlacedModule, ...]:
@@ -90,7 +90,7 @@ _PVH_BIN_GDT = struct.pack(
 
 
 # What SeaBIOS and pvh.bin write below 640 KiB, wherever the image lies: BIOS data, the option ROM's count of
-# e820 entries, both stacks, and the memory for initialisation that malloc_prepboot (src/malloc.c) clears.
+# e820 entries, both stacks, and the memory for initialisation that startBoot (src/post.c) clears. Scanned.
 _PC_LOW = (
     Overwritten(Span(0, 0x500), "SeaBIOS keeps interrupt vectors and BIOS data there"),
     Overwritten(Span(0x5A0, 8), "pvh.bin counts the memory map there"),
@@ -98,8 +98,8 @@ _PC_LOW = (
     Overwritten(Span(0x7000, 0x89000), "SeaBIOS clears what it used there", zeroed=True),
     Overwritten(Span(_EBDA, 0x400), "SeaBIOS keeps the extended BIOS data there"),
 )
-# src/malloc.c and src/config.h: the high zone is 256 KiB, or 16 MiB where RAM is larger than two of those;
-# right below it the code that SeaBIOS moves there runs, with all that it allocates for the time being.
+# SeaBIOS keeps a zone at the top of RAM (malloc_preinit in src/malloc.c) and works right below it. Scanned
+# with 2 to 128 MiB: the zone has 256 KiB, from 33 MiB of RAM on 16 MiB.
 _HIGH_ZONE, _LARGE_HIGH_ZONE, _RELOCATED = 0x40000, 16 * MiB, 0x1E000
 
 
@@ -176,8 +176,8 @@ _QBOOT_GDT = struct.pack(
 )
 
 
-# qboot reads the 8 KiB of fw_cfg's FW_CFG_SETUP_DATA to 0 (main.c): the file's beginning, of which QEMU
-# passes on a buffer that it no longer owns. Its stack ends at 0x7C00; the MP tables take the EBDA.
+# What qboot writes below 640 KiB. Scanned: at 0 there are 8 KiB that begin as the file does, and go on with
+# what looks like memory of QEMU's own; its stack ends at 0x7C00; the MP tables take the EBDA.
 _MICROVM_LOW = (
     Overwritten(Span(0, 0x2000), "qboot reads the file's first 8 KiB to 0"),
     Overwritten(Span(0x7500, 0x700), "qboot has its stack there"),
