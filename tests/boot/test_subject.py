@@ -117,6 +117,18 @@ def test_an_image_of_bootbuilds_names_it_itself(tmp_path: Path, hello64: Path) -
     assert startup_of(made, None) == startup_of(made, "startup_64") == path
 
 
+def test_a_records_width_is_that_of_its_startup_path_alone(tmp_path: Path, hello64: Path) -> None:
+    from bootbuild.pipeline import build
+    from bootbuild.recipe.overrides import Overrides
+    from bootbuild.recipe.read import read
+
+    recipe = read(hello64.parent / "hello32.toml", Host.discover(), Overrides(output=str(tmp_path)))
+    made = Path(build(recipe, Host.discover()).images[0].path)
+    path = startup_of(made, None)
+    assert path.width == startup_of(made, hex(path.paddr)).width == 32
+    assert startup_of(made, hex(path.paddr + 16)).width == 64
+
+
 @pytest.mark.parametrize("until", [None, hex(tiny_guest.STARTUP), "console:x"])
 def test_its_width_may_be_said(tmp_path: Path, until: str | None) -> None:
     (tmp_path / "vmlinux").write_bytes(linux(tiny_guest.guest(), tiny_guest.STARTUP))

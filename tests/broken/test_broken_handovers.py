@@ -207,6 +207,9 @@ SHORT_GDT = (  # sub $16, %rsp; sgdt (%rsp); movw $7, (%rsp); lgdt (%rsp); add $
 SET_LME = (  # mov $EFER, %ecx; rdmsr; or $LME, %eax; wrmsr
     b"\xb9" + u32(0xC0000080) + b"\x0f\x32\x0d" + u32(0x100) + b"\x0f\x30" + ZEROS
 )
+DEEP = 0x1E000  #: bytes below the stack where there is NOBITS of the stubs, but no 16 KiB
+
+
 STATE_CASES = {
     (64, "interrupts on"): ("BB-H003", b"\xfb"),
     (64, "direction flag set"): ("BB-H003", b"\xfd"),
@@ -218,6 +221,10 @@ STATE_CASES = {
     (64, "a stack that is off by 8"): ("BB-H003", b"\x6a\x00"),
     (64, "a return address"): ("BB-H003", b"\x58\x6a\x01"),
     (64, "a stack elsewhere"): ("BB-H003", b"\xbc" + u32(0x3000010) + b"\x6a\x00"),
+    (64, "a stack whose end is outside"): (  # sub $…, %rsp; push $2; popf; movq $0, (%rsp)
+        "BB-H003",
+        b"\x48\x81\xec" + u32(DEEP) + b"\x6a\x02\x9d\x48\xc7\x04\x24" + u32(0),
+    ),
     (64, "a stack that is not mapped"): ("BB-H003", b"\x48\xbc" + struct.pack("<Q", 0x0000700000000008)),
     (64, "a GDT that ends before CS"): ("BB-H003", SHORT_GDT),
     (64, "no map of the second GiB"): ("BB-H003", unmap(0, 8)),
