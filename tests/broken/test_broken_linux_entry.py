@@ -26,15 +26,16 @@ from bootbuild.model.blob import Blob, Fixup
 from bootbuild.model.content import FileContent, MemoryContent
 from bootbuild.model.machine import MapEntry, Offer
 from bootbuild.model.payload import Payload, Startup
+from bootbuild.model.span import Span
 from bootbuild.model.verdict import Outcome, ProfileVerdict
 from bootbuild.model.waist import Piece, Waist
 from bootbuild_linux.guests import Linux
 from bootbuild_linux.judge import e820_table
 from bootbuild_linux.rules import RULES
-from bootbuild_pvh.environments import Qemu
+from bootbuild_pvh.environments import Firecracker, Qemu
 from bootbuild_pvh.targets import Pvh
 from own_start_info import OwnStartInfo
-from tiny_guest import ENTRY, PAGE, STARTUP, guest, image_of, u32
+from tiny_guest import ENTRY, PAGE, STARTUP, guest, image_of, u32, with_bss
 
 CMDLINE = b"console=ttyS0 quiet"
 INITRD = ("initrd", MemoryContent(b"not really a cpio archive"), b"")
@@ -69,10 +70,12 @@ def field(name: str, value: int) -> bytes:
     return node(b"\xc7\x80" + u32(offset) + u32(value) + seal)  # movl $value, offset(%rax)
 
 
-def kernel(sabotage: bytes, width: int) -> Payload:
+def kernel(sabotage: bytes, width: int, bss: Span | None = None) -> Payload:
     """The tiny kernel; `sabotage` runs first at its ENTRY, and at PAGE there is a second node of our type."""
     jump = b"\xe9" + u32(STARTUP - (ENTRY + len(sabotage) + 5))
     data = guest(first=sabotage + jump, page=struct.pack("<QII", 0, bp.SETUP_BOOTBUILD, 0))
+    if bss is not None:
+        data = with_bss(data, bss)
     startup = Startup(f"startup_{width}", STARTUP, STARTUP, width, "physical")
     return Payload(image_of(data), "kernel", "elf", "", "linux", startup)
 
@@ -84,9 +87,10 @@ def subject(
     cmdline: bytes = CMDLINE,
     modules: int = 1,
     between: bytes = b"",
+    bss: Span | None = None,
 ) -> Subject:
     """The kernel with a PVH entry, as the boot side takes it; `between` follows the front (ESI = record)."""
-    payload = kernel(sabotage, width)
+    payload = kernel(sabotage, width, bss)
     contribution = Pvh().contribute(payload, Linux(), None)
     entered = replace(contribution.startup, vaddr=ENTRY, paddr=ENTRY)
     if between:
@@ -330,3 +334,16 @@ def test_an_extension_of_any_size_is_read_in_bounds(there: bool) -> None:
     table = e820_table(cast("GuestView", View()), bp.parse(bytes(4096)), [node])
     assert View.asked == 4096 * 20
     assert len(table) == (4096 if there else 0)
+
+
+LOW = Span(0x5000, 0x5000)  #: in it Firecracker's start_info and memory map
+
+
+def test_data_that_linux_would_not_keep_is_absent(tmp_path: Path) -> None:
+    """start_info lay in .bss and was copied into the stub range, which Linux does not reserve."""
+    verdict = prove(subject(tmp_path, bss=LOW), Firecracker())
+    assert (verdict.findings, verdict.outcome) == ((), Outcome.BOOTED)
+    assert verdict.handover is not None and verdict.handover["record"]["data"] == "0x0"
+    verdict = prove(subject(tmp_path, field("data", 0x6000), bss=LOW), Firecracker())
+    assert [f.message for f in verdict.findings] == ["data is 0x6000, a copy that the guest does not keep"]
+    assert rules(verdict) == ["BB-H025"]

@@ -14,6 +14,7 @@ from bootbuild.formats.elf_read import read_elf
 from bootbuild.model.content import Content, MemoryContent
 from bootbuild.model.machine import Offer
 from bootbuild.model.payload import ElfImage, Startup
+from bootbuild.model.span import Span
 
 BASE = 0x100000  #: where the image is linked and loaded
 ENTRY, STARTUP, GDT, PAGE, BSS, STACK_TOP = (
@@ -94,6 +95,15 @@ def _elf(text: bytes, bits: int) -> bytes:
     notes = segment(4, 4, 0x200, 0, len(note), len(note), 4)
     head = (header + load + notes).ljust(0x200, b"\0") + note
     return head.ljust(_FILE, b"\0") + text
+
+
+def with_bss(data: bytes, span: Span) -> bytes:
+    """`guest` of class ELF64 with one more segment, of zeros only."""
+    out = bytearray(data)
+    fields = (1, 6, 0x1000, span.start, span.start, 0, span.size, 0x1000)
+    struct.pack_into("<IIQQQQQQ", out, 64 + 2 * 56, *fields)
+    struct.pack_into("<H", out, 56, 3)  # e_phnum
+    return bytes(out)
 
 
 def image_of(data: bytes) -> ElfImage:

@@ -24,7 +24,7 @@ from bootbuild.model.waist import Piece
 from bootbuild.pipeline import build, contribute, make_image, read_payloads, recipe_subject
 from bootbuild.recipe.read import read
 from oracle import run_until
-from tiny_guest import ENTRY, STARTUP, guest, u32
+from tiny_guest import ENTRY, STARTUP, guest, u32, with_bss
 
 PROFILES = ("pvh@qemu", "pvh@xen-domu")
 
@@ -221,22 +221,13 @@ LOW_BSS = Span(0x5000, 0x30000)  #: in it Firecracker's start_info, memory map, 
 KEPT = (Span(0x6000, 0x40), Span(0x7000, 24 * 4), Span(0x20000, len(b"greeting=own") + 1))
 
 
-def with_low_bss(first: bytes) -> bytes:
-    """A guest whose own PVH entry is `first`, and which has LOW_BSS."""
-    data = bytearray(guest(first=first))
-    fields = (1, 6, 0x1000, LOW_BSS.start, LOW_BSS.start, 0, LOW_BSS.size, 0x1000)
-    struct.pack_into("<IIQQQQQQ", data, 64 + 2 * 56, *fields)
-    struct.pack_into("<H", data, 56, 3)  # e_phnum
-    return bytes(data)
-
-
 def test_a_chained_stub_clears_bss_around_what_was_handed_over(tmp_path: Path) -> None:
     """Firecracker puts it at fixed places below 640 KiB, and linux-loader clears nothing."""
     free = holes(LOW_BSS, KEPT)
     edges = [address for span in free for address in (span.start, span.end - 1)]
     check = b"".join(b"\x80\x3d" + u32(address) + b"\0\x74\x02\x0f\x0b" for address in edges)
     kernel = tmp_path / "kernel.elf"  # cmpb $0, address; je next; ud2
-    kernel.write_bytes(with_low_bss(check))
+    kernel.write_bytes(with_bss(guest(first=check), LOW_BSS))
     text = f"""
         api = 1
         [payload]
