@@ -1,4 +1,4 @@
-"""Files and requests that a PVH loader or target refuses, BB-L001 to BB-L005: exactly these findings."""
+"""Files and requests that a PVH loader or target refuses, BB-L001 to BB-L004 and BB-L006: exactly these findings."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_command_line_longer_than_the_monitor_takes(name: str, most: int) -> N
     short, long = (replace(tiny_guest.subject(WHOLE), offer=Offer(b"a" * size)) for size in (most, most + 1))
     assert prove(short, profile).outcome is Outcome.BOOTED
     verdict = prove(long, profile)
-    assert (verdict.outcome, [finding.rule for finding in verdict.findings]) == (Outcome.FAILED, ["BB-L005"])
+    assert (verdict.outcome, [finding.rule for finding in verdict.findings]) == (Outcome.FAILED, ["BB-L006"])
     assert f"this monitor takes {most}" in verdict.findings[0].message
 
 

@@ -40,7 +40,7 @@ from bootbuild_pvh.environments.profile import (
 KVM = b"KVMKVMKVM\0\0\0"  #: KVM_SIGNATURE, CPUID leaf 0x40000000
 
 CMDLINE = Rule(
-    "BB-L005",
+    "BB-L006",
     "command line longer than this monitor takes",
     "Firecracker takes 2048 bytes with the NUL behind them, Cloud Hypervisor 65536 (CMDLINE_MAX_SIZE of "
     "either), and neither starts a kernel with more.",
