@@ -1,4 +1,4 @@
-"""Files and requests that a PVH loader or target refuses, BB-L001 to BB-L004 and BB-L006: exactly these findings."""
+"""Files and requests that a PVH loader or target refuses, BB-L001 to BB-L006: exactly these findings."""
 
 from __future__ import annotations
 
