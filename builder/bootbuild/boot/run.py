@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bootbuild.api.environment import Profile, Scene
 from bootbuild.api.guest import Guest, GuestView
+from bootbuild.boot.pseudo_physical import PseudoPhysical
 from bootbuild.errors import PluginDefect
 from bootbuild.model.content import Content
 from bootbuild.model.machine import Filling, Offer
@@ -126,7 +127,8 @@ def run_once(
         proved = ""
         if reached:
             proved = startup.name
-            handover, found = _judge(subject, scene, machine)
+            view = PseudoPhysical(machine, scene.frames) if scene.frames else machine
+            handover, found = _judge(subject, scene, view)
             findings += found
             if subject.expect:
                 printed = len(scene.platform.console)
@@ -257,7 +259,7 @@ def finding_of(stop: Stop, scene: Scene) -> Finding:
     """Why a run that did not reach the startup path ended."""
     rule = stop.rule
     if stop.kind in (StopKind.SHUTDOWN, StopKind.RESET, StopKind.CRASH):
-        rule = "BB-B022"
+        rule = rule or "BB-B022"
     elif stop.kind is StopKind.TIME:
         rule = CLOCK
     return Finding(rule, stop.detail, lines=(*_console_tail(scene), *stop.report))
