@@ -35,6 +35,14 @@ NOT_64 = Rule(
     "32-bit PV kernel, but CONFIG_PV32 missing`. They are not emulated here.",
     "build the kernel for 64 bits, or start it as a PVH domain",
 )
+NO_ROUTE = Rule(
+    "BB-L205",
+    "no way from Xen PV to this guest",
+    "The front leaves the machine in ring 3, in 64-bit code, on Xen's page tables. A guest protocol that "
+    "takes segments, page tables or physical addresses for its own cannot be entered there by a stub: only "
+    "a kernel that was written for Xen PV can, by its own entry.",
+    'use `entry = "native"`, or another target',
+)
 FRAMES = Rule(
     "BB-U008",
     "relies on how machine frames are arranged",
@@ -97,6 +105,7 @@ RULES = (
     DOES_NOT_FIT,
     MODULES,
     NOT_64,
+    NO_ROUTE,
 )
 PROFILE_RULES = (
     NO_ENTRY,

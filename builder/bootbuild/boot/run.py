@@ -14,7 +14,7 @@ from bootbuild.api.guest import Guest, GuestView
 from bootbuild.boot.pseudo_physical import PseudoPhysical
 from bootbuild.errors import PluginDefect
 from bootbuild.model.content import Content
-from bootbuild.model.machine import Filling, Offer
+from bootbuild.model.machine import Filling, Load, Offer
 from bootbuild.model.payload import ElfImage, Startup
 from bootbuild.model.span import Span
 from bootbuild.model.trace import BootTrace, Stop, StopKind
@@ -116,7 +116,9 @@ def run_once(
         findings: list[Finding] = []
         passed: list[Stop] = []
         if subject.own_entry is not None:
-            found, *passed = _run_chain(subject, subject.own_entry, scene, machine, budget)
+            linked = subject.own_entry + startup.vaddr - startup.paddr & (1 << 64) - 1
+            entries = {subject.own_entry: ENTRY, linked: ENTRY}  # without paging, and in the linked mapping
+            found, *passed = _run_chain(subject, entries, scene, machine, budget)
             findings += found
         if not findings and subject.own_entry not in stops:  # else it stands there already
             passed.append(machine.run(checkpoints=stops, budget=budget, seconds=left()))
@@ -163,11 +165,11 @@ def run_once(
 
 
 def _run_chain(
-    subject: Subject, entry: int, scene: Scene, machine: Machine, budget: int
+    subject: Subject, entries: Mapping[int, str], scene: Scene, machine: Machine, budget: int
 ) -> tuple[list[Finding], Stop]:
     """Run up to the payload's own entry, where everything must be as the environment left it."""
     before = machine.registers()
-    stop = machine.run(checkpoints={entry: ENTRY}, budget=budget, seconds=subject.timeout)
+    stop = machine.run(checkpoints=entries, budget=budget, seconds=subject.timeout)
     if stop.kind is not StopKind.CHECKPOINT:
         return [finding_of(stop, scene)], stop
     after = machine.registers()
@@ -182,12 +184,22 @@ def _run_chain(
         for load in scene.loads
         if load.content is subject.image.content or Span(load.address, load.size) in modules
     ]
-    changes = (machine.first_change(load) for load in (*scene.given.structures, *loads))
+    changes = [_first_difference(machine, load) for load in scene.given.structures]
+    changes += [machine.first_change(load) for load in loads]
     wrong += [f"the byte at {at:#x} was changed" for at in changes if at is not None]
     return [Finding("BB-B026", f"at the payload's own entry {text}") for text in wrong], stop
 
 
-def _judge(subject: Subject, scene: Scene, view: Machine) -> tuple[Mapping[str, Any] | None, list[Finding]]:
+def _first_difference(machine: Machine, structure: Load) -> int | None:
+    """The first byte of a structure, at the address by which the guest knows it, that was changed."""
+    expected = structure.content.read(structure.offset, structure.size)
+    found = machine.read(structure.address, structure.size)
+    return next((structure.address + at for at, pair in enumerate(zip(found, expected)) if len({*pair}) > 1), None)
+
+
+def _judge(
+    subject: Subject, scene: Scene, view: Machine | PseudoPhysical
+) -> tuple[Mapping[str, Any] | None, list[Finding]]:
     """Everything that can be said of the machine standing at the startup path."""
     startup = subject.startup
     if startup.width and view.code_width != startup.width:  # nothing else of the state can be right then
@@ -213,7 +225,9 @@ def _judge(subject: Subject, scene: Scene, view: Machine) -> tuple[Mapping[str, 
     return handover, findings
 
 
-def _judge_bytes(subject: Subject, scene: Scene, machine: Machine) -> Iterator[Finding]:
+def _judge_bytes(
+    subject: Subject, scene: Scene, machine: Machine | PseudoPhysical
+) -> Iterator[Finding]:
     """Every byte of the payload that was loaded is still there: nothing was written over it."""
     for load in scene.loads:
         if load.content is not subject.image.content:
