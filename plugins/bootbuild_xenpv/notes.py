@@ -25,6 +25,7 @@ class PvNotes:
     hypercall_page: int | None  #: a page that is to be filled with hypercalls
     init_p2m: int | None  #: where the frame table is to be mapped
     mod_start_pfn: bool  #: the module need not be mapped
+    pae: bool  #: PAE_MODE is there, for a 32-bit guest; a 64-bit one may say so too
 
     def pseudo_physical(self, paddr: int) -> int:
         """Where in the domain's memory lies what the file puts at p_paddr."""
@@ -48,6 +49,7 @@ def read_notes(image: ElfImage) -> PvNotes:
             return None
         return int.from_bytes(desc, "little") if len(desc) in (1, 2, 4, 8) else 0
 
+    pae = found.get(PAE_MODE, b"").split(b"\0", 1)[0]
     base, offset = number(VIRT_BASE) or 0, number(PADDR_OFFSET) or 0
     start = min(segment.paddr for segment in image.loads) + base - offset & _M64
     entry = number(ENTRY)
@@ -59,6 +61,7 @@ def read_notes(image: ElfImage) -> PvNotes:
         hypercall_page=number(HYPERCALL_PAGE),
         init_p2m=number(INIT_P2M),
         mod_start_pfn=bool(number(MOD_START_PFN)),
+        pae=pae == b"yes" or b"bimodal" in pae,
     )
 
 

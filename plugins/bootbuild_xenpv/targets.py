@@ -83,7 +83,7 @@ class XenPv:
         return Contribution(target=self.name, guest=guest.name, container="elf", startup=payload.startup)
 
     def chain(self, payload: Payload, guest: Guest, options: Options) -> Contribution:
-        """A stub that looks at start_info, and leaves everything as it was, before the payload's own entry."""
+        """A stub that looks at start_info, and restores everything, before the payload's own entry."""
         own = _own_notes(payload)
         at = own.entry - own.virt_base + own.paddr_offset
         segment = next((s for s in payload.elf.loads if at in s.physical), None)

@@ -46,7 +46,7 @@ _SEEDS = {Filling.EXACT: 0, Filling.POISON_A: 0xA11CE5ED, Filling.POISON_B: 0x0B
 
 # Xen's own memory, at the bottom of the machine: page tables, the vCPU's descriptors, shared_info, the M2P.
 XEN = 16 * MiB
-_SHARED_INFO, _ZERO, _DESCRIPTORS, _GDT_L1, _GDT_L2, _GDT_L3, _M2P_L3, _M2P_L2 = (
+SHARED_INFO, _ZERO, _DESCRIPTORS, _GDT_L1, _GDT_L2, _GDT_L3, _M2P_L3, _M2P_L2 = (
     XEN + PAGE * index for index in range(8)
 )
 _M2P = XEN + 2 * MiB
@@ -75,6 +75,7 @@ class Setting:
     memory_map: tuple[MapEntry, ...]
     domid: int
     ports: tuple[int, int] = (0, 0)  #: event channels of store and console
+    io_memory: tuple[Span, ...] = ()  #: machine ranges of devices that the domain may map
 
 
 class XenPvProfile(ABC):
@@ -109,7 +110,11 @@ class XenPvProfile(ABC):
             _put(layout.start_info.address, setting.info.pack().ljust(PAGE, b"\0")),
         ]
         return Scene(
-            regions=(Region(_xen_memory(frames), RegionKind.RESERVED), frames.region),
+            regions=(
+                *(Region(span, RegionKind.MMIO) for span in setting.io_memory),
+                Region(_xen_memory(frames), RegionKind.RESERVED),
+                frames.region,
+            ),
             loads=(*_xen_loads(frames), *(part for load in pseudo for part in frames.scatter(load))),
             state=_state(notes.entry, layout, frames),
             given=self._given(setting, offer),
@@ -145,7 +150,7 @@ class XenPvProfile(ABC):
             frames=frames,
             root=frames.p2m[layout.tables.pfn],
             kernel_stack=layout.virtual(layout.stack) + PAGE,
-            shared_info=_SHARED_INFO,
+            shared_info=SHARED_INFO,
             m2p=_M2P,
             m2p_entries=_m2p_entries(frames),
             gdt=_GDT,
@@ -157,6 +162,7 @@ class XenPvProfile(ABC):
             console_port=setting.ports[1],
             store_frame=store,
             store_port=setting.ports[0],
+            io_memory=setting.io_memory,
         )
 
     def _module_loads(self, setting: Setting) -> list[Load]:
@@ -269,7 +275,7 @@ def _xen_loads(frames: Frames) -> list[Load]:
     gdt = [_ZERO | _TABLE] * 14 + [_DESCRIPTORS | _TABLE]
     return [
         _put(XEN, bytes(8 * PAGE)),
-        _put(_SHARED_INFO, start_info.shared_info()),
+        _put(SHARED_INFO, start_info.shared_info()),
         _put(_DESCRIPTORS, bytes(descriptors)),
         _put(_GDT_L1, struct.pack(f"<{len(gdt)}Q", *gdt)),
         _put(_GDT_L2, struct.pack("<Q", _GDT_L1 | _TABLE)),

@@ -9,7 +9,16 @@ import struct
 from collections.abc import Sequence
 
 from bootbuild.api import Cpu
-from bootbuild.platform.xen import CPUID_BASE, EFAULT, EINVAL, ENOENT, ENOSYS, XenDomain, XenHvm
+from bootbuild.platform.xen import (
+    CPUID_BASE,
+    EFAULT,
+    EINVAL,
+    ENOENT,
+    ENOSYS,
+    XENMEM_MEMORY_MAP,
+    XenDomain,
+    XenHvm,
+)
 from bootbuild_xenpv.environments import start_info
 from bootbuild_xenpv.hypervisor import privileged, traps
 from bootbuild_xenpv.hypervisor.domain import M2P_BASE, M2P_END, XEN_END, XEN_START, PvDomain
@@ -416,6 +425,8 @@ class XenPv(XenHvm):
         if command == 12:  # XENMEM_machphys_mapping
             cpu.write(pointer, struct.pack("<QQQ", M2P_BASE, M2P_END, self._pv.m2p_entries - 1))
             return 0
+        if command == XENMEM_MEMORY_MAP and self._pv.privileged:
+            return -ENOSYS  # only a toolstack sets one
         if command in (3, 4):  # XENMEM_current_reservation, maximum_reservation
             return self._pv.frames.count
         if command == 2:  # XENMEM_maximum_ram_page
