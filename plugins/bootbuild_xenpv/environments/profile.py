@@ -76,6 +76,7 @@ class Setting:
     domid: int
     ports: tuple[int, int] = (0, 0)  #: event channels of store and console
     io_memory: tuple[Span, ...] = ()  #: machine ranges of devices that the domain may map
+    extended_cr3: bool = False  #: the assistance of that name is on from the start
 
 
 class XenPvProfile(ABC):
@@ -88,6 +89,7 @@ class XenPvProfile(ABC):
     undefined = (Undefined(FREE_MEMORY, "BB-U006"), Undefined(MACHINE_FRAMES, "BB-U008"))
     rules = PROFILE_RULES
     memory_limit = 3 * GiB
+    builds_in_place = False  #: the builder writes through the domain's own page tables
 
     def scene(
         self, image: ElfImage, offer: Offer, filling: Filling, only: frozenset[str] | None = None
@@ -100,15 +102,16 @@ class XenPvProfile(ABC):
         setting = self.setting(image, notes, offer, frames)
         layout = setting.layout
         domain = self._domain(setting, frames)
-        pseudo = [
+        written = [
             *_image_loads(image, notes),
-            *self._module_loads(setting),
             *self._hypercall_page(notes, layout),
             _put(layout.p2m.address, frames.p2m.tobytes()),
             *(_put(part.address, bytes(PAGE)) for part in (layout.store, layout.console) if part),
-            *(_put(at, table) for at, table in page_tables(layout, frames, domain.own_slots)),
             _put(layout.start_info.address, setting.info.pack().ljust(PAGE, b"\0")),
         ]
+        dirty = _pages(written) if self.builds_in_place else frozenset[int]()
+        tables = page_tables(layout, frames, domain.own_slots, dirty)
+        pseudo = [*self._module_loads(setting), *written, *(_put(at, table) for at, table in tables)]
         return Scene(
             regions=(
                 *(Region(span, RegionKind.MMIO) for span in setting.io_memory),
@@ -163,6 +166,7 @@ class XenPvProfile(ABC):
             store_frame=store,
             store_port=setting.ports[0],
             io_memory=setting.io_memory,
+            extended_cr3=setting.extended_cr3,
         )
 
     def _module_loads(self, setting: Setting) -> list[Load]:
@@ -219,6 +223,13 @@ def hypercall_page() -> bytes:
             code = b"\x51\x41\x53\x50" + load + b"\x0f\x05"
         page[32 * number : 32 * number + len(code)] = code
     return bytes(page)
+
+
+def _pages(loads: list[Load]) -> frozenset[int]:
+    """The frames that were written to."""
+    return frozenset(
+        pfn for load in loads for pfn in range(load.address // PAGE, -(-(load.address + load.memsz) // PAGE))
+    )
 
 
 def _image_loads(image: ElfImage, notes: PvNotes) -> list[Load]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bootbuild.api import ElfImage, Evidence, MapEntry, Offer, Span
-from bootbuild_xenpv.environments import layout
+from bootbuild_xenpv.environments import layout, start_info
 from bootbuild_xenpv.environments.frames import PAGE, Frames
 from bootbuild_xenpv.environments.layout import Layout
 from bootbuild_xenpv.environments.profile import SHARED_INFO, Setting, XenPvProfile, one_module
@@ -25,8 +25,8 @@ class XenDomU(XenPvProfile):
 
     name = "domu"
     loader = "xen-xl"
-    evidence = Evidence.SOURCE
-    source = "tools/libs/guest/xg_dom_{core,x86}.c, xen/arch/x86/pv of Xen 4.17"
+    evidence = Evidence.ORACLE
+    source = "tools/libs/guest/xg_dom_{core,x86}.c; dumped in a real domU under Xen 4.17.7 (tests/oracles)"
     summary = "Xen, unprivileged PV domain built by xl"
     _STORE_PORT, _CONSOLE_PORT = 1, 2
 
@@ -35,7 +35,9 @@ class XenDomU(XenPvProfile):
         built = layout.domu(image, notes, module.size if module else 0, frames.count)
         assert built.store is not None
         assert built.console is not None
-        mod_len = built.module.pages * PAGE if built.module else 0  # xl tells whole pages
+        mod_len = module.size if module else 0
+        if built.module and notes.mod_start_pfn:
+            mod_len = built.module.pages * PAGE  # then xl tells whole pages
         outside = built.p2m_frames
         return Setting(
             layout=built,
@@ -68,10 +70,12 @@ class XenDom0(XenPvProfile):
 
     name = "dom0"
     loader = "xen-libelf"
-    evidence = Evidence.SOURCE
-    source = "xen/arch/x86/pv/dom0_build.c of Xen 4.17"
+    evidence = Evidence.ORACLE
+    source = "xen/arch/x86/pv/dom0_build.c; dumped in a real dom0 under Xen 4.17.7 (tests/oracles)"
     summary = "Xen, PV dom0 built by the hypervisor"
+    builds_in_place = True
     _LEGACY = Span(0xA0000, 0x60000)  #: video memory and firmware, which dom0 may map
+    _VIDEO = start_info.SIZE | 0x28 << 32  #: info_off and info_size: struct dom0_vga_console_info, all zero
 
     def setting(self, image: ElfImage, notes: PvNotes, offer: Offer, frames: Frames) -> Setting:
         module = one_module(image, offer)
@@ -88,6 +92,7 @@ class XenDom0(XenPvProfile):
                 pt_base=built.virtual(built.tables),
                 nr_pt_frames=built.tables.pages,
                 mfn_list=built.p2m_base,
+                console=(self._VIDEO, 0),
                 mod_start=_module_start(notes, built),
                 mod_len=size,
                 cmd_line=offer.cmdline,
@@ -98,6 +103,7 @@ class XenDom0(XenPvProfile):
             memory_map=(MapEntry(0, frames.count * PAGE, RAM),),
             domid=0,
             io_memory=(self._LEGACY,),
+            extended_cr3=notes.pae,
         )
 
 

@@ -33,6 +33,7 @@ class PvDomain:
     store_frame: int = 0
     store_port: int = 0
     io_memory: tuple[Span, ...] = ()  #: machine ranges that are no RAM and that the domain may map
+    extended_cr3: bool = False  #: VMASST_TYPE_pae_extended_cr3 is on
 
     @property
     def privileged(self) -> bool:

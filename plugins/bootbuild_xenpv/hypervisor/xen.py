@@ -33,8 +33,11 @@ IRET, MULTICALL = 23, 13
 GUEST_GDT_PAGES = 14  #: FIRST_RESERVED_GDT_PAGE
 FIRST_XEN_DESCRIPTOR = GUEST_GDT_PAGES * 512
 _PAGE_FAULT_WRITE = 2
-_FEATURES = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 13  #: what a PV domain is told, xen/common/kernel.c get_features
-_FEATURE_DOM0 = 1 << 11
+# What a PV domain is told (xen/common/kernel.c, XENVER_get_features): mmu_pt_update_preserve_ad,
+# highmem_assist, gnttab_map_avail_bits, memory_op_vnode_supported, direct_mapped
+_FEATURES = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 13 | 1 << 17
+_FEATURE_EXTENDED_CR3, _FEATURE_DOM0 = 1 << 4, 1 << 11
+_ASSIST_EXTENDED_CR3 = 3  #: VMASST_TYPE_pae_extended_cr3
 _NAMES = {0: "set_trap_table", 1: "mmu_update", 2: "set_gdt", 14: "update_va_mapping", 26: "mmuext_op"}
 # CPUID that a PV domain is not shown: what it cannot have in ring 3 (xen/tools/gen-cpuid.py, PV policies)
 _HIDDEN = {
@@ -78,6 +81,7 @@ class XenPv(XenHvm):
         self._kernel_mode = True
         self._next_port = max(domain.console_port, domain.store_port) + 1
         self._refusal = ""  #: the last thing that was refused, for the report of a crash
+        self._assists = {_ASSIST_EXTENDED_CR3} if domain.extended_cr3 else set[int]()
         self.iopl = 0
         self.task_switched = False
         self.kernel_gs = 0
@@ -95,7 +99,7 @@ class XenPv(XenHvm):
             14: self._update_va_mapping,
             15: self._done,  # set_timer_op: time passes with no interrupt
             20: self._grant_table_op,
-            21: self._done,  # vm_assist
+            21: self._vm_assist,
             24: self._vcpu_op,
             25: self._set_segment_base,
             26: self._mmuext_op,
@@ -397,6 +401,13 @@ class XenPv(XenHvm):
         self.task_switched = bool(arguments[0])
         return 0
 
+    def _vm_assist(self, cpu: Cpu, arguments: Sequence[int]) -> int:
+        command, kind = arguments[0], arguments[1]
+        if command not in (0, 1):  # VMASST_CMD_enable, VMASST_CMD_disable
+            return -ENOSYS
+        (self._assists.discard if command else self._assists.add)(kind)
+        return 0
+
     def _set_segment_base(self, cpu: Cpu, arguments: Sequence[int]) -> int:
         which, base = arguments[0], arguments[1]
         if which == 0:
@@ -438,6 +449,7 @@ class XenPv(XenHvm):
         if command == 6:  # XENVER_get_features
             (submap,) = struct.unpack("<I", cpu.read(pointer, 4))
             features = _FEATURES | (_FEATURE_DOM0 if self._pv.privileged else 0)
+            features |= _FEATURE_EXTENDED_CR3 if _ASSIST_EXTENDED_CR3 in self._assists else 0
             cpu.write(pointer + 4, struct.pack("<I", features if submap == 0 else 0))
             return 0
         if command == 3:  # XENVER_capabilities: char[1024]
