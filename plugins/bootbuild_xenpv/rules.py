@@ -43,6 +43,22 @@ NO_ROUTE = Rule(
     "a kernel that was written for Xen PV can, by its own entry.",
     'use `entry = "native"`, or another target',
 )
+HYPERCALL_PAGE = Rule(
+    "BB-L206",
+    "HYPERCALL_PAGE that is no page of the image",
+    "Xen fills the page that note 2 names with the code of all hypercalls. It looks neither whether the "
+    "address is a multiple of 4096, and then fills another place than the kernel calls, nor whether "
+    "the page is part of the kernel, and then writes over what lies there; outside the bootstrap region dom0 "
+    "ends with `Invalid HYPERCALL_PAGE field in ELF notes.`",
+    "give a whole, aligned page of the kernel's own; or drop the note and use `syscall`",
+)
+INIT_P2M = Rule(
+    "BB-L207",
+    "INIT_P2M that the toolstack drops without a word",
+    "libxenguest takes note 15 only if it is a multiple of 4096 below VIRT_BASE, and maps the frame table in "
+    "the bootstrap region otherwise (xc_dom_build_image, tools/libs/guest/xg_dom_core.c).",
+    "name an aligned address below VIRT_BASE, or drop the note and use start_info.mfn_list",
+)
 FRAMES = Rule(
     "BB-U008",
     "relies on how machine frames are arranged",
@@ -106,12 +122,16 @@ RULES = (
     MODULES,
     NOT_64,
     NO_ROUTE,
+    HYPERCALL_PAGE,
+    INIT_P2M,
 )
 PROFILE_RULES = (
     NO_ENTRY,
     DOES_NOT_FIT,
     MODULES,
     NOT_64,
+    HYPERCALL_PAGE,
+    INIT_P2M,
     FRAMES,
     UNHANDLED,
     PRIVILEGED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from bootbuild.model.content import Content
 from bootbuild.model.machine import Filling, Load, Offer
 from bootbuild.model.payload import ElfImage, Startup
 from bootbuild.model.span import Span
-from bootbuild.model.trace import BootTrace, Stop, StopKind
+from bootbuild.model.trace import BootTrace, Event, Stop, StopKind
 from bootbuild.model.verdict import Finding
 
 if TYPE_CHECKING:
@@ -147,6 +147,7 @@ def run_once(
                     findings.append(_missing_text(last, subject.expect, scene))
         elif not findings:
             findings.append(finding_of(stop, scene))
+        findings += _in_stub(subject, machine.events)
         trace = BootTrace(
             target=profile.target,
             profile=profile.name,
@@ -162,6 +163,15 @@ def run_once(
             seconds=time.perf_counter() - began,
         )
     return Run(trace, handover, tuple(findings), proved)
+
+
+def _in_stub(subject: Subject, events: Sequence[Event]) -> list[Finding]:
+    """What broke a rule in code that we inserted, even where the environment helped it over that."""
+    if subject.stub is None:
+        return []
+    shift = subject.startup.vaddr - subject.startup.paddr
+    inside = (e for e in events if e.rule and (e.ip in subject.stub or e.ip - shift in subject.stub))
+    return [Finding(e.rule, f"in an inserted stub, at {e.ip:#x}: {e.detail}") for e in inside]
 
 
 def _run_chain(

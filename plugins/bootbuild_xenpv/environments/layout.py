@@ -91,8 +91,6 @@ def domu(image: ElfImage, notes: PvNotes, module_size: int, frames: int) -> Layo
     base = notes.virt_base
     allocator = _Allocator(align_up(notes.kernel.end - base, PAGE) // PAGE)
     p2m_base = notes.init_p2m
-    if p2m_base is not None and (p2m_base >= base or p2m_base % PAGE):
-        p2m_base = None  # xc_dom_build_image ignores it without a word
     module = allocator.take(module_size) if module_size and not notes.mod_start_pfn else None
     p2m = allocator.take(8 * frames) if p2m_base is None else None
     start_info, store, console = allocator.take(PAGE), allocator.take(PAGE), allocator.take(PAGE)

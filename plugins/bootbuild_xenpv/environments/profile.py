@@ -104,7 +104,7 @@ class XenPvProfile(ABC):
         domain = self._domain(setting, frames)
         written = [
             *_image_loads(image, notes),
-            *self._hypercall_page(notes, layout),
+            *self._hypercall_page(notes),
             _put(layout.p2m.address, frames.p2m.tobytes()),
             *(_put(part.address, bytes(PAGE)) for part in (layout.store, layout.console) if part),
             _put(layout.start_info.address, setting.info.pack().ljust(PAGE, b"\0")),
@@ -176,13 +176,10 @@ class XenPvProfile(ABC):
         content = setting.module[0]
         return [Load(part.address, content, 0, content.size, part.pages * PAGE)]
 
-    def _hypercall_page(self, notes: PvNotes, layout: Layout) -> list[Load]:
+    def _hypercall_page(self, notes: PvNotes) -> list[Load]:
         if notes.hypercall_page is None:
             return []
-        address = notes.hypercall_page - notes.virt_base & -PAGE  # the low bits are dropped, silently
-        if not 0 <= address < layout.tables.address:
-            text = f"HYPERCALL_PAGE {notes.hypercall_page:#x} is outside the bootstrap region"
-            raise InputError(Problem(DOES_NOT_FIT, "notes", text))
+        address = notes.hypercall_page - notes.virt_base
         return [_put(address, hypercall_page())]
 
     def _given(self, setting: Setting, offer: Offer) -> Given:
