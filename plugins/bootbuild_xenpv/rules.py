@@ -60,7 +60,7 @@ INIT_P2M = Rule(
     "name an aligned address below VIRT_BASE, or drop the note and use start_info.mfn_list",
 )
 FRAMES = Rule(
-    "BB-U008",
+    "BB-U010",
     "relies on how machine frames are arranged",
     "Each profile is run three times. The memory of a PV domain is any machine frames in any order: in the "
     "first run extents of 2 MiB, as xl asks for them, in the others single frames. Only the frame table "

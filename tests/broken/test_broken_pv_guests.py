@@ -119,9 +119,15 @@ CASES = [
     Case("maps its page table writable", "BB-B045", guest(first=ROOT_FRAME + MAP_RAX + UD2)),
     Case("pins a page that it can write to", "BB-B045", guest(first=DATA_FRAME + PIN_RAX + UD2)),
     Case("takes free memory for zero", "BB-U006", guest(first=branch(b"\x80\xbc\x24\0\x10\0\0\0"))),
-    Case("takes its frames for neighbours", "BB-U008",
+    Case("takes its frames for neighbours", "BB-U010",
          # mov (%rax), %rcx; inc %rcx; cmp 8(%rax), %rcx
          guest(first=branch(FRAME_TABLE + b"\x48\x8b\x08\x48\xff\xc1\x48\x3b\x48\x08"))),
+    Case(
+        "takes a hypercall's arguments back",
+        "BB-U008",
+        # cmp $6, %rdi
+        guest(first=call(PHYSDEV_OP, 6, DATA) + branch(b"\x48\x83\xff\x06"), data=b"\1"),
+    ),
     # -- what the profile says of the notes before Xen does
     Case("wants its hypercalls in the middle of a page", "BB-L206",
          guest(notes={2: u64(HYPERCALLS + 0x800)})),

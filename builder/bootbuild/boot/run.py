@@ -235,9 +235,7 @@ def _judge(
     return handover, findings
 
 
-def _judge_bytes(
-    subject: Subject, scene: Scene, machine: Machine | PseudoPhysical
-) -> Iterator[Finding]:
+def _judge_bytes(subject: Subject, scene: Scene, machine: Machine | PseudoPhysical) -> Iterator[Finding]:
     """Every byte of the payload that was loaded is still there: nothing was written over it."""
     for load in scene.loads:
         if load.content is not subject.image.content:

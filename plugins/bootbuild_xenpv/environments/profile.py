@@ -38,10 +38,11 @@ from bootbuild_xenpv.environments.tables import page_tables
 from bootbuild_xenpv.hypervisor import PvDomain, XenPv
 from bootbuild_xenpv.hypervisor.entries import ACCESSED, DIRTY, LARGE, PRESENT, USER, WRITE
 from bootbuild_xenpv.notes import PvNotes, read_notes
-from bootbuild_xenpv.rules import DOES_NOT_FIT, MODULES, PROFILE_RULES
+from bootbuild_xenpv.rules import DOES_NOT_FIT, FRAMES, MODULES, PROFILE_RULES
 
 MiB, GiB = 1 << 20, 1 << 30
-FREE_MEMORY, MACHINE_FRAMES = "free memory", "machine frames"
+FREE_MEMORY, MACHINE_FRAMES, ARGUMENTS = "free memory", "machine frames", "hypercall arguments"
+_CLOBBERED = {Filling.POISON_A: 0xDEADBEEFDEADF00D, Filling.POISON_B: 0x5EED0B0B5EED0B0B}
 _SEEDS = {Filling.EXACT: 0, Filling.POISON_A: 0xA11CE5ED, Filling.POISON_B: 0x0B0B5EED}
 
 # Xen's own memory, at the bottom of the machine: page tables, the vCPU's descriptors, shared_info, the M2P.
@@ -86,7 +87,11 @@ class XenPvProfile(ABC):
     name: str
     version = "4.17"
     loader: str
-    undefined = (Undefined(FREE_MEMORY, "BB-U006"), Undefined(MACHINE_FRAMES, "BB-U008"))
+    undefined = (
+        Undefined(FREE_MEMORY, "BB-U006"),
+        Undefined(ARGUMENTS, "BB-U008", by="Xen"),
+        Undefined(MACHINE_FRAMES, FRAMES.id, by="Xen"),
+    )
     rules = PROFILE_RULES
     memory_limit = 3 * GiB
     builds_in_place = False  #: the builder writes through the domain's own page tables
@@ -94,7 +99,7 @@ class XenPvProfile(ABC):
     def scene(
         self, image: ElfImage, offer: Offer, filling: Filling, only: frozenset[str] | None = None
     ) -> Scene:
-        names = frozenset() if filling is Filling.EXACT else frozenset((FREE_MEMORY, MACHINE_FRAMES))
+        names = frozenset() if filling is Filling.EXACT else frozenset(u.name for u in self.undefined)
         poisoned = names if only is None else names & only
         notes = read_notes(image)
         count = self._memory_size(image, offer) // PAGE
@@ -121,7 +126,12 @@ class XenPvProfile(ABC):
             loads=(*_xen_loads(frames), *(part for load in pseudo for part in frames.scatter(load))),
             state=_state(notes.entry, layout, frames),
             given=self._given(setting, offer),
-            platform=XenPv(domain, version=(4, 17), extra_version=".7"),
+            platform=XenPv(
+                domain,
+                version=(4, 17),
+                extra_version=".7",
+                clobber=_CLOBBERED[filling] if ARGUMENTS in poisoned else None,
+            ),
             poisoned=poisoned,
             garbage=_SEEDS[filling] if FREE_MEMORY in poisoned else 0,
             frames=frames.p2m,
@@ -198,6 +208,8 @@ class XenPvProfile(ABC):
             cmdline=offer.cmdline,
             modules=modules,
             memory_map=setting.memory_map,
+            structures=(_put(layout.virtual(layout.start_info), setting.info.pack()),),
+            privileged=setting.domid == 0,
         )
 
 
