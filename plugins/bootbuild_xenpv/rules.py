@@ -59,6 +59,13 @@ INIT_P2M = Rule(
     "the bootstrap region otherwise (xc_dom_build_image, tools/libs/guest/xg_dom_core.c).",
     "name an aligned address below VIRT_BASE, or drop the note and use start_info.mfn_list",
 )
+OWN_NOTES = Rule(
+    "BB-L208",
+    "notes asked for beside a kernel's own entry",
+    "The target's own keys say what the notes of an inserted entry are. With the kernel's own entry, behind "
+    "a stub or not, its own notes stand: they say what that entry wants.",
+    'remove the keys, or use `entry = "insert"`',
+)
 FRAMES = Rule(
     "BB-U010",
     "relies on how machine frames are arranged",
@@ -124,6 +131,7 @@ RULES = (
     NO_ROUTE,
     HYPERCALL_PAGE,
     INIT_P2M,
+    OWN_NOTES,
 )
 PROFILE_RULES = (
     NO_ENTRY,

@@ -25,11 +25,21 @@ from bootbuild.api import (
 )
 from bootbuild_xenpv import notes
 from bootbuild_xenpv.notes import physical_entry, read_notes
-from bootbuild_xenpv.rules import NO_ENTRY, NO_ROUTE, RULES
+from bootbuild_xenpv.rules import NO_ENTRY, NO_ROUTE, OWN_NOTES, RULES
 
 OWNER = "Xen"
 _RING_3 = Waist(64, privilege=3, owns_paging=False)
 _FEATURE_DOM0 = 1 << 11  #: XENFEAT_dom0: what is not said of note 17 (SUPPORTED_FEATURES), dom0 is refused
+# xen/include/public/features.h; elf_xen_feature_names knows these alone
+_FEATURES = (
+    "writable_page_tables",
+    "writable_descriptor_tables",
+    "auto_translated_physmap",
+    "supervisor_mode_kernel",
+    "pae_pgdir_above_4gb",
+    "hvm_callback_vector",
+    "dom0",
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +50,16 @@ class Options:
     guest_version: str = ""  #: note 7; empty: none
     suspend_cancel: bool = False  #: note 14
     dom0: bool = True  #: whether note 17 says that it can be dom0
+    features: str = ""  #: note 10, separated by |, required ones with a ! before them; empty: none
+    init_p2m: int = 0  #: note 15: where the frame table is to be mapped; 0: behind the kernel
 
     def __post_init__(self) -> None:
+        for word in self.features.split("|") if self.features else ():
+            if word.removeprefix("!") not in _FEATURES:
+                text = "Xen refuses the image without a word" if word.startswith("!") else "Xen ignores it"
+                raise ValueError(f"features has {word!r}, of which {text}; known are {', '.join(_FEATURES)}")
+        if self.init_p2m % 4096 or not 0 <= self.init_p2m < 1 << 64:
+            raise ValueError(f"init_p2m is {self.init_p2m:#x}, no multiple of 4096 in 64 bits")
         for name in ("guest_os", "guest_version"):
             text = getattr(self, name)
             if len(text) > 15 or not text.isascii():  # char guest_os[16], struct elf_dom_parms
@@ -79,12 +97,12 @@ class XenPv:
 
     def native(self, payload: Payload, guest: Guest, options: Options) -> Contribution:
         """The payload's own PV entry, as it is."""
-        _own_notes(payload)
+        _own_notes(payload, options)
         return Contribution(target=self.name, guest=guest.name, container="elf", startup=payload.startup)
 
     def chain(self, payload: Payload, guest: Guest, options: Options) -> Contribution:
         """A stub that looks at start_info, and restores everything, before the payload's own entry."""
-        own = _own_notes(payload)
+        own = _own_notes(payload, options)
         at = own.entry - own.virt_base + own.paddr_offset
         segment = next((s for s in payload.elf.loads if at in s.physical), None)
         if (
@@ -125,7 +143,10 @@ def _back(payload: Payload, guest: Guest) -> Piece:
     return back
 
 
-def _own_notes(payload: Payload) -> notes.PvNotes:
+def _own_notes(payload: Payload, options: Options) -> notes.PvNotes:
+    if options != Options():
+        text = f"the notes of its own entry stand, and {options} asks for others"
+        raise RefusedError(Problem(OWN_NOTES, payload.source, text))
     try:
         return read_notes(payload.elf)
     except InputError as reason:
@@ -165,6 +186,10 @@ def _notes(payload: Payload, options: Options) -> tuple[NoteSpec, ...]:
         found.append(number(notes.SUSPEND_CANCEL, 1, "<I"))
     if options.dom0:
         found.append(number(notes.SUPPORTED_FEATURES, _FEATURE_DOM0, "<I"))
+    if options.features:
+        found.append(text(notes.FEATURES, options.features))
+    if options.init_p2m:
+        found.append(number(notes.INIT_P2M, options.init_p2m))
     if notes.MOD_START_PFN in own:
         found.append(number(notes.MOD_START_PFN, 0, "<I"))  # the front wants its module mapped
     return tuple(found)

@@ -15,7 +15,7 @@ from bootbuild.host import Host
 from bootbuild.model.span import Span
 from bootbuild.model.verdict import Outcome, ProfileVerdict
 from bootbuild_xenpv.environments.xen import XenDom0, XenDomU
-from bootbuild_xenpv.rules import NO_ROUTE, PROFILE_RULES, RULES
+from bootbuild_xenpv.rules import NO_ROUTE, OWN_NOTES, PROFILE_RULES, RULES
 from tiny_pv_guest import (
     BASE,
     DATA,
@@ -216,9 +216,47 @@ def test_an_image_that_the_domain_cannot_be_built_of(name: str, profile: str) ->
     assert (rules_of(verdict), verdict.runs) == ({rule}, ())
 
 
+PIN_ROOT = ROOT_FRAME + PIN_RAX
+# mov %rax, DATA; then set_gdt, or an mmu_update of it
+TO_DATA = b"\x48\xa3" + u64(DATA)
+REFUSALS = {  # what Xen answers with -EINVAL: the guest goes on, and the trace says why
+    "pins what is pinned": (PIN_ROOT, struct.pack("<IIQQ", 3, 0, 0, 0), "is pinned already"),
+    "unpins twice": (
+        PIN_ROOT + call(MMUEXT_OP, DATA, 1, 0, 0x7FF0),
+        struct.pack("<IIQQ", 4, 0, 0, 0),
+        "is not pinned",
+    ),
+    "writes to Xen's part of its root": (
+        ROOT_FRAME + b"\x48\x05\0\x08\0\0" + TO_DATA + call(1, DATA, 1, 0, 0x7FF0),
+        bytes(16),
+        "slot 256 of the root is Xen's",
+    ),
+    "makes a GDT of a page that it can write to": (
+        DATA_FRAME + b"\x48\xc1\xe8\x0c" + TO_DATA + call(2, DATA, 512),
+        bytes(8),
+        "is writable (in use 1 time), not a page of descriptors",
+    ),
+    "makes a GDT of more than the guest's part": (
+        call(2, DATA, 7169),
+        bytes(8),
+        "7169 descriptors; those from 7168 on are Xen's",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_what_xen_refuses_is_told_with_the_reason(name: str) -> None:
+    first, data, reason = REFUSALS[name]
+    verdict = judged(subject(guest(first=first, data=data)), "domu")
+    assert verdict.outcome is Outcome.BOOTED, [f.message for f in verdict.findings]
+    told = [event.detail for event in verdict.runs[0].events if event.kind == "refused"]
+    assert len(told) == 1
+    assert reason in told[0]
+
+
 def test_every_rule_has_a_case() -> None:
     seen = {one.rule for one in CASES} | {rule for rule, _ in IMAGES.values()}
-    assert {rule.id for rule in (*RULES, *PROFILE_RULES)} - {NO_ROUTE.id} <= seen
+    assert {rule.id for rule in (*RULES, *PROFILE_RULES)} - {NO_ROUTE.id, OWN_NOTES.id} <= seen
 
 
 def test_a_refusal_names_the_machine_frame_that_was_meant() -> None:

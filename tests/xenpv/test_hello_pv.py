@@ -15,7 +15,9 @@ import toolstack
 from bootbuild.boot.prove import prove
 from bootbuild.boot.subject import request_subject
 from bootbuild.errors import RefusedError
+from bootbuild.formats.elf_read import read_elf
 from bootbuild.host import Host
+from bootbuild.model.content import FileContent
 from bootbuild.model.record import BuildRecord
 from bootbuild.model.request import BootRequest
 from bootbuild.model.verdict import Outcome, ProfileVerdict
@@ -166,6 +168,33 @@ def test_what_cannot_run_in_ring_3_is_refused(
     with pytest.raises(RefusedError) as refused:
         built(recipe(payload, module, width, guest), tmp_path)
     assert [(p.rule.id, p.message) for p in refused.value.problems] == [("BB-L205", reason)]
+
+
+def test_every_note_that_is_asked_for_is_written_and_heard(
+    hello64: Path, module: Path, tmp_path: Path
+) -> None:
+    """With the frame table outside the bootstrap region, and a feature that Xen must have."""
+    keys = 'init_p2m = 0x8000000000\n        features = "!writable_page_tables|dom0"'
+    text = recipe(hello64, module).replace('guest_version = "1.0"', keys)
+    (image,) = built(text, tmp_path).images
+    assert {v.outcome for v in image.verdicts} == {Outcome.BOOTED}
+    elf = read_elf(FileContent(Path(image.path)), "image")
+    found = {note.type: note.desc for note in elf.xen_notes}
+    assert found[10] == b"!writable_page_tables|dom0\0"
+    assert int.from_bytes(found[15], "little") == 0x8000000000
+    assert found[6] == b"bootbuild\0"
+    assert (found[14], found[17]) == (b"\1\0\0\0", b"\0\x08\0\0")
+    assert 7 not in found
+
+
+@pytest.mark.parametrize("entry", ["native", "chain"])
+def test_a_kernels_own_notes_stand(entry: str, kernels: Kernels, module: Path, tmp_path: Path) -> None:
+    text = recipe(kernels.cloud.vmlinux, module, guest="linux")
+    text = text.replace("[targets.xen-pv]", f'[targets.xen-pv]\n        entry = "{entry}"')
+    text = text.replace('combine = ["pvh", "xen-pv"]', "")
+    with pytest.raises(RefusedError) as refused:
+        built(text, tmp_path)
+    assert [problem.rule.id for problem in refused.value.problems] == ["BB-L208"]
 
 
 # What is changed in the code of front or back, and the rule by which that is found.

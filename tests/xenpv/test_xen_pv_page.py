@@ -19,7 +19,7 @@ def page(repository: Path) -> str:
 
 
 def test_every_key_of_the_target_is_there_with_its_default(page: str) -> None:
-    rows = dict(re.findall(r"^\| `(\w+)` \| (?:text|boolean) \| `([^`]*)` \|", page, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(\w+)` \| (?:text|boolean|integer) \| `([^`]*)` \|", page, re.MULTILINE))
     defaults = {name: json.dumps(value) for name, value in dataclasses.asdict(Options()).items()}
     assert rows == defaults
 
@@ -38,3 +38,20 @@ def test_a_note_that_does_not_fit_xens_buffer_is_refused(text: str) -> None:
         Options(guest_os=text)
     with pytest.raises(ValueError, match=f"guest_version {message}"):
         Options(guest_version=text)
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ("!bogus", "features has '!bogus', of which Xen refuses the image without a word; known are "),
+        ("dom0|bogus", "features has 'bogus', of which Xen ignores it; known are "),
+    ],
+)
+def test_a_feature_that_xen_does_not_know_is_an_error_of_the_recipe(features: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Options(features=features)
+
+
+def test_a_frame_table_begins_at_a_page() -> None:
+    with pytest.raises(ValueError, match="init_p2m is 0x8000000800, no multiple of 4096 in 64 bits"):
+        Options(init_p2m=0x8000000800)
