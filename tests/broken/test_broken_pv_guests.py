@@ -198,6 +198,40 @@ def test_what_xen_allows_is_no_finding(name: str, profile: str) -> None:
     assert [f.message for f in verdict.findings] == []
 
 
+# NEW_USER_BASEPTR of the very same root; set_callbacks; stack_switch; then into the guest's user mode
+USER = ROOT_FRAME + PIN_RAX + call(4, 0, 0, HANDLER) + call(3, 0, DATA + 0x700) + iret_frame(0xE033)
+USER_ROOT = struct.pack("<IIQQ", 15, 0, 0, 0)
+TO_SHUTDOWN = call(29, 2, DATA + 0x100)  # SCHEDOP_shutdown
+WAYS_BACK = {  # what user mode does, the trap table, what its kernel finds as CS on its stack
+    "a system call": (b"\x0f\x05", b"", 24),
+    "an exception": (UD2, traps({6: HANDLER}), 24),
+    "an exception with an error code": (b"\xf4", traps({13: HANDLER}), 32),
+}
+
+
+@pytest.mark.parametrize("name", WAYS_BACK)
+def test_user_mode_leads_back_to_the_kernels_stack(name: str) -> None:
+    """There the frame's CS still has RPL 3, and the stack is the one that stack_switch named."""
+    code, table, place = WAYS_BACK[name]
+    # cmpw $0xe033, place(%rsp); jne to ud2; cmp: RSP is just below DATA + 0x700; SCHEDOP_shutdown
+    handler = b"\x66\x81\x7c\x24" + bytes([place]) + b"\x33\xe0\x75\xfe"
+    handler += (
+        b"\x48\x81\xfc" + struct.pack("<i", DATA + 0x700 - place - 32 - (1 << 64)) + b"\x75\xfe" + TO_SHUTDOWN
+    )
+    first = call(SET_TRAP_TABLE, DATA + 0x200) + USER if table else USER
+    # the hypercall has taken RSI: start_info is found again by the stack's neighbourhood
+    first = b"\x49\x89\xf7" + first.replace(ROOT_FRAME, b"\x4c\x89\xfe" + ROOT_FRAME)
+    data = USER_ROOT.ljust(0x200, b"\0") + table
+    built = guest(first=first, data=data, startup=code.ljust(0x200, b"\0") + handler)
+    what = subject(built, expect=b"never")
+    verdict = judged(what, "domu")
+    (finding,) = verdict.findings
+    assert (finding.rule, finding.message) == (
+        "BB-B023",
+        "'never' was not printed: SCHEDOP_shutdown: poweroff",
+    )
+
+
 IMAGES: dict[str, tuple[str, Subject]] = {
     "no notes": ("BB-L201", subject(guest(notes=dict.fromkeys((1, 3, 5, 8))))),
     "too little memory": ("BB-L202", subject(guest(), memory=2 << 20)),

@@ -62,6 +62,7 @@ class PvCalls(XenHvm):
         self._gdt: list[int] = []
         self._vcpu_info = domain.shared_info
         self._kernel_stack = domain.kernel_stack
+        self._syscall_entry = 0  #: where the guest's kernel takes system calls
         self._next_port = max(domain.console_port, domain.store_port) + 1
         self._refusal = ""  #: the last thing that was refused, for the report of a crash
         self._assists = {_ASSIST_EXTENDED_CR3} if domain.extended_cr3 else set[int]()
@@ -73,7 +74,7 @@ class PvCalls(XenHvm):
             1: (self._mmu_update, 4),
             2: (self._set_gdt, 2),
             3: (self._stack_switch, 2),
-            4: (self._done, 3),  # set_callbacks: no event is delivered
+            4: (self._set_callbacks, 3),
             5: (self._fpu_taskswitch, 1),
             8: (self._done, 2),  # set_debugreg
             9: (self._done, 1),  # get_debugreg
@@ -87,7 +88,7 @@ class PvCalls(XenHvm):
             25: (self._set_segment_base, 2),
             26: (self._mmuext_op, 4),
             28: (self._done, 2),  # nmi_op
-            30: (self._done, 2),  # callback_op
+            30: (self._callback_op, 2),
             33: (self._physdev_op, 2),
         }
         self._calls.update(calls)
@@ -209,6 +210,17 @@ class PvCalls(XenHvm):
 
     def _stack_switch(self, cpu: Cpu, arguments: Sequence[int]) -> int:
         self._kernel_stack = arguments[1]
+        return 0
+
+    def _set_callbacks(self, cpu: Cpu, arguments: Sequence[int]) -> int:
+        self._syscall_entry = arguments[2]  # those of events and failures are never called
+        return 0
+
+    def _callback_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
+        # CALLBACKOP_register; struct callback_register: uint16_t type, flags; xen_callback_t address
+        kind, address = struct.unpack("<H6xQ", cpu.read(arguments[1], 16))
+        if arguments[0] == 0 and kind == 2:  # CALLBACKTYPE_syscall
+            self._syscall_entry = address
         return 0
 
     def _fpu_taskswitch(self, cpu: Cpu, arguments: Sequence[int]) -> int:

@@ -12,7 +12,7 @@ from bootbuild.api import Cpu
 
 HAS_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17, 21))
 PAGE_FAULT = 14
-KERNEL_SS = 0xE02B  #: FLAT_KERNEL_SS
+KERNEL_CS, KERNEL_SS = 0xE033, 0xE02B  #: FLAT_KERNEL_CS64, FLAT_KERNEL_SS64
 _IF, _IOPL, _VM = 1 << 9, 3 << 12, 1 << 17
 _CLEARED = 1 << 8 | 1 << 14 | 1 << 16 | _VM | 1 << 18  #: TF, NT, RF, VM, AC
 TI_IF = 1 << 2  #: of trap_info.flags: events are masked when the handler is entered
@@ -42,17 +42,17 @@ def read_table(cpu: Cpu, address: int) -> dict[int, Trap]:
     return found
 
 
-def frame(cpu: Cpu, vector: int, code: int, masked: bool) -> bytes:
+def frame(cpu: Cpu, code: int | None, *, kernel: bool, masked: bool) -> bytes:
     """What is pushed: rcx, r11, the error code if there is one, rip, cs, rflags, rsp, ss.
 
-    CS has RPL 0: the guest's kernel was interrupted. Its upper half says whether events were masked, and
+    CS has RPL 0 if the guest's kernel was interrupted. Its upper half says whether events were masked, and
     so does the IF that is pushed.
     """
+    selector = cpu.get("cs") & ~3 if kernel else cpu.get("cs")
     flags = cpu.get("rflags") & ~(_IF | _IOPL) | (0 if masked else _IF)
     words = [cpu.get("rcx"), cpu.get("r11")]
-    if vector in HAS_ERROR_CODE:
-        words.append(code)
-    words += [cpu.get("rip"), cpu.get("cs") & ~3 | masked << 32, flags, cpu.get("rsp"), cpu.get("ss")]
+    words += [] if code is None else [code]
+    words += [cpu.get("rip"), selector | masked << 32, flags, cpu.get("rsp"), cpu.get("ss")]
     return struct.pack(f"<{len(words)}Q", *words)
 
 

@@ -17,6 +17,7 @@ from bootbuild_xenpv.rules import BAD_IRET, PRIVILEGED, REFUSED_UPDATE, STACK, T
 
 Cpuid = tuple[int, int, int, int]
 UD, GP, PF = 6, 13, 14
+_SOFTWARE = (3, 4)  #: INT3 and INTO raise exceptions of their own
 _PAGE_FAULT_WRITE = 2
 _ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")  #: arch-x86/xen-x86_64.h
 # CPUID that a PV domain is not shown: what it cannot have in ring 3 (xen/tools/gen-cpuid.py, PV policies)
@@ -44,6 +45,9 @@ class XenPv(PvCalls):
     def syscall(self, cpu: Cpu) -> bool:
         """A hypercall of the guest's kernel: number in RAX, arguments in RDI, RSI, RDX, R10, R8, R9."""
         self._mmu.start(cpu)
+        if not self._kernel_mode:
+            self._user_syscall(cpu)
+            return True
         number = cpu.get("eax")
         if number == IRET:
             self._iret(cpu)
@@ -56,6 +60,25 @@ class XenPv(PvCalls):
         cpu.set("rcx", cpu.get("rip") + 2)
         cpu.set("r11", cpu.get("rflags"))
         return True
+
+    def _user_syscall(self, cpu: Cpu) -> None:
+        """A system call of the guest's user mode, for its kernel (lstar_enter, x86_64/entry.S)."""
+        after = cpu.get("rip") + 2
+        if not self._syscall_entry:
+            self._bounce(cpu, UD, 0, b"")
+            return
+        cpu.set("rcx", after)
+        cpu.set("r11", cpu.get("rflags"))
+        cpu.set("rip", after)
+        self._deliver(cpu, Trap(0, traps.KERNEL_CS, self._syscall_entry), "system call", None)
+
+    def _switch_mode(self, cpu: Cpu, *, kernel: bool) -> None:
+        """toggle_guest_mode: page tables and GS base of the guest's kernel, or of its user mode."""
+        self._kernel_mode = kernel
+        cpu.set("cr3", (self._mmu.root if kernel else self._mmu.user_root) * PAGE)
+        base = cpu.get("gs_base")
+        cpu.set("gs_base", self.kernel_gs)
+        self.kernel_gs = base
 
     def hypercall(self, cpu: Cpu, instruction: str) -> bool:
         return False  # VMCALL and VMMCALL are an HVM guest's: #UD here
@@ -73,12 +96,12 @@ class XenPv(PvCalls):
         return True
 
     def interrupt(self, cpu: Cpu, vector: int) -> bool:
-        trap = self._traps.get(vector)
-        if trap is None:
-            cpu.set("rip", cpu.get("rip") - (1 if vector == 3 else 2))
-            self._bounce(cpu, GP, vector * 8 + 2, b"")  # do_general_protection: no such gate
+        self._mmu.start(cpu)
+        if vector in self._traps or vector in _SOFTWARE:
+            self._bounce(cpu, vector, 0, b"")
         else:
-            self._deliver(cpu, trap, vector, 0)
+            cpu.set("rip", cpu.get("rip") - 2)
+            self._bounce(cpu, GP, vector * 8 + 2, b"")  # do_general_protection: no such gate
         return True
 
     def _bounce(self, cpu: Cpu, vector: int, error_code: int, code: bytes) -> None:
@@ -86,7 +109,8 @@ class XenPv(PvCalls):
         if vector == PF:
             self._write_vcpu(cpu, start_info.CR2, struct.pack("<Q", cpu.get("cr2")))
         if trap is not None:
-            self._deliver(cpu, trap, vector, error_code)
+            code_pushed = error_code if vector in traps.HAS_ERROR_CODE else None
+            self._deliver(cpu, trap, f"exception {vector}", code_pushed)
             return
         name = f"vec {vector}" + (f", #PF[{error_code:04x}] for {cpu.get('cr2'):#x}" if vector == PF else "")
         rule, why = self._cause(cpu, vector, error_code, code)
@@ -111,13 +135,15 @@ class XenPv(PvCalls):
         physical = cpu.translate(address)
         return None if physical is None else physical // PAGE
 
-    def _deliver(self, cpu: Cpu, trap: Trap, vector: int, error_code: int) -> None:
+    def _deliver(self, cpu: Cpu, trap: Trap, what: str, error_code: int | None) -> None:
         masked = bool(self._read_vcpu(cpu, start_info.UPCALL_MASK, 1)[0])
         stack = cpu.get("rsp") if self._kernel_mode else self._kernel_stack
-        frame = traps.frame(cpu, vector, error_code, masked)
+        frame = traps.frame(cpu, error_code, kernel=self._kernel_mode, masked=masked)
+        if not self._kernel_mode:
+            self._switch_mode(cpu, kernel=True)
         at = (stack & ~15) - len(frame)
         if not self._writable(cpu, at, len(frame)):
-            text = f"the frame of exception {vector} at {cpu.get('rip'):#x} does not fit at {at:#x}"
+            text = f"the frame of {what} at {cpu.get('rip'):#x} does not fit at {at:#x}"
             cpu.stop("crash", f"{text}, where the guest cannot write", STACK.id)
             return
         cpu.write(at, frame)
@@ -148,8 +174,7 @@ class XenPv(PvCalls):
                 text = "Guest switching to user mode with no user page tables"
                 cpu.stop("crash", f"iret to CS {frame.cs & 0xFFFF:#x}. Xen: {text}", BAD_IRET.id)
                 return
-            self._kernel_mode = False
-            cpu.set("cr3", self._mmu.user_root * PAGE)
+            self._switch_mode(cpu, kernel=False)
         frame.restore(cpu)
         self._write_vcpu(cpu, start_info.UPCALL_MASK, bytes([frame.masks_events]))
 
