@@ -96,7 +96,7 @@ def test_the_record_has_what_start_info_gave(record: BuildRecord, name: str, fla
     assert lines[:3] == ["hello from xen-pv on xen", f"cmdline {CMDLINE}", "memory 0x0 0x4000000 ram"]
     assert f"flags {flags}" in lines
     assert any(line.endswith(f"size {len(MODULE)} crc32 {zlib.crc32(MODULE):#x}") for line in lines)
-    assert lines[-2:] == ["unknown operation: -38", "hello: done"]
+    assert lines[-3:] == ["traps: taken", "unknown operation: -38", "hello: done"]
 
 
 def test_a_stub_in_ring_3_uses_no_privileged_instruction(record: BuildRecord) -> None:

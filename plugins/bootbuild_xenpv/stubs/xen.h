@@ -6,6 +6,8 @@
 #include <bootbuild/waist.h>
 
 /* xen.h */
+#define XEN_SET_TRAP_TABLE 0
+#define XEN_SET_CALLBACKS 4
 #define XEN_MEMORY_OP 12
 #define XEN_CONSOLE_IO 18
 #define XEN_SCHED_OP 29

@@ -206,6 +206,33 @@ static void show_modules(void)
     }
 }
 
+#ifdef __x86_64__
+uint32_t traps_seen;
+extern char trapped[];
+
+/* Without a trap table an exception ends the domain; with ours, it comes back. */
+static void try_trap(void)
+{
+    static const struct {
+        uint8_t vector, flags;
+        uint16_t cs;
+        uint32_t pad;
+        uint64_t address;
+    } table[2] = {{6, 0, 0xe033, 0, (uint64_t)trapped}};
+    struct bb_post_traps traps = {(word)table, 0, 0, 0};
+
+    if (((bb_post_stub *)(word)record->post_stub)(record, BB_POST_TRAPS, &traps))
+        check(0, "post stub: no trap table");
+    __asm__ volatile("ud2" : : : "memory");
+    check(traps_seen == 1, "trap table: the exception was not taken");
+    print("traps: taken\n");
+}
+#else
+static void try_trap(void)
+{
+}
+#endif
+
 void hello(uint32_t boot_type, const struct bb_handover *handed, word stack, word flags)
 {
     uint64_t answer;
@@ -230,6 +257,8 @@ void hello(uint32_t boot_type, const struct bb_handover *handed, word stack, wor
     line("record ", (word)record);
     line("stub ", record->stub_base);
 
+    if (boot_type == BB_BOOT_XEN_PV)
+        try_trap();
     answer = ((bb_post_stub *)(word)record->post_stub)(record, 0x7fff, 0);
     check(answer == BB_POST_ENOSYS, "post stub: an unknown operation is not refused");
     print("unknown operation: -");
