@@ -38,7 +38,7 @@ def read_notes(image: ElfImage) -> PvNotes:
     """The notes as Xen reads them: the last of each type, numbers of 1, 2, 4 or 8 bytes, 0 for other sizes.
 
     Raises InputError for a file without PV notes (BB-L201) or of 32 bits (BB-L204), and for what Xen would
-    take, and do something else (BB-L206, BB-L207).
+    take, and do something else (BB-L206, BB-L207), or what is not emulated (BB-L209).
     """
     found = {note.type: note.desc for note in image.xen_notes}
     if XEN_VERSION not in found and LOADER not in found and GUEST_OS not in found:
@@ -66,7 +66,11 @@ def read_notes(image: ElfImage) -> PvNotes:
         mod_start_pfn=bool(number(MOD_START_PFN)),
         pae=pae == b"yes" or b"bimodal" in pae,
     )
-    if problems := list(_taken_otherwise(image, read)):
+    problems = list(_taken_otherwise(image, read))
+    if found.get(BSD_SYMTAB, b"").split(b"\0", 1)[0] == b"yes":
+        text = "BSD_SYMTAB asks for the symbol table behind the kernel, where it is not put here"
+        problems.append(Problem(rules.SYMBOL_TABLE, image.name, text))
+    if problems:
         raise InputError(problems)
     return read
 

@@ -66,6 +66,13 @@ OWN_NOTES = Rule(
     "a stub or not, its own notes stand: they say what that entry wants.",
     'remove the keys, or use `entry = "insert"`',
 )
+SYMBOL_TABLE = Rule(
+    "BB-L209",
+    "symbol table that would be loaded behind the kernel",
+    "With note 11 (BSD_SYMTAB) libelf puts the file's symbol and string tables behind the kernel, and all "
+    "that follows moves. The domains emulated here are not built like that.",
+    "leave the note out of the copy that is tried here",
+)
 FRAMES = Rule(
     "BB-U010",
     "relies on how machine frames are arranged",
@@ -132,6 +139,7 @@ RULES = (
     HYPERCALL_PAGE,
     INIT_P2M,
     OWN_NOTES,
+    SYMBOL_TABLE,
 )
 PROFILE_RULES = (
     NO_ENTRY,
@@ -140,6 +148,7 @@ PROFILE_RULES = (
     NOT_64,
     HYPERCALL_PAGE,
     INIT_P2M,
+    SYMBOL_TABLE,
     FRAMES,
     UNHANDLED,
     PRIVILEGED,

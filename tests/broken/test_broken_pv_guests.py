@@ -134,6 +134,7 @@ CASES = [
     Case("wants its hypercalls outside itself", "BB-L206", guest(notes={2: u64(BASE + MEMORY)})),
     Case("wants its frame table above VIRT_BASE", "BB-L207", guest(notes={15: u64(VIRT_BASE + (1 << 30))})),
     Case("wants its frame table in the middle of a page", "BB-L207", guest(notes={15: u64(0x8000000800)})),
+    Case("wants its symbol table loaded", "BB-L209", guest(notes={11: b"yes\0"})),
     # -- what the loader models say, with Xen's message
     Case("has a physical entry", "BB-L108", guest(notes={1: u64(PHYSICAL)})),
     Case("has the physical addresses of its virtual ones", "BB-L108", guest(notes={4: u64(VIRT_BASE)})),
