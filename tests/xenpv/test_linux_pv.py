@@ -73,6 +73,16 @@ def test_its_own_symbols_say_where_it_joins_the_other_entries(kernels: Kernels) 
     assert (verdict.outcome, verdict.reached) == (Outcome.BOOTED, "x86_64_start_reservations")
 
 
+def test_a_kernel_made_for_dom0_takes_the_hosts_map_for_its_own(kernels: Kernels) -> None:
+    """CONFIG_XEN_DOM0: it asks for XENMEM_machine_memory_map, and maps what is no RAM as it is."""
+    request = BootRequest(
+        kernels.generic.vmlinux, ("xen-pv@dom0",), until="console:Zone ranges:", cmdline=CMDLINE.encode()
+    )
+    (verdict,) = boot(request, Host.discover())
+    assert verdict.outcome is Outcome.BOOTED, verdict.findings
+    assert "Xen: [mem 0x000000000009fc00-0x00000000000fffff] reserved" in verdict.runs[0].console.decode()
+
+
 @pytest.mark.slow
 def test_real_xen_starts_it_as_dom0(qemu: Path, kernels: Kernels, record: BuildRecord) -> None:
     command = monitors.xen_dom0(

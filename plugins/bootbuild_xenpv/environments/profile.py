@@ -77,6 +77,7 @@ class Setting:
     domid: int
     ports: tuple[int, int] = (0, 0)  #: event channels of store and console
     io_memory: tuple[Span, ...] = ()  #: machine ranges of devices that the domain may map
+    machine_map: tuple[MapEntry, ...] = ()  #: the host's, for the control domain
     extended_cr3: bool = False  #: the assistance of that name is on from the start
 
 
@@ -171,6 +172,7 @@ class XenPvProfile(ABC):
             zero_page=_ZERO,
             own_slots=_own_slots(),
             memory_map=setting.memory_map,
+            machine_map=setting.machine_map,
             console_frame=console,
             console_port=setting.ports[1],
             store_frame=store,

@@ -15,7 +15,7 @@ from bootbuild_xenpv.environments.start_info import (
 )
 from bootbuild_xenpv.notes import PvNotes
 
-RAM = 1
+RAM, RESERVED = 1, 2
 MAGIC = b"xen-3.0-x86_64"
 _PM_BITS = 3 << 8  #: XEN_PROCESSOR_PM_CX and _PX: Xen leaves power management to dom0
 
@@ -74,7 +74,7 @@ class XenDom0(XenPvProfile):
     source = "xen/arch/x86/pv/dom0_build.c; dumped in a real dom0 under Xen 4.17.7 (tests/oracles)"
     summary = "Xen, PV dom0 built by the hypervisor"
     builds_in_place = True
-    _LEGACY = Span(0xA0000, 0x60000)  #: video memory and firmware, which dom0 may map
+    _LEGACY = Span(0x9F000, 0x61000)  #: EBDA, video memory and firmware, which dom0 may map
     _VIDEO = start_info.SIZE | 0x28 << 32  #: info_off and info_size: struct dom0_vga_console_info, all zero
 
     def setting(self, image: ElfImage, notes: PvNotes, offer: Offer, frames: Frames) -> Setting:
@@ -103,6 +103,13 @@ class XenDom0(XenPvProfile):
             memory_map=(MapEntry(0, frames.count * PAGE, RAM),),
             domid=0,
             io_memory=(self._LEGACY,),
+            machine_map=(
+                MapEntry(0, 0x9FC00, RAM),
+                MapEntry(0x9FC00, 0x400, RESERVED),
+                MapEntry(0xF0000, 0x10000, RESERVED),
+                MapEntry(0x100000, frames.region.span.end - 0x100000, RAM),
+                MapEntry(0xFFFC0000, 0x40000, RESERVED),
+            ),
             extended_cr3=notes.pae,
         )
 

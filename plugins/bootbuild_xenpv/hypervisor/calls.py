@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 
 from bootbuild.api import Cpu
-from bootbuild.platform.xen import EFAULT, EINVAL, ENOSYS, XENMEM_MEMORY_MAP, XenDomain, XenHvm
+from bootbuild.platform.xen import EFAULT, EINVAL, ENOSYS, EPERM, XENMEM_MEMORY_MAP, XenDomain, XenHvm
 from bootbuild_xenpv.environments import start_info
 from bootbuild_xenpv.hypervisor import traps
 from bootbuild_xenpv.hypervisor.domain import M2P_BASE, M2P_END, XEN_START, PvDomain
@@ -264,6 +264,14 @@ class PvCalls(XenHvm):
             return 0
         if command == XENMEM_MEMORY_MAP and self._pv.privileged:
             return -ENOSYS  # only a toolstack sets one
+        if command == 10:  # XENMEM_machine_memory_map: struct xen_memory_map
+            if not self._pv.privileged:
+                return -EPERM
+            room, buffer = struct.unpack("<I4xQ", cpu.read(pointer, 16))
+            entries = self._pv.machine_map[:room]
+            cpu.write(buffer, b"".join(struct.pack("<QQI", e.address, e.size, e.type) for e in entries))
+            cpu.write(pointer, struct.pack("<I", len(entries)))
+            return 0
         if command in (3, 4):  # XENMEM_current_reservation, maximum_reservation
             return self._pv.frames.count
         if command == 2:  # XENMEM_maximum_ram_page
@@ -298,6 +306,9 @@ class PvCalls(XenHvm):
             place = frame * PAGE + offset
             cpu.write_physical(place, self._read_vcpu(cpu, 0, start_info.VCPU_INFO_SIZE))
             self._vcpu_info = place
+            return 0
+        if command == 2:  # VCPUOP_down
+            cpu.stop("crash", "VCPUOP_down: the domain's only vCPU goes offline")
             return 0
         if command in (*_PERIODIC, *_RUNSTATE, 8, 13):
             return 1 if command == 3 else 0

@@ -28,6 +28,7 @@ class PvDomain:
     zero_page: int  #: what stands where the guest has no page of descriptors
     own_slots: Mapping[int, int]  #: entries of Xen's slots in every root
     memory_map: tuple[MapEntry, ...]
+    machine_map: tuple[MapEntry, ...] = ()  #: the host's own, which only the control domain is told
     console_frame: int = 0
     console_port: int = 0
     store_frame: int = 0

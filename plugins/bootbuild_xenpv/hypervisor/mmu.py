@@ -142,10 +142,11 @@ class Mmu:
         """The present type of a frame. Raises Refused if it is not the domain's own."""
         return self._type[self._index(frame)]
 
-    def is_table(self, frame: int) -> bool:
-        """Whether a machine frame is in use as a page table; False for what is not the domain's."""
+    def is_table(self, frame: int, level: int = 0) -> bool:
+        """Whether a machine frame is in use as a page table (of `level`); False for another domain's."""
         index = frame - self._first
-        return 0 <= index < len(self._type) and L1 <= self._type[index] <= L4
+        kind = self._type[index] if 0 <= index < len(self._type) else NONE
+        return kind == level if level else L1 <= kind <= L4
 
     # -- references
 

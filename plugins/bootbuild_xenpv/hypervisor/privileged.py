@@ -9,7 +9,7 @@ from typing import Protocol
 from bootbuild.api import Cpu
 from bootbuild_xenpv.rules import PRIVILEGED
 
-_GENERAL = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split()
+GENERAL = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split()
 _PREFIXES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
 FORCED_CPUID = b"\x0f\x0bxen\x0f\xa2"  #: XEN_CPUID, xen/include/public/arch-x86/xen.h
 
@@ -50,7 +50,7 @@ class Instruction:
 
     @property
     def rm(self) -> str:
-        return _GENERAL[self.modrm & 7 | (self.rex & 1) << 3]
+        return GENERAL[self.modrm & 7 | (self.rex & 1) << 3]
 
 
 def decode(code: bytes) -> Instruction | None:

@@ -7,11 +7,11 @@ import struct
 from bootbuild.api import Cpu
 from bootbuild.platform.xen import CPUID_BASE
 from bootbuild_xenpv.environments import start_info
-from bootbuild_xenpv.hypervisor import privileged, traps
+from bootbuild_xenpv.hypervisor import privileged, stores, traps
 from bootbuild_xenpv.hypervisor.calls import IRET, PvCalls
 from bootbuild_xenpv.hypervisor.domain import XEN_END, XEN_START, PvDomain
 from bootbuild_xenpv.hypervisor.entries import PRESENT, WRITE
-from bootbuild_xenpv.hypervisor.mmu import PAGE, Refused
+from bootbuild_xenpv.hypervisor.mmu import L1, PAGE, Refused
 from bootbuild_xenpv.hypervisor.traps import IretFrame, Trap
 from bootbuild_xenpv.rules import BAD_IRET, PRIVILEGED, REFUSED_UPDATE, STACK, TABLE_WRITE, UNHANDLED
 
@@ -19,6 +19,7 @@ Cpuid = tuple[int, int, int, int]
 UD, GP, PF = 6, 13, 14
 _SOFTWARE = (3, 4)  #: INT3 and INTO raise exceptions of their own
 _PAGE_FAULT_WRITE = 2
+_ASSIST_WRITABLE = 2  #: VMASST_TYPE_writable_pagetables
 _ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")  #: arch-x86/xen-x86_64.h
 # CPUID that a PV domain is not shown: what it cannot have in ring 3 (xen/tools/gen-cpuid.py, PV policies)
 _HIDDEN = {
@@ -89,10 +90,35 @@ class XenPv(PvCalls):
         if vector == UD and code.startswith(privileged.FORCED_CPUID):
             self._forced_cpuid(cpu)
             return True
+        if vector == PF and self._kernel_mode and self._store(cpu, error_code, code):
+            return True
         privileged_here = vector == GP and not error_code and self._kernel_mode and privileged.name(code)
         if privileged_here and self._emulation.emulate(cpu, code):
             return True
         self._bounce(cpu, vector, error_code, code)
+        return True
+
+    def _store(self, cpu: Cpu, error_code: int, code: bytes) -> bool:
+        """ptwr_do_page_fault: a store to a table of level 1, made as an update of its entry."""
+        address = cpu.get("cr2")
+        physical = cpu.translate(address)
+        wanted = _ASSIST_WRITABLE in self._assists and error_code & 3 == 3 and physical is not None
+        if not wanted or physical is None or address % 8 or not self._mmu.is_table(physical // PAGE, L1):
+            return False
+        store = stores.decode(code.ljust(15, b"\0"))
+        if store is None:
+            return False
+        name = "" if store.register is None else privileged.GENERAL[store.register]
+        value = cpu.get(name) if name else store.immediate
+        (old,) = struct.unpack("<Q", cpu.read_physical(physical, 8))
+        try:
+            self._mmu.update(cpu, physical, value)
+        except Refused as reason:
+            self._note(cpu, f"store to a page table: {reason}")
+            return False
+        if store.exchanges:
+            cpu.set(name, old)
+        cpu.set("rip", cpu.get("rip") + store.size)
         return True
 
     def interrupt(self, cpu: Cpu, vector: int) -> bool:
