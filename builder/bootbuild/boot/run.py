@@ -204,7 +204,9 @@ def _first_difference(machine: Machine, structure: Load) -> int | None:
     """The first byte of a structure, at the address by which the guest knows it, that was changed."""
     expected = structure.content.read(structure.offset, structure.size)
     found = machine.read(structure.address, structure.size)
-    return next((structure.address + at for at, pair in enumerate(zip(found, expected)) if len({*pair}) > 1), None)
+    return next(
+        (structure.address + at for at, pair in enumerate(zip(found, expected)) if len({*pair}) > 1), None
+    )
 
 
 def _judge(

@@ -8,6 +8,7 @@
 static struct bb_handover record;
 static struct bb_memory memory[BB_MAX_MEMORY];
 static struct bb_module module;
+static char cmdline[XEN_CMDLINE];
 
 extern uint64_t bb_post(const struct bb_handover *, uint32_t, void *) __attribute__((visibility("hidden")));
 
@@ -96,7 +97,8 @@ struct bb_handover *bb_pv_main(const struct start_info *info)
     if (info->flags & SIF_INITDOMAIN)
         record.flags |= BB_FLAG_PRIVILEGED;
     record.data = (uint64_t)info;
-    record.cmdline = info->cmd_line[0] ? (uint64_t)info->cmd_line : 0;
+    bb_copy(cmdline, info->cmd_line, sizeof cmdline - 1);
+    record.cmdline = cmdline[0] ? (uint64_t)cmdline : 0;
     if (info->mod_len) {
         if (info->flags & SIF_MOD_START_PFN)
             die(info, "the module is not mapped, which note 16 (MOD_START_PFN) asked for");

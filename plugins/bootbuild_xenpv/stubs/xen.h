@@ -26,6 +26,7 @@
 #define SIF_MOD_START_PFN 8
 
 #define XEN_PAGE 4096
+#define XEN_CMDLINE 1024 /* MAX_GUEST_CMDLINE, with its NUL */
 
 /* xen.h: machine to physical, mapped read-only for every PV guest (arch-x86/xen-x86_64.h) */
 #define XEN_MACH2PHYS ((const uint64_t *)0xffff800000000000)
@@ -47,7 +48,7 @@ struct start_info {
     uint64_t mfn_list;
     uint64_t mod_start; /* virtual; a frame number with SIF_MOD_START_PFN */
     uint64_t mod_len;
-    char cmd_line[1024];
+    char cmd_line[XEN_CMDLINE];
     uint64_t first_p2m_pfn;
     uint64_t nr_p2m_frames;
 };

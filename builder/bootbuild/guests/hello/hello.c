@@ -207,20 +207,34 @@ static void show_modules(void)
 }
 
 #ifdef __x86_64__
-uint32_t traps_seen;
-extern char trapped[];
+static volatile uint32_t traps_seen;
+
+/* An exception under Xen PV: rcx, r11, then the frame. Skips the UD2, and goes back by the iret hypercall. */
+__asm__(".text\n"
+        "trapped:\n\t"
+        "addq $2, 16(%rsp)\n\t"
+        "incl traps_seen(%rip)\n\t"
+        "popq %rcx\n\t"
+        "popq %r11\n\t"
+        "pushq $0\n\t"
+        "pushq %rcx\n\t"
+        "pushq %r11\n\t"
+        "pushq %rax\n\t"
+        "mov $23, %eax\n\t" /* __HYPERVISOR_iret */
+        "syscall");
 
 /* Without a trap table an exception ends the domain; with ours, it comes back. */
 static void try_trap(void)
 {
-    static const struct {
+    struct {
         uint8_t vector, flags;
         uint16_t cs;
         uint32_t pad;
         uint64_t address;
-    } table[2] = {{6, 0, 0xe033, 0, (uint64_t)trapped}};
+    } table[2] = {{6, 0, 0xe033, 0, 0}, {0, 0, 0, 0, 0}};
     struct bb_post_traps traps = {(word)table, 0, 0, 0};
 
+    __asm__("lea trapped(%%rip), %0" : "=r"(table[0].address));
     if (((bb_post_stub *)(word)record->post_stub)(record, BB_POST_TRAPS, &traps))
         check(0, "post stub: no trap table");
     __asm__ volatile("ud2" : : : "memory");

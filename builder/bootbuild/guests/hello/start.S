@@ -10,20 +10,6 @@ startup_64:
 	pushfq
 	popq	%rcx
 	call	hello			/* (boot type, record, stack pointer, flags) */
-
-/* An exception under Xen PV: rcx, r11, then the frame. Skips the UD2, and goes back by the iret hypercall. */
-	.globl	trapped
-trapped:
-	addq	$2, 16(%rsp)
-	incl	traps_seen(%rip)
-	popq	%rcx
-	popq	%r11
-	pushq	$0
-	pushq	%rcx
-	pushq	%r11
-	pushq	%rax
-	mov	$23, %eax		/* __HYPERVISOR_iret */
-	syscall
 #else
 	.code32
 	.globl	startup_32
