@@ -9,7 +9,7 @@ from typing import Any
 
 from bootbuild.abi import boot_params
 from bootbuild.abi.boot_params import BootParams, SetupData
-from bootbuild.abi.handover import Handover
+from bootbuild.abi.handover import BootType, Handover
 from bootbuild.api import Finding, Given, GuestView, MapEntry, Span, Startup, record_faults, state_faults
 
 ISA_HOLE = MapEntry(0xA0000, 0x60000, 2)  #: arch/x86/platform/pvh/enlighten.c adds it as reserved
@@ -125,6 +125,8 @@ def e820(table: Sequence[MapEntry], given: Given, inserted: bool) -> list[Findin
     """The memory map: as our stub must give it, or as a kernel's own entry may."""
     offered = list(given.memory_map)
     allowed = [offered, [*offered, ISA_HOLE]]
+    if given.boot_type == BootType.XEN_PV:
+        allowed = [[]]  # xen_memory_setup asks for the map later, by hypercall, and keeps it elsewhere
     if inserted:
         offered = sorted((e for e in offered if e.size), key=lambda e: e.address)
         if needs_isa_hole(offered):

@@ -33,7 +33,8 @@ RULES = (
         "e820 table in boot_params",
         "The table, with SETUP_E820_EXT behind it, holds the environment's memory map; a PVH entry adds the "
         "ISA hole (0xa0000 to 1 MiB) as reserved. An inserted entry gives the map in its normal form, and "
-        "adds the hole where the map leaves any of it out or calls it RAM.",
+        "adds the hole where the map leaves any of it out or calls it RAM. Under Xen PV the table is empty: "
+        "Linux asks for the map by hypercall, after its startup path.",
         _FIX,
     ),
     Rule(

@@ -24,6 +24,7 @@ symbols: {symbols} from .symtab
 
 TARGET  ENTRY (physical)
 pvh     -
+xen-pv  -
 
 SEGMENT  FLAGS  OFFSET               VADDR     PADDR  FILESZ   MEMSZ   ALIGN
 LOAD     r-x    0x1000  0xffffffff80100000  0x100000 """

@@ -137,6 +137,14 @@ def test_addresses_in_notes_may_have_8_bytes(payload: Payload, contribution: Mak
     )
 
 
+def test_addresses_in_notes_may_be_those_of_the_linked_mapping(payload: Payload, contribution: Make) -> None:
+    shift = payload.startup.vaddr - payload.startup.paddr
+    specs = (NoteSpec("Xen", 1, AddressOf("entry", 8, shift)),)
+    note = next(n for n in parse(lay_out(payload, contribution(payload, notes=specs)).notes) if n.type == 1)
+    assert shift
+    assert note.desc == (2 * MIB + shift).to_bytes(8, "little")
+
+
 def test_a_native_contribution_adds_nothing(payload: Payload, contribution: Make) -> None:
     native = contribution(payload, chain=())
     assert lay_out(replace(payload, repair=False), native) == Layout((), b"", ())

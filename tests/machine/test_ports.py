@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from bootbuild.api.machine import Platform
+from bootbuild.machine import ports
 from bootbuild.machine.run import Machine
 from bootbuild.model.machine import Descriptor
 from bootbuild.model.trace import StopKind
@@ -205,3 +206,21 @@ def test_a_port_access_in_a_handler_goes_on_there(machine: Make) -> None:
     guest.platform = box
     assert finish(machine(guest)).kind is StopKind.HALTED
     assert box.asked == [("out", 0x80, 1, 0)]
+
+
+SITES = {  # the port accesses of a block of 64-bit code
+    "in": (b"\xec\xc3", (0,)),
+    "out with prefixes": (b"\x90\x66\x48\xef\xc3", (1,)),
+    "rep outsb": (b"\xf3\x6e\xc3", (0,)),
+    "a ModRM byte that looks like one": (b"\x89\xe5\x89\xec\xc3", ()),
+    "an immediate that looks like one": (b"\xb8\xe4\xe5\xe6\xe7\xee", (5,)),
+    "a second byte that looks like one": (b"\x0f\xe4\xc1\xc3", ()),
+    "a block that ends within an instruction": (b"\x90\xee\xb8\0", (0, 1, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_in_ring_3_nothing_but_port_accesses_is_watched(name: str) -> None:
+    """A hook costs every instruction: with all that looks like one, a kernel in ring 3 does not get on."""
+    code, found = SITES[name]
+    assert ports.sites(code, 64) == found

@@ -22,7 +22,7 @@ from bootbuild.stubs.manifest import read_manifest
 
 pytestmark = pytest.mark.usefixtures("gcc")
 MANIFEST = '[some]\nsources = ["some.{suffix}"]\nwidth = {width}\n'
-OWN = ["bootbuild", "bootbuild_linux", "bootbuild_pvh"]
+OWN = ["bootbuild", "bootbuild_linux", "bootbuild_pvh", "bootbuild_xenpv"]
 
 
 def stub(folder: Path, text: str, suffix: str = "c", width: int = 32) -> Path:
@@ -227,11 +227,31 @@ MANIFESTS = {
     "source missing": (b'[some]\nsources = ["b.c"]\nwidth = 32\n', ["sources: b.c is not there"]),
     "unknown key": (
         b'[some]\nsources = ["some.c"]\nwidth = 32\nwdith = 64\n',
-        ["wdith: unknown key; known are sources, width"],
+        ["wdith: unknown key; known are sources, width, position_independent"],
+    ),
+    "position_independent": (
+        b'[some]\nsources = ["some.c"]\nwidth = 64\nposition_independent = "yes"\n',
+        ["position_independent: is 'yes', neither true nor false"],
     ),
     "huge": (b"#" * (1 << 20), ["is larger than 65536 bytes"]),
     "deep": (b"a = " + b"[" * 40000, ["cannot be read"]),
 }
+
+
+def test_a_stub_may_run_elsewhere_than_it_is_loaded(tmp_path: Path) -> None:
+    """Then an address is reached from where the code is: nothing absolute is left to fill in."""
+    kinds = {}
+    for anywhere in ("false", "true"):
+        folder = stub(
+            tmp_path / anywhere,
+            'static int x; __attribute__((visibility("default")))\nint *some(void) { return &x; }\n',
+            width=64,
+        )
+        with (folder / "stubs.toml").open("a") as file:
+            file.write(f"position_independent = {anywhere}\n")
+        (blob,) = build_folder(folder)
+        kinds[anywhere] = {fixup.kind for fixup in blob.fixups}
+    assert kinds == {"false": {"abs32"}, "true": {"pc32"}}
 
 
 @pytest.mark.parametrize(("raw", "messages"), MANIFESTS.values(), ids=MANIFESTS)

@@ -59,6 +59,7 @@ class PostOperation(IntEnum):
     QUERY = 0
     CONSOLE_WRITE = 1
     SHUTDOWN = 2
+    TRAPS = 3
 
 
 ENOSYS = -38  #: what a post stub answers to an operation that it does not know

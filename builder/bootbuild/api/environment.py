@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +24,7 @@ class Scene:
     platform: Platform
     poisoned: frozenset[str] = frozenset()  #: names of the `Undefined` that were filled with garbage
     garbage: int = 0  #: seed of the garbage in RAM that nothing loads; 0: zeros
+    frames: Sequence[int] = ()  #: machine frame of each of the guest's frames; () where they are the same
 
 
 class Profile(Protocol):

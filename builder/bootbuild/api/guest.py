@@ -34,7 +34,11 @@ class GuestView(Protocol):
 
 
 class Guest(Protocol):
-    """One handover protocol: how to enter it, and how to tell whether it was kept."""
+    """One handover protocol: how to enter it, and how to tell whether it was kept.
+
+    A guest that can be entered in ring 3, under Xen PV, has a method more, `ring3_back() -> Piece`: the back
+    for width 64 that leaves segments, page tables and IF to the hypervisor.
+    """
 
     @property
     def name(self) -> str:

@@ -36,8 +36,11 @@ class Cpu(Protocol):
     def translate(self, address: int) -> int | None:
         """Physical address of a virtual one; None if not mapped."""
 
-    def stop(self, kind: Literal["shutdown", "reset", "crash"], detail: str) -> None:
-        """End the run after this call: the guest asked for it."""
+    def cpuid(self, leaf: int, subleaf: int) -> Cpuid:
+        """What the bare core answers, as `Platform.cpuid` is told it."""
+
+    def stop(self, kind: Literal["shutdown", "reset", "crash"], detail: str, rule: str = "") -> None:
+        """End the run after this call: the guest asked for it, or broke `rule` and is ended for it."""
 
     def record(self, kind: str, detail: str, rule: str = "") -> None:
         """Note something that did not stop the run (an unknown hypercall, say) in the trace."""

@@ -11,7 +11,11 @@ from bootbuild.model.rule import Rule
 
 
 class Target(Protocol):
-    """A boot protocol: what an image needs so that its environments start it."""
+    """A boot protocol: what an image needs so that its environments start it.
+
+    A target whose own entry of Linux does not lead to e_entry has an attribute more, `linux_startup`: the
+    symbol at which it joins the other entries.
+    """
 
     @property
     def name(self) -> str:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bootbuild.api.environment import Profile, Scene
 from bootbuild.api.guest import Guest, GuestView
+from bootbuild.boot.pseudo_physical import PseudoPhysical
 from bootbuild.errors import PluginDefect
 from bootbuild.model.content import Content
-from bootbuild.model.machine import Filling, Offer
+from bootbuild.model.machine import Filling, Load, Offer
 from bootbuild.model.payload import ElfImage, Startup
 from bootbuild.model.span import Span
-from bootbuild.model.trace import BootTrace, Stop, StopKind
+from bootbuild.model.trace import BootTrace, Event, Stop, StopKind
 from bootbuild.model.verdict import Finding
 
 if TYPE_CHECKING:
@@ -115,7 +116,9 @@ def run_once(
         findings: list[Finding] = []
         passed: list[Stop] = []
         if subject.own_entry is not None:
-            found, *passed = _run_chain(subject, subject.own_entry, scene, machine, budget)
+            linked = subject.own_entry + startup.vaddr - startup.paddr & (1 << 64) - 1
+            entries = {subject.own_entry: ENTRY, linked: ENTRY}  # without paging, and in the linked mapping
+            found, *passed = _run_chain(subject, entries, scene, machine, budget)
             findings += found
         if not findings and subject.own_entry not in stops:  # else it stands there already
             passed.append(machine.run(checkpoints=stops, budget=budget, seconds=left()))
@@ -126,7 +129,8 @@ def run_once(
         proved = ""
         if reached:
             proved = startup.name
-            handover, found = _judge(subject, scene, machine)
+            view = PseudoPhysical(machine, scene.frames) if scene.frames else machine
+            handover, found = _judge(subject, scene, view)
             findings += found
             if subject.expect:
                 printed = len(scene.platform.console)
@@ -143,6 +147,7 @@ def run_once(
                     findings.append(_missing_text(last, subject.expect, scene))
         elif not findings:
             findings.append(finding_of(stop, scene))
+        findings += _in_stub(subject, machine.events)
         trace = BootTrace(
             target=profile.target,
             profile=profile.name,
@@ -160,12 +165,21 @@ def run_once(
     return Run(trace, handover, tuple(findings), proved)
 
 
+def _in_stub(subject: Subject, events: Sequence[Event]) -> list[Finding]:
+    """What broke a rule in code that we inserted, even where the environment helped it over that."""
+    if subject.stub is None:
+        return []
+    shift = subject.startup.vaddr - subject.startup.paddr
+    inside = (e for e in events if e.rule and (e.ip in subject.stub or e.ip - shift in subject.stub))
+    return [Finding(e.rule, f"in an inserted stub, at {e.ip:#x}: {e.detail}") for e in inside]
+
+
 def _run_chain(
-    subject: Subject, entry: int, scene: Scene, machine: Machine, budget: int
+    subject: Subject, entries: Mapping[int, str], scene: Scene, machine: Machine, budget: int
 ) -> tuple[list[Finding], Stop]:
     """Run up to the payload's own entry, where everything must be as the environment left it."""
     before = machine.registers()
-    stop = machine.run(checkpoints={entry: ENTRY}, budget=budget, seconds=subject.timeout)
+    stop = machine.run(checkpoints=entries, budget=budget, seconds=subject.timeout)
     if stop.kind is not StopKind.CHECKPOINT:
         return [finding_of(stop, scene)], stop
     after = machine.registers()
@@ -180,12 +194,24 @@ def _run_chain(
         for load in scene.loads
         if load.content is subject.image.content or Span(load.address, load.size) in modules
     ]
-    changes = (machine.first_change(load) for load in (*scene.given.structures, *loads))
+    changes = [_first_difference(machine, load) for load in scene.given.structures]
+    changes += [machine.first_change(load) for load in loads]
     wrong += [f"the byte at {at:#x} was changed" for at in changes if at is not None]
     return [Finding("BB-B026", f"at the payload's own entry {text}") for text in wrong], stop
 
 
-def _judge(subject: Subject, scene: Scene, view: Machine) -> tuple[Mapping[str, Any] | None, list[Finding]]:
+def _first_difference(machine: Machine, structure: Load) -> int | None:
+    """The first byte of a structure, at the address by which the guest knows it, that was changed."""
+    expected = structure.content.read(structure.offset, structure.size)
+    found = machine.read(structure.address, structure.size)
+    return next(
+        (structure.address + at for at, pair in enumerate(zip(found, expected)) if len({*pair}) > 1), None
+    )
+
+
+def _judge(
+    subject: Subject, scene: Scene, view: Machine | PseudoPhysical
+) -> tuple[Mapping[str, Any] | None, list[Finding]]:
     """Everything that can be said of the machine standing at the startup path."""
     startup = subject.startup
     if startup.width and view.code_width != startup.width:  # nothing else of the state can be right then
@@ -211,7 +237,7 @@ def _judge(subject: Subject, scene: Scene, view: Machine) -> tuple[Mapping[str, 
     return handover, findings
 
 
-def _judge_bytes(subject: Subject, scene: Scene, machine: Machine) -> Iterator[Finding]:
+def _judge_bytes(subject: Subject, scene: Scene, machine: Machine | PseudoPhysical) -> Iterator[Finding]:
     """Every byte of the payload that was loaded is still there: nothing was written over it."""
     for load in scene.loads:
         if load.content is not subject.image.content:
@@ -257,7 +283,7 @@ def finding_of(stop: Stop, scene: Scene) -> Finding:
     """Why a run that did not reach the startup path ended."""
     rule = stop.rule
     if stop.kind in (StopKind.SHUTDOWN, StopKind.RESET, StopKind.CRASH):
-        rule = "BB-B022"
+        rule = rule or "BB-B022"
     elif stop.kind is StopKind.TIME:
         rule = CLOCK
     return Finding(rule, stop.detail, lines=(*_console_tail(scene), *stop.report))

@@ -124,9 +124,8 @@ def request_subject(request: BootRequest, host: Host, budget: int, timeout: floa
             guest = None  # its handover is at the startup path that the image names, and nowhere behind it
     elif claim is not None:
         startup = claim.startup
-    elif is_linux(image):
-        startup = replace(find_startup(image, image.entry, None), name=f"startup_{image.bits}")
-        guest = guest or "linux"
+    elif is_linux(image) and (joined := _linux_startup(image, targets, host)) is not None:
+        startup, guest = joined, guest or "linux"
     elif expect and guest is None and (entry := _entry(image, targets, host)) is not None:
         startup = replace(find_startup(image, entry, None), name="entry", width=0)
     else:
@@ -146,6 +145,15 @@ def request_subject(request: BootRequest, host: Host, budget: int, timeout: floa
         code=code_at(image, startup),
         untouched=claim is not None and startup.paddr == claim.startup.paddr,
     )
+
+
+def _linux_startup(image: ElfImage, targets: Iterable[str], host: Host) -> Startup | None:
+    """e_entry, but for a target whose entry joins the others later: then that symbol, None if not known."""
+    names = {getattr(host.target(name), "linux_startup", None) for name in targets}
+    name = names.pop() if len(names) == 1 else None
+    if name is None:
+        return replace(find_startup(image, image.entry, None), name=f"startup_{image.bits}")
+    return find_startup(image, name, None) if name in image.symbols else None
 
 
 def _entry(image: ElfImage, targets: Iterable[str], host: Host) -> int | None:

@@ -67,6 +67,7 @@ def _note(spec: NoteSpec, linked: Linked) -> Note:
         raise NoteError(f"no stub exports {spec.desc.symbol}")
     if spec.desc.size not in (4, 8):
         raise NoteError(f"an address of {spec.desc.size} bytes")
+    address = address + spec.desc.offset & (1 << 64) - 1
     return Note(spec.owner, spec.type, address.to_bytes(spec.desc.size, "little"))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from bootbuild.abi.handover import (
+    BootType,
     Handover,
     ModuleEntry,
     boot_type_name,
@@ -16,7 +17,7 @@ from bootbuild.abi.handover import (
 from bootbuild.api.guest import GuestView
 from bootbuild.guests.record import record_faults
 from bootbuild.guests.rules import RULES
-from bootbuild.guests.state import identity_faults, state_faults
+from bootbuild.guests.state import identity_faults, ring3_faults, state_faults
 from bootbuild.model.machine import Given, GivenModule
 from bootbuild.model.payload import Startup
 from bootbuild.model.span import Span
@@ -47,6 +48,11 @@ class Native:
         from bootbuild.stubs.pieces import native
 
         return native(width)
+
+    def ring3_back(self) -> Piece:
+        from bootbuild.stubs.pieces import native_ring3
+
+        return native_ring3()
 
     def judge(
         self,
@@ -103,12 +109,18 @@ def _judge_cpu(view: GuestView, startup: Startup, given: Given, stub: Span | Non
     """The CPU state that docs/handover.md promises at the startup path."""
     wrong = list(_wrong_stack(view, startup))
     if stub is not None:
-        wrong += state_faults(view, startup.width, frozenset({"di", "si"}), stub)
-    elif startup.width == 64:
+        faults = ring3_faults if _in_ring_3(given) else state_faults
+        wrong += faults(view, startup.width, frozenset({"di", "si"}), stub)
+    elif startup.width == 64 and not _in_ring_3(given):
         wrong += identity_faults(view)
     if startup.width == 64:
         wrong += _wrong_mapping(view, startup, given, stub)
     return [Finding("BB-H003", text) for text in wrong]
+
+
+def _in_ring_3(given: Given) -> bool:
+    """Whether page tables and IF are the hypervisor's (docs/handover.md)."""
+    return given.boot_type == BootType.XEN_PV
 
 
 def _wrong_stack(view: GuestView, startup: Startup) -> Iterator[str]:
@@ -128,7 +140,7 @@ def _wrong_stack(view: GuestView, startup: Startup) -> Iterator[str]:
 def _wrong_mapping(view: GuestView, startup: Startup, given: Given, stub: Span | None) -> Iterator[str]:
     probes = {given.data, *(m.span.start for m in given.modules)}
     missing = [hex(p) for p in sorted(probes) if p < 1 << 32 and view.translate(p) != p]
-    if missing:
+    if missing and not _in_ring_3(given):
         yield f"physical {', '.join(missing)} is not identity-mapped"
     linked = startup.vaddr - startup.paddr
     pages = [startup.paddr] if stub is None else [*range(startup.paddr, stub.end, _LARGE_PAGE), stub.end - 1]
@@ -208,7 +220,7 @@ def _judge_stub(record: Handover, address: int, stub: Span | None, view: GuestVi
     if stub is None:
         return []
     wrong = []
-    if (record.stub_base, record.stub_size) != (stub.start, stub.size):
+    if (view.translate(record.stub_base), record.stub_size) != (stub.start, stub.size):
         wrong.append(f"stub range is {record.stub_base:#x}+{record.stub_size:#x}, the image's is {stub}")
     for name, value in (("the record", address), ("post_stub", record.post_stub)):
         if view.translate(value) not in _Addresses(stub):

@@ -11,6 +11,7 @@ STACK_SIZE = 0x4000  #: bytes, BB_STACK_SIZE of waist.h
 _ARGUMENTS = 32  #: bytes at its top that return address, arguments and alignment may take
 _GENERAL = ("ax", "bx", "cx", "dx", "si", "di", "bp")
 _ONLY_64 = tuple(f"r{number}" for number in range(8, 16))
+_DF = 1 << 10
 _ET = 1 << 4  #: hard-wired in every CPU with long mode, whatever a monitor says
 # CR0.PE and PG, CR4.PAE, EFER.LME and LMA: SDM volume 3, 2.5 and 2.2.1
 _CONTROL = {32: {"cr0": 0x1, "cr4": 0, "efer": 0}, 64: {"cr0": 0x80000001, "cr4": 0x20, "efer": 0x500}}
@@ -22,10 +23,7 @@ def state_faults(view: GuestView, width: int, arguments: frozenset[str], stub: S
     `arguments`: the registers that its protocol uses, "di" for RDI at width 64 and EDI at 32. `stub`: the
     physical range of the inserted stubs, in which table and stack lie.
     """
-    for stem in _GENERAL if width == 32 else _GENERAL + _ONLY_64:
-        name = stem if stem in _ONLY_64 else f"{'r' if width == 64 else 'e'}{stem}"
-        if stem not in arguments and (value := view.get(name)):
-            yield f"{name.upper()} is {value:#x}, not 0"
+    yield from _registers(view, width, arguments)
     if (flags := view.get("rflags")) != 2:
         yield f"RFLAGS is {flags:#x}, not 2"
     for name, expected in _CONTROL[width].items():
@@ -39,12 +37,33 @@ def state_faults(view: GuestView, width: int, arguments: frozenset[str], stub: S
         yield f"the GDT has limit {view.get('gdtr_limit'):#x}, a selector's entry ends at {last:#x}"
     if not _inside(view, view.get("gdtr"), stub):
         yield f"the GDT at {view.get('gdtr'):#x} is outside the stub range {stub}"
+    yield from _stack(view, width, stub)
+    if width == 64:
+        yield from identity_faults(view)
+
+
+def ring3_faults(view: GuestView, width: int, arguments: frozenset[str], stub: Span) -> Iterator[str]:
+    """The same where tables, control registers and IF are a hypervisor's: in ring 3, under Xen PV."""
+    yield from _registers(view, width, arguments)
+    if view.get("rflags") & _DF:
+        yield "RFLAGS.DF is set"
+    if (selector := view.get("cs")) & 3 != 3:
+        yield f"CS is {selector:#x}, which is not of ring 3"
+    yield from _stack(view, width, stub)
+
+
+def _registers(view: GuestView, width: int, arguments: frozenset[str]) -> Iterator[str]:
+    for stem in _GENERAL if width == 32 else _GENERAL + _ONLY_64:
+        name = stem if stem in _ONLY_64 else f"{'r' if width == 64 else 'e'}{stem}"
+        if stem not in arguments and (value := view.get(name)):
+            yield f"{name.upper()} is {value:#x}, not 0"
+
+
+def _stack(view: GuestView, width: int, stub: Span) -> Iterator[str]:
     top = view.get("rsp" if width == 64 else "esp")
     bottom = top - (STACK_SIZE - _ARGUMENTS)
     if not (_inside(view, top, stub) and _inside(view, bottom, stub)):
         yield f"the stack from {bottom:#x} to {top:#x} is outside the stub range {stub}"
-    if width == 64:
-        yield from identity_faults(view)
 
 
 def identity_faults(view: GuestView) -> Iterator[str]:

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 from bootbuild.machine.calibrate import GENERAL
 from bootbuild.machine.engine import Core
-from bootbuild.machine.operand import PREFIXES
+from bootbuild.machine.operand import ONE_BYTE, PREFIXES, decode
 from bootbuild.machine.paging import Paging
 
-SITES = re.compile(rb"[\x6c-\x6f\xe4-\xe7\xec-\xef]")  #: INS, OUTS, IN and OUT
+_OPCODE = re.compile(rb"[\x6c-\x6f\xe4-\xe7\xec-\xef]")  #: INS, OUTS, IN and OUT
 _RDX = GENERAL.index("rdx")
 _MAP_BASE = 0x66  #: offset of the 16-bit I/O map base in a 32- or 64-bit task state
+
+
+@functools.lru_cache(maxsize=4096)
+def sites(code: bytes, bits: int) -> tuple[int, ...]:
+    """Offsets of the port accesses in a whole block of code.
+
+    A hook costs every instruction that is counted, and one byte in twenty looks like one of these. Where the
+    block's end is not that of an instruction, any byte may be the start of one.
+    """
+    if not _OPCODE.search(code):
+        return ()
+    found: list[int] = []
+    at = 0
+    while at < len(code) and (one := decode(code, bits, at)):
+        if one.map == ONE_BYTE and _OPCODE.match(bytes((one.opcode,))):
+            found.append(at)
+        at += one.length
+    return tuple(found) if at == len(code) else tuple(range(len(code)))
 
 
 def port_of(core: Core, code: bytes) -> tuple[int, int] | None:
@@ -19,7 +38,7 @@ def port_of(core: Core, code: bytes) -> tuple[int, int] | None:
     at = 0
     while at < len(code) and (code[at] in PREFIXES or (core.code64 and code[at] & 0xF0 == 0x40)):
         at += 1
-    if at + 1 >= len(code) or not SITES.match(code, at):
+    if at + 1 >= len(code) or not _OPCODE.match(code, at):
         return None
     opcode = code[at]
     wide = core.code64 or core.segment("cs").big != (0x66 in code[:at])

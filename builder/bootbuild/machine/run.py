@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from bootbuild.api.environment import Scene
+from bootbuild.api.machine import Cpuid
 from bootbuild.machine import entry
 from bootbuild.machine.binding import UcError
 from bootbuild.machine.board import Board
@@ -18,7 +19,7 @@ from bootbuild.machine.memory import Memory
 from bootbuild.machine.msr import Msrs
 from bootbuild.machine.observe import WINDOW, Coverage, Repetition
 from bootbuild.machine.strict import Strict
-from bootbuild.machine.traps import Traps
+from bootbuild.machine.traps import Traps, native_cpuid
 from bootbuild.model.machine import Load
 from bootbuild.model.trace import Event, Stop, StopKind
 
@@ -258,9 +259,13 @@ class Machine:
             return 64
         return 32 if self._core.segment("cs").big else 16
 
-    def stop(self, kind: Literal["shutdown", "reset", "crash"], detail: str) -> None:
-        """End the run after the present call: the guest asked for it."""
-        self._board.halt(_ENDINGS[kind], detail)
+    def cpuid(self, leaf: int, subleaf: int) -> Cpuid:
+        """What the bare core answers."""
+        return native_cpuid(leaf, subleaf)
+
+    def stop(self, kind: Literal["shutdown", "reset", "crash"], detail: str, rule: str = "") -> None:
+        """End the run after the present call: the guest asked for it, or broke `rule`."""
+        self._board.halt(_ENDINGS[kind], detail, rule=rule)
 
     def record(self, kind: str, detail: str, rule: str = "") -> None:
         """Note an event."""

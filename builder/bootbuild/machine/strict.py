@@ -105,14 +105,12 @@ class Strict:
                 self._sites[address] = site
                 core.hook_address(address, self._execute)
                 new = True
-        for match in ports.SITES.finditer(code) if core.cpl else ():
-            # the opcode may have prefixes: only the instruction's first byte is one that executes
-            first = max(0, match.start() - _LONGEST + 1)
-            for address in range(start + first, start + match.start() + 1):
-                if address not in self._ports:
-                    self._ports.add(address)
-                    core.hook_address(address, self._port)
-                    new = True
+        for offset in ports.sites(code, bits) if core.cpl else ():
+            address = start + offset
+            if address not in self._ports:
+                self._ports.add(address)
+                core.hook_address(address, self._port)
+                new = True
         return new
 
     def _port(self, _uc: object, address: int, _size: int, _data: object) -> None:

@@ -16,6 +16,7 @@ class AddressOf:
 
     symbol: str
     size: int = 4  #: bytes: 4 or 8
+    offset: int = 0  #: added to it: with the VA-PA difference of the startup path it is where that maps it
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ def compile_stub(stub: StubSource, version: str) -> Blob:
             output = work / f"{number}.o"
             folder = source.parent.resolve()
             command = ["gcc", *COMPILE, *MACHINE[stub.width], f"-ffile-prefix-map={folder}=."]
+            command += ["-fpie"] if stub.position_independent else []
             command += ["-I", str(include_directory()), "-o", str(output), str(folder / source.name)]
             _run(command, str(source), work)
             objects.append(str(output))

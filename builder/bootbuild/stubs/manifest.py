@@ -12,6 +12,7 @@ from bootbuild.stubs import rules
 
 FILE = "stubs.toml"
 MAX_BYTES = 1 << 16
+_KEYS = ("sources", "width", "position_independent")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _SOURCE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.[Sc]")
 
@@ -23,6 +24,7 @@ class StubSource:
     name: str
     sources: tuple[Path, ...]  #: `.S` and `.c` files, in the order in which they are linked
     width: int  #: 32 or 64: of the code at its entry, and of the C
+    position_independent: bool = False  #: of the C: for code that runs elsewhere than it is loaded
 
 
 def read_manifest(folder: Path) -> tuple[StubSource, ...]:
@@ -44,7 +46,8 @@ def read_manifest(folder: Path) -> tuple[StubSource, ...]:
         problems += [Problem(rules.MANIFEST, f"{path}: {name}", message) for message in found]
         if not found:
             sources = tuple(folder / source for source in table["sources"])
-            stubs.append(StubSource(name, sources, table["width"]))
+            anywhere = table.get("position_independent", False)
+            stubs.append(StubSource(name, sources, table["width"], anywhere))
     if not data:
         problems.append(Problem(rules.MANIFEST, str(path), "names no stub"))
     if problems:
@@ -57,7 +60,9 @@ def _problems(folder: Path, name: str, table: object) -> list[str]:
         return ["is not a name of lower-case letters, digits and _"]
     if not isinstance(table, dict):
         return ["is not a table"]
-    found = [f"{key}: unknown key; known are sources, width" for key in table.keys() - {"sources", "width"}]
+    found = [f"{key}: unknown key; known are {', '.join(_KEYS)}" for key in table.keys() - set(_KEYS)]
+    if not isinstance(anywhere := table.get("position_independent", False), bool):
+        found.append(f"position_independent: is {anywhere!r}, neither true nor false")
     if table.get("width") not in (32, 64) or isinstance(table.get("width"), float):
         found.append(
             f"width: is {table['width']!r}, not 32 or 64" if "width" in table else "width: is missing"

@@ -16,6 +16,12 @@ def switches() -> tuple[Piece, ...]:
     )
 
 
+def native_ring3() -> Piece:
+    """The back that enters a native guest's startup path in ring 3, on the hypervisor's page tables."""
+    takes = Waist(64, privilege=3, owns_paging=False)
+    return Piece(load(_PACKAGE, "native_64_ring3"), "bb_native_64_ring3", takes=takes, leaves=None)
+
+
 def native(width: int) -> Piece:
     """The back that enters a native guest's startup path of `width` 32 or 64 (docs/handover.md)."""
     return Piece(load(_PACKAGE, f"native_{width}"), f"bb_native_{width}", takes=Waist(width), leaves=None)

@@ -55,6 +55,7 @@
 #define BB_POST_QUERY 0         /* arg unused: version << 32 | bitmap of the operations it knows */
 #define BB_POST_CONSOLE_WRITE 1 /* arg: struct bb_post_text; the number of bytes written */
 #define BB_POST_SHUTDOWN 2      /* arg: uint32_t reason, or NULL for BB_SHUTDOWN_POWEROFF; no return */
+#define BB_POST_TRAPS 3         /* arg: struct bb_post_traps; 0, or what the hypervisor answers */
 #define BB_POST_VERSION 1
 
 #define BB_SHUTDOWN_POWEROFF 0
@@ -145,6 +146,17 @@ struct bb_post_text {
     uint64_t size; /* bytes */
 };
 
+/*
+ * Argument of BB_POST_TRAPS, for boot types under which exceptions go through a hypervisor: Xen PV. 0 leaves what
+ * there is.
+ */
+struct bb_post_traps {
+    uint64_t table;       /* the environment's own: struct trap_info[], up to one without an address */
+    uint64_t event;       /* handlers in the kernel: of events, … */
+    uint64_t failsafe;    /* … of an iret that failed, … */
+    uint64_t system_call; /* … and of SYSCALL in user mode */
+};
+
 /* A plain C function: System V ABI of the startup path's width (i386 cdecl, x86-64). */
 typedef uint64_t bb_post_stub(const struct bb_handover *record, uint32_t operation, void *argument);
 
@@ -163,6 +175,7 @@ BB_AT(struct bb_module, cmdline, 16);
 BB_SIZE(struct bb_framebuffer, 40);
 BB_AT(struct bb_framebuffer, red_position, 32);
 BB_SIZE(struct bb_post_text, 16);
+BB_SIZE(struct bb_post_traps, 32);
 BB_AT(struct bb_handover, magic, 0x00);
 BB_AT(struct bb_handover, version, 0x04);
 BB_AT(struct bb_handover, size, 0x08);

@@ -1,0 +1,1 @@
+"""Xen PV: the target, its domains as emulated environments, and the hypervisor that runs them."""

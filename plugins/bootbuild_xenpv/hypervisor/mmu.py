@@ -1,0 +1,266 @@
+"""Page types: a frame is a page table of one level, or writable, never both (xen/arch/x86/mm.c).
+
+A frame has a type while something needs it to be of that type: an entry that maps it writable, a table
+that leads to it, a pin, the root in use. The last of them gone, it may become anything else.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterable
+
+from bootbuild.api import Cpu
+from bootbuild_xenpv.hypervisor.domain import PvDomain
+from bootbuild_xenpv.hypervisor.entries import (
+    ENTRIES,
+    FRAME,
+    LARGE,
+    PRESENT,
+    WRITE,
+    XEN_SLOTS,
+    adjust,
+)
+
+NONE, L1, L2, L3, L4, WRITABLE, DESCRIPTORS = range(7)
+NAMES = (
+    "untyped",
+    *(f"a page table of level {level}" for level in (1, 2, 3, 4)),
+    "writable",
+    "a page of descriptors",
+)
+PAGE = 4096
+_TABLE = struct.Struct(f"<{ENTRIES}Q")
+_PERMITTED = 0x00F0FF00  #: attribute bits of a descriptor's second word
+_PRESENT, _SYSTEM = 1 << 15, 1 << 12  #: P; S is set for code and data
+
+
+class Refused(Exception):
+    """Xen does not do what was asked for; the text says why. The guest is told -EINVAL."""
+
+
+class Mmu:
+    """The types of one domain's frames, and every change of its page tables."""
+
+    def __init__(self, domain: PvDomain) -> None:
+        self._domain = domain
+        frames = domain.frames
+        self._first, self._owned = frames.first, frames.m2p
+        self._type = bytearray(frames.size)
+        self._uses = array("L", bytes(array("L").itemsize * frames.size))
+        self._pinned: set[int] = set()
+        self.root = domain.root  #: frame of the root in force
+        self.user_root = 0  #: frame of the guest's user mode root, 0 for none
+        self._started = False
+
+    def start(self, cpu: Cpu) -> None:
+        """Take in what the builder made: its root is in use, and pinned (xc_dom_boot_image, pin_table)."""
+        if not self._started:
+            self._started = True
+            self._take(cpu, self.root, L4)
+            self._take(cpu, self.root, L4)
+            self._pinned.add(self.root)
+
+    # -- what the guest asks for
+
+    def pin(self, cpu: Cpu, frame: int, level: int) -> None:
+        """MMUEXT_PIN_L1_TABLE … L4."""
+        if frame in self._pinned:
+            raise Refused(f"frame {frame:#x} is pinned already")
+        self._take(cpu, frame, level)
+        self._pinned.add(frame)
+
+    def unpin(self, cpu: Cpu, frame: int) -> None:
+        """MMUEXT_UNPIN_TABLE."""
+        if frame not in self._pinned:
+            raise Refused(f"frame {frame:#x} is not pinned")
+        self._pinned.discard(frame)
+        self._drop(cpu, frame)
+
+    def new_root(self, cpu: Cpu, frame: int) -> None:
+        """MMUEXT_NEW_BASEPTR, and a move to CR3."""
+        self._take(cpu, frame, L4)
+        self._drop(cpu, self.root)
+        self.root = frame
+        cpu.set("cr3", frame * PAGE)
+
+    def new_user_root(self, cpu: Cpu, frame: int) -> None:
+        """MMUEXT_NEW_USER_BASEPTR; 0 takes it away."""
+        if frame:
+            self._take(cpu, frame, L4)
+        if self.user_root:
+            self._drop(cpu, self.user_root)
+        self.user_root = frame
+
+    def update(self, cpu: Cpu, address: int, entry: int, *, keep: int = 0) -> None:
+        """Write one entry at a machine address; of `keep` (accessed and dirty) the old bits stay."""
+        frame, index = address // PAGE, address % PAGE // 8
+        kind = self.kind(frame)
+        if kind in (NONE, WRITABLE):
+            self._take(cpu, frame, WRITABLE)  # a page that is no table is written as it is
+            cpu.write_physical(address, struct.pack("<Q", entry))
+            self._drop(cpu, frame)
+            return
+        if kind == DESCRIPTORS:
+            raise Refused(f"frame {frame:#x} is {NAMES[kind]}")
+        if kind == L4 and index in XEN_SLOTS:
+            raise Refused(f"slot {index} of the root is Xen's")
+        (old,) = struct.unpack("<Q", cpu.read_physical(address, 8))
+        new = adjust(entry | old & keep if entry & PRESENT else entry, kind)
+        self._take_entry(cpu, new, kind)
+        cpu.write_physical(address, struct.pack("<Q", new))
+        self._drop_entry(cpu, old, kind)
+
+    def leaf(self, cpu: Cpu, address: int) -> int | None:
+        """Machine address of the entry that maps a virtual address, None where there is no table for it."""
+        table = self.root
+        for shift in (39, 30, 21):
+            (entry,) = struct.unpack("<Q", cpu.read_physical(table * PAGE + (address >> shift & 511) * 8, 8))
+            if not entry & PRESENT or entry & LARGE:
+                return None
+            table = (entry & FRAME) // PAGE
+        return table * PAGE + (address >> 12 & 511) * 8
+
+    def take_descriptors(self, cpu: Cpu, frames: Iterable[int]) -> None:
+        """HYPERVISOR_set_gdt: from now on nobody writes to these pages. Raises Refused, with none taken."""
+        taken = []
+        try:
+            for frame in frames:
+                self._take(cpu, frame, DESCRIPTORS)
+                taken.append(frame)
+        except Refused:
+            for frame in taken:
+                self._drop(cpu, frame)
+            raise
+
+    def drop_descriptors(self, cpu: Cpu, frames: Iterable[int]) -> None:
+        """The pages of a descriptor table that is replaced."""
+        for frame in frames:
+            self._drop(cpu, frame)
+
+    def kind(self, frame: int) -> int:
+        """The present type of a frame. Raises Refused if it is not the domain's own."""
+        return self._type[self._index(frame)]
+
+    def is_table(self, frame: int, level: int = 0) -> bool:
+        """Whether a machine frame is in use as a page table (of `level`); False for another domain's."""
+        index = frame - self._first
+        kind = self._type[index] if 0 <= index < len(self._type) else NONE
+        return kind == level if level else L1 <= kind <= L4
+
+    # -- references
+
+    def _index(self, frame: int) -> int:
+        index = frame - self._first
+        if not 0 <= index < len(self._owned) or self._owned[index] == 2**64 - 1:
+            pfn = frame if frame < self._domain.frames.count else None
+            hint = (
+                ""
+                if pfn is None
+                else f"; as a pseudo-physical one it would be machine frame {self._own(pfn)}"
+            )
+            raise Refused(f"machine frame {frame:#x} is not this domain's{hint}")
+        return index
+
+    def _own(self, pfn: int) -> str:
+        return f"{self._domain.frames.p2m[pfn]:#x}"
+
+    def _take(self, cpu: Cpu, frame: int, kind: int) -> None:
+        """get_page_type: one more use of a frame as `kind`; validated if it is a table and the first use."""
+        index = self._index(frame)
+        if not self._uses[index]:
+            self._type[index] = kind
+            self._uses[index] = 1  # a table may lead to itself
+            try:
+                if L1 <= kind <= L4:
+                    self._validate(cpu, frame, kind)
+                elif kind == DESCRIPTORS:
+                    self._check_descriptors(cpu, frame)
+            except Refused:
+                self._uses[index], self._type[index] = 0, NONE
+                raise
+            return
+        if self._type[index] != kind:
+            uses = f"{self._uses[index]} time{'s' if self._uses[index] > 1 else ''}"
+            text = (
+                f"machine frame {frame:#x} is {NAMES[self._type[index]]} (in use {uses}), not {NAMES[kind]}"
+            )
+            raise Refused(text)
+        self._uses[index] += 1
+
+    def _drop(self, cpu: Cpu, frame: int) -> None:
+        """put_page_type; a table that nothing needs any more gives up what it led to."""
+        index = self._index(frame)
+        self._uses[index] -= 1
+        if self._uses[index]:
+            return
+        kind, self._type[index] = self._type[index], NONE
+        if L1 <= kind <= L4:
+            for slot, entry in enumerate(_TABLE.unpack(cpu.read_physical(frame * PAGE, PAGE))):
+                if entry & PRESENT and not (kind == L4 and slot in XEN_SLOTS):
+                    self._drop_entry(cpu, entry, kind)
+
+    def _take_entry(self, cpu: Cpu, entry: int, level: int) -> None:
+        if not entry & PRESENT:
+            return
+        frame = (entry & FRAME) // PAGE
+        if level > 1:
+            if entry & LARGE:
+                raise Refused(f"entry {entry:#x} of level {level} maps a superpage")
+            self._take(cpu, frame, level - 1)
+        elif not self._foreign(frame):
+            if entry & WRITE:
+                self._take(cpu, frame, WRITABLE)
+            else:
+                self._index(frame)
+
+    def _drop_entry(self, cpu: Cpu, entry: int, level: int) -> None:
+        if not entry & PRESENT:
+            return
+        frame = (entry & FRAME) // PAGE
+        if level > 1 or (entry & WRITE and not self._foreign(frame)):
+            self._drop(cpu, frame)
+
+    def _foreign(self, frame: int) -> bool:
+        """Whether it is a frame that the domain may map and that has no type: shared_info, a device."""
+        address = frame * PAGE
+        return address == self._domain.shared_info or any(address in s for s in self._domain.io_memory)
+
+    def _validate(self, cpu: Cpu, frame: int, level: int) -> None:
+        """alloc_l1_table … alloc_l4_table: every entry is taken, and made what Xen wants it to be."""
+        entries = list(_TABLE.unpack(cpu.read_physical(frame * PAGE, PAGE)))
+        taken: list[int] = []
+        changed = level == L4
+        try:
+            for slot, entry in enumerate(entries):
+                if not entry & PRESENT or (level == L4 and slot in XEN_SLOTS):
+                    continue
+                entries[slot] = adjust(entry, level)
+                changed = changed or entries[slot] != entry
+                self._take_entry(cpu, entries[slot], level)
+                taken.append(entries[slot])
+        except Refused:
+            for entry in taken:
+                self._drop_entry(cpu, entry, level)
+            raise
+        if level == L4:
+            for slot in XEN_SLOTS:
+                entries[slot] = self._domain.own_slots.get(slot, 0)
+        if changed:
+            cpu.write_physical(frame * PAGE, _TABLE.pack(*entries))
+
+    def _check_descriptors(self, cpu: Cpu, frame: int) -> None:
+        raw = cpu.read_physical(frame * PAGE, PAGE)
+        fixed = b"".join(struct.pack("<Q", descriptor(value)) for value in struct.unpack(f"<{ENTRIES}Q", raw))
+        if fixed != raw:
+            cpu.write_physical(frame * PAGE, fixed)
+
+
+def descriptor(value: int) -> int:
+    """check_descriptor: code and data for ring 3, or nothing. Raises Refused."""
+    high = value >> 32
+    if not high & _PRESENT:
+        return value
+    if not high & _SYSTEM:
+        raise Refused(f"descriptor {value:#x} is neither code nor data")
+    return value | 3 << 45

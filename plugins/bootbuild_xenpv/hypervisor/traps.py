@@ -1,0 +1,101 @@
+"""The trap table of a PV guest: exceptions as frames on its own stack, and the way back by iret.
+
+xen/arch/x86/x86_64/entry.S (create_bounce_frame), xen/arch/x86/pv/iret.c, xen/include/public/arch-x86/xen.h.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from bootbuild.api import Cpu
+
+HAS_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17, 21))
+PAGE_FAULT = 14
+KERNEL_CS, KERNEL_SS = 0xE033, 0xE02B  #: FLAT_KERNEL_CS64, FLAT_KERNEL_SS64
+_IF, _IOPL, _VM = 1 << 9, 3 << 12, 1 << 17
+_CLEARED = 1 << 8 | 1 << 14 | 1 << 16 | _VM | 1 << 18  #: TF, NT, RF, VM, AC
+TI_IF = 1 << 2  #: of trap_info.flags: events are masked when the handler is entered
+VGCF_IN_SYSCALL = 1 << 8
+_TRAP_INFO = struct.Struct("<BBH4xQ")
+_IRET = struct.Struct("<9Q")
+
+
+@dataclass(frozen=True)
+class Trap:
+    """One entry of the table: `struct trap_info`."""
+
+    flags: int
+    cs: int
+    address: int
+
+
+def read_table(cpu: Cpu, address: int) -> dict[int, Trap]:
+    """The entries at a virtual address up to one without a handler. LookupError if they are not mapped."""
+    found: dict[int, Trap] = {}
+    while len(found) < 256:
+        vector, flags, cs, handler = _TRAP_INFO.unpack(cpu.read(address, _TRAP_INFO.size))
+        if not handler:
+            break
+        found[vector] = Trap(flags, cs | 3, handler)
+        address += _TRAP_INFO.size
+    return found
+
+
+def frame(cpu: Cpu, code: int | None, *, kernel: bool, masked: bool) -> bytes:
+    """What is pushed: rcx, r11, the error code if there is one, rip, cs, rflags, rsp, ss.
+
+    CS has RPL 0 if the guest's kernel was interrupted. Its upper half says whether events were masked, and
+    so does the IF that is pushed.
+    """
+    selector = cpu.get("cs") & ~3 if kernel else cpu.get("cs")
+    flags = cpu.get("rflags") & ~(_IF | _IOPL) | (0 if masked else _IF)
+    words = [cpu.get("rcx"), cpu.get("r11")]
+    words += [] if code is None else [code]
+    words += [cpu.get("rip"), selector | masked << 32, flags, cpu.get("rsp"), cpu.get("ss")]
+    return struct.pack(f"<{len(words)}Q", *words)
+
+
+def arrive(cpu: Cpu, trap: Trap, stack: int) -> None:
+    """Put the guest at its handler, with its frame at `stack`."""
+    cpu.set("rsp", stack)
+    cpu.set("ss", KERNEL_SS)
+    cpu.set("cs", trap.cs)
+    cpu.set("rflags", cpu.get("rflags") & ~_CLEARED)
+    cpu.set("rip", trap.address)
+
+
+@dataclass(frozen=True)
+class IretFrame:
+    """`struct iret_context`."""
+
+    rax: int
+    r11: int
+    rcx: int
+    flags: int
+    rip: int
+    cs: int
+    rflags: int
+    rsp: int
+    ss: int
+
+    @classmethod
+    def read(cls, cpu: Cpu) -> IretFrame:
+        """From the stack. LookupError if it is not mapped."""
+        return cls(*_IRET.unpack(cpu.read(cpu.get("rsp"), _IRET.size)))
+
+    def restore(self, cpu: Cpu) -> None:
+        """Go where it says, in ring 3 whatever it says."""
+        if not self.flags & VGCF_IN_SYSCALL:
+            cpu.set("r11", self.r11)
+            cpu.set("rcx", self.rcx)
+        cpu.set("rax", self.rax)
+        cpu.set("cs", self.cs & 0xFFFF | 3)
+        cpu.set("ss", self.ss & 0xFFFF | 3)
+        cpu.set("rsp", self.rsp)
+        cpu.set("rflags", self.rflags & ~(_IOPL | _VM) | _IF | 2)
+        cpu.set("rip", self.rip)
+
+    @property
+    def masks_events(self) -> bool:
+        return not self.rflags & _IF

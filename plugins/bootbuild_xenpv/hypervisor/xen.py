@@ -1,0 +1,257 @@
+"""Xen under one PV domain: where its traps end, what CPUID says, and the way in and out of a hypercall."""
+
+from __future__ import annotations
+
+import struct
+
+from bootbuild.api import Cpu
+from bootbuild.platform.xen import CPUID_BASE
+from bootbuild_xenpv.environments import start_info
+from bootbuild_xenpv.hypervisor import privileged, stores, traps
+from bootbuild_xenpv.hypervisor.calls import IRET, PvCalls
+from bootbuild_xenpv.hypervisor.domain import XEN_END, XEN_START, PvDomain
+from bootbuild_xenpv.hypervisor.entries import PRESENT, WRITE
+from bootbuild_xenpv.hypervisor.mmu import L1, PAGE, Refused
+from bootbuild_xenpv.hypervisor.traps import IretFrame, Trap
+from bootbuild_xenpv.rules import BAD_IRET, PRIVILEGED, REFUSED_UPDATE, STACK, TABLE_WRITE, UNHANDLED
+
+Cpuid = tuple[int, int, int, int]
+UD, GP, PF = 6, 13, 14
+_SOFTWARE = (3, 4)  #: INT3 and INTO raise exceptions of their own
+_PAGE_FAULT_WRITE = 2
+_ASSIST_WRITABLE = 2  #: VMASST_TYPE_writable_pagetables
+_ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")  #: arch-x86/xen-x86_64.h
+# CPUID that a PV domain is not shown: what it cannot have in ring 3 (xen/tools/gen-cpuid.py, PV policies)
+_HIDDEN = {
+    1: (
+        1 << 3 | 1 << 21 | 1 << 24 | 1 << 26 | 1 << 27,
+        1 << 3 | 1 << 7 | 1 << 9 | 1 << 12 | 1 << 13 | 1 << 14,
+    ),
+    0x80000001: (0, 1 << 3 | 1 << 26 | 1 << 27),
+}
+
+
+class XenPv(PvCalls):
+    """One vCPU in ring 3."""
+
+    def __init__(
+        self, domain: PvDomain, *, version: tuple[int, int], extra_version: str, clobber: int | None = None
+    ) -> None:
+        super().__init__(domain, version=version, extra_version=extra_version, clobber=clobber)
+        self._emulation = privileged.Emulation(self)
+        self._kernel_mode = True
+
+    # -- traps
+
+    def syscall(self, cpu: Cpu) -> bool:
+        """A hypercall of the guest's kernel: number in RAX, arguments in RDI, RSI, RDX, R10, R8, R9."""
+        self._mmu.start(cpu)
+        if not self._kernel_mode:
+            self._user_syscall(cpu)
+            return True
+        number = cpu.get("eax")
+        if number == IRET:
+            self._iret(cpu)
+            return True
+        result = self._serve(cpu, number, [cpu.get(name) for name in _ARGUMENTS])
+        if self._clobber is not None:
+            for name in _ARGUMENTS[: self._calls.get(number, (None, 0))[1]]:
+                cpu.set(name, self._clobber)
+        cpu.set("rax", result & 2**64 - 1)
+        cpu.set("rcx", cpu.get("rip") + 2)
+        cpu.set("r11", cpu.get("rflags"))
+        return True
+
+    def _user_syscall(self, cpu: Cpu) -> None:
+        """A system call of the guest's user mode, for its kernel (lstar_enter, x86_64/entry.S)."""
+        after = cpu.get("rip") + 2
+        if not self._syscall_entry:
+            self._bounce(cpu, UD, 0, b"")
+            return
+        cpu.set("rcx", after)
+        cpu.set("r11", cpu.get("rflags"))
+        cpu.set("rip", after)
+        self._deliver(cpu, Trap(0, traps.KERNEL_CS, self._syscall_entry), "system call", None)
+
+    def _switch_mode(self, cpu: Cpu, *, kernel: bool) -> None:
+        """toggle_guest_mode: page tables and GS base of the guest's kernel, or of its user mode."""
+        self._kernel_mode = kernel
+        cpu.set("cr3", (self._mmu.root if kernel else self._mmu.user_root) * PAGE)
+        base = cpu.get("gs_base")
+        cpu.set("gs_base", self.kernel_gs)
+        self.kernel_gs = base
+
+    def hypercall(self, cpu: Cpu, instruction: str) -> bool:
+        return False  # VMCALL and VMMCALL are an HVM guest's: #UD here
+
+    def exception(self, cpu: Cpu, vector: int, error_code: int) -> bool:
+        self._mmu.start(cpu)
+        code = self._code(cpu)
+        if vector == UD and code.startswith(privileged.FORCED_CPUID):
+            self._forced_cpuid(cpu)
+            return True
+        if vector == PF and self._kernel_mode and self._store(cpu, error_code, code):
+            return True
+        privileged_here = vector == GP and not error_code and self._kernel_mode and privileged.name(code)
+        if privileged_here and self._emulation.emulate(cpu, code):
+            return True
+        self._bounce(cpu, vector, error_code, code)
+        return True
+
+    def _store(self, cpu: Cpu, error_code: int, code: bytes) -> bool:
+        """ptwr_do_page_fault: a store to a table of level 1, made as an update of its entry."""
+        address = cpu.get("cr2")
+        physical = cpu.translate(address)
+        wanted = _ASSIST_WRITABLE in self._assists and error_code & 3 == 3 and physical is not None
+        if not wanted or physical is None or address % 8 or not self._mmu.is_table(physical // PAGE, L1):
+            return False
+        store = stores.decode(code.ljust(15, b"\0"))
+        if store is None:
+            return False
+        name = "" if store.register is None else privileged.GENERAL[store.register]
+        value = cpu.get(name) if name else store.immediate
+        (old,) = struct.unpack("<Q", cpu.read_physical(physical, 8))
+        try:
+            self._mmu.update(cpu, physical, value)
+        except Refused as reason:
+            self._note(cpu, f"store to a page table: {reason}")
+            return False
+        if store.exchanges:
+            cpu.set(name, old)
+        cpu.set("rip", cpu.get("rip") + store.size)
+        return True
+
+    def interrupt(self, cpu: Cpu, vector: int) -> bool:
+        self._mmu.start(cpu)
+        if vector in self._traps or vector in _SOFTWARE:
+            self._bounce(cpu, vector, 0, b"")
+        else:
+            cpu.set("rip", cpu.get("rip") - 2)
+            self._bounce(cpu, GP, vector * 8 + 2, b"")  # do_general_protection: no such gate
+        return True
+
+    def _bounce(self, cpu: Cpu, vector: int, error_code: int, code: bytes) -> None:
+        trap = self._traps.get(vector)
+        if vector == PF:
+            self._write_vcpu(cpu, start_info.CR2, struct.pack("<Q", cpu.get("cr2")))
+        if trap is not None:
+            code_pushed = error_code if vector in traps.HAS_ERROR_CODE else None
+            self._deliver(cpu, trap, f"exception {vector}", code_pushed)
+            return
+        name = f"vec {vector}" + (f", #PF[{error_code:04x}] for {cpu.get('cr2'):#x}" if vector == PF else "")
+        rule, why = self._cause(cpu, vector, error_code, code)
+        after = f"; before that Xen refused: {self._refusal}" if rule == REFUSED_UPDATE.id else ""
+        detail = f"{why}. The guest has no handler. Xen: Unhandled: {name}, domain_crash called{after}"
+        cpu.stop("crash", detail, rule)
+
+    def _cause(self, cpu: Cpu, vector: int, error_code: int, code: bytes) -> tuple[str, str]:
+        """The rule that an exception breaks which ends the domain, and what happened."""
+        ip = cpu.get("rip")
+        if vector == GP and (name := privileged.name(code)):
+            return PRIVILEGED.id, f"{name} at {ip:#x}, which Xen does not emulate"
+        if vector == PF and error_code & _PAGE_FAULT_WRITE:
+            at = self._frame_of(cpu, cpu.get("cr2"))
+            if at is not None and self._mmu.is_table(at):
+                return TABLE_WRITE.id, f"write at {ip:#x} to {cpu.get('cr2'):#x}, a page table"
+        if self._refusal:
+            return REFUSED_UPDATE.id, f"exception {vector} at {ip:#x}"
+        return UNHANDLED.id, f"exception {vector} at {ip:#x}"
+
+    def _frame_of(self, cpu: Cpu, address: int) -> int | None:
+        physical = cpu.translate(address)
+        return None if physical is None else physical // PAGE
+
+    def _deliver(self, cpu: Cpu, trap: Trap, what: str, error_code: int | None) -> None:
+        masked = bool(self._read_vcpu(cpu, start_info.UPCALL_MASK, 1)[0])
+        stack = cpu.get("rsp") if self._kernel_mode else self._kernel_stack
+        frame = traps.frame(cpu, error_code, kernel=self._kernel_mode, masked=masked)
+        if not self._kernel_mode:
+            self._switch_mode(cpu, kernel=True)
+        at = (stack & ~15) - len(frame)
+        if not self._writable(cpu, at, len(frame)):
+            text = f"the frame of {what} at {cpu.get('rip'):#x} does not fit at {at:#x}"
+            cpu.stop("crash", f"{text}, where the guest cannot write", STACK.id)
+            return
+        cpu.write(at, frame)
+        if trap.flags & traps.TI_IF:
+            self._write_vcpu(cpu, start_info.UPCALL_MASK, b"\1")
+        traps.arrive(cpu, trap, at)
+
+    def _writable(self, cpu: Cpu, address: int, size: int) -> bool:
+        if XEN_START <= address < XEN_END:
+            return False
+        for page in {address & -PAGE, (address + size - 1) & -PAGE}:
+            entry = self._mmu.leaf(cpu, page)
+            if entry is None:
+                return False
+            (value,) = struct.unpack("<Q", cpu.read_physical(entry, 8))
+            if not (value & PRESENT and value & WRITE):
+                return False
+        return True
+
+    def _iret(self, cpu: Cpu) -> None:
+        try:
+            frame = IretFrame.read(cpu)
+        except LookupError:
+            cpu.stop("crash", f"iret with a frame at {cpu.get('rsp'):#x}, which is not mapped", BAD_IRET.id)
+            return
+        if frame.cs & 3 == 3:
+            if not self._mmu.user_root:
+                text = "Guest switching to user mode with no user page tables"
+                cpu.stop("crash", f"iret to CS {frame.cs & 0xFFFF:#x}. Xen: {text}", BAD_IRET.id)
+                return
+            self._switch_mode(cpu, kernel=False)
+        frame.restore(cpu)
+        self._write_vcpu(cpu, start_info.UPCALL_MASK, bytes([frame.masks_events]))
+
+    @staticmethod
+    def _code(cpu: Cpu) -> bytes:
+        ip = cpu.get("rip")
+        for size in (15, PAGE - ip % PAGE):
+            try:
+                return cpu.read(ip, size)[:15]
+            except LookupError:
+                continue
+        return b""
+
+    # -- CPUID
+
+    def _forced_cpuid(self, cpu: Cpu) -> None:
+        leaf, subleaf = cpu.get("eax"), cpu.get("ecx")
+        answer = self._policy(cpu, leaf, subleaf)
+        for register, value in zip(("rax", "rbx", "rcx", "rdx"), answer, strict=True):
+            cpu.set(register, value)
+        cpu.set("rip", cpu.get("rip") + len(privileged.FORCED_CPUID))
+
+    def cpuid(self, cpu: Cpu, leaf: int, subleaf: int, native: Cpuid) -> Cpuid:
+        return native  # without the prefix the processor answers, whoever asks
+
+    def _policy(self, cpu: Cpu, leaf: int, subleaf: int) -> Cpuid:
+        native = cpu.cpuid(leaf, subleaf)
+        if CPUID_BASE <= leaf < CPUID_BASE + 0x10000:
+            answer = super().cpuid(cpu, leaf, subleaf, native)
+            if leaf == CPUID_BASE + 2:  # XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD
+                return (*answer[:2], 1, 0)
+            return answer if leaf != CPUID_BASE + 4 else (0, 0, 0, 0)
+        if leaf in (7, 0xD):
+            return (0, 0, 0, 0)
+        a, b, c, d = native
+        hidden_c, hidden_d = _HIDDEN.get(leaf, (0, 0))
+        if leaf == 1:
+            c |= 1 << 31
+        return (a, b, c & ~hidden_c, d & ~hidden_d)
+
+    # -- vCPU
+
+    def faulted_at(self, cpu: Cpu) -> int:
+        """What vcpu_info says of the last page fault."""
+        return int.from_bytes(self._read_vcpu(cpu, start_info.CR2, 8), "little")
+
+    def load_root(self, cpu: Cpu, address: int) -> bool:
+        """A move to CR3, as Xen emulates it."""
+        try:
+            self._mmu.new_root(cpu, address // PAGE)
+        except Refused as reason:
+            self._note(cpu, f"MOV to CR3: {reason}")
+            return False
+        return True

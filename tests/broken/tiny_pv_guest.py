@@ -1,0 +1,116 @@
+"""A minimal Xen PV guest in machine code, with one place to break it and every note to change."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+
+from bootbuild.api.guest import Guest
+from bootbuild.boot.run import Subject, code_at
+from bootbuild.formats.elf_read import read_elf
+from bootbuild.model.content import Content, MemoryContent
+from bootbuild.model.machine import Offer
+from bootbuild.model.payload import Startup
+from bootbuild.model.span import Span
+
+VIRT_BASE = 0xFFFFFFFF80000000
+PHYSICAL = 0x100000
+BASE = VIRT_BASE + PHYSICAL  #: where the image is mapped
+ENTRY, STARTUP, DATA, HYPERCALLS, MEMORY = BASE, BASE + 0x1000, BASE + 0x1800, BASE + 0x2000, 0x4000
+_FILE = 0x1000  #: file offset of ENTRY
+
+# start_info by RSI: xen/include/public/xen.h
+PT_BASE, MFN_LIST = 0x58, 0x68
+
+# xen/include/public/xen.h
+SET_TRAP_TABLE, UPDATE_VA_MAPPING, IRET, MMUEXT_OP, PHYSDEV_OP = 0, 14, 23, 26, 33
+
+NOTES: dict[int, bytes] = {
+    1: struct.pack("<Q", ENTRY),
+    3: struct.pack("<Q", VIRT_BASE),
+    5: b"xen-3.0\0",
+    8: b"generic\0",
+}
+
+
+def u64(value: int) -> bytes:
+    """An immediate or note of 64 bits."""
+    return struct.pack("<Q", value & (1 << 64) - 1)
+
+
+def call(number: int, *arguments: int) -> bytes:
+    """mov $…, %rdi, %rsi, %rdx, %r10; mov $number, %eax; syscall. RSI is lost with the second."""
+    moves = (b"\x48\xbf", b"\x48\xbe", b"\x48\xba", b"\x49\xba")
+    loads = b"".join(move + u64(value) for move, value in zip(moves, arguments, strict=False))
+    return loads + b"\xb8" + struct.pack("<I", number) + b"\x0f\x05"
+
+
+def traps(handlers: Mapping[int, int]) -> bytes:
+    """A trap table: vector → address of its handler."""
+    table = (struct.pack("<BBHIQ", vector, 0, 0xE033, 0, at) for vector, at in handlers.items())
+    return b"".join(table) + bytes(16)
+
+
+def guest(
+    *,
+    first: bytes = b"",
+    startup: bytes = b"\xeb\xfe",
+    data: bytes = b"",
+    notes: Mapping[int, bytes | None] | None = None,
+    bits: int = 64,
+    physical: int = PHYSICAL,
+) -> bytes:
+    """An ELF file: `first` runs with the registers that Xen sets, then `startup`; `data` lies at DATA.
+
+    `notes` replaces some of NOTES, or with None leaves them out.
+    """
+    code = first + b"\xe9" + struct.pack("<i", STARTUP - (ENTRY + len(first) + 5))
+    image = bytearray(0x2000)
+    for at, part in ((ENTRY, code), (STARTUP, startup), (DATA, data)):
+        image[at - BASE : at - BASE + len(part)] = part
+    found = {k: v for k, v in {**NOTES, **(notes or {})}.items() if v is not None}
+    note = b"".join(
+        struct.pack("<III4s", 4, len(desc), kind, b"Xen\0") + desc.ljust(-(-len(desc) // 4) * 4, b"\0")
+        for kind, desc in found.items()
+    )
+    wide = bits == 64
+    header = struct.pack(
+        "<16sHHIQQQIHHHHHH" if wide else "<16sHHIIIIIHHHHHH",
+        b"\x7fELF" + bytes([2 if wide else 1, 1, 1]), 2, 62 if wide else 3, 1, ENTRY if wide else PHYSICAL,
+        64 if wide else 52, 0, 0, 64 if wide else 52, 56 if wide else 32, 2, 64 if wide else 40, 0, 0,
+    )  # fmt: skip
+
+    def segment(kind: int, flags: int, offset: int, vaddr: int, paddr: int, size: int, memory: int) -> bytes:
+        if wide:
+            return struct.pack("<IIQQQQQQ", kind, flags, offset, vaddr, paddr, size, memory, 4)
+        return struct.pack("<8I", kind, offset, vaddr & 0xFFFFFFFF, paddr, size, memory, flags, 4)
+
+    load = segment(1, 7, _FILE, BASE, physical, len(image), MEMORY)
+    head = (header + load + segment(4, 4, 0x200, 0, 0, len(note), len(note))).ljust(0x200, b"\0") + note
+    return head.ljust(_FILE, b"\0") + bytes(image)
+
+
+def subject(
+    data: bytes,
+    *,
+    expect: bytes = b"",
+    guest_protocol: Guest | None = None,
+    modules: tuple[tuple[str, Content, bytes], ...] = (),
+    stub: Span | None = None,
+    memory: int = 0,
+) -> Subject:
+    """What is to be proved of a guest: reach STARTUP; by default no handover protocol is known."""
+    image = read_elf(MemoryContent(data), "guest")
+    startup = Startup("startup_64", STARTUP, STARTUP - VIRT_BASE, 64)
+    return Subject(
+        image=image,
+        startup=startup,
+        guest=guest_protocol,
+        offer=Offer(modules=modules, memory=memory),
+        stub=stub,
+        symbols={},
+        expect=expect,
+        budget=5_000_000,
+        timeout=30.0,
+        code=code_at(image, startup),
+    )

@@ -1,0 +1,106 @@
+"""Each Xen PV profile sets up, field by field, what real Xen and xl hand over, down to the page tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import monitors
+import pv_dump
+import toolstack
+from bootbuild.api import Profile
+from bootbuild_xenpv.environments.xen import XenDom0, XenDomU
+from debian_kernels import Kernels
+from oracle import run_until
+
+MEMORY = 128  #: MiB
+MODULE = b"the bytes of a module, of an odd length\n" * 111 + b"\0"
+OFFERS = {
+    "nothing": ("", b"", False),
+    "all": ("root=/dev/none quiet", MODULE, False),
+    "nothing, frame table outside": ("", b"", True),
+    "all, frame table outside": ("root=/dev/none quiet", MODULE, True),
+}
+
+
+@pytest.fixture(scope="module")
+def guests(gcc: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    folder = tmp_path_factory.mktemp("guest")
+    return {outside: pv_dump.compile_guest(gcc, folder, outside=outside) for outside in (False, True)}
+
+
+def modelled(profile: Profile, guests: dict[bool, Path], offer: str) -> dict[str, Any]:
+    cmdline, module, outside = OFFERS[offer]
+    return pv_dump.parse(pv_dump.emulated(profile, guests[outside], cmdline, module, MEMORY))
+
+
+def differences(real: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
+    """Every field that is not the same, as name → (real, ours)."""
+    return {
+        name: (real.get(name), ours.get(name))
+        for name in {**real, **ours}
+        if real.get(name) != ours.get(name)
+    }
+
+
+def _module(offer: str, folder: Path) -> Path | None:
+    path = folder / "module"
+    path.write_bytes(OFFERS[offer][1])
+    return path if OFFERS[offer][1] else None
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+def test_xen_dom0(qemu: Path, kernels: Kernels, guests: dict[bool, Path], offer: str, tmp_path: Path) -> None:
+    cmdline, _, outside = OFFERS[offer]
+    module = _module(offer, tmp_path)
+    command = monitors.xen_dom0(
+        qemu,
+        kernels.xen,
+        guests[outside],
+        pvh=False,
+        cmdline=cmdline,
+        modules=[module] if module else [],
+        dom0_memory=MEMORY,
+    )
+    fails = [*monitors.XEN_FAILS, "Dom0 crashed"]
+    done = run_until(command, [pv_dump.DONE], fail=fails, timeout=60)
+    assert done.reached, str(done)
+    real = pv_dump.parse(done.text)
+    assert len(real) > 90
+    assert differences(real, modelled(XenDom0(), guests, offer)) == {}
+
+
+@pytest.fixture(scope="module")
+def from_xl(
+    qemu: Path,
+    toolstack_kernels: Kernels,
+    guests: dict[bool, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, dict[str, Any]]:
+    """What real domains said, one for each offer."""
+    folder = tmp_path_factory.mktemp("xl")
+    domains = {}
+    for number, offer in enumerate(OFFERS):
+        (folder / str(number)).mkdir()
+        ramdisk = _module(offer, folder / str(number))
+        cmdline, _, outside = OFFERS[offer]
+        domains[f"dump{number}"] = toolstack.Domain(guests[outside], "pv", cmdline, ramdisk, MEMORY)
+    transcript, runs = toolstack.create(qemu, toolstack_kernels, domains, folder)
+    assert transcript.reached, str(transcript)
+    assert {run.state for run in runs.values()} == {"poweroff"}, runs
+    return {offer: pv_dump.parse("\n".join(run.console)) for offer, run in zip(OFFERS, runs.values())}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("offer", OFFERS)
+def test_xen_domu(from_xl: dict[str, dict[str, Any]], guests: dict[bool, Path], offer: str) -> None:
+    assert differences(from_xl[offer], modelled(XenDomU(), guests, offer)) == {}
+
+
+def test_a_difference_is_seen(guests: dict[bool, Path]) -> None:
+    with_all, with_nothing = (modelled(XenDomU(), guests, offer) for offer in ("all", "nothing"))
+    found = differences(with_all, with_nothing)
+    assert found["start_info.mod_len"] == (len(MODULE), 0)
+    assert found["start_info.cmd_line"] == (b"root=/dev/none quiet", b"")

@@ -1,0 +1,99 @@
+"""Debian's kernel as a Xen PV domain, by its own entry and behind our stub, here and as real Xen's dom0."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import monitors
+from bootbuild.host import Host
+from bootbuild.model.record import BuildRecord
+from bootbuild.model.request import BootRequest
+from bootbuild.model.verdict import Outcome
+from bootbuild.pipeline import boot, build
+from bootbuild.recipe.overrides import Overrides
+from bootbuild.recipe.read import read
+from debian_kernels import Kernels
+from oracle import run_until
+
+CMDLINE = "console=hvc0 earlyprintk=xen panic=-1"
+UP = r"Freeing unused kernel image \(initmem\)"  #: the end of its start; the cloud kernel has no hvc0 as dom0
+
+
+def built(kernels: Kernels, entry: str, repository: Path, folder: Path) -> BuildRecord:
+    """What the shipped recipe makes of Debian's kernel."""
+    overrides = Overrides(
+        payload=str(kernels.cloud.vmlinux),
+        modules=(str(kernels.initrd),),
+        cmdline=CMDLINE,
+        output=str(folder),
+        settings=(f"targets.xen-pv.entry={entry}",),
+    )
+    host = Host.discover()
+    return build(read(repository / "recipes" / "linux-xen-pv.toml", host, overrides), host)
+
+
+@pytest.fixture(scope="module", params=["native", "chain"])
+def record(
+    request: pytest.FixtureRequest,
+    kernels: Kernels,
+    repository: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> BuildRecord:
+    return built(kernels, request.param, repository, tmp_path_factory.mktemp(request.param))
+
+
+def test_it_comes_to_its_first_console_line(record: BuildRecord) -> None:
+    verdicts = {verdict.profile: verdict for verdict in record.images[0].verdicts}
+    assert set(verdicts) == {"dom0", "domu"}
+    for verdict in verdicts.values():
+        assert verdict.outcome is Outcome.BOOTED, verdict.findings
+        assert verdict.reached == "start_kernel, console 'Linux version'"
+        assert verdict.handover is not None and verdict.handover["cmdline"] == CMDLINE
+        assert len({run.digest for run in verdict.runs}) == 1, (
+            "wherever its frames are, it takes the same way"
+        )
+    assert b"mapping kernel into physical memory" in verdicts["dom0"].runs[0].console
+
+
+def test_what_xen_emulates_for_it_is_told(record: BuildRecord) -> None:
+    events = [e for e in record.images[0].verdicts[0].runs[0].events if e.kind == "privileged"]
+    assert [e.detail for e in events[:3]] == [
+        "WRMSR in ring 3 is emulated by Xen",  # startup_xen sets GS base
+        "MOV from CR in ring 3 is emulated by Xen",
+        "RDMSR in ring 3 is emulated by Xen",
+    ]
+
+
+def test_its_own_symbols_say_where_it_joins_the_other_entries(kernels: Kernels) -> None:
+    """Debian's kernel has its table of symbols in it: nobody needs to name the startup path."""
+    request = BootRequest(kernels.cloud.vmlinux, ("xen-pv@domu",), cmdline=CMDLINE.encode())
+    (verdict,) = boot(request, Host.discover())
+    assert (verdict.outcome, verdict.reached) == (Outcome.BOOTED, "x86_64_start_reservations")
+
+
+def test_a_kernel_made_for_dom0_takes_the_hosts_map_for_its_own(kernels: Kernels) -> None:
+    """CONFIG_XEN_DOM0: it asks for XENMEM_machine_memory_map, and maps what is no RAM as it is."""
+    request = BootRequest(
+        kernels.generic.vmlinux, ("xen-pv@dom0",), until="console:Zone ranges:", cmdline=CMDLINE.encode()
+    )
+    (verdict,) = boot(request, Host.discover())
+    assert verdict.outcome is Outcome.BOOTED, verdict.findings
+    assert "Xen: [mem 0x000000000009fc00-0x00000000000fffff] reserved" in verdict.runs[0].console.decode()
+
+
+@pytest.mark.slow
+def test_real_xen_starts_it_as_dom0(qemu: Path, kernels: Kernels, record: BuildRecord) -> None:
+    command = monitors.xen_dom0(
+        qemu,
+        kernels.xen,
+        Path(record.images[0].path),
+        pvh=False,
+        cmdline=CMDLINE,
+        modules=[kernels.initrd],
+        memory=1024,
+        dom0_memory=512,
+    )
+    done = run_until(command, ["Linux version", UP], fail=[*monitors.XEN_FAILS, "Dom0 crashed"], timeout=180)
+    assert done.reached, str(done)

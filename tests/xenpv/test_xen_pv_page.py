@@ -1,0 +1,57 @@
+"""docs/xen-pv.md says what the code does: the target's keys, the rules, the hypercalls."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from bootbuild_xenpv.rules import PROFILE_RULES, RULES
+from bootbuild_xenpv.targets import Options
+
+
+@pytest.fixture(scope="module")
+def page(repository: Path) -> str:
+    return (repository / "docs" / "xen-pv.md").read_text(encoding="utf-8")
+
+
+def test_every_key_of_the_target_is_there_with_its_default(page: str) -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (?:text|boolean|integer) \| `([^`]*)` \|", page, re.MULTILINE))
+    defaults = {name: json.dumps(value) for name, value in dataclasses.asdict(Options()).items()}
+    assert rows == defaults
+
+
+def test_every_rule_is_named_or_in_a_range(page: str) -> None:
+    named = set(re.findall(r"BB-[LBU]\d{3}", page))
+    for first, last in re.findall(r"(BB-[LBU]\d{3}) to (BB-[LBU]\d{3})", page):
+        named |= {f"{first[:4]}{number:03}" for number in range(int(first[4:]), int(last[4:]) + 1)}
+    assert {rule.id for rule in (*RULES, *PROFILE_RULES)} <= named
+
+
+@pytest.mark.parametrize("text", ["é", "x" * 16])
+def test_a_note_that_does_not_fit_xens_buffer_is_refused(text: str) -> None:
+    message = "is .*, not ASCII of at most 15 characters"
+    with pytest.raises(ValueError, match=f"guest_os {message}"):
+        Options(guest_os=text)
+    with pytest.raises(ValueError, match=f"guest_version {message}"):
+        Options(guest_version=text)
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ("!bogus", "features has '!bogus', of which Xen refuses the image without a word; known are "),
+        ("dom0|bogus", "features has 'bogus', of which Xen ignores it; known are "),
+    ],
+)
+def test_a_feature_that_xen_does_not_know_is_an_error_of_the_recipe(features: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Options(features=features)
+
+
+def test_a_frame_table_begins_at_a_page() -> None:
+    with pytest.raises(ValueError, match="init_p2m is 0x8000000800, no multiple of 4096 in 64 bits"):
+        Options(init_p2m=0x8000000800)
