@@ -16,7 +16,7 @@ from bootbuild.formats.whole import whole_files
 from bootbuild.model.content import digest
 from bootbuild.model.contribution import Contribution, Layout
 from bootbuild.model.machine import Offer
-from bootbuild.model.payload import ElfImage, Module, Payload
+from bootbuild.model.payload import ElfImage, Module, Payload, Startup
 from bootbuild.model.record import BuildRecord, ImageRecord
 from bootbuild.model.verdict import Outcome, ProfileVerdict
 
@@ -58,6 +58,7 @@ def build(recipe: Recipe, host: Host, progress: Progress = lambda _: None) -> Bu
     began = time.perf_counter()
     progress(f"reading {recipe.payload.path}")
     payloads = read_payloads(recipe, host)
+    goals = {name: find_goal(recipe, payload) for name, payload in payloads.items()}
     images = []
     for names in groups(recipe):
         contributions = [contribute(payloads[name], recipe.targets[name], host) for name in names]
@@ -66,6 +67,7 @@ def build(recipe: Recipe, host: Host, progress: Progress = lambda _: None) -> Bu
         verdicts: list[ProfileVerdict] = []
         for name, contribution in zip(names, contributions, strict=True):
             subject = recipe_subject(recipe, payloads[name], contribution, image, layout, host)
+            subject = replace(subject, goal=goals[name])
             named = recipe.targets[name].profiles
             verdicts += boot_in_all(subject, named or (name,), host, progress)
         images.append(
@@ -136,6 +138,14 @@ def read_payloads(recipe: Recipe, host: Host) -> dict[str, Payload]:
             changes=opened.changes,
         )
     return payloads
+
+
+def find_goal(recipe: Recipe, payload: Payload) -> Startup | None:
+    """The place behind the startup path that the recipe expects to be reached. Raises InputError."""
+    if recipe.expect.reached is None:
+        return None
+    own = payload.startup
+    return find_startup(payload.elf, recipe.expect.reached, own.width, moved=own.moved)
 
 
 def groups(recipe: Recipe) -> list[list[str]]:

@@ -330,13 +330,14 @@ def test_what_a_guest_relies_on_is_named() -> None:
     assert verdict.findings[0].message.startswith("relies on .bss, which linux-loader leaves undefined: ")
 
 
+#: out to the serial port
+SAY_OK = b"".join(b"\x66\xba\xf8\x03\xb0" + bytes([byte]) + b"\xee" for byte in b"OK")
+
+
 def test_what_is_printed_before_the_startup_path_does_not_count() -> None:
-    said = b"".join(
-        b"\x66\xba\xf8\x03\xb0" + bytes([byte]) + b"\xee" for byte in b"OK"
-    )  # out to the serial port
-    early = prove(subject(guest(later=said), expect=b"OK"), Qemu())
+    early = prove(subject(guest(later=SAY_OK), expect=b"OK"), Qemu())
     assert (early.outcome, [f.rule for f in early.findings]) == (Outcome.FAILED, ["BB-B023"])
-    late = prove(subject(guest(startup=said + b"\xfa\xf4"), expect=b"OK"), Qemu())
+    late = prove(subject(guest(startup=SAY_OK + b"\xfa\xf4"), expect=b"OK"), Qemu())
     assert late.outcome is Outcome.BOOTED
 
 
@@ -385,3 +386,37 @@ def test_a_clock_that_runs_out_behind_a_proved_finding_leaves_it_proved() -> Non
     verdict = prove(asked, Qemu())
     assert "BB-B025" in {f.rule for f in verdict.findings}
     assert verdict.outcome is Outcome.FAILED
+
+
+GOAL = Startup("goal", PAGE, PAGE, 32)
+ON = b"\xe9" + u32(PAGE - STARTUP - 5)  # jmp PAGE
+SAY_AND_GO_ON = SAY_OK + b"\xe9" + u32(PAGE - STARTUP - len(SAY_OK) - 5)
+
+
+@pytest.mark.parametrize(
+    ("startup", "expect", "outcome", "rules", "reached"),
+    [
+        (ON, b"", Outcome.BOOTED, [], "startup_32, goal"),
+        (SAY_AND_GO_ON, b"OK", Outcome.BOOTED, [], "startup_32, goal, console 'OK'"),
+        (ON, b"OK", Outcome.FAILED, ["BB-B023"], "startup_32, goal"),
+        (b"\xfa\xf4", b"", Outcome.FAILED, ["BB-B005"], "startup_32"),
+        (b"\x0f\x0b", b"", Outcome.FAILED, ["BB-B001"], "startup_32"),
+    ],
+    ids=["it is", "text before it", "text that does not come", "halts first", "faults first"],
+)  # fmt: skip
+def test_a_place_behind_the_startup_path_may_be_expected(
+    startup: bytes, expect: bytes, outcome: Outcome, rules: list[str], reached: str
+) -> None:
+    asked = subject(guest(startup=startup, page=b"\xfa\xf4"), expect=expect)
+    verdict = prove(replace(asked, goal=GOAL), Qemu())
+    assert ([f.rule for f in verdict.findings], verdict.outcome) == (rules, outcome)
+    assert verdict.reached == reached
+    if reached == "startup_32":
+        assert verdict.findings[0].message.startswith("goal was not reached: ")
+
+
+def test_the_expected_places_address_must_lead_to_it() -> None:
+    asked = replace(subject(guest(startup=ON, page=b"\xfa\xf4")), goal=replace(GOAL, paddr=PAGE + 16))
+    verdict = prove(asked, Qemu())
+    assert [f.rule for f in verdict.findings] == ["BB-B020"]
+    assert verdict.findings[0].message.startswith("goal was reached at ")

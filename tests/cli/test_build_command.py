@@ -136,6 +136,17 @@ def test_a_guest_that_fails_is_1_with_the_rule_and_the_remedy(bootbuild: Bootbui
     assert "out/hello64-pvh.elf in pvh@qemu\n  BB-B023: 'no such text' was not printed" in done.stdout
 
 
+def test_a_recipe_may_expect_a_place_behind_the_startup_path(bootbuild: Bootbuild, hello: Path) -> None:
+    done = bootbuild("hello.toml", "--set", "expect.reached='hello'")
+    assert uncounted(done.stdout)[1:-3] == [
+        line.replace("startup_64,", "startup_64, hello,") for line in TABLE[1:]
+    ]
+    done = bootbuild("hello.toml", "--set", "expect.reached='nowhere'", "-o", "other")
+    assert (done.returncode, done.stdout) == (ExitCode.INPUT, "")
+    assert "there is no symbol 'nowhere' (BB-E080)" in done.stderr
+    assert not (hello.parent / "other").exists(), "before anything is written"
+
+
 def test_the_clock_alone_is_8(bootbuild: Bootbuild, hello: Path) -> None:
     done = bootbuild("hello.toml", "-q", "--set", "boot.timeout=0.001")
     assert (done.returncode, done.stderr) == (ExitCode.INCONCLUSIVE, "")

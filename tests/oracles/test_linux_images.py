@@ -175,7 +175,9 @@ def test_the_shipped_recipe_takes_what_a_distribution_installs(
     record = build(read(repository / "recipes" / "linux-pvh.toml", host, overrides), host)
     assert record.payload_format.startswith("bzimage")
     for verdict in record.images[0].verdicts:
-        assert (verdict.outcome, verdict.reached) == (Outcome.BOOTED, "startup_64"), verdict.findings
+        assert (verdict.outcome, verdict.reached) == (Outcome.BOOTED, "startup_64, start_kernel"), (
+            verdict.findings
+        )
         assert verdict.handover is not None
         assert verdict.handover["ramdisk"]["size"] == own_initrd.stat().st_size
         assert verdict.handover["record"]["boot_type"] == "pvh"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bootbuild.api.environment import Profile, Scene
@@ -23,7 +23,7 @@ from bootbuild.model.verdict import Finding
 if TYPE_CHECKING:
     from bootbuild.machine import Machine
 
-STARTUP, ENTRY = "startup", "own entry"
+STARTUP, ENTRY, GOAL = "startup", "own entry", "expected"  #: names of checkpoints
 CLOCK = "BB-B025"  #: the one finding that proves nothing
 _CODE = 64  #: bytes compared at the startup path
 
@@ -43,6 +43,7 @@ class Subject:
     timeout: float  #: seconds of wall time
     code: bytes  #: the payload's bytes at its startup path
     own_entry: int | None = None  #: physical; where a chained stub must leave the machine as it found it
+    goal: Startup | None = None  #: a place behind the startup path that must be reached as well
     untouched: bool = True  #: nothing of the payload runs before: its .bss is as the stubs left it
 
 
@@ -132,19 +133,10 @@ def run_once(
             view = PseudoPhysical(machine, scene.frames) if scene.frames else machine
             handover, found = _judge(subject, scene, view)
             findings += found
-            if subject.expect:
-                printed = len(scene.platform.console)
-                last = machine.run(
-                    checkpoints={},
-                    budget=budget,
-                    seconds=left(),
-                    console=subject.expect,
-                )
-                passed.append(last)
-                if subject.expect in bytes(scene.platform.console[printed:]):
-                    proved = f"{startup.name}, console {subject.expect.decode('utf-8', 'replace')!r}"
-                else:
-                    findings.append(_missing_text(last, subject.expect, scene))
+            after = _expected(subject, scene, machine, view, budget, left)
+            passed += after.stops
+            proved = ", ".join((proved, *after.reached))
+            findings += after.findings
         elif not findings:
             findings.append(finding_of(stop, scene))
         findings += _in_stub(subject, machine.events)
@@ -163,6 +155,49 @@ def run_once(
             seconds=time.perf_counter() - began,
         )
     return Run(trace, handover, tuple(findings), proved)
+
+
+@dataclass
+class _After:
+    """What a run did behind the startup path."""
+
+    stops: list[Stop] = field(default_factory=list)
+    reached: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def _expected(
+    subject: Subject,
+    scene: Scene,
+    machine: Machine,
+    view: Machine | PseudoPhysical,
+    budget: int,
+    left: Callable[[], float],
+) -> _After:
+    """Go on to what the recipe expects: first the place, then the text, which may come before that."""
+    after = _After()
+    printed = len(scene.platform.console)
+    goal, text = subject.goal, subject.expect
+    if goal is not None:
+        stop = machine.run(checkpoints={goal.vaddr: GOAL, goal.paddr: GOAL}, budget=budget, seconds=left())
+        after.stops.append(stop)
+        if stop.kind is not StopKind.CHECKPOINT:
+            found = finding_of(stop, scene)
+            after.findings.append(replace(found, message=f"{goal.name} was not reached: {found.message}"))
+            return after
+        if stray := _stray(view, goal):
+            after.findings.append(stray)
+            return after
+        after.reached.append(goal.name)
+    if text and text not in scene.platform.console[printed:]:
+        stop = machine.run(checkpoints={}, budget=budget, seconds=left(), console=text)
+        after.stops.append(stop)
+        if text not in scene.platform.console[printed:]:
+            after.findings.append(_missing_text(stop, text, scene))
+            return after
+    if text:
+        after.reached.append(f"console {text.decode('utf-8', 'replace')!r}")
+    return after
 
 
 def _in_stub(subject: Subject, events: Sequence[Event]) -> list[Finding]:
@@ -222,11 +257,8 @@ def _judge(
     if subject.guest is not None:
         handover, found = subject.guest.judge(view, startup, scene.given, subject.stub, subject.symbols)
         findings += found
-    at = view.translate(view.get("rip"))
-    if at != startup.paddr:
-        where = "nowhere" if at is None else f"to physical {at:#x}"
-        text = f"{startup.name} was reached at {view.get('rip'):#x}, which leads {where}"
-        findings.append(Finding("BB-B020", f"{text}, not to {startup.paddr:#x}"))
+    if stray := _stray(view, startup):
+        findings.append(stray)
     elif subject.code and view.read_physical(startup.paddr, len(subject.code)) != subject.code:
         findings.append(
             Finding("BB-B020", f"the bytes at {startup.name} ({startup.paddr:#x}) are not the payload's")
@@ -235,6 +267,16 @@ def _judge(
         findings += _judge_bss(subject.image, subject.stub, view)
         findings += _judge_bytes(subject, scene, view)
     return handover, findings
+
+
+def _stray(view: Machine | PseudoPhysical, place: Startup) -> Finding | None:
+    """Whether the address at which a place was reached leads to it."""
+    at = view.translate(view.get("rip"))
+    if at == place.paddr:
+        return None
+    where = "nowhere" if at is None else f"to physical {at:#x}"
+    text = f"{place.name} was reached at {view.get('rip'):#x}, which leads {where}, not to {place.paddr:#x}"
+    return Finding("BB-B020", text)
 
 
 def _judge_bytes(subject: Subject, scene: Scene, machine: Machine | PseudoPhysical) -> Iterator[Finding]:

@@ -62,6 +62,7 @@ class ExpectRecipe:
     """What an image must do after its handover to count as booted."""
 
     console: str | None  #: text that must appear on a console
+    reached: str | int | None = None  #: symbol or address behind the startup path
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ class _Reader:
             output=OutputRecipe(
                 base / table.output.directory, tuple(table.output.combine), table.output.name
             ),
-            expect=ExpectRecipe(table.expect.console),
+            expect=ExpectRecipe(table.expect.console, table.expect.reached),
             boot=BootRecipe(table.boot.memory, table.boot.budget, table.boot.timeout),
         )
 

@@ -157,6 +157,9 @@ class ExpectTable(_Table):
     console: Annotated[StrictStr, Field(min_length=1)] | None = Field(
         default=None, description="text that must appear on a console"
     )
+    reached: Startup | None = Field(
+        default=None, description="symbol or address that must be reached after the startup path"
+    )
 
 
 class BootTable(_Table):
