@@ -108,6 +108,7 @@ def test_a_debian_kernel_is_whole_or_not_there(kernels: Kernels, tmp_path: Path,
     shutil.copy(kernels.cloud.vmlinuz, tmp_path / "vmlinuz")
     shutil.copy(kernels.initrd, tmp_path / "initrd.img")
     recipe = (repository / "recipes/linux-pvh.toml").read_text()
+    recipe = recipe.partition("[expect]")[0]  # the shortest boot: it is the writing that is killed
     (tmp_path / "kernel.toml").write_text(f'{recipe}\nprofiles = ["pvh@qemu"]\n')
     site = Site(tmp_path, "kernel.toml", "vmlinuz-pvh.elf", ("vmlinuz", "initrd.img"))
     assert sweep(site, None) >= {"0% written", "1% written", "30% written", "it has its name"}

@@ -94,7 +94,7 @@ def domu(image: ElfImage, notes: PvNotes, module_size: int, frames: int) -> Layo
     module = allocator.take(module_size) if module_size and not notes.mod_start_pfn else None
     p2m = allocator.take(8 * frames) if p2m_base is None else None
     start_info, store, console = allocator.take(PAGE), allocator.take(PAGE), allocator.take(PAGE)
-
+    _check_room(image, allocator.end, frames)  # before its tables are counted, of which a lie has millions
     mapping, count = _bootstrap(base, base + allocator.end * PAGE)
     tables = allocator.take(count * PAGE)
     numbered = dict(_number(mapping, tables.pfn, {}))
@@ -135,6 +135,7 @@ def dom0(image: ElfImage, notes: PvNotes, module_size: int, frames: int) -> Layo
     module = allocator.take(module_size) if module_size and not notes.mod_start_pfn else None
     p2m = allocator.take(8 * frames) if notes.init_p2m is None else None
     start_info = allocator.take(PAGE)
+    _check_room(image, allocator.end, frames)  # before its tables are counted one by one
     mapping, count = _bootstrap_dom0(base, base + allocator.end * PAGE)
     tables = allocator.take(count * PAGE)
     stack = allocator.take(PAGE)
