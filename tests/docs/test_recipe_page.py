@@ -15,7 +15,9 @@ import pytest
 
 from bootbuild import pipeline
 from bootbuild.cli.build import build
+from bootbuild.formats.elf_read import read_elf
 from bootbuild.host import Host
+from bootbuild.model.content import FileContent
 from bootbuild.recipe.read import read
 from bootbuild.recipe.schema import json_schema, validate
 
@@ -103,7 +105,9 @@ def example(tmp_path: Path, hello64: Path) -> Path:
     path = tmp_path / "recipe.toml"
     path.write_text(EXAMPLES[0])
     shutil.copy(hello64, tmp_path / "vmlinux")
-    (tmp_path / "System.map").write_text("ffffffff80100000 T startup_64\n")
+    symbols = read_elf(FileContent(hello64), "hello64.elf").symbols
+    listed = sorted((symbols[name], name) for name in ("startup_64", "hello"))
+    (tmp_path / "System.map").write_text("".join(f"{at:016x} T {name}\n" for at, name in listed))
     (tmp_path / "initrd.cpio").write_bytes(b"a module\n" * 100)
     return path
 
