@@ -84,10 +84,15 @@ def make_folder(path: Path) -> None:
 
 
 def spare(inputs: Iterable[Path], destination: Path) -> None:
-    """Raises OutputError (BB-W093) when writing `destination` would replace one of `inputs`."""
-    for path in inputs:
-        if path.exists() and destination.exists() and path.samefile(destination):
-            raise OutputError(Problem(AN_INPUT, str(destination), f"is the input {path}"))
+    """Raises OutputError: BB-W093 when writing `destination` would replace one of `inputs`, BB-W092."""
+    try:
+        same = [
+            path for path in inputs if path.exists() and destination.exists() and path.samefile(destination)
+        ]
+    except OSError as error:
+        raise _failed(destination, error) from None
+    if same:
+        raise OutputError(Problem(AN_INPUT, str(destination), f"is the input {same[0]}"))
 
 
 @contextmanager

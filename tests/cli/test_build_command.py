@@ -176,6 +176,7 @@ def test_failed_goes_before_inconclusive(bootbuild: Bootbuild, hello: Path) -> N
         (["hello.toml", "--set", "targets.pvh.entry=native"], ExitCode.REFUSED, "(BB-L001)"),
         (["hello.toml", "-p", "no_such_module:thing"], ExitCode.PLUGIN, "(BB-P004)"),
         (["hello.toml", "-o", "module.txt"], ExitCode.OUTPUT, "module.txt: is no folder (BB-W091)"),
+        (["hello.toml", "--set", f"output.name={'x' * 250}"], ExitCode.OUTPUT, "name too long (BB-W092)"),
     ],
 )
 def test_each_way_to_fail_has_its_code_and_one_line(

@@ -73,6 +73,9 @@ def test_the_same_file_has_the_same_answer(bootbuild: Bootbuild, hello: Path) ->
         (["--model", "xen-xl", "--boot", "xen-pv"], ExitCode.FAILED, {("xen-xl", "xen-pv")}),
         (["--boot", "multiboot1"], ExitCode.FAILED, {("grub-file", "multiboot1")}),
         (["--boot", "pvh", "--boot", "linux", "--model", "qemu"], ExitCode.OK, {("qemu", "pvh")}),
+        (["--boot", "linux", "--model", "qemu"], ExitCode.FAILED, {("qemu", "linux")}),
+        (["--boot", "xen-pv", "--model", "qemu"], ExitCode.FAILED, {("qemu", "xen-pv")}),
+        (["--boot", "xen-pv", "--model", "firecracker"], ExitCode.FAILED, {("firecracker", "xen-pv")}),
     ],
 )  # fmt: skip
 def test_what_is_asked_is_answered(
@@ -86,17 +89,23 @@ def test_what_is_asked_is_answered(
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (
-            ["--model", "qemu", "--boot", "xen-pv"],
-            "loader qemu: it answers for pvh (BB-P001); ask for one of these",
-        ),
         (["--boot", "pvhh"], "protocol 'pvhh': no loader answers for it (BB-P001); did you mean 'pvh'?"),
+        (["--boot", "pvh", "--boot", "linus"], "protocol 'linus': no loader answers for it (BB-P001); did"),
+        (["--boot", "linus", "--model", "qemu"], "(BB-P001); did you mean 'linux'?"),
     ],
 )
 def test_what_nobody_answers_is_told(bootbuild: Bootbuild, hello: Path, asked: list[str], said: str) -> None:
     done = bootbuild("check", IMAGE, *asked)
     assert (done.returncode, done.stdout) == (ExitCode.PLUGIN, "")
     assert said in done.stderr
+
+
+def test_a_loader_without_an_answer_says_for_what_it_has_one(bootbuild: Bootbuild, hello: Path) -> None:
+    done = bootbuild("check", IMAGE, "--boot", "linux", "--model", "qemu")
+    assert (done.returncode, done.stderr) == (ExitCode.FAILED, "")
+    row, _, end = done.stdout.splitlines()[3:]
+    assert row.split(maxsplit=6)[0] == "ignore" and row.endswith("of this file it answers for pvh only")
+    assert end == "not accepted by qemu"
 
 
 def test_a_loader_that_there_is_not(bootbuild: Bootbuild, hello: Path) -> None:

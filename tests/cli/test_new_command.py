@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,25 @@ def test_a_file_in_the_way_is_9(bootbuild: Bootbuild, tmp_path: Path) -> None:
         done = bootbuild("new", "hello", folder)
         assert (done.returncode, done.stdout) == (ExitCode.OUTPUT, "")
         assert "(BB-R026)" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("folder", ["one/in/another", "empty"])
+def test_without_room_it_leaves_nothing_and_can_be_tried_again(
+    program: Path, bootbuild: Bootbuild, tmp_path: Path, folder: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    done = subprocess.run(
+        [program, "new", "hello", folder],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+    )
+    assert (done.returncode, done.stdout) == (ExitCode.OUTPUT, "")
+    assert len(done.stderr.splitlines()) == 1 and "file too large (BB-R026)" in done.stderr
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+    assert bootbuild("new", "hello", folder).returncode == ExitCode.OK
 
 
 def test_another_kind_is_a_usage_error(bootbuild: Bootbuild) -> None:

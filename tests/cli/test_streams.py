@@ -106,7 +106,8 @@ def test_a_closed_stderr_does_not_put_progress_into_the_result(program: Path, he
     ("redirection", "said"), [(">&-", "it is closed"), (">/dev/full", "no space left on device")]
 )
 def test_a_stdout_that_takes_nothing_is_9(program: Path, hello: Path, redirection: str, said: str) -> None:
-    for command in ("hello.toml -q", "schema", "plugins"):
+    pages = ("-h", "--version", "boot -h", "schema --help") if redirection != ">&-" else ()
+    for command in ("hello.toml -q", "schema", "plugins", *pages):
         done = subprocess.run(
             ["sh", "-c", f"exec '{program}' {command} {redirection}"],
             cwd=hello,

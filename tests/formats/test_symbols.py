@@ -58,10 +58,22 @@ def test_anything_else_is_refused(text: bytes) -> None:
     assert {problem.rule.id for problem in caught.value.problems} == {"BB-E017"}
 
 
-def test_bad_lines_are_named_up_to_ten() -> None:
+def test_bad_lines_are_named_up_to_ten_and_counted() -> None:
     with pytest.raises(InputError) as caught:
         read(b"00000001 t good\n" + b"bad\n" * 1000)
-    assert [p.where for p in caught.value.problems] == [f"System.map:{n}" for n in range(2, 12)]
+    assert [p.where for p in caught.value.problems] == [
+        *(f"System.map:{n}" for n in range(2, 12)),
+        "System.map",
+    ]
+    assert caught.value.problems[-1].message == "990 more lines are not symbols"
+
+
+def test_an_elf_file_is_said_to_be_one() -> None:
+    with pytest.raises(InputError) as caught:
+        read(b"\x7fELF\2\1\1\n" * 30)
+    (problem,) = caught.value.problems
+    assert (problem.rule.id, problem.message) == ("BB-E017", "this is an ELF file, not a System.map")
+    assert "kernel with symbols" in problem.remedy
 
 
 def test_a_map_of_more_than_64_mib_is_refused_unread() -> None:

@@ -33,6 +33,11 @@ CASES: list[tuple[str, str, str]] = [
         HEAD.replace("1", "true", 1),
         ":1: api: recipe format True is not known to this bootbuild (BB-R006)",
     ),
+    (
+        "api a number",
+        HEAD.replace("1", "1.0", 1),
+        ":1: api: recipe format 1.0 is not known to this bootbuild (BB-R006)",
+    ),
     # keys
     ("unknown table", HEAD + "[audit]\n", ":4: audit: unknown key (BB-R007)"),
     ("unknown key", HEAD + "[boot]\nmem = 1\n", ":5: boot.mem: unknown key (BB-R007)"),
@@ -89,6 +94,16 @@ CASES: list[tuple[str, str, str]] = [
         "budget a boolean",
         HEAD + "boot.budget = true\n",
         ":4: boot.budget: must be an integer, not a boolean (BB-R009)",
+    ),
+    (
+        "width a number",
+        HEAD + "payload.width = 64.0\n",
+        ":4: payload.width: must be an integer, not a number (BB-R009)",
+    ),
+    (
+        "elf_class a number",
+        HEAD + "payload.elf_class = 64.0\n",
+        ":4: payload.elf_class: must be an integer, not a number (BB-R009)",
     ),
     (
         "cmdline a date",
@@ -291,7 +306,7 @@ memory = "lots"
         "BB-R007 colour",
         "BB-R015 payload.path",
         "BB-R012 payload.guest",
-        "BB-R010 payload.width",
+        "BB-R009 payload.width",
         "BB-R008 payload.modules[0].path",
         "BB-R009 payload.modules[0].cmdline",
         "BB-R014 targets.toy.profiles[0]",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import shlex
 import subprocess
@@ -11,16 +10,13 @@ from collections.abc import Callable
 
 import pytest
 
-from building_site import Site, refused
+from building_site import HELD_TO_MODES, Site, refused
 
 MakeSite = Callable[..., Site]
 Done = subprocess.CompletedProcess[str]
 OLD = b"an image of yesterday"
 PAGE = 0x1000
 OWN_MOUNTS = ("unshare", "--map-root-user", "--mount")
-# root may read and write anywhere; without those capabilities it is held to modes of folders like anybody.
-_CAPABILITIES = "-dac_override,-dac_read_search"
-HELD_TO_MODES = ("setpriv", "--inh-caps", _CAPABILITIES, "--bounding-set", _CAPABILITIES)
 
 
 def mounts_allowed() -> bool:
@@ -97,7 +93,7 @@ def modes(locked: str) -> Callable[[Site], tuple[Done, list[str]]]:
         folder = site.folder / locked
         folder.mkdir(exist_ok=True)
         folder.chmod(0o555)
-        done = run(site, *(HELD_TO_MODES if os.geteuid() == 0 else ()))
+        done = run(site, *HELD_TO_MODES)
         folder.chmod(0o755)
         return done, site.left()
 
@@ -140,17 +136,16 @@ def test_a_folder_that_may_be_written_but_not_listed_takes_images(way: str, site
     here = site()
     here.out.mkdir()
     here.out.chmod(0o333)
-    held = HELD_TO_MODES if os.geteuid() == 0 else ()
     try:
         if way == "O_TMPFILE":
-            done = run(here, *held)
+            done = run(here, *HELD_TO_MODES)
         else:
             code = (
                 "import sys; from bootbuild import cli, store; store._nameless = lambda _: -1; "
                 "sys.exit(cli.main(sys.argv[1:]))"
             )
             done = subprocess.run(
-                [*held, sys.executable, "-c", code, *here.command()[1:]],
+                [*HELD_TO_MODES, sys.executable, "-c", code, *here.command()[1:]],
                 cwd=here.folder,
                 capture_output=True,
                 text=True,

@@ -17,11 +17,20 @@ from bootbuild.model.verdict import Evidence
 Said = Literal["accept", "refuse", "ignore", "wild", "crash"]
 
 
+PROTOCOLS = (
+    "pvh",
+    "xen-pv",
+    "linux",
+    "multiboot1",
+    "multiboot2",
+)  #: that are asked about; plugins add theirs
+
+
 @dataclass(frozen=True)
 class LoaderVerdict:
     """What that loader does with the file, asked for one protocol."""
 
-    boot: str  #: the protocol: "pvh", "xen-pv", "linux", "multiboot1", "multiboot2"
+    boot: str  #: the protocol: one of PROTOCOLS, or a plugin's own
     verdict: Said
     entry: int | None = None  #: where it jumps to: physical, but virtual for "xen-pv"; None if it does not
     rule: str = ""  #: id of the rule that decided, of its own; the finding has it

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from bootbuild.cli.options import (
+    FILE,
     exit_code,
     json_option,
     open_host,
@@ -17,7 +18,7 @@ from bootbuild.cli.options import (
     progress,
     verbosity_options,
 )
-from bootbuild.cli.output import color, write
+from bootbuild.cli.output import Command, color, write
 from bootbuild.cli.output import width as columns
 from bootbuild.errors import ExitCode
 
@@ -53,8 +54,8 @@ class SecondsType(click.FloatRange):
         return number
 
 
-@click.command()
-@click.argument("image", type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@click.argument("image", type=FILE)
 @click.option(
     "--as",
     "profiles",
@@ -73,7 +74,7 @@ class SecondsType(click.FloatRange):
     type=click.Choice(["32", "64"]),
     help="Of the code there; default: the record's, or the ELF class.",
 )
-@click.option("--symbols", type=click.Path(path_type=Path), help="System.map of an image without symbols.")
+@click.option("--symbols", type=FILE, help="System.map of an image without symbols.")
 @click.option("--guest", help="Handover protocol to judge by; default: as the image's own record says.")
 @click.option("--cmdline", default="", help="Command line that the environment passes.")
 @click.option("--module", "modules", multiple=True, metavar="PATH[=CMDLINE]", help="Module; may be repeated.")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bootbuild.cli.options import (
+    FILE,
     exit_code,
     json_option,
     open_host,
@@ -14,14 +15,16 @@ from bootbuild.cli.options import (
     progress,
     verbosity_options,
 )
-from bootbuild.cli.output import color, width, write
+from bootbuild.cli.output import Command, color, width, write
 from bootbuild.errors import BootbuildError, ExitCode
 
 
-@click.command()
-@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(), help="Folder of the images, in place of the recipe's.")
-@click.option("--payload", type=click.Path(), help="Kernel, in place of the recipe's.")
+@click.command(cls=Command)
+@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...", type=FILE)
+@click.option(
+    "-o", "--output", type=click.Path(readable=False), help="Folder of the images, in place of the recipe's."
+)
+@click.option("--payload", type=click.Path(readable=False), help="Kernel, in place of the recipe's.")
 @click.option(
     "--module",
     "modules",

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from bootbuild.cli.options import json_option, open_host, plugin_options
-from bootbuild.cli.output import color, width, write
+from bootbuild.cli.options import FILE, json_option, open_host, plugin_options
+from bootbuild.cli.output import Command, color, width, write
 from bootbuild.errors import ExitCode
 
 
-@click.command()
-@click.argument("image", type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@click.argument("image", type=FILE)
 @click.option("--model", "models", multiple=True, metavar="NAME", help="Ask this loader; may be repeated.")
 @click.option(
     "--boot",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from bootbuild.cli.options import open_host, plugin_options
-from bootbuild.cli.output import write
+from bootbuild.cli.output import Command, write
 from bootbuild.errors import ExitCode
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("topic", metavar="CODE|TARGET|GUEST|PROFILE")
 @plugin_options
 def explain(topic: str, extra: tuple[str, ...], no_plugins: bool) -> ExitCode:

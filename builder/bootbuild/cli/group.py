@@ -16,7 +16,7 @@ from bootbuild.cli.check import check
 from bootbuild.cli.explain import explain
 from bootbuild.cli.inspect import inspect
 from bootbuild.cli.new import new
-from bootbuild.cli.output import reader_has_gone
+from bootbuild.cli.output import reader_has_gone, results
 from bootbuild.cli.plugins import plugins
 from bootbuild.cli.schema import schema
 from bootbuild.errors import BootbuildError
@@ -47,7 +47,7 @@ class DefaultGroup(click.Group):
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """`--help` and `--version` print from here."""
-        with closed_pipes():
+        with closed_pipes(), results():
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from bootbuild.cli.options import json_option, open_host, plugin_options
-from bootbuild.cli.output import write
+from bootbuild.cli.options import FILE, json_option, open_host, plugin_options
+from bootbuild.cli.output import Command, write
 from bootbuild.errors import ExitCode
 
 
-@click.command()
-@click.argument("image", type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@click.argument("image", type=FILE)
 @json_option
 @plugin_options
 def inspect(image: Path, as_json: bool, extra: tuple[str, ...], no_plugins: bool) -> ExitCode:

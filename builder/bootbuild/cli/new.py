@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from bootbuild.cli.output import write
+from bootbuild.cli.options import FILE
+from bootbuild.cli.output import Command, write
 from bootbuild.errors import ExitCode
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("kind", type=click.Choice(["hello", "linux"]))
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory", type=FILE)
 def new(kind: str, directory: Path) -> ExitCode:
     """Make a folder with a recipe to start from.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from bootbuild.model.verdict import Outcome
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+FILE = click.Path(readable=False, path_type=Path)  #: a rule, not click, says what cannot be read
 
 
 def plugin_options(command: F) -> F:

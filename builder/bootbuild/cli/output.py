@@ -5,25 +5,47 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
 from bootbuild.errors import OutputError, Problem
 
 
+class Command(click.Command):
+    """A command whose `--help`, which click prints while it reads the arguments, is a result like others."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Raises OutputError when stdout does not take it."""
+        with results():
+            return super().make_context(*args, **kwargs)
+
+
 def write(text: str) -> None:
     """Print a result. Raises OutputError when stdout does not take it, BrokenPipeError when nobody reads."""
-    from bootbuild.store import UNWRITABLE
+    if sys.stdout is None:
+        raise _untaken("it is closed")
+    with results():
+        click.echo(text, nl=False)
 
-    said = "it is closed"
+
+@contextmanager
+def results() -> Iterator[None]:
+    """Raises OutputError where what is printed inside is not taken, BrokenPipeError when nobody reads."""
     try:
-        if sys.stdout is not None:
-            return click.echo(text, nl=False)
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        said = (error.strerror or str(error)).lower()
-    raise OutputError(Problem(UNWRITABLE, "stdout", said, "redirect the output to where there is room"))
+        raise _untaken((error.strerror or str(error)).lower()) from None
+
+
+def _untaken(said: str) -> OutputError:
+    from bootbuild.store import UNWRITABLE
+
+    return OutputError(Problem(UNWRITABLE, "stdout", said, "redirect the output to where there is room"))
 
 
 def tell(text: str) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from bootbuild.cli.options import json_option, open_host, plugin_options
-from bootbuild.cli.output import width, write
+from bootbuild.cli.output import Command, width, write
 from bootbuild.errors import ExitCode
 
 
-@click.command()
+@click.command(cls=Command)
 @json_option
 @plugin_options
 def plugins(as_json: bool, extra: tuple[str, ...], no_plugins: bool) -> ExitCode:

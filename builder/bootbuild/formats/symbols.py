@@ -160,19 +160,27 @@ def read_system_map(content: Content, name: str, delta: int = 0) -> Mapping[str,
     """
     if content.size > MAX_SYSTEM_MAP:
         raise InputError(Problem(rules.SYSTEM_MAP, name, f"{content.size} bytes; at most 64 MiB are read"))
+    if content.read(0, 4) == b"\x7fELF":
+        text = "this is an ELF file, not a System.map"
+        remedy = "leave it out for a kernel with symbols, else name the System.map of this very kernel"
+        raise InputError(Problem(rules.SYSTEM_MAP, name, text, remedy))
     found: list[Symbol] = []
     bad: list[Problem] = []
+    unsaid = 0
     for number, line in enumerate(io.BytesIO(content.read(0, content.size)), 1):
         match = _LINE.fullmatch(line)
         if match is None:
-            bad.append(Problem(rules.SYSTEM_MAP, f"{name}:{number}", f"not a symbol: {line[:60]!r}"))
-            if len(bad) == MAX_PROBLEMS:
-                break
+            if len(bad) < MAX_PROBLEMS:
+                bad.append(Problem(rules.SYSTEM_MAP, f"{name}:{number}", f"not a symbol: {line[:60]!r}"))
+            else:
+                unsaid += 1
             continue
         address, kind, symbol = match.groups()
         found.append((symbol, kind[0] in GLOBAL_TYPES, int(address, 16), kind[0] in ABSOLUTE_TYPES))
     if not content.size:
         bad.append(Problem(rules.SYSTEM_MAP, name, "empty"))
+    if unsaid:
+        bad.append(Problem(rules.SYSTEM_MAP, name, f"{unsaid} more lines are not symbols"))
     if bad:
         raise InputError(bad)
     return _by_name(found, delta)

@@ -56,10 +56,10 @@ def _scalar(convert: Callable[[object], int | str]) -> PlainValidator:
     return PlainValidator(validate)
 
 
-def _no_boolean(value: object) -> object:
-    """To Python True equals 1; to a recipe it is another thing."""
-    if isinstance(value, bool):
-        raise PydanticCustomError("boolean", "is a boolean")
+def _integer(value: object) -> object:
+    """To Python True and 1.0 equal 1; to a recipe they are other things."""
+    if type(value) is not int:
+        raise PydanticCustomError("int_type", "is no integer")
     return value
 
 
@@ -71,6 +71,7 @@ FileName = Annotated[PathText, AfterValidator(_file_name)]
 Address = Annotated[int, _scalar(scalars.address), WithJsonSchema(_NUMBER_OR_TEXT)]
 Size = Annotated[int, _scalar(scalars.size), WithJsonSchema(_NUMBER_OR_TEXT)]
 Startup = Annotated[str | int, _scalar(scalars.symbol_or_address), WithJsonSchema(_NUMBER_OR_TEXT)]
+Width = Annotated[Literal[32, 64], BeforeValidator(_integer)]
 
 
 class _Table(BaseModel):
@@ -99,9 +100,7 @@ class PayloadTable(_Table):
         description="handover protocol of the startup path: a plugin's name; default: as the kernel is",
     )
     startup: Startup | None = Field(default=None, description="symbol or address of the shared startup path")
-    width: Literal[32, 64] | None = Field(
-        default=None, description="mode of the code there; default: the ELF class"
-    )
+    width: Width | None = Field(default=None, description="mode of the code there; default: the ELF class")
     symbols: PathText | None = Field(default=None, description="System.map of a payload without symbols")
     cmdline: Line = Field(default="", description="command line that every environment passes to the guest")
     modules: list[ModuleTable] = Field(
@@ -117,7 +116,7 @@ class PayloadTable(_Table):
     paddr_offset: Address | None = Field(
         default=None, description="linked less load address of an ELF kernel whose p_paddr is its p_vaddr"
     )
-    elf_class: Literal[32, 64] | None = Field(
+    elf_class: Width | None = Field(
         default=None, description="ELF class of the images; default: the payload's"
     )
     repair: bool = Field(default=True, description="rewrite ELF notes on which loaders disagree")
@@ -179,7 +178,7 @@ class RecipeTable(_Table):
 
     model_config = ConfigDict(json_schema_extra={"required": ["api", "payload", "targets"]})
 
-    api: Annotated[Literal[1], BeforeValidator(_no_boolean)] = Field(
+    api: Annotated[Literal[1], BeforeValidator(_integer)] = Field(
         default=1, description="version of the recipe format"
     )
     payload: PayloadTable = Field(default=PayloadTable(), description="the kernel")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootbuild.api.loader import LoaderVerdict
+from bootbuild.api.loader import PROTOCOLS, LoaderVerdict
 from bootbuild.errors import PluginError, Problem
 from bootbuild.formats.whole import whole_files
 from bootbuild.host import Host
@@ -53,32 +53,36 @@ class Acceptance:
 def judge(path: Path, host: Host, models: Sequence[str] = (), boots: Sequence[str] = ()) -> Acceptance:
     """Ask the loaders `models` (all, if none is named) for the protocols `boots` (all, if none is named).
 
-    A loader that has no answer for any of `boots` is left out. Raises InputError for a file that cannot be
-    opened, PluginError for an unknown model, and where one that was named, or all, have no answer.
+    A loader that has no answer for any of `boots` is left out, unless it is named: then it ignores the file.
+    Raises InputError for a file that cannot be opened, PluginError for an unknown model, and for a protocol
+    that no loader knows.
     """
     from bootbuild.formats.payload import open_content
 
     loaders = [host.loader(name) for name in (dict.fromkeys(models) or host.names("loader"))]
     content = open_content(path)
-    judged, problems = [], []
-    known: dict[str, None] = {}
+    judged: list[Judged] = []
+    known = set(PROTOCOLS)
     for loader in loaders:
         every = tuple(loader.judge(content))
-        known |= dict.fromkeys(v.boot for v in every)
+        known |= {v.boot for v in every}
         said = tuple(v for v in every if not boots or v.boot in boots)
+        if not said and models:
+            answers = ", ".join(dict.fromkeys(v.boot for v in every)) or "nothing"
+            text = f"of this file it answers for {answers} only"
+            said = tuple(LoaderVerdict(boot, "ignore", message=text) for boot in dict.fromkeys(boots))
         if said:
             judged.append(Judged(loader.name, loader.version, loader.evidence, said))
-        elif models:
-            answers = ", ".join(dict.fromkeys(v.boot for v in every)) or "nothing"
-            remedy = "ask for one of these with --boot, or leave it out"
-            problems.append(Problem(UNKNOWN, f"loader {loader.name}", f"it answers for {answers}", remedy))
-    if not judged and not models:
+    unknown = [boot for boot in dict.fromkeys(boots) if boot not in known]
+    if unknown:
+        known |= {v.boot for name in host.names("loader") for v in host.loader(name).judge(content)}
         problems = [
             Problem(UNKNOWN, f"protocol {shown(boot)}", "no loader answers for it", did_you_mean(boot, known))
-            for boot in boots
+            for boot in unknown
+            if boot not in known
         ]
-    if problems:
-        raise PluginError(problems)
+        if problems:
+            raise PluginError(problems)
     return Acceptance(str(path), tuple(judged))
 
 
