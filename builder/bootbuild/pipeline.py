@@ -122,7 +122,9 @@ def read_payloads(recipe: Recipe, host: Host) -> dict[str, Payload]:
     modules = tuple(Module(m.path.name, open_snapshot(m.path), m.cmdline.encode()) for m in asked.modules)
     payloads = {}
     for name, target in recipe.targets.items():
-        startup = target.startup if target.startup is not None else asked.startup
+        startup, key = target.startup, f"targets.{name}.startup"
+        if startup is None:
+            startup, key = asked.startup, "payload.startup"
         if startup is None and opened.format == "raw":
             startup = elf.entry
         payloads[name] = Payload(
@@ -131,7 +133,14 @@ def read_payloads(recipe: Recipe, host: Host) -> dict[str, Payload]:
             format=opened.format,
             digest=opened.digest,
             guest=guest,
-            startup=find_startup(elf, startup, asked.width or opened.bits, host.guest(guest), opened.moved),
+            startup=find_startup(
+                elf,
+                startup,
+                asked.width or opened.bits,
+                host.guest(guest),
+                opened.moved,
+                recipe.places.get(key, ""),
+            ),
             cmdline=asked.cmdline.encode(),
             modules=modules,
             repair=asked.repair,
@@ -145,7 +154,8 @@ def find_goal(recipe: Recipe, payload: Payload) -> Startup | None:
     if recipe.expect.reached is None:
         return None
     own = payload.startup
-    return find_startup(payload.elf, recipe.expect.reached, own.width, moved=own.moved)
+    where = recipe.places.get("expect.reached", "")
+    return find_startup(payload.elf, recipe.expect.reached, own.width, moved=own.moved, where=where)
 
 
 def groups(recipe: Recipe) -> list[list[str]]:

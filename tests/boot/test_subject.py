@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,18 @@ def test_a_startup_path_that_is_not_there(
     (problem,) = caught.value.problems
     assert (problem.rule.id, problem.where) == (rule, "vmlinux")
     assert problem.message.startswith(message)
+
+
+def test_the_nearest_symbol_is_suggested_and_the_recipes_place_named(image: ElfImage) -> None:
+    many = replace(image, symbols={**image.symbols, **{f"sys_{n}": n for n in range(100_000)}})
+    began = time.process_time()
+    for asked, remedy in (("startup_46", "did you mean 'startup_64'?"), ("xstartup", ""), ("sys_x", "")):
+        with pytest.raises(InputError) as caught:
+            find_startup(many, asked, None, where="r.toml:5: payload.startup")
+        (problem,) = caught.value.problems
+        assert problem.where == "r.toml:5: payload.startup"
+        assert problem.remedy == remedy or (asked == "sys_x" and "'sys_" in problem.remedy)
+    assert time.process_time() - began < 3
 
 
 def test_an_address_is_of_the_file_and_moves_with_it_a_symbol_is_of_the_image(image: ElfImage) -> None:

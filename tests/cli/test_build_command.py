@@ -143,8 +143,20 @@ def test_a_recipe_may_expect_a_place_behind_the_startup_path(bootbuild: Bootbuil
     ]
     done = bootbuild("hello.toml", "--set", "expect.reached='nowhere'", "-o", "other")
     assert (done.returncode, done.stdout) == (ExitCode.INPUT, "")
-    assert "there is no symbol 'nowhere' (BB-E080)" in done.stderr
+    assert "error: --set expect.reached: there is no symbol 'nowhere' (BB-E080)" in done.stderr
     assert not (hello.parent / "other").exists(), "before anything is written"
+
+
+def test_a_symbol_that_is_not_there_is_told_at_the_recipes_key(bootbuild: Bootbuild, hello: Path) -> None:
+    recipe = (hello / "hello.toml").read_text()
+    line = next(n for n, text in enumerate(recipe.splitlines(), 1) if text.startswith("startup = "))
+    (hello / "wrong.toml").write_text(recipe.replace('"startup_64"', '"startup_46"'))
+    done = bootbuild("wrong.toml", "-q")
+    assert (done.returncode, done.stdout.strip()) == (ExitCode.INPUT, "")
+    assert done.stderr == (
+        f"bootbuild: error: wrong.toml:{line}: payload.startup: there is no symbol 'startup_46' (BB-E080); "
+        "did you mean 'startup_64'?\n"
+    )
 
 
 def test_the_clock_alone_is_8(bootbuild: Bootbuild, hello: Path) -> None:
@@ -172,6 +184,7 @@ def test_failed_goes_before_inconclusive(bootbuild: Bootbuild, hello: Path) -> N
         (["hello64.elf"], ExitCode.RECIPE, "hello64.elf: this is a kernel, not a recipe (BB-R003)"),
         (["hello.toml", "--payload", "module.txt"], ExitCode.INPUT, "(BB-E030)"),
         (["hello.toml", "--set", "payload.startup=nowhere"], ExitCode.INPUT, "'nowhere' (BB-E080)"),
+        (["hello.toml", "--set", "payload.startup=startup_46"], ExitCode.INPUT, "did you mean 'startup_64'?"),
         (["hello.toml", "--set", "payload.startup=5"], ExitCode.INPUT, "(BB-E081)"),
         (["hello.toml", "--set", "targets.pvh.entry=native"], ExitCode.REFUSED, "(BB-L001)"),
         (["hello.toml", "-p", "no_such_module:thing"], ExitCode.PLUGIN, "(BB-P004)"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bootbuild.boot.run import Subject, code_at
 from bootbuild.errors import InputError, Problem
+from bootbuild.host.nearest import nearest_symbol
 from bootbuild.model.machine import Offer
 from bootbuild.model.payload import ElfImage, Startup
 from bootbuild.model.rule import Rule
@@ -44,21 +45,29 @@ _CONSOLE = "console:"
 
 
 def find_startup(
-    elf: ElfImage, asked: str | int | None, width: int | None, guest: Guest | None = None, moved: int = 0
+    elf: ElfImage,
+    asked: str | int | None,
+    width: int | None,
+    guest: Guest | None = None,
+    moved: int = 0,
+    where: str = "",
 ) -> Startup:
     """The startup path that was named: a symbol, or a virtual or physical address. Raises InputError.
 
     `guest` says at which of its addresses it is entered. An address is of the kernel before it was `moved`
-    by so many bytes, as nm and readelf show it; symbols are the image's.
+    by so many bytes, as nm and readelf show it; symbols are the image's. `where` it is named: problems begin
+    with that, else with the image's name.
     """
     width = width or elf.bits
+    where = where or elf.name
     if asked is None:
-        raise InputError(Problem(STARTUP_UNKNOWN, elf.name, "nothing says where the startup path is"))
+        raise InputError(Problem(STARTUP_UNKNOWN, where, "nothing says where the startup path is"))
     if isinstance(asked, str):
         name = asked
         address = elf.symbols.get(asked)
         if address is None:
-            raise InputError(Problem(STARTUP_UNKNOWN, elf.name, f"there is no symbol {asked!r}"))
+            remedy = nearest_symbol(asked, elf.symbols)
+            raise InputError(Problem(STARTUP_UNKNOWN, where, f"there is no symbol {asked!r}", remedy))
     else:
         name, address = f"{asked:#x}", asked + moved
     segment = elf.segment_at(address)
@@ -66,13 +75,13 @@ def find_startup(
         segment = next((s for s in elf.loads if address in s.physical), None)
         if segment is not None:
             address = segment.vaddr + (address - segment.paddr)
-    where = name if name == f"{address:#x}" else f"{name} ({address:#x})"
+    place = name if name == f"{address:#x}" else f"{name} ({address:#x})"
     if segment is None or not segment.flags & 1:
-        raise InputError(Problem(STARTUP_OUTSIDE, elf.name, f"{where} is in no executable PT_LOAD segment"))
+        raise InputError(Problem(STARTUP_OUTSIDE, where, f"{place} is in no executable PT_LOAD segment"))
     homes = [s for s in elf.loads if address in s.virtual]
     if len(homes) > 1:
-        text = f"{where} is in two PT_LOAD segments, loaded at {homes[0].physical} and {homes[1].physical}"
-        raise InputError(Problem(STARTUP_AMBIGUOUS, elf.name, text))
+        text = f"{place} is in two PT_LOAD segments, loaded at {homes[0].physical} and {homes[1].physical}"
+        raise InputError(Problem(STARTUP_AMBIGUOUS, where, text))
     return Startup(
         name=name,
         vaddr=address,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -84,6 +84,8 @@ class Recipe:
     output: OutputRecipe
     expect: ExpectRecipe
     boot: BootRecipe
+    places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """Where each key stands that may name a place in the kernel: `payload.startup` → `FILE:LINE: …`."""
 
     def image(self, targets: Iterable[str], suffix: str = "") -> Path:
         """The image of these targets. Of the payload's name only a format is cut off: versions have dots."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -105,7 +105,14 @@ class _Reader:
             ),
             expect=ExpectRecipe(table.expect.console, table.expect.reached),
             boot=BootRecipe(table.boot.memory, table.boot.budget, table.boot.timeout),
+            places=self.places(targets),
         )
+
+    def places(self, targets: Iterable[str]) -> Mapping[str, str]:
+        """Of every key that may name a place in the kernel."""
+        keys: list[Key] = [("payload", "startup"), ("expect", "reached")]
+        keys += [("targets", name, "startup") for name in targets]
+        return MappingProxyType({".".join(map(str, key)): self.source.where(key) for key in keys})
 
     def payload(self, base: Path, table: PayloadTable) -> PayloadRecipe:
         """The [payload] table; its files must be there."""
