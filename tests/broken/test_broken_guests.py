@@ -145,6 +145,8 @@ CASES = [
     case("prints nothing", "BB-B023", expect=b"hello"),
     case("prints something else", "BB-B023", expect=b"hello",
          startup=b"\x66\xba\xf8\x03\xb0\x48\xee\xfa\xf4"),  # mov $0x3f8,%dx; mov $'H',%al; out; cli; hlt
+    case("faults where it is to print", "BB-B001", expect=b"hello", startup=b"\x0f\x0b"),
+    case("powers off where it is to print", "BB-B023", expect=b"hello", startup=KEYBOARD_RESET),
     case("takes too long for the clock", "BB-B025", later=b"\x40\xeb\xfd", budget=10**12, timeout=0.2,
          outcome=Outcome.INCONCLUSIVE),
     # -- what the garbage shows
@@ -339,6 +341,11 @@ def test_what_is_printed_before_the_startup_path_does_not_count() -> None:
     assert (early.outcome, [f.rule for f in early.findings]) == (Outcome.FAILED, ["BB-B023"])
     late = prove(subject(guest(startup=SAY_OK + b"\xfa\xf4"), expect=b"OK"), Qemu())
     assert late.outcome is Outcome.BOOTED
+
+
+def test_a_fault_before_the_expected_text_says_that_it_is_missing() -> None:
+    (finding,) = prove(subject(guest(startup=b"\x0f\x0b"), expect=b"hello"), Qemu()).findings
+    assert finding.message.startswith("'hello' was not printed: ") and "#UD" in finding.message
 
 
 def test_the_startup_paths_address_must_lead_to_the_startup_path() -> None:

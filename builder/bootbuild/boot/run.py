@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 STARTUP, ENTRY, GOAL = "startup", "own entry", "expected"  #: names of checkpoints
 CLOCK = "BB-B025"  #: the one finding that proves nothing
+#: stops of a guest that did nothing wrong, where it was to print something
+_NO_WAY_ON = frozenset((StopKind.HALTED, StopKind.IDLE, StopKind.LOOP, StopKind.BUDGET))
 _CODE = 64  #: bytes compared at the startup path
 
 
@@ -332,7 +334,10 @@ def finding_of(stop: Stop, scene: Scene) -> Finding:
 
 
 def _missing_text(stop: Stop, expect: bytes, scene: Scene) -> Finding:
+    """By the rule of what ended the run, where the guest did wrong and not only nothing more."""
+    found = finding_of(stop, scene)
     if stop.kind is StopKind.TIME:
-        return finding_of(stop, scene)
+        return found
+    rule = stop.rule if stop.rule and stop.kind not in _NO_WAY_ON else "BB-B023"
     text = f"{expect.decode('utf-8', 'replace')!r} was not printed: {stop.detail}"
-    return Finding("BB-B023", text, lines=(*_console_tail(scene), *stop.report))
+    return replace(found, rule=rule, message=text)
