@@ -97,6 +97,23 @@ def test_a_file_that_is_refused_fails_by_exactly_this_rule_and_is_not_run(
 
 
 @pytest.mark.parametrize("name", PROFILES)
+def test_all_segments_beyond_memory_are_one_finding(name: str) -> None:
+    image = asked(loaded_at(WHOLE, 200 * MiB), (), 128 * MiB)
+    first = image.image.loads[0]
+    more = tuple(replace(first, paddr=first.paddr + n * MiB) for n in range(1, 4))
+    image = replace(image, image=replace(image.image, segments=(*image.image.segments, *more)))
+    (finding,) = prove(image, Host.discover().profile(name)).findings
+    assert finding.rule == "BB-L003" and " more) is not in memory (" in finding.message
+
+
+def test_a_single_modules_command_line_is_what_is_to_go() -> None:
+    (finding,) = prove(
+        asked(WHOLE, (module(1, b"quiet", "a"),), 0), Host.discover().profile("pvh@qemu")
+    ).findings
+    assert finding.remedy == "leave its command line out, or this profile out of `profiles`"
+
+
+@pytest.mark.parametrize("name", PROFILES)
 def test_the_same_file_unbroken_boots(name: str) -> None:
     for modules, memory in (((), 0), ((module(5000),), 16 * MiB), ((), 2 * MiB), ((), 3072 * MiB)):
         verdict = prove(asked(WHOLE, modules, memory), Host.discover().profile(name))

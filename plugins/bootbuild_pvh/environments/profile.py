@@ -139,19 +139,14 @@ def check_fit(image: ElfImage, memory: Sequence[Span], need: int) -> None:
     """InputError unless every PT_LOAD lies in memory, and `need` more bytes above them do."""
     outside = [s for s in image.loads if not any(span.covers(s.physical) for span in memory)]
     spans = ", ".join(map(str, memory))
-    problems = [
-        Problem(DOES_NOT_FIT, image.name, f"segment {s.physical} is not in memory ({spans})") for s in outside
-    ]
-    if not problems and image.physical_end + need > max(span.end for span in memory):
-        problems = [
-            Problem(
-                DOES_NOT_FIT,
-                image.name,
-                f"the image ends at {image.physical_end:#x}; modules and start_info take {need:#x} bytes",
-            )
-        ]
-    if problems:
-        raise InputError(problems)
+    text = ""
+    if outside:
+        rest = f" (and {len(outside) - 1} more) is" if len(outside) > 1 else " is"
+        text = f"segment {outside[0].physical}{rest} not in memory ({spans})"
+    elif image.physical_end + need > max(span.end for span in memory):
+        text = f"the image ends at {image.physical_end:#x}; modules and start_info take {need:#x} bytes"
+    if text:
+        raise InputError(Problem(DOES_NOT_FIT, image.name, text))
 
 
 def check_kept(image: ElfImage, loads: Sequence[Load], overwritten: Sequence[Overwritten]) -> None:
