@@ -44,6 +44,7 @@ AN_INPUT = Rule(
 RULES = (FOLDER, NOT_A_FILE, UNWRITABLE, AN_INPUT)
 
 PREFIX = ".bootbuild-"  #: of names that a file has before its own
+_ALLOWED = "name a folder with -o in which you may make files"
 MODE = 0o644  #: of every output, whatever the umask: images are data that other tools read
 
 
@@ -65,11 +66,23 @@ class Output:
             raise _failed(self.destination, error) from None
 
 
+_REMEDIES = {
+    errno.EACCES: _ALLOWED,
+    errno.EPERM: _ALLOWED,
+    errno.EROFS: _ALLOWED,
+    errno.ENAMETOOLONG: "give a shorter name (`output.name` in the recipe) or folder",
+}
+
+
 def _failed(destination: Path, error: OSError) -> OutputError:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return OutputError(Problem(FOLDER, str(destination), f"no folder {destination.parent}"))
+    return _unwritable(destination, error)
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
     text = (error.strerror or str(error)).lower()
-    return OutputError(Problem(UNWRITABLE, str(destination), text))
+    return OutputError(Problem(UNWRITABLE, str(path), text, _REMEDIES.get(error.errno or 0, "")))
 
 
 def make_folder(path: Path) -> None:
@@ -79,8 +92,7 @@ def make_folder(path: Path) -> None:
     except FileExistsError:
         raise OutputError(Problem(NOT_A_FILE, str(path), "is no folder")) from None
     except OSError as error:
-        text = (error.strerror or str(error)).lower()
-        raise OutputError(Problem(UNWRITABLE, str(path), text)) from None
+        raise _unwritable(path, error) from None
 
 
 def spare(inputs: Iterable[Path], destination: Path) -> None:

@@ -13,7 +13,8 @@ RULES = (
         "no boot_params at the startup path",
         "startup_64 takes the physical address of struct boot_params in RSI, x86_64_start_kernel in RDI; "
         "later functions use the kernel's own copy, the symbol boot_params.",
-        "name one of these as `startup`, or give `symbols` so that boot_params can be found",
+        "name startup_64 or x86_64_start_kernel as `startup`, startup_32 of a 32-bit kernel, or give "
+        "`symbols` so that boot_params can be found",
     ),
     Rule(
         "BB-H021",

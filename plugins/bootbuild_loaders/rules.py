@@ -31,7 +31,8 @@ RULES = (
         "no note that the loader looks for",
         "Xen looks for notes of owner Xen in PT_NOTE segments (of p_offset other than 0), then in SHT_NOTE "
         "sections, then, for PV, for a section `__xen_guest`. QEMU and linux-loader see PT_NOTE alone.",
-        "put the Xen notes into one PT_NOTE segment, p_align 4",
+        "put the Xen notes into one PT_NOTE segment, p_align 4; a kernel without any gets them by "
+        '`entry = "insert"` in a recipe',
     ),
     Rule(
         "BB-L105",
@@ -188,7 +189,8 @@ RULES = (
         "started by another protocol",
         "The loader takes the file, but not by this protocol: Firecracker starts an ELF without a PVH note "
         "by the 64-bit Linux protocol without a word, QEMU and Cloud Hypervisor start a bzImage by its own.",
-        "if this protocol is what you want, emit its note; `it booted` does not show which one was used",
+        'give an ELF file the note of the protocol that is meant, as `entry = "insert"` in a recipe does; in '
+        "place of a bzImage name its vmlinux",
     ),
     Rule(
         "BB-L129",

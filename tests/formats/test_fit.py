@@ -290,6 +290,19 @@ REFUSED_PIES = {
 }
 
 
+@pytest.mark.parametrize(
+    ("load", "remedy"),
+    [
+        (2 * MIB + 0x10, "give a `load` that is, such as 0x200000 or 0x201000"),
+        (1 << 32, "give a lower `load` in [payload]"),
+    ],
+)
+def test_a_load_that_does_not_fit_is_told_one_that_does(load: int, remedy: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        opened(tmp_path, pie(), load=load)
+    assert [problem.remedy for problem in caught.value.problems] == [remedy]
+
+
 @pytest.mark.parametrize("name", REFUSED_PIES)
 def test_a_pie_that_cannot_be_relocated_is_refused(name: str, tmp_path: Path) -> None:
     data, fit, rule, said = REFUSED_PIES[name]

@@ -137,16 +137,16 @@ CASES: list[tuple[str, str, str]] = [
         ":4: targets.toy.entry: 'chained': input should be 'insert', 'native' or 'chain' (BB-R010)",
     ),
     ("width", HEAD + "payload.width = 16\n", ":4: payload.width: 16: input should be 32 or 64 (BB-R010)"),
-    ("budget", HEAD + "boot.budget = 0\n", ":4: boot.budget: 0: input should be greater than 0 (BB-R010)"),
+    ("budget", HEAD + "boot.budget = 0\n", ":4: boot.budget: 0: must be above 0 (BB-R010)"),
     (
         "timeout",
         HEAD + "boot.timeout = inf\n",
-        ":4: boot.timeout: inf: input should be a finite number (BB-R010)",
+        ":4: boot.timeout: inf: must be a finite number (BB-R010)",
     ),
     (
         "no console text",
         HEAD + "expect.console = ''\n",
-        ":4: expect.console: '': string should have at least 1 character (BB-R010)",
+        ":4: expect.console: '': must not be empty (BB-R010)",
     ),
     (
         "options that contradict",
@@ -327,9 +327,17 @@ memory = "lots"
         (HEAD + "[targets.toy]\nentyr = 1\n", "did you mean 'entry'?"),
         (HEAD + "[targets.tpy]\n", "did you mean 'toy'?"),
         (HEAD + "[boot]\nx = 1\n", "known here: budget, memory, timeout"),
+        (HEAD + "boot.budget = 0\n", "give a number within these bounds, or leave the key out"),
+        (HEAD + "expect.console = ''\n", "write something, or leave the key out"),
+        (HEAD + "output.directory = ''\n", "write something, or leave the key out"),
+        (HEAD + "output.name = 'a/b'\n", "give a name alone; its folder is `output.directory`"),
+        (
+            HEAD + "payload.startup = ''\n",
+            "write a symbol such as startup_64, or an address such as 0x1000000",
+        ),
     ],
 )
-def test_the_nearest_known_key_is_suggested(
+def test_the_remedy_fits_the_value(
     problems: Problems, folder: Path, host: Host, text: str, remedy: str
 ) -> None:
     problems(text)

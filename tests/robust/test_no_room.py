@@ -117,7 +117,8 @@ def test_a_folder_that_takes_no_file_is_said(name: str, site: MakeSite) -> None:
     inputs = here.state()
     attempt, said = (WAYS | MOUNTED_WAYS)[name]
     done, left = attempt(here)
-    refused(done, f": {said} (BB-W092); free some space, or name another folder with -o")
+    remedy = "name a folder with -o in which" if said == "permission denied" else "free some space, or name"
+    refused(done, f": {said} (BB-W092); {remedy}")
     assert (left, here.state()) == ([], inputs)
     assert here.run().returncode == 0
 

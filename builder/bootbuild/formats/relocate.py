@@ -24,6 +24,7 @@ from bootbuild.model.span import Span, align_up
 
 LOWEST = 1 << 20  #: below are firmware's tables, the boot structures of every monitor, and the ISA hole
 BASE = 2 << 20  #: where a kernel linked at 0 is put: a large page, as Linux's alignment
+_LOWER = "give a lower `load` in [payload]"
 MAX_RELOCATIONS = 1 << 20  #: of all tables; a kernel that is a PIE has some thousands
 MAX_DYNAMIC = 1 << 16  #: bytes of PT_DYNAMIC
 
@@ -78,7 +79,7 @@ def _check(image: ElfImage, load: int, delta: int) -> None:
     if any((s.paddr + delta + s.memsz) >> 32 for s in image.loads) or any(
         span.start < 0 or span.end > 1 << image.bits for span in linked
     ):
-        raise _error(image, rules.RELOCATION, f"loaded at {load:#x} it does not lie below 4 GiB")
+        raise _error(image, rules.RELOCATION, f"loaded at {load:#x} it does not lie below 4 GiB", _LOWER)
     for what, spans in (
         ("virtual", [s.virtual for s in image.loads]),
         ("file offsets", [s.file for s in image.loads if s.filesz]),
@@ -89,13 +90,16 @@ def _check(image: ElfImage, load: int, delta: int) -> None:
     align = max(1, *(s.align for s in image.loads))
     if delta % align:
         text = f"loaded at {load:#x} it would be moved by {delta:#x}, no multiple of its p_align {align:#x}"
-        raise _error(image, rules.RELOCATION, text)
+        near = load - delta % align
+        raise _error(
+            image, rules.RELOCATION, text, f"give a `load` that is, such as {near:#x} or {near + align:#x}"
+        )
     if delta and not (_linked(image, image.entry) or _loaded(image, image.entry)):
         raise _error(image, rules.RELOCATION, f"e_entry {image.entry:#x} lies outside it and cannot be moved")
 
 
-def _error(image: ElfImage, rule: Rule, text: str) -> InputError:
-    return InputError(Problem(rule, image.name, text))
+def _error(image: ElfImage, rule: Rule, text: str, remedy: str = "") -> InputError:
+    return InputError(Problem(rule, image.name, text, remedy))
 
 
 def _file_offset(image: ElfImage, vaddr: int, size: int) -> int | None:

@@ -62,7 +62,7 @@ SHDR_TABLE = Rule(
     "Section header table outside the file",
     "Xen refuses with 'ELF: shdr overflow' (libelf-loader.c elf_init); it is also how a truncated kernel "
     "is recognised. e_shstrndx must name one of the sections.",
-    "copy the file again, or drop the table with `objcopy --strip-section-headers` (binutils 2.41)",
+    "copy the file again: it is truncated or damaged",
 )
 SEGMENT_FILE = Rule(
     "BB-E010",

@@ -40,7 +40,7 @@ def _one_line(text: str) -> str:
 
 def _file_name(text: str) -> str:
     if "/" in text or text.startswith("."):
-        raise PydanticCustomError("file_name", "a file's name has no `/` and does not begin with a dot")
+        raise PydanticCustomError("file_name", "is no name of a file")
     return text
 
 
@@ -213,6 +213,23 @@ _TYPES = {
 }
 
 
+_BOUNDED = "give a number within these bounds, or leave the key out"
+_EMPTY = ("must not be empty", "write something, or leave the key out")
+#: what pydantic says of a value in its own words, in ours, with a remedy
+_VALUES = {
+    "string_too_short": _EMPTY,
+    "too_short": _EMPTY,
+    "greater_than": ("must be above 0", _BOUNDED),
+    "less_than": ("must be below 2^63", _BOUNDED),
+    "finite_number": ("must be a finite number", _BOUNDED),
+    "file_name": (
+        "a file's name has no `/` and does not begin with a dot",
+        "give a name alone; its folder is `output.directory`",
+    ),
+}
+_PLACES = "startup", "reached"  #: keys that name a place in the kernel
+
+
 def validate(tree: Mapping[str, Any]) -> tuple[RecipeTable, list[Fault]]:
     """The recipe without what is wrong in it, and everything that is."""
     try:
@@ -232,10 +249,13 @@ def _fault(details: Mapping[str, Any]) -> Fault:
     if kind in _TYPES:
         return Fault(key, rules.WRONG_TYPE, f"{_TYPES[kind]}, not {_type_name(value)}")
     if kind == "scalar":
-        return Fault(key, rules.WRONG_SCALAR, f"{shown(value)}: {said}")
+        remedy = "write a symbol such as startup_64, or an address such as 0x1000000"
+        remedy = remedy if key[-1] in _PLACES else ""
+        return Fault(key, rules.WRONG_SCALAR, f"{shown(value)}: {said}", remedy)
     if kind == "unprintable":
         return Fault(key, rules.UNPRINTABLE, said)
-    return Fault(key, rules.WRONG_VALUE, f"{shown(value)}: {said[:1].lower()}{said[1:]}")
+    text, remedy = _VALUES.get(kind, (f"{said[:1].lower()}{said[1:]}", ""))
+    return Fault(key, rules.WRONG_VALUE, f"{shown(value)}: {text}", remedy)
 
 
 def _known(table: Key) -> list[str]:

@@ -124,7 +124,8 @@ def ramdisk(image: ElfImage, offer: Offer) -> Content | None:
     """The one module that a monitor with a single `initrd` option passes on, without a command line."""
     module = one_module(image, offer)
     if module and module[1]:
-        raise _refused(image, offer.modules, "one module without a command line")
+        remedy = "leave its command line out, or this profile out of `profiles`"
+        raise _refused(image, offer.modules, "one module without a command line", remedy)
     return module[0] if module else None
 
 
@@ -135,6 +136,8 @@ def one_module(image: ElfImage, offer: Offer) -> tuple[Content, bytes] | None:
     return next(((content, cmdline) for _, content, cmdline in offer.modules), None)
 
 
-def _refused(image: ElfImage, modules: Sequence[tuple[str, Content, bytes]], what: str) -> InputError:
+def _refused(
+    image: ElfImage, modules: Sequence[tuple[str, Content, bytes]], what: str, remedy: str = ""
+) -> InputError:
     names = ", ".join(name for name, _, _ in modules)
-    return InputError(Problem(MODULES, image.name, f"this monitor passes {what}, not {names}"))
+    return InputError(Problem(MODULES, image.name, f"this monitor passes {what}, not {names}", remedy))
