@@ -193,6 +193,7 @@ def test_an_image_that_does_not_name_its_startup_path_can_be_held_to_its_console
             "absent: no such file or directory (BB-E031)",
         ),
         (["--as", "pvh", "--symbols", "module.txt"], ExitCode.INPUT, "module.txt"),
+        (["--as", "pvh", "--until", "console:"], ExitCode.USAGE, "'console:' without a text."),
     ],
 )
 def test_what_cannot_be_booted_is_one_line(
@@ -208,7 +209,10 @@ def test_what_cannot_be_booted_is_one_line(
 @pytest.mark.parametrize(
     ("image", "said"),
     [
-        ("module.txt", "module.txt: begins with 'A module' (BB-E030)"),
+        (
+            "module.txt",
+            "module.txt: not a kernel: neither ELF nor bzImage; it begins with 'A module'",
+        ),
         ("out", "out: a directory (BB-E031)"),
         ("absent", "absent: no such file or directory (BB-E031)"),
         ("hello64.elf", "hello64.elf: the image does not say where its startup path is (BB-E080)"),
@@ -217,7 +221,7 @@ def test_what_cannot_be_booted_is_one_line(
 def test_an_image_that_is_none_is_4(bootbuild: Bootbuild, hello: Path, image: str, said: str) -> None:
     done = bootbuild("boot", image, "--as", "pvh@qemu", "-q")
     assert (done.returncode, done.stdout) == (ExitCode.INPUT, "")
-    assert done.stderr.startswith(f"bootbuild: error: {said}; ")
+    assert done.stderr.startswith(f"bootbuild: error: {said}")
 
 
 @pytest.mark.parametrize("memory", ["64K", "4095M", "1T", "3000001"])

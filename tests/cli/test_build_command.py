@@ -179,6 +179,7 @@ def test_failed_goes_before_inconclusive(bootbuild: Bootbuild, hello: Path) -> N
     ("arguments", "code", "said"),
     [
         (["--frob"], ExitCode.USAGE, "No such option '--frob'."),
+        (["biuld", "hello.toml"], ExitCode.USAGE, "No such command or recipe 'biuld'. Did you mean 'build'?"),
         (["build"], ExitCode.USAGE, "Missing argument 'RECIPE...'."),
         (["absent.toml"], ExitCode.RECIPE, "absent.toml: No such file or directory (BB-R001)"),
         (["hello64.elf"], ExitCode.RECIPE, "hello64.elf: this is a kernel, not a recipe (BB-R003)"),

@@ -65,6 +65,8 @@ def test_a_target_names_its_profiles_and_rules_a_profile_its_source(bootbuild: B
     ("topic", "near"),
     [
         ("BB-R0077", "did you mean 'BB-R007'?"),
+        ("B023", "did you mean 'BB-B023'?"),
+        ("b023", "did you mean 'BB-B023'?"),
         ("pvh@qemuu", "did you mean 'pvh@qemu'?"),
         ("nativ", "did you mean 'native'?"),
         ("zzzzzzzz", "`bootbuild plugins` lists targets and profiles"),

@@ -167,7 +167,7 @@ WRONG = {
     "test_refuses_one_of_two": ("BB-U002 alone was to be found, but\n", "(BB-U001)", "(BB-U002)"),
     "test_refuses_input_another": (
         "BB-E001 alone was to be found, but\n",
-        "text.elf: begins with",
+        "text.elf: not a kernel: ",
         "(BB-E030)",
     ),
     "test_refuses_in_no_profile": ("cannot be booted:\nprofile 'pvh@bochs': ", "(BB-P001)"),

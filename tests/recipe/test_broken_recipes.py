@@ -374,7 +374,9 @@ def test_two_recipes_may_not_write_one_image(folder: Path, host: Host) -> None:
     assert len(read_all([Path("a.toml"), Path("b.toml")], host)) == 2
     with pytest.raises(RecipeError) as error:
         read_all([Path("a.toml"), folder / "a.toml"], host)
-    assert [(p.rule.id, p.where) for p in error.value.problems] == [("BB-R023", f"{folder}/out/kernel-tin")]
+    (problem,) = error.value.problems
+    assert (problem.rule.id, problem.where) == ("BB-R023", f"{folder}/out/kernel-tin")
+    assert problem.message == f"a.toml and {folder}/a.toml would each write this image"
     assert error.value.exit_code == ExitCode.RECIPE
 
 

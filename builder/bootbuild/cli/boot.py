@@ -112,6 +112,8 @@ def boot(  # noqa: PLR0917 - click passes every option by name
     from bootbuild.recipe.overrides import split_module
     from bootbuild.report import json_form, text
 
+    if until == "console:":  # every console has printed nothing, at least
+        raise click.BadParameter("'console:' without a text.", param_hint="'--until'")
     host = open_host(extra, no_plugins)
     request = BootRequest(
         image=image,

@@ -1,4 +1,4 @@
-"""`bootbuild explain`: what a rule, a target, a guest or a profile is."""
+"""`bootbuild explain`: what a rule, a target, a guest, a profile or a loader is."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from bootbuild.errors import ExitCode
 
 
 @click.command(cls=Command)
-@click.argument("topic", metavar="CODE|TARGET|GUEST|PROFILE")
+@click.argument("topic", metavar="CODE|TARGET|GUEST|PROFILE|LOADER")
 @plugin_options
 def explain(topic: str, extra: tuple[str, ...], no_plugins: bool) -> ExitCode:
-    """Explain a rule by its id (BB-R007), or a target, guest or profile by its name (pvh, pvh@qemu)."""
+    """Explain a rule by its id (BB-R007), or a target, guest, profile or loader by its name (pvh@qemu)."""
     from bootbuild.report import explanation
 
     write(explanation.explain(topic, open_host(extra, no_plugins)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -42,8 +43,17 @@ class DefaultGroup(click.Group):
         """Put `build` in front of anything that is neither a command nor an option of the group itself."""
         own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
         if args and args[0] not in self.commands and args[0] not in own:
+            self._misspelled(ctx, args[0])
             args = [DEFAULT, *args]
         return super().parse_args(ctx, args)
+
+    def _misspelled(self, ctx: click.Context, word: str) -> None:
+        """Raise a usage error for what is no file, but almost the name of a command."""
+        from difflib import get_close_matches
+
+        near = get_close_matches(word, self.commands, n=1)
+        if near and not os.path.lexists(word):
+            raise click.UsageError(f"No such command or recipe {word!r}. Did you mean {near[0]!r}?", ctx)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """`--help` and `--version` print from here."""

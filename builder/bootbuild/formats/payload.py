@@ -53,7 +53,8 @@ def read_payload(content: Content, name: str) -> tuple[ElfImage, str]:
         return read_elf(unpacked, f"{name} (vmlinux)"), f"bzimage ({compression})"
     start = content.read(0, 8)
     shown = repr(start.decode()) if start.isascii() and start.decode().isprintable() else start.hex(" ")
-    raise InputError(Problem(rules.UNKNOWN_FORMAT, name, f"begins with {shown if start else 'nothing'}"))
+    text = f"not a kernel: neither ELF nor bzImage; it begins with {shown if start else 'nothing'}"
+    raise InputError(Problem(rules.UNKNOWN_FORMAT, name, text))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,10 +57,13 @@ def read_all(paths: Sequence[Path], host: Host, overrides: Overrides | None = No
         except (RecipeError, PluginError) as error:
             problems += error.problems
             codes.add(error.exit_code)
-    outputs = Counter(output for recipe in recipes for output in _outputs(recipe))
-    for output, count in outputs.items():
-        if count > 1:
-            message = f"{count} of the recipes would write this image"
+    outputs: dict[Path, list[str]] = {}
+    for recipe in recipes:
+        for output in _outputs(recipe):
+            outputs.setdefault(output, []).append(str(recipe.path))
+    for output, names in outputs.items():
+        if len(names) > 1:
+            message = f"{' and '.join(names)} would each write this image"
             problems.append(Problem(rules.SAME_RECIPE, str(output), message))
             codes.add(ExitCode.RECIPE)
     if problems:

@@ -42,6 +42,8 @@ def explain(topic: str, host: Host) -> str:
 
 def _nearest(topic: str, known: list[str]) -> str:
     """A suggestion, but never a list of every rule there is."""
+    if f"BB-{topic.upper()}" in known:
+        return f"did you mean 'BB-{topic.upper()}'?"
     remedy = did_you_mean(topic, known)
     return remedy if remedy.startswith("did you mean") else "`bootbuild plugins` lists targets and profiles"
 
