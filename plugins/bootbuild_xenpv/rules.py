@@ -54,10 +54,12 @@ HYPERCALL_PAGE = Rule(
 )
 INIT_P2M = Rule(
     "BB-L207",
-    "INIT_P2M that the toolstack drops without a word",
+    "INIT_P2M that no builder takes",
     "libxenguest takes note 15 only if it is a multiple of 4096 below VIRT_BASE, and maps the frame table in "
-    "the bootstrap region otherwise (xc_dom_build_image, tools/libs/guest/xg_dom_core.c).",
-    "name an aligned address below VIRT_BASE, or drop the note and use start_info.mfn_list",
+    "the bootstrap region otherwise (xc_dom_build_image, tools/libs/guest/xg_dom_core.c). A table of eight "
+    "bytes for each page that reaches beyond VIRT_BASE ends the builder: `overlapping mappings`, or for dom0 "
+    "`DOM0 P->M table overlaps initial mapping`.",
+    "name an aligned address well below VIRT_BASE, or drop the note and use start_info.mfn_list",
 )
 OWN_NOTES = Rule(
     "BB-L208",
@@ -117,7 +119,9 @@ BAD_IRET = Rule(
     "iret that Xen cannot make",
     "The iret hypercall takes nine words from the stack: rax, r11, rcx, flags, rip, cs, rflags, rsp, ss. "
     "With CS of ring 3 it returns to the guest's user mode, which needs page tables of its own (mmuext_op "
-    f"NEW_USER_BASEPTR); otherwise Xen ends the domain ({_GUEST}/iret.c).",
+    f"NEW_USER_BASEPTR); otherwise Xen ends the domain ({_GUEST}/iret.c). CS, SS and RIP must be such that "
+    "IRETQ takes them: if it faults Xen calls the failsafe callback, which is not emulated, or ends the "
+    "domain.",
     "keep the RPL that Xen cleared in the frame's CS, and push the words that the hypercall wants",
 )
 REFUSED_UPDATE = Rule(

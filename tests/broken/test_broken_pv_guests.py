@@ -197,6 +197,8 @@ GOOD = {
 def test_what_xen_allows_is_no_finding(name: str, profile: str) -> None:
     verdict = judged(subject(GOOD[name]), profile)
     assert [f.message for f in verdict.findings] == []
+    told = [event.detail for run in verdict.runs for event in run.events if event.kind == "refused"]
+    assert told == [], "what is refused is no finding while the guest goes on"
 
 
 # NEW_USER_BASEPTR of the very same root; set_callbacks; stack_switch; then into the guest's user mode

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from bootbuild.api import ElfImage, InputError, Problem, align_up
 from bootbuild_xenpv.environments.frames import PAGE
 from bootbuild_xenpv.notes import PvNotes
-from bootbuild_xenpv.rules import DOES_NOT_FIT
+from bootbuild_xenpv.rules import DOES_NOT_FIT, INIT_P2M
 
 PADDING = 512 << 10  #: bytes behind the stack that are mapped
 ROUND = 4 << 20  #: the mapping ends at a multiple
@@ -106,6 +106,7 @@ def domu(image: ElfImage, notes: PvNotes, module_size: int, frames: int) -> Layo
     if p2m is None:
         assert p2m_base is not None
         p2m = allocator.take(8 * frames)
+        _check_apart(image, base, p2m_base + p2m.pages * PAGE)
         mappings.append(Mapping(p2m_base, p2m_base + p2m.pages * PAGE - 1, p2m.pfn))
         more = dict(_number(mappings[-1], allocator.end, numbered))
         allocator.take(len(more) * PAGE)
@@ -149,6 +150,7 @@ def dom0(image: ElfImage, notes: PvNotes, module_size: int, frames: int) -> Layo
     if p2m is None:
         assert notes.init_p2m is not None
         size = align_up(8 * frames, PAGE)
+        _check_apart(image, base, notes.init_p2m + 8 * frames + 1)
         more = dict(_number(Mapping(notes.init_p2m, notes.init_p2m + size - 1, 0), allocator.end, numbered))
         allocator.take(len(more) * PAGE)
         numbered |= more
@@ -169,6 +171,13 @@ def dom0(image: ElfImage, notes: PvNotes, module_size: int, frames: int) -> Layo
         mappings=tuple(mappings),
         numbered=numbered,
     )
+
+
+def _check_apart(image: ElfImage, base: int, p2m_end: int) -> None:
+    """count_pgtables: overlapping mappings; setup_pv_physmap: P->M table overlaps initial mapping."""
+    if p2m_end > base:
+        text = f"the frame table that INIT_P2M asks for ends at {p2m_end:#x}, behind VIRT_BASE {base:#x}"
+        raise InputError(Problem(INIT_P2M, image.name, text))
 
 
 def _check_room(image: ElfImage, needed: int, frames: int) -> None:

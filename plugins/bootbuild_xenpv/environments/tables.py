@@ -7,7 +7,15 @@ from collections.abc import Container, Iterator, Mapping
 
 from bootbuild_xenpv.environments.frames import PAGE, Frames
 from bootbuild_xenpv.environments.layout import SHIFTS, Layout
-from bootbuild_xenpv.hypervisor.entries import ACCESSED, DIRTY, GUEST_KERNEL, PRESENT, USER, WRITE
+from bootbuild_xenpv.hypervisor.entries import (
+    ACCESSED,
+    DIRTY,
+    GUEST_KERNEL,
+    PRESENT,
+    USER,
+    WRITE,
+    XEN_SLOTS,
+)
 
 _M48 = (1 << 48) - 1
 _TABLE = PRESENT | WRITE | USER | ACCESSED | DIRTY  #: lvl_prot[1…3], xg_dom_x86.c
@@ -31,8 +39,8 @@ def page_tables(
                 if below == level - 1 and index >> 9 == number:
                     table[index & 511] = frames.p2m[target] * PAGE | _TABLE
         if level == 4:
-            for slot, entry in own.items():
-                table[slot] = entry
+            for slot in XEN_SLOTS:  # whatever the builder put there (init_xen_l4_slots)
+                table[slot] = own.get(slot, 0)
         yield pfn * PAGE, table.tobytes()
 
 

@@ -9,7 +9,16 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 
 from bootbuild.api import Cpu
-from bootbuild.platform.xen import EFAULT, EINVAL, ENOSYS, EPERM, XENMEM_MEMORY_MAP, XenDomain, XenHvm
+from bootbuild.platform.xen import (
+    DOMID_SELF,
+    EFAULT,
+    EINVAL,
+    ENOSYS,
+    EPERM,
+    XENMEM_MEMORY_MAP,
+    XenDomain,
+    XenHvm,
+)
 from bootbuild_xenpv.environments import start_info
 from bootbuild_xenpv.hypervisor import traps
 from bootbuild_xenpv.hypervisor.domain import M2P_BASE, M2P_END, XEN_START, PvDomain
@@ -17,7 +26,8 @@ from bootbuild_xenpv.hypervisor.entries import ACCESSED, DIRTY, PRESENT, WRITE
 from bootbuild_xenpv.hypervisor.mmu import PAGE, Mmu, Refused, descriptor
 from bootbuild_xenpv.hypervisor.traps import Trap
 
-ENOENT = 2
+ENOENT, ESRCH, ENXIO = 2, 3, 6
+DOMID_IO, DOMID_XEN = 0x7FF1, 0x7FF2
 IRET, MULTICALL = 23, 13
 GUEST_GDT_PAGES = 14  #: FIRST_RESERVED_GDT_PAGE
 FIRST_XEN_DESCRIPTOR = GUEST_GDT_PAGES * 512
@@ -32,6 +42,8 @@ _SET_LDT = 13  #: MMUEXT_SET_LDT
 _GIVES_PORT = {0: 8, 1: 8, 2: 8, 6: 4, 7: 4}
 """Where EVTCHNOP_bind_interdomain, bind_virq, bind_pirq, alloc_unbound and bind_ipi put the new port."""
 _PERIODIC, _RUNSTATE = (6, 7, 9), (3, 4, 5)  #: VCPUOP_*: timers; is_up and run state
+
+_ASSISTS = (*range(6), 32)  #: PV64_VM_ASSIST_MASK
 
 Call = Callable[[Cpu, Sequence[int]], int]
 
@@ -66,6 +78,7 @@ class PvCalls(XenHvm):
         self._next_port = max(domain.console_port, domain.store_port) + 1
         self._refusal = ""  #: the last thing that was refused, for the report of a crash
         self._assists = {_ASSIST_EXTENDED_CR3} if domain.extended_cr3 else set[int]()
+        self._in_multicall = False
         self.iopl = 0
         self.task_switched = False
         self.kernel_gs = 0
@@ -125,6 +138,9 @@ class PvCalls(XenHvm):
 
     def _mmu_update(self, cpu: Cpu, arguments: Sequence[int]) -> int:
         requests, count, done = arguments[0], arguments[1] & 0x7FFFFFFF, arguments[2]
+        domid = arguments[3] & 0xFFFFFFFF
+        if not (domid == DOMID_IO and self._pv.privileged) and (error := self._not_own(cpu, domid)):
+            return error
         try:
             for index in range(count):
                 pointer, value = struct.unpack("<QQ", cpu.read(requests + 16 * index, 16))
@@ -134,6 +150,13 @@ class PvCalls(XenHvm):
         except ValueError:
             return -ENOSYS
         return 0
+
+    def _not_own(self, cpu: Cpu, domid: int) -> int:
+        """get_pg_owner: 0 for DOMID_SELF, an error else. By its number a domain does not name itself."""
+        if domid == DOMID_SELF:
+            return 0
+        self._note(cpu, f"the tables of domain {domid:#x}: DOMID_SELF is {DOMID_SELF:#x}")
+        return -EPERM if domid in {0, DOMID_IO, DOMID_XEN} - {self._pv.domid} else -ESRCH
 
     def _update(self, cpu: Cpu, pointer: int, value: int) -> None:
         kind, address = pointer & 7, pointer & ~7
@@ -153,6 +176,8 @@ class PvCalls(XenHvm):
         return 0
 
     def _mmuext_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
+        if error := self._not_own(cpu, arguments[3] & 0xFFFF):
+            return error
         for index in range(arguments[1] & 0x7FFFFFFF):
             command, one, two = struct.unpack("<I4xQQ", cpu.read(arguments[0] + 24 * index, 24))
             result = self._mmuext(cpu, command, one, two)
@@ -173,12 +198,9 @@ class PvCalls(XenHvm):
         elif command == 15:
             mmu.new_user_root(cpu, one)
         elif command in (16, 17):  # MMUEXT_CLEAR_PAGE, COPY_PAGE
-            if mmu.is_table(one):
-                raise Refused(f"machine frame {one:#x} is a page table")
-            mmu.kind(one)
-            cpu.write_physical(
-                one * PAGE, cpu.read_physical(two * PAGE, PAGE) if command == 17 else bytes(PAGE)
-            )
+            if command == 17:
+                mmu.kind(two)
+            mmu.store(cpu, one * PAGE, cpu.read_physical(two * PAGE, PAGE) if command == 17 else bytes(PAGE))
         elif command not in _FLUSHES and (command, two) != (_SET_LDT, 0):
             return self._unknown(cpu, 26, (command, one, two))
         return 0
@@ -228,14 +250,18 @@ class PvCalls(XenHvm):
         return 0
 
     def _vm_assist(self, cpu: Cpu, arguments: Sequence[int]) -> int:
-        command, kind = arguments[0], arguments[1]
+        command, kind = arguments[0] & 0xFFFFFFFF, arguments[1] & 0xFFFFFFFF
+        if kind not in _ASSISTS:
+            return -EINVAL
         if command not in (0, 1):  # VMASST_CMD_enable, VMASST_CMD_disable
             return -ENOSYS
         (self._assists.discard if command else self._assists.add)(kind)
         return 0
 
     def _set_segment_base(self, cpu: Cpu, arguments: Sequence[int]) -> int:
-        which, base = arguments[0], arguments[1]
+        which, base = arguments[0] & 0xFFFFFFFF, arguments[1]
+        if which < 3 and not traps.is_canonical(base):
+            return -EINVAL
         if which == 0:
             cpu.set("fs_base", base)
         elif which == 1:
@@ -243,18 +269,30 @@ class PvCalls(XenHvm):
         elif which == 2:
             cpu.set("gs_base", base)
         elif which == 3:  # SEGBASE_GS_USER_SEL
-            cpu.set("gs", base & 0xFFFF)
+            kernels = cpu.get("gs_base")
+            selector = base & 0xFFFF
+            if selector > 3:
+                selector = selector | 3 if traps.loads(cpu, selector, code=False) else 0
+            cpu.set("gs", selector)
+            self.kernel_gs = cpu.get("gs_base")
+            cpu.set("gs_base", kernels)
         else:
             return -EINVAL
         return 0
 
     def _multicall(self, cpu: Cpu, arguments: Sequence[int]) -> int:
         # struct multicall_entry: unsigned long op, result, args[6]
-        for index in range(arguments[1]):
-            at = arguments[0] + 64 * index
-            number, _, *inner = struct.unpack("<8Q", cpu.read(at, 64))
-            result = self._serve(cpu, number, inner)
-            cpu.write(at + 8, struct.pack("<q", result))
+        if self._in_multicall:
+            raise Refused("a multicall in a multicall")
+        self._in_multicall = True
+        try:
+            for index in range(arguments[1] & 0xFFFFFFFF):
+                at = arguments[0] + 64 * index
+                number, _, *inner = struct.unpack("<8Q", cpu.read(at, 64))
+                result = self._serve(cpu, number, inner)
+                cpu.write(at + 8, struct.pack("<q", result))
+        finally:
+            self._in_multicall = False
         return 0
 
     def _memory_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
@@ -302,7 +340,11 @@ class PvCalls(XenHvm):
             return -ENOENT
         if command == 10:  # VCPUOP_register_vcpu_info: uint64_t mfn; uint32_t offset
             frame, offset = struct.unpack("<QI", cpu.read(pointer, 12))
-            self._mmu.kind(frame)
+            if offset > PAGE - start_info.VCPU_INFO_SIZE or offset % 8:
+                return -ENXIO
+            if self._vcpu_info != self._pv.shared_info:
+                raise Refused("vcpu_info has its place already")
+            self._mmu.keep_writable(cpu, frame)
             place = frame * PAGE + offset
             cpu.write_physical(place, self._read_vcpu(cpu, 0, start_info.VCPU_INFO_SIZE))
             self._vcpu_info = place

@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterable
 
 from bootbuild.api import Cpu
-from bootbuild_xenpv.hypervisor.domain import PvDomain
+from bootbuild_xenpv.hypervisor.domain import XEN_END, XEN_START, PvDomain
 from bootbuild_xenpv.hypervisor.entries import (
     ENTRIES,
     FRAME,
@@ -20,6 +20,7 @@ from bootbuild_xenpv.hypervisor.entries import (
     WRITE,
     XEN_SLOTS,
     adjust,
+    disallowed,
 )
 
 NONE, L1, L2, L3, L4, WRITABLE, DESCRIPTORS = range(7)
@@ -31,7 +32,6 @@ NAMES = (
 )
 PAGE = 4096
 _TABLE = struct.Struct(f"<{ENTRIES}Q")
-_PERMITTED = 0x00F0FF00  #: attribute bits of a descriptor's second word
 _PRESENT, _SYSTEM = 1 << 15, 1 << 12  #: P; S is set for code and data
 
 
@@ -97,9 +97,7 @@ class Mmu:
         frame, index = address // PAGE, address % PAGE // 8
         kind = self.kind(frame)
         if kind in (NONE, WRITABLE):
-            self._take(cpu, frame, WRITABLE)  # a page that is no table is written as it is
-            cpu.write_physical(address, struct.pack("<Q", entry))
-            self._drop(cpu, frame)
+            self.store(cpu, address, struct.pack("<Q", entry))  # a page that is no table: as it is
             return
         if kind == DESCRIPTORS:
             raise Refused(f"frame {frame:#x} is {NAMES[kind]}")
@@ -110,6 +108,27 @@ class Mmu:
         self._take_entry(cpu, new, kind)
         cpu.write_physical(address, struct.pack("<Q", new))
         self._drop_entry(cpu, old, kind)
+
+    def store(self, cpu: Cpu, address: int, data: bytes) -> None:
+        """Write within a page at a machine address. Raises Refused if nobody may write there."""
+        self.keep_writable(cpu, address // PAGE)
+        cpu.write_physical(address, data)
+        self._drop(cpu, address // PAGE)
+
+    def keep_writable(self, cpu: Cpu, frame: int) -> None:
+        """From now on the frame is writable, and nothing else. Raises Refused."""
+        self._take(cpu, frame, WRITABLE)
+
+    def writable(self, cpu: Cpu, address: int, size: int) -> bool:
+        """Whether the guest can write at virtual addresses."""
+        for page in {address & -PAGE, (address + size - 1) & -PAGE}:
+            entry = None if XEN_START <= page < XEN_END else self.leaf(cpu, page)
+            if entry is None:
+                return False
+            (value,) = struct.unpack("<Q", cpu.read_physical(entry, 8))
+            if not (value & PRESENT and value & WRITE):
+                return False
+        return True
 
     def leaf(self, cpu: Cpu, address: int) -> int | None:
         """Machine address of the entry that maps a virtual address, None where there is no table for it."""
@@ -204,9 +223,11 @@ class Mmu:
         if not entry & PRESENT:
             return
         frame = (entry & FRAME) // PAGE
+        if level > 1 and entry & LARGE:
+            raise Refused(f"entry {entry:#x} of level {level} maps a superpage")
+        if bad := disallowed(entry, level, caching=bool(self._domain.io_memory)):
+            raise Refused(f"entry {entry:#x} of level {level} has bits {bad:#x}, which no guest may set")
         if level > 1:
-            if entry & LARGE:
-                raise Refused(f"entry {entry:#x} of level {level} maps a superpage")
             self._take(cpu, frame, level - 1)
         elif not self._foreign(frame):
             if entry & WRITE:

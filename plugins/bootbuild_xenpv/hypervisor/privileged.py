@@ -179,7 +179,7 @@ class Emulation:
             KERNEL_GS_BASE: lambda: self._vcpu.kernel_gs,
             EFER: lambda: GUEST_EFER,
             MISC_ENABLE: lambda: 0x801,  # fast strings; no branch trace
-            APIC_BASE: lambda: 0xFEE00100,
+            APIC_BASE: lambda: 0xFEE00900,
             PLATFORM_INFO: lambda: 0,
             UCODE_REV: lambda: 0,
         }

@@ -13,12 +13,28 @@ from bootbuild.api import Cpu
 HAS_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17, 21))
 PAGE_FAULT = 14
 KERNEL_CS, KERNEL_SS = 0xE033, 0xE02B  #: FLAT_KERNEL_CS64, FLAT_KERNEL_SS64
+USER_CS32 = 0xE023  #: FLAT_USER_CS32
 _IF, _IOPL, _VM = 1 << 9, 3 << 12, 1 << 17
 _CLEARED = 1 << 8 | 1 << 14 | 1 << 16 | _VM | 1 << 18  #: TF, NT, RF, VM, AC
 TI_IF = 1 << 2  #: of trap_info.flags: events are masked when the handler is entered
 VGCF_IN_SYSCALL = 1 << 8
 _TRAP_INFO = struct.Struct("<BBH4xQ")
 _IRET = struct.Struct("<9Q")
+
+
+def is_canonical(address: int) -> bool:
+    """Whether a processor takes 64 bits for an address."""
+    return address >> 47 in (0, 0x1FFFF)
+
+
+def loads(cpu: Cpu, selector: int, *, code: bool) -> bool:
+    """Whether a selector of ring 3 leads to a present segment of code, or else of data, in the GDT."""
+    at = cpu.translate(cpu.get("gdtr") + (selector & 0xFFF8))
+    if at is None:
+        return False
+    (value,) = struct.unpack("<Q", cpu.read_physical(at, 8))
+    wanted = 0xF8 if code else 0xF0  # P, DPL 3, S, and of the type whether it is code
+    return not selector & 4 and value >> 40 & 0xF8 == wanted
 
 
 @dataclass(frozen=True)
@@ -28,6 +44,10 @@ class Trap:
     flags: int
     cs: int
     address: int
+
+    def permits(self, *, kernel: bool) -> bool:
+        """Whether INT leads there: permit_softint, where a guest's kernel counts as ring 1."""
+        return self.flags & 3 >= (1 if kernel else 3)
 
 
 def read_table(cpu: Cpu, address: int) -> dict[int, Trap]:
@@ -84,14 +104,21 @@ class IretFrame:
         """From the stack. LookupError if it is not mapped."""
         return cls(*_IRET.unpack(cpu.read(cpu.get("rsp"), _IRET.size)))
 
+    def selectors(self) -> tuple[int, int]:
+        """CS and SS to go on with: after VGCF_in_syscall those of SYSRET (restore_all_guest)."""
+        if self.flags & VGCF_IN_SYSCALL and is_canonical(self.rip):
+            return (USER_CS32 if self.cs & 0xFFFF == USER_CS32 else KERNEL_CS), KERNEL_SS
+        return self.cs & 0xFFFF | 3, self.ss & 0xFFFF | 3
+
     def restore(self, cpu: Cpu) -> None:
         """Go where it says, in ring 3 whatever it says."""
         if not self.flags & VGCF_IN_SYSCALL:
             cpu.set("r11", self.r11)
             cpu.set("rcx", self.rcx)
         cpu.set("rax", self.rax)
-        cpu.set("cs", self.cs & 0xFFFF | 3)
-        cpu.set("ss", self.ss & 0xFFFF | 3)
+        cs, ss = self.selectors()
+        cpu.set("cs", cs)
+        cpu.set("ss", ss)
         cpu.set("rsp", self.rsp)
         cpu.set("rflags", self.rflags & ~(_IOPL | _VM) | _IF | 2)
         cpu.set("rip", self.rip)

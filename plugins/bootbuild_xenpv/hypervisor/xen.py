@@ -9,8 +9,8 @@ from bootbuild.platform.xen import CPUID_BASE
 from bootbuild_xenpv.environments import start_info
 from bootbuild_xenpv.hypervisor import privileged, stores, traps
 from bootbuild_xenpv.hypervisor.calls import IRET, PvCalls
-from bootbuild_xenpv.hypervisor.domain import XEN_END, XEN_START, PvDomain
-from bootbuild_xenpv.hypervisor.entries import PRESENT, WRITE
+from bootbuild_xenpv.hypervisor.copies import copies
+from bootbuild_xenpv.hypervisor.domain import PvDomain
 from bootbuild_xenpv.hypervisor.mmu import L1, PAGE, Refused
 from bootbuild_xenpv.hypervisor.traps import IretFrame, Trap
 from bootbuild_xenpv.rules import BAD_IRET, PRIVILEGED, REFUSED_UPDATE, STACK, TABLE_WRITE, UNHANDLED
@@ -18,7 +18,8 @@ from bootbuild_xenpv.rules import BAD_IRET, PRIVILEGED, REFUSED_UPDATE, STACK, T
 Cpuid = tuple[int, int, int, int]
 UD, GP, PF = 6, 13, 14
 _SOFTWARE = (3, 4)  #: INT3 and INTO raise exceptions of their own
-_PAGE_FAULT_WRITE = 2
+_INT80 = 0x80  #: has a gate of its own, which asks for no DPL (int80_direct_trap)
+_PAGE_FAULT_WRITE, _PAGE_FAULT_USER = 2, 4
 _ASSIST_WRITABLE = 2  #: VMASST_TYPE_writable_pagetables
 _ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")  #: arch-x86/xen-x86_64.h
 # CPUID that a PV domain is not shown: what it cannot have in ring 3 (xen/tools/gen-cpuid.py, PV policies)
@@ -49,11 +50,12 @@ class XenPv(PvCalls):
         if not self._kernel_mode:
             self._user_syscall(cpu)
             return True
-        number = cpu.get("eax")
+        number = cpu.get("rax")
         if number == IRET:
             self._iret(cpu)
             return True
-        result = self._serve(cpu, number, [cpu.get(name) for name in _ARGUMENTS])
+        arguments = [cpu.get(name) for name in _ARGUMENTS]
+        result = self._serve(copies(cpu, self._mmu), number, arguments)
         if self._clobber is not None:
             for name in _ARGUMENTS[: self._calls.get(number, (None, 0))[1]]:
                 cpu.set(name, self._clobber)
@@ -123,7 +125,9 @@ class XenPv(PvCalls):
 
     def interrupt(self, cpu: Cpu, vector: int) -> bool:
         self._mmu.start(cpu)
-        if vector in self._traps or vector in _SOFTWARE:
+        trap = self._traps.get(vector)
+        permitted = trap is not None and (vector == _INT80 or trap.permits(kernel=self._kernel_mode))
+        if vector in _SOFTWARE or permitted:
             self._bounce(cpu, vector, 0, b"")
         else:
             cpu.set("rip", cpu.get("rip") - 2)
@@ -133,6 +137,7 @@ class XenPv(PvCalls):
     def _bounce(self, cpu: Cpu, vector: int, error_code: int, code: bytes) -> None:
         trap = self._traps.get(vector)
         if vector == PF:
+            error_code = error_code & ~_PAGE_FAULT_USER | _PAGE_FAULT_USER * (not self._kernel_mode)
             self._write_vcpu(cpu, start_info.CR2, struct.pack("<Q", cpu.get("cr2")))
         if trap is not None:
             code_pushed = error_code if vector in traps.HAS_ERROR_CODE else None
@@ -168,7 +173,7 @@ class XenPv(PvCalls):
         if not self._kernel_mode:
             self._switch_mode(cpu, kernel=True)
         at = (stack & ~15) - len(frame)
-        if not self._writable(cpu, at, len(frame)):
+        if not self._mmu.writable(cpu, at, len(frame)):
             text = f"the frame of {what} at {cpu.get('rip'):#x} does not fit at {at:#x}"
             cpu.stop("crash", f"{text}, where the guest cannot write", STACK.id)
             return
@@ -177,23 +182,17 @@ class XenPv(PvCalls):
             self._write_vcpu(cpu, start_info.UPCALL_MASK, b"\1")
         traps.arrive(cpu, trap, at)
 
-    def _writable(self, cpu: Cpu, address: int, size: int) -> bool:
-        if XEN_START <= address < XEN_END:
-            return False
-        for page in {address & -PAGE, (address + size - 1) & -PAGE}:
-            entry = self._mmu.leaf(cpu, page)
-            if entry is None:
-                return False
-            (value,) = struct.unpack("<Q", cpu.read_physical(entry, 8))
-            if not (value & PRESENT and value & WRITE):
-                return False
-        return True
-
     def _iret(self, cpu: Cpu) -> None:
         try:
             frame = IretFrame.read(cpu)
         except LookupError:
             cpu.stop("crash", f"iret with a frame at {cpu.get('rsp'):#x}, which is not mapped", BAD_IRET.id)
+            return
+        cs, ss = frame.selectors()
+        fits = traps.loads(cpu, cs, code=True) and traps.loads(cpu, ss, code=False)
+        if not (fits and traps.is_canonical(frame.rip)):
+            text = f"iret to CS:RIP {cs:#x}:{frame.rip:#x}, SS {ss:#x}: IRETQ faults on one of them"
+            cpu.stop("crash", text, BAD_IRET.id)
             return
         if frame.cs & 3 == 3:
             if not self._mmu.user_root:

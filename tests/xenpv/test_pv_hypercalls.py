@@ -1,0 +1,269 @@
+"""What Xen 4.17 refuses of a PV guest, and how: by what the call answers, on the way to the startup path."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from bootbuild.boot.prove import prove
+from bootbuild.model.span import Span
+from bootbuild.model.verdict import Outcome, ProfileVerdict
+from bootbuild_xenpv.environments.frames import PAGE
+from bootbuild_xenpv.environments.xen import XenDom0, XenDomU
+from tiny_pv_guest import (
+    DATA,
+    HYPERCALLS,
+    IRET,
+    MFN_LIST,
+    MMUEXT_OP,
+    PHYSICAL,
+    PT_BASE,
+    SET_TRAP_TABLE,
+    STARTUP,
+    UPDATE_VA_MAPPING,
+    VIRT_BASE,
+    call,
+    guest,
+    subject,
+    traps,
+    u64,
+)
+
+MULTICALL, MMU_UPDATE, XEN_VERSION, VM_ASSIST, VCPU_OP, SET_SEGMENT_BASE = 13, 1, 17, 21, 24, 25
+EPERM, ESRCH, ENXIO, EFAULT, EINVAL, ENOSYS = 1, 3, 6, 14, 22, 38
+SELF = 0x7FF0
+HANDLER = STARTUP + 0x200
+UD2 = b"\x0f\x0b"
+CAN_WRITE = 0x67  #: present, writable, user, accessed, dirty
+# mov MFN_LIST(%rsi), %rax; mov frame of DATA, %rax
+FRAME = (
+    b"\x48\x8b\x46" + bytes([MFN_LIST])
+    + b"\x48\x8b\x80" + struct.pack("<I", 8 * ((DATA - VIRT_BASE) // PAGE))
+)  # fmt: skip
+FRAME_TO = b"\x48\xa3"  # mov %rax, address
+TABLES = b"\x48\x8b\x76" + bytes([PT_BASE])  # mov PT_BASE(%rsi), %rsi
+VERSION_TO_RSI = b"\xbf\x01\0\0\0\xb8\x11\0\0\0\x0f\x05"  # XENVER_extraversion
+HIGH, UNCANONICAL = 0xFFFF888000001234, 1 << 63
+
+
+def run(
+    code: bytes, data: bytes = b"", *, dom0: bool = False, startup: bytes = b"\xeb\xfe"
+) -> ProfileVerdict:
+    built = guest(first=code, data=data, startup=startup)
+    return prove(subject(built), XenDom0() if dom0 else XenDomU())
+
+
+def answer(code: bytes, data: bytes = b"", *, dom0: bool = False) -> int:
+    """RAX as a signed number at the startup path."""
+    verdict = run(code, data, dom0=dom0)
+    assert verdict.outcome is Outcome.BOOTED, [f.message for f in verdict.findings]
+    value = verdict.runs[0].stop.registers["rax"]
+    return value - (1 << 64) if value >> 63 else value
+
+
+def maps(flags: int) -> bytes:
+    """update_va_mapping of a page of its own with these bits."""
+    entry = b"\x48\xc1\xe0\x0c\x48\xb9" + u64(flags) + b"\x48\x09\xc8\x48\x89\xc6"  # shl; or; mov %rax, %rsi
+    rest = b"\x48\xbf" + u64(HYPERCALLS) + b"\x31\xd2\xb8" + struct.pack("<I", UPDATE_VA_MAPPING)
+    return FRAME + entry + rest + b"\x0f\x05"
+
+
+@pytest.mark.parametrize(
+    ("flags", "domu", "dom0"),
+    [
+        (CAN_WRITE, 0, 0),
+        (CAN_WRITE | 0x100, 0, 0),  # global: for user mappings
+        (CAN_WRITE | 0x8, -EINVAL, 0),  # PWT, PCD, PAT: of who has devices
+        (CAN_WRITE | 0x10, -EINVAL, 0),
+        (CAN_WRITE | 0x80, -EINVAL, 0),
+        (CAN_WRITE | 1 << 63 | 1 << 62 | 1 << 53, 0, 0),  # NX, and those that are software's
+    ],
+)
+def test_which_bits_an_entry_may_have(flags: int, domu: int, dom0: int) -> None:
+    assert (answer(maps(flags)), answer(maps(flags), dom0=True)) == (domu, dom0)
+
+
+FLUSH = struct.pack("<IIQQ", 6, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("domid", "domu", "dom0"),
+    [(SELF, 0, 0), (0, -EPERM, -ESRCH), (1, -ESRCH, -ESRCH), (0x7FF1, -EPERM, -EPERM)],
+)
+def test_a_domain_names_itself_by_domid_self_alone(domid: int, domu: int, dom0: int) -> None:
+    flush = call(MMUEXT_OP, DATA, 1, 0, domid)
+    assert (answer(flush, FLUSH), answer(flush, FLUSH, dom0=True)) == (domu, dom0)
+
+
+def test_an_update_names_its_domain_so_too() -> None:
+    assert [answer(call(MMU_UPDATE, DATA, 0, 0, domid)) for domid in (SELF, 1)] == [0, -ESRCH]
+    found = [answer(call(MMU_UPDATE, DATA, 0, 0, domid), dom0=True) for domid in (SELF, 0, 0x7FF1)]
+    assert found == [0, -ESRCH, 0]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        call(XEN_VERSION, 1, 0xFFFF820000000000),  # the vCPU's descriptors
+        call(XEN_VERSION, 1, 0xFFFF800000000000),  # the M2P, which it can read
+        call(XEN_VERSION, 1, 0),
+        TABLES + VERSION_TO_RSI,  # its own page tables
+    ],
+)
+def test_a_hypercall_writes_only_where_the_guest_can(where: bytes) -> None:
+    assert answer(where) == -EFAULT
+
+
+def test_a_hypercall_reads_nothing_of_xens() -> None:
+    assert answer(call(MMUEXT_OP, 0xFFFF820000000000, 1, 0, SELF)) == -EFAULT
+    assert answer(call(MMUEXT_OP, 0xFFFF800000000000 - 8, 1, 0, SELF)) == -EFAULT
+
+
+def test_the_number_of_a_hypercall_is_all_of_rax() -> None:
+    high = b"\x31\xff\x48\xb8" + u64(XEN_VERSION | 1 << 40) + b"\x0f\x05"
+    assert answer(high) == -ENOSYS
+    assert answer(call(XEN_VERSION, 0)) == 4 << 16 | 17
+
+
+def test_a_multicall_in_a_multicall_is_refused() -> None:
+    inner = struct.pack("<8Q", MULTICALL, 0, DATA, 1, 0, 0, 0, 0)
+    assert answer(call(MULTICALL, DATA, 1), inner) == 0
+    looks = call(MULTICALL, DATA, 1) + b"\x48\xa1" + u64(DATA + 8)  # mov result, %rax
+    assert answer(looks, inner) == -EINVAL
+    version = struct.pack("<8Q", XEN_VERSION, 0, 0, 0, 0, 0, 0, 0)
+    assert answer(call(MULTICALL, DATA, 1) + looks, version) == 4 << 16 | 17
+
+
+@pytest.mark.parametrize(
+    ("offset", "result"), [(0x900, 0), (PAGE - 64, 0), (PAGE - 56, -ENXIO), (4, -ENXIO), (0x7FFFFFF0, -ENXIO)]
+)
+def test_where_vcpu_info_may_be(offset: int, result: int) -> None:
+    code = FRAME + FRAME_TO + u64(DATA + 0x100) + call(VCPU_OP, 10, 0, DATA + 0x100)
+    assert answer(code, bytes(0x108) + struct.pack("<Q", offset)) == result
+
+
+def test_vcpu_info_has_one_place_which_is_writable() -> None:
+    code = FRAME + FRAME_TO + u64(DATA + 0x100) + call(VCPU_OP, 10, 0, DATA + 0x100)
+    assert answer(code + call(VCPU_OP, 10, 0, DATA + 0x100), bytes(0x108) + u64(PAGE - 64)) == -EINVAL
+    root = FRAME + TABLES + b"\x48\x8b\x06" + FRAME_TO + u64(DATA + 0x100)  # the frame of the table below
+    root = root.replace(b"\x48\x8b\x06", b"\x48\x8b\x86" + struct.pack("<I", 8 * 511) + b"\x48\xc1\xe8\x0c")
+    root = root.replace(b"\x48\xc1\xe8\x0c", b"\x48\xc1\xe0\x0c\x48\xc1\xe8\x18")  # of bits 12 to 51
+    assert answer(root + call(VCPU_OP, 10, 0, DATA + 0x100), bytes(0x110)) == -EINVAL
+
+
+@pytest.mark.parametrize("source", [0x1000, 2**64 - 1])
+def test_a_page_is_copied_of_the_guests_own_alone(source: int) -> None:
+    copy = FRAME + FRAME_TO + u64(DATA + 8) + call(MMUEXT_OP, DATA, 1, 0, SELF)
+    assert answer(copy, struct.pack("<IIQQ", 17, 0, 0, source)) == -EINVAL
+
+
+@pytest.mark.parametrize(("kind", "result"), [(2, 0), (0, 0), (32, 0), (6, -EINVAL), (77, -EINVAL)])
+def test_which_assistances_there_are(kind: int, result: int) -> None:
+    assert answer(call(VM_ASSIST, 0, kind)) == result
+
+
+def rdmsr(index: int) -> bytes:
+    return b"\xb9" + struct.pack("<I", index) + b"\x0f\x32\x48\xc1\xe2\x20\x48\x09\xd0"
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_segment_base_is_an_address(which: int) -> None:
+    assert answer(call(SET_SEGMENT_BASE, which, UNCANONICAL)) == -EINVAL
+    assert answer(call(SET_SEGMENT_BASE, which, HIGH)) == 0
+
+
+@pytest.mark.parametrize("selector", [0, 3, 0xE02B, 0x1234, 0xFFFF])
+def test_the_selector_of_user_modes_gs_leaves_the_kernels_base(selector: int) -> None:
+    """What cannot be loaded is null, and the call answers 0."""
+    code = call(SET_SEGMENT_BASE, 2, HIGH) + call(SET_SEGMENT_BASE, 3, selector)
+    assert answer(code) == 0
+    assert answer(code + rdmsr(0xC0000101)) == HIGH - (1 << 64)
+    assert answer(code + b"\x31\xc0\x66\x8c\xe8") == (
+        selector if selector in (3, 0xE02B) else 0
+    )  # mov %gs, %ax
+
+
+def test_apic_base_says_that_the_apic_is_on() -> None:
+    assert answer(rdmsr(0x1B)) == 0xFEE00900
+
+
+@pytest.mark.parametrize(
+    ("first", "code"),
+    [
+        (b"\x48\xa1" + u64(VIRT_BASE + (1 << 30)), 0),  # mov, not mapped
+        (TABLES + b"\x48\x89\x06", 3),  # to a page table
+        (b"\xb8" + struct.pack("<I", 0x1000) + b"\xff\xe0", 16),  # jump
+    ],
+)
+def test_a_kernels_page_fault_is_not_user_modes(first: bytes, code: int) -> None:
+    """In ring 3 the processor says user; Xen takes that out of the guest's error code."""
+    # mov 16(%rsp), %rbx: the error code behind rcx and r11; cmp; jne to itself + ud2
+    handler = b"\x48\x83\x7c\x24\x10" + bytes([code]) + b"\x74\x02" + UD2
+    handler += b"\xe9" + struct.pack("<i", STARTUP - (HANDLER + len(handler) + 5))
+    set_it = b"\x49\x89\xf7" + call(SET_TRAP_TABLE, DATA) + b"\x4c\x89\xfe"
+    verdict = run(set_it + first, traps({14: HANDLER}), startup=b"\xeb\xfe".ljust(0x200, b"\0") + handler)
+    assert verdict.outcome is Outcome.BOOTED, [f.message for f in verdict.findings]
+
+
+def gate(vector: int, flags: int) -> bytes:
+    return struct.pack("<BBHIQ", vector, flags, 0xE033, 0, STARTUP) + bytes(16)
+
+
+@pytest.mark.parametrize(
+    ("vector", "dpl", "works"), [(0x81, 0, False), (0x81, 1, True), (0x80, 0, True), (3, 0, True)]
+)
+def test_int_wants_a_gate_of_ring_1(vector: int, dpl: int, works: bool) -> None:
+    verdict = run(call(SET_TRAP_TABLE, DATA) + b"\xcd" + bytes([vector]), gate(vector, dpl))
+    assert (verdict.outcome is Outcome.BOOTED) == works, [f.message for f in verdict.findings]
+
+
+def iret(cs: int, ss: int = 0xE02B, flags: int = 0, rip: int = STARTUP) -> bytes:
+    pushes = b"\x54\x58\x68" + struct.pack("<I", ss) + b"\x50\x68\x02\x02\0\0\x68" + struct.pack("<I", cs)
+    pushes += b"\x48\xb9" + u64(rip) + b"\x51\x68" + struct.pack("<I", flags) + b"\x6a\0" * 3
+    return pushes + b"\xb8" + struct.pack("<I", IRET) + b"\x0f\x05"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        iret(0),
+        iret(0x10),
+        iret(0xE028),  # data
+        iret(0xE008),  # Xen's own
+        iret(0xE030, ss=0),
+        iret(0xE030, ss=0xE030),
+        iret(0xE030, rip=UNCANONICAL),
+        iret(0, flags=0x100, rip=UNCANONICAL),
+    ],
+)
+def test_an_iret_that_the_processor_cannot_make_ends_the_domain(code: bytes) -> None:
+    (finding,) = run(code).findings
+    assert finding.rule == "BB-B044"
+
+
+def test_an_iret_in_a_system_call_has_the_selectors_of_sysret() -> None:
+    assert run(iret(0xE030, flags=0x100)).outcome is Outcome.BOOTED
+    assert run(iret(0, ss=0, flags=0x100)).outcome is Outcome.BOOTED
+
+
+def linked_at(base: int) -> bytes:
+    """The guest at another VIRT_BASE: ENTRY, VIRT_BASE, e_entry and p_vaddr."""
+    data = bytearray(guest(notes={1: u64(base + PHYSICAL), 3: u64(base)}))
+    struct.pack_into("<Q", data, 24, base + PHYSICAL)
+    struct.pack_into("<Q", data, 64 + 16, base + PHYSICAL)
+    return bytes(data)
+
+
+def test_nothing_of_a_guest_is_mapped_in_xens_slots() -> None:
+    what = subject(linked_at(0xFFFF810000000000), stub=Span(0, 0))
+    assert [f.rule for f in prove(what, XenDomU()).findings] == ["BB-B040"]
+
+
+@pytest.mark.parametrize("profile", [XenDomU, XenDom0])
+def test_a_frame_table_that_reaches_beyond_virt_base_is_refused(profile: type[XenDomU | XenDom0]) -> None:
+    size = 8 * ((64 << 20) // PAGE)
+    verdict = prove(subject(guest(notes={15: u64(VIRT_BASE - PAGE)})), profile())
+    assert [f.rule for f in verdict.findings] == ["BB-L207"]
+    touches = prove(subject(guest(notes={15: u64(VIRT_BASE - size)})), profile())
+    assert (touches.outcome is Outcome.BOOTED) == (profile is XenDomU)  # setup_pv_physmap: <=
