@@ -95,7 +95,8 @@ def judged(payload: Payload, written: Mapping[int, Contents], shift: int | None)
     `shift`: the VA-PA difference at which a stub of ours is to be mapped; its entry is not looked at. Raises
     RefusedError with all that Xen would refuse (BB-L210) or take otherwise (BB-L206, BB-L207).
     """
-    found = contents(payload.elf) | {k: desc for k, desc in written.items() if isinstance(desc, bytes)}
+    kept = {kind: desc for kind, desc in contents(payload.elf).items() if kind not in written}
+    found = kept | {kind: desc for kind, desc in written.items() if isinstance(desc, bytes)}
     texts = list(_refused(payload, found, shift))
     if texts:
         raise RefusedError(Problem(ASKED_NOTES, payload.source, text) for text in texts)

@@ -22,9 +22,10 @@ from bootbuild.api import (
 )
 from bootbuild_xenpv import notes
 from bootbuild_xenpv.asked import OWN_PAGE, Contents, asked, beside_own, judged, specs
-from bootbuild_xenpv.notes import M64, PvNotes, contents, physical_entry, read_notes
+from bootbuild_xenpv.notes import M64, PvNotes, physical_entry, read_notes
 from bootbuild_xenpv.options import INSERTED, Options
 from bootbuild_xenpv.rules import ASKED_NOTES, NO_ENTRY, NO_ROUTE, RULES
+from bootbuild_xenpv.settings import HYPERCALL_PAGE, settings
 
 _RING_3 = Waist(64, privilege=3, owns_paging=False)
 
@@ -48,14 +49,20 @@ class XenPv:
         if payload.startup.vaddr != payload.startup.address:
             text = f"guest {guest.name} is entered at its physical address, and Xen maps none"
             raise RefusedError(Problem(NO_ROUTE, payload.source, text))
+        written, read = _inserted(payload, options)
+        told = settings(
+            paddr_offset=read.paddr_offset,
+            hypercalls=isinstance(written.get(notes.HYPERCALL_PAGE), AddressOf),
+            unmapped=sum(module.content.size for module in payload.modules) if read.mod_start_pfn else None,
+        )
         return Contribution(
             target=self.name,
             guest=guest.name,
             container="elf",
             startup=payload.startup,
             chain=chain,
-            companions=(load_blob("bootbuild_xenpv", "xenpv_post"),),
-            notes=specs(_inserted(payload, options)),
+            companions=(load_blob("bootbuild_xenpv", "xenpv_post"), told),
+            notes=specs(written),
         )
 
     def native(self, payload: Payload, guest: Guest, options: Options) -> Contribution:
@@ -88,6 +95,7 @@ class XenPv:
             container="elf",
             startup=payload.startup,
             chain=(stub,),
+            companions=(settings(paddr_offset=own.paddr_offset),),
             notes=specs(written | _entry(payload, "bb_pv_chain")),
             own_entry=at,
         )
@@ -137,8 +145,8 @@ def _entry(payload: Payload, symbol: str) -> dict[int, Contents]:
     return {notes.ENTRY: AddressOf(symbol, 8, _shift(payload))}
 
 
-def _inserted(payload: Payload, options: Options) -> dict[int, Contents]:
-    """The notes of an inserted entry. Raises RefusedError (BB-L206, BB-L207, BB-L210)."""
+def _inserted(payload: Payload, options: Options) -> tuple[dict[int, Contents], PvNotes]:
+    """The notes of an inserted entry, and how Xen reads them. Raises RefusedError (BB-L204 to BB-L210)."""
     shift = _shift(payload)
     base, offset = options.virt_base, options.paddr_offset
     if base is None:
@@ -146,12 +154,11 @@ def _inserted(payload: Payload, options: Options) -> dict[int, Contents]:
     if offset is None:
         offset = base - shift & M64
     wanted = asked(payload, replace(options.over(INSERTED), virt_base=base, paddr_offset=offset))
+    if options.hypercall_page == OWN_PAGE:
+        wanted[notes.HYPERCALL_PAGE] = AddressOf(HYPERCALL_PAGE, 8, shift)
     written = beside_own(payload, wanted, options.notes)
     written |= {notes.XEN_VERSION: b"xen-3.0\0"} | _entry(payload, "bb_pv_entry")
-    if notes.MOD_START_PFN in contents(payload.elf) and options.mod_start_pfn is None:
-        written[notes.MOD_START_PFN] = bytes(4)  # the front wants its module mapped
     try:
-        judged(payload, written, shift)
+        return written, judged(payload, written, shift)
     except InputError as reason:
         raise RefusedError(reason.problems) from None
-    return written
