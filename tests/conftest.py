@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Generator
 from importlib import resources
 from pathlib import Path
@@ -154,3 +155,19 @@ def hello64() -> Path:
 def hello32() -> Path:
     """The 32-bit hello payload, from the installed package."""
     return _shipped("hello32.elf")
+
+
+@pytest.fixture(scope="session")
+def toolstack_parser(gcc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """toolstack_parser.c, compiled."""
+    program = tmp_path_factory.mktemp("toolstack") / "parser"
+    source = Path(__file__).with_name("oracles") / "toolstack_parser.c"
+    libraries = ("-lxenguest", "-lxenctrl", "-lxentoollog")
+    options = ("-Wall", "-Wextra", "-Werror", "-O1", "-o")
+    done = subprocess.run(
+        [gcc, *options, program, source, *libraries], capture_output=True, text=True, check=False
+    )
+    if "xenctrl.h: No such file" in done.stderr:
+        pytest.skip("libxenguest's headers are not there: apt-get install libxen-dev")
+    assert done.returncode == 0, done.stderr
+    return program

@@ -61,12 +61,13 @@ INIT_P2M = Rule(
     "`DOM0 P->M table overlaps initial mapping`.",
     "name an aligned address well below VIRT_BASE, or drop the note and use start_info.mfn_list",
 )
-OWN_NOTES = Rule(
-    "BB-L208",
-    "notes asked for beside a kernel's own entry",
-    "The target's own keys say what the notes of an inserted entry are. With the kernel's own entry, behind "
-    "a stub or not, its own notes stand: they say what that entry wants.",
-    'remove the keys, or use `entry = "insert"`',
+ASKED_NOTES = Rule(
+    "BB-L210",
+    "notes that the recipe asks for make no domain",
+    "The keys of `[targets.xen-pv]` and the payload's own notes together are what a builder reads: LOADER or "
+    "GUEST_OS must name a kind that it knows, kernel and entry must lie where VIRT_BASE and PADDR_OFFSET put "
+    "them (virtual = p_paddr + VIRT_BASE - PADDR_OFFSET), and the frame table must lie outside the kernel.",
+    "change the key that the message names, or say `notes` otherwise: `replace`, `merge` or `keep`",
 )
 SYMBOL_TABLE = Rule(
     "BB-L209",
@@ -142,8 +143,8 @@ RULES = (
     NO_ROUTE,
     HYPERCALL_PAGE,
     INIT_P2M,
-    OWN_NOTES,
     SYMBOL_TABLE,
+    ASKED_NOTES,
 )
 PROFILE_RULES = (
     NO_ENTRY,

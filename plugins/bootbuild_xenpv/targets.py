@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
 
 from bootbuild.api import (
     AddressOf,
@@ -13,7 +11,6 @@ from bootbuild.api import (
     Guest,
     InputError,
     NoRoute,
-    NoteSpec,
     Payload,
     Piece,
     Problem,
@@ -24,46 +21,13 @@ from bootbuild.api import (
     switches,
 )
 from bootbuild_xenpv import notes
-from bootbuild_xenpv.notes import physical_entry, read_notes
-from bootbuild_xenpv.rules import NO_ENTRY, NO_ROUTE, OWN_NOTES, RULES
+from bootbuild_xenpv.asked import OWN_PAGE, Contents, asked, beside_own, judged, specs
+from bootbuild_xenpv.notes import M64, PvNotes, physical_entry, read_notes
+from bootbuild_xenpv.options import INSERTED, Options
+from bootbuild_xenpv.rules import ASKED_NOTES, NO_ENTRY, NO_ROUTE, RULES
+from bootbuild_xenpv.settings import HYPERCALL_PAGE, settings
 
-OWNER = "Xen"
 _RING_3 = Waist(64, privilege=3, owns_paging=False)
-_FEATURE_DOM0 = 1 << 11  #: XENFEAT_dom0: what is not said of note 17 (SUPPORTED_FEATURES), dom0 is refused
-# xen/include/public/features.h; elf_xen_feature_names knows these alone
-_FEATURES = (
-    "writable_page_tables",
-    "writable_descriptor_tables",
-    "auto_translated_physmap",
-    "supervisor_mode_kernel",
-    "pae_pgdir_above_4gb",
-    "hvm_callback_vector",
-    "dom0",
-)
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a recipe may say under `[targets.xen-pv]` of the notes that an inserted entry brings."""
-
-    guest_os: str = "bootbuild"  #: note 6
-    guest_version: str = ""  #: note 7; empty: none
-    suspend_cancel: bool = False  #: note 14
-    dom0: bool = True  #: whether note 17 says that it can be dom0
-    features: str = ""  #: note 10, separated by |, required ones with a ! before them; empty: none
-    init_p2m: int = 0  #: note 15: where the frame table is to be mapped; 0: behind the kernel
-
-    def __post_init__(self) -> None:
-        for word in self.features.split("|") if self.features else ():
-            if word.removeprefix("!") not in _FEATURES:
-                text = "Xen refuses the image without a word" if word.startswith("!") else "Xen ignores it"
-                raise ValueError(f"features has {word!r}, of which {text}; known are {', '.join(_FEATURES)}")
-        if self.init_p2m % 4096 or not 0 <= self.init_p2m < 1 << 64:
-            raise ValueError(f"init_p2m is {self.init_p2m:#x}, no multiple of 4096 in 64 bits")
-        for name in ("guest_os", "guest_version"):
-            text = getattr(self, name)
-            if len(text) > 15 or not text.isascii():  # char guest_os[16], struct elf_dom_parms
-                raise ValueError(f"{name} is {text!r}, not ASCII of at most 15 characters")
 
 
 class XenPv:
@@ -85,24 +49,36 @@ class XenPv:
         if payload.startup.vaddr != payload.startup.address:
             text = f"guest {guest.name} is entered at its physical address, and Xen maps none"
             raise RefusedError(Problem(NO_ROUTE, payload.source, text))
+        written, read = _inserted(payload, options)
+        told = settings(
+            paddr_offset=read.paddr_offset,
+            hypercalls=isinstance(written.get(notes.HYPERCALL_PAGE), AddressOf),
+            unmapped=sum(module.content.size for module in payload.modules) if read.mod_start_pfn else None,
+        )
         return Contribution(
             target=self.name,
             guest=guest.name,
             container="elf",
             startup=payload.startup,
             chain=chain,
-            companions=(load_blob("bootbuild_xenpv", "xenpv_post"),),
-            notes=_notes(payload, options),
+            companions=(load_blob("bootbuild_xenpv", "xenpv_post"), told),
+            notes=specs(written),
         )
 
     def native(self, payload: Payload, guest: Guest, options: Options) -> Contribution:
         """The payload's own PV entry, as it is."""
-        _own_notes(payload, options)
-        return Contribution(target=self.name, guest=guest.name, container="elf", startup=payload.startup)
+        written, _ = _own(payload, options, None)
+        return Contribution(
+            target=self.name,
+            guest=guest.name,
+            container="elf",
+            startup=payload.startup,
+            notes=specs(written),
+        )
 
     def chain(self, payload: Payload, guest: Guest, options: Options) -> Contribution:
         """A stub that looks at start_info, and restores everything, before the payload's own entry."""
-        own = _own_notes(payload, options)
+        written, own = _own(payload, options, _shift(payload))
         at = own.entry - own.virt_base + own.paddr_offset
         segment = next((s for s in payload.elf.loads if at in s.physical), None)
         if (
@@ -119,7 +95,8 @@ class XenPv:
             container="elf",
             startup=payload.startup,
             chain=(stub,),
-            notes=(_entry_note(payload, "bb_pv_chain"),),
+            companions=(settings(paddr_offset=own.paddr_offset),),
+            notes=specs(written | _entry(payload, "bb_pv_chain")),
             own_entry=at,
         )
 
@@ -143,12 +120,18 @@ def _back(payload: Payload, guest: Guest) -> Piece:
     return back
 
 
-def _own_notes(payload: Payload, options: Options) -> notes.PvNotes:
-    if options != Options():
-        text = f"the notes of its own entry stand, and {options} asks for others"
-        raise RefusedError(Problem(OWN_NOTES, payload.source, text))
+def _own(payload: Payload, options: Options, shift: int | None) -> tuple[dict[int, Contents], PvNotes]:
+    """What is written beside a kernel's own entry, and how Xen reads the kernel with it.
+
+    `shift`: at which a stub is to be mapped, or None. Raises RefusedError (BB-L201 to BB-L210).
+    """
     try:
-        return read_notes(payload.elf)
+        own = read_notes(payload.elf) if options.silent else None
+        if options.hypercall_page == OWN_PAGE:
+            text = "hypercall_page is `stub`, but with its own entry the kernel alone knows which it calls"
+            raise RefusedError(Problem(ASKED_NOTES, payload.source, text))
+        written = beside_own(payload, asked(payload, options), options.notes)
+        return written, own or judged(payload, written, shift)
     except InputError as reason:
         raise RefusedError(reason.problems) from None
 
@@ -158,38 +141,24 @@ def _shift(payload: Payload) -> int:
     return payload.startup.vaddr - payload.startup.paddr
 
 
-def _entry_note(payload: Payload, symbol: str) -> NoteSpec:
-    return NoteSpec(OWNER, notes.ENTRY, AddressOf(symbol, 8, _shift(payload)))
+def _entry(payload: Payload, symbol: str) -> dict[int, Contents]:
+    return {notes.ENTRY: AddressOf(symbol, 8, _shift(payload))}
 
 
-def _notes(payload: Payload, options: Options) -> tuple[NoteSpec, ...]:
-    """One of each that a builder looks at, so that none of the payload's own stays to contradict it."""
-
-    def text(kind: int, value: str) -> NoteSpec:
-        return NoteSpec(OWNER, kind, value.encode() + b"\0")
-
-    def number(kind: int, value: int, form: Literal["<I", "<Q"] = "<Q") -> NoteSpec:
-        return NoteSpec(OWNER, kind, struct.pack(form, value))
-
-    own = {note.type for note in payload.elf.xen_notes}
-    found = [
-        text(notes.GUEST_OS, options.guest_os),
-        text(notes.XEN_VERSION, "xen-3.0"),
-        text(notes.LOADER, "generic"),
-        number(notes.VIRT_BASE, _shift(payload) & (1 << 64) - 1),
-        number(notes.PADDR_OFFSET, 0),
-        _entry_note(payload, "bb_pv_entry"),
-    ]
-    if options.guest_version:
-        found.append(text(notes.GUEST_VERSION, options.guest_version))
-    if options.suspend_cancel:
-        found.append(number(notes.SUSPEND_CANCEL, 1, "<I"))
-    if options.dom0:
-        found.append(number(notes.SUPPORTED_FEATURES, _FEATURE_DOM0, "<I"))
-    if options.features:
-        found.append(text(notes.FEATURES, options.features))
-    if options.init_p2m:
-        found.append(number(notes.INIT_P2M, options.init_p2m))
-    if notes.MOD_START_PFN in own:
-        found.append(number(notes.MOD_START_PFN, 0, "<I"))  # the front wants its module mapped
-    return tuple(found)
+def _inserted(payload: Payload, options: Options) -> tuple[dict[int, Contents], PvNotes]:
+    """The notes of an inserted entry, and how Xen reads them. Raises RefusedError (BB-L204 to BB-L210)."""
+    shift = _shift(payload)
+    base, offset = options.virt_base, options.paddr_offset
+    if base is None:
+        base = shift + (offset or 0) & M64
+    if offset is None:
+        offset = base - shift & M64
+    wanted = asked(payload, replace(options.over(INSERTED), virt_base=base, paddr_offset=offset))
+    if options.hypercall_page == OWN_PAGE:
+        wanted[notes.HYPERCALL_PAGE] = AddressOf(HYPERCALL_PAGE, 8, shift)
+    written = beside_own(payload, wanted, options.notes)
+    written |= {notes.XEN_VERSION: b"xen-3.0\0"} | _entry(payload, "bb_pv_entry")
+    try:
+        return written, judged(payload, written, shift)
+    except InputError as reason:
+        raise RefusedError(reason.problems) from None

@@ -15,7 +15,7 @@ from bootbuild.host import Host
 from bootbuild.model.span import Span
 from bootbuild.model.verdict import Outcome, ProfileVerdict
 from bootbuild_xenpv.environments.xen import XenDom0, XenDomU
-from bootbuild_xenpv.rules import NO_ROUTE, OWN_NOTES, PROFILE_RULES, RULES
+from bootbuild_xenpv.rules import ASKED_NOTES, NO_ROUTE, PROFILE_RULES, RULES
 from tiny_pv_guest import (
     BASE,
     DATA,
@@ -293,7 +293,7 @@ def test_what_xen_refuses_is_told_with_the_reason(name: str) -> None:
 
 def test_every_rule_has_a_case() -> None:
     seen = {one.rule for one in CASES} | {rule for rule, _ in IMAGES.values()}
-    assert {rule.id for rule in (*RULES, *PROFILE_RULES)} - {NO_ROUTE.id, OWN_NOTES.id} <= seen
+    assert {rule.id for rule in (*RULES, *PROFILE_RULES)} - {NO_ROUTE.id, ASKED_NOTES.id} <= seen
 
 
 def test_a_refusal_names_the_machine_frame_that_was_meant() -> None:

@@ -135,6 +135,8 @@ def contribution() -> Callable[..., Contribution]:
             (Piece(blob, "entry", None, Waist(32)),),
             notes=(NoteSpec("Xen", 18, AddressOf("entry")),) if target == "pvh" else (),
         )
+        if changes.get("chain") == ():
+            made = replace(made, notes=())  # there is no stub that a note could name
         return replace(made, **changes)  # type: ignore[arg-type]
 
     return make

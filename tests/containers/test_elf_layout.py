@@ -145,6 +145,16 @@ def test_addresses_in_notes_may_be_those_of_the_linked_mapping(payload: Payload,
     assert note.desc == (2 * MIB + shift).to_bytes(8, "little")
 
 
+def test_a_native_contribution_may_write_notes(
+    payload: Payload, contribution: Callable[..., Contribution]
+) -> None:
+    native = contribution(payload, chain=(), notes=(NoteSpec("Xen", 6, b"mine\0"),))
+    layout = lay_out(payload, native)
+    assert (layout.segments, layout.entries) == ((), ())
+    found = [note.desc for note in parse(layout.notes) if (note.owner, note.type) == ("Xen", 6)]
+    assert found == [b"mine\0"]  # in the place of the payload's own
+
+
 def test_a_native_contribution_adds_nothing(payload: Payload, contribution: Make) -> None:
     native = contribution(payload, chain=())
     assert lay_out(replace(payload, repair=False), native) == Layout((), b"", ())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,22 +38,6 @@ def kernel(case: Case, tmp_path: Path) -> Path:
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 
-@pytest.fixture(scope="module")
-def toolstack(gcc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """toolstack_parser.c, compiled."""
-    program = tmp_path_factory.mktemp("toolstack") / "parser"
-    source = Path(__file__).with_name("toolstack_parser.c")
-    libraries = ("-lxenguest", "-lxenctrl", "-lxentoollog")
-    options = ("-Wall", "-Wextra", "-Werror", "-O1", "-o")
-    done = subprocess.run(
-        [gcc, *options, program, source, *libraries], capture_output=True, text=True, check=False
-    )
-    if "xenctrl.h: No such file" in done.stderr:
-        pytest.skip("libxenguest's headers are not there: apt-get install libxen-dev")
-    assert done.returncode == 0, done.stderr
-    return program
-
-
 @each_case
 def test_qemu(case: Case, kernel: Path, qemu: Path) -> None:
     said = verdicts("qemu", case)
@@ -78,8 +61,8 @@ def test_qemu(case: Case, kernel: Path, qemu: Path) -> None:
 
 @each_case
 @pytest.mark.parametrize("boot", ["pvh", "xen-pv"])
-def test_libxenguest(case: Case, kernel: Path, toolstack: Path, boot: str) -> None:
-    said, real = verdicts("xen-xl", case)[boot], ask_toolstack(toolstack, boot, kernel)
+def test_libxenguest(case: Case, kernel: Path, toolstack_parser: Path, boot: str) -> None:
+    said, real = verdicts("xen-xl", case)[boot], ask_toolstack(toolstack_parser, boot, kernel)
     assert real.verdict == ("accept" if said.verdict == "wild" else said.verdict), real.text
     assert said.message in real.text
     assert by_hvm_generic(real.text) == (said.rule == "BB-L116"), real.text

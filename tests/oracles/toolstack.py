@@ -15,7 +15,8 @@ import monitors
 from debian_kernels import Kernels
 from oracle import Transcript, run_until
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))  # newc.py writes the initrd there too
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+sys.path.append(str(SCRIPTS))  # newc.py writes the initrd there too
 
 OPTIONS = 'vcpus = 1\non_poweroff = "preserve"\non_reboot = "preserve"\non_crash = "preserve"\n'
 
@@ -57,7 +58,7 @@ class DomainRun:
 
 
 def initrd(kernels: Kernels, domains: Mapping[str, Domain]) -> bytes:
-    """dom0's archive with the guests' files after it: the kernel unpacks one after the other."""
+    """dom0's archive with init as it is now and the guests' files: the kernel unpacks one after the other."""
     from newc import Entry, archive
 
     files: dict[str, bytes] = {}
@@ -68,7 +69,8 @@ def initrd(kernels: Kernels, domains: Mapping[str, Domain]) -> bytes:
         if domain.ramdisk:
             files[f"{name}.ramdisk"] = domain.ramdisk.read_bytes()
     entries = [Entry(f"guests/{name}", 0o100644, data) for name, data in sorted(files.items())]
-    return (kernels.root / "dom0.cpio").read_bytes() + archive([Entry("guests", 0o40755), *entries])
+    init = Entry("init", 0o100755, (SCRIPTS / "xl" / "init").read_bytes())
+    return (kernels.root / "dom0.cpio").read_bytes() + archive([init, Entry("guests", 0o40755), *entries])
 
 
 def _run_of(name: str, number: int, text: str) -> DomainRun:

@@ -187,16 +187,6 @@ def test_every_note_that_is_asked_for_is_written_and_heard(
     assert 7 not in found
 
 
-@pytest.mark.parametrize("entry", ["native", "chain"])
-def test_a_kernels_own_notes_stand(entry: str, kernels: Kernels, module: Path, tmp_path: Path) -> None:
-    text = recipe(kernels.cloud.vmlinux, module, guest="linux")
-    text = text.replace("[targets.xen-pv]", f'[targets.xen-pv]\n        entry = "{entry}"')
-    text = text.replace('combine = ["pvh", "xen-pv"]', "")
-    with pytest.raises(RefusedError) as refused:
-        built(text, tmp_path)
-    assert [problem.rule.id for problem in refused.value.problems] == ["BB-L208"]
-
-
 # What is changed in the code of front or back, and the rule by which that is found.
 BROKEN = {
     "says that it was entered by PVH": (rb"\xbf\x02(\0\0\0\xe9)", b"\xbf\x01\\1", "BB-H004"),

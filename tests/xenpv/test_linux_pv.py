@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 import monitors
+import toolstack
 from bootbuild.host import Host
 from bootbuild.model.record import BuildRecord
 from bootbuild.model.request import BootRequest
@@ -21,27 +23,33 @@ CMDLINE = "console=hvc0 earlyprintk=xen panic=-1"
 UP = r"Freeing unused kernel image \(initmem\)"  #: the end of its start; the cloud kernel has no hvc0 as dom0
 
 
+ENTRIES = ("native", "chain")
+SYSTEM = "linux-ours"  #: GUEST_OS, in the place of the kernel's own
+
+
 def built(kernels: Kernels, entry: str, repository: Path, folder: Path) -> BuildRecord:
-    """What the shipped recipe makes of Debian's kernel."""
+    """What the shipped recipe makes of Debian's kernel, with one note changed."""
     overrides = Overrides(
         payload=str(kernels.cloud.vmlinux),
         modules=(str(kernels.initrd),),
         cmdline=CMDLINE,
         output=str(folder),
-        settings=(f"targets.xen-pv.entry={entry}",),
+        settings=(f"targets.xen-pv.entry={entry}", f"targets.xen-pv.guest_os={SYSTEM}"),
     )
     host = Host.discover()
     return build(read(repository / "recipes" / "linux-xen-pv.toml", host, overrides), host)
 
 
-@pytest.fixture(scope="module", params=["native", "chain"])
-def record(
-    request: pytest.FixtureRequest,
-    kernels: Kernels,
-    repository: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> BuildRecord:
-    return built(kernels, request.param, repository, tmp_path_factory.mktemp(request.param))
+@pytest.fixture(scope="module")
+def records(
+    kernels: Kernels, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, BuildRecord]:
+    return {entry: built(kernels, entry, repository, tmp_path_factory.mktemp(entry)) for entry in ENTRIES}
+
+
+@pytest.fixture(params=ENTRIES)
+def record(request: pytest.FixtureRequest, records: Mapping[str, BuildRecord]) -> BuildRecord:
+    return records[request.param]
 
 
 def test_it_comes_to_its_first_console_line(record: BuildRecord) -> None:
@@ -97,3 +105,63 @@ def test_real_xen_starts_it_as_dom0(qemu: Path, kernels: Kernels, record: BuildR
     )
     done = run_until(command, ["Linux version", UP], fail=[*monitors.XEN_FAILS, "Dom0 crashed"], timeout=180)
     assert done.reached, str(done)
+
+
+MEMORY = 256  #: MiB
+DETECTED = "Hypervisor detected: Xen PV"
+
+
+@pytest.fixture(scope="module")
+def domains(
+    qemu: Path,
+    toolstack_kernels: Kernels,
+    records: Mapping[str, BuildRecord],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Mapping[str, toolstack.DomainRun]:
+    """Both as domU; the one behind our stub is not waited for until it has powered off."""
+    asked = {
+        entry: toolstack.Domain(
+            Path(records[entry].images[0].path), "pv", CMDLINE, toolstack_kernels.initrd, MEMORY, seconds
+        )
+        for entry, seconds in {"native": 60, "chain": 6}.items()
+    }
+    folder = tmp_path_factory.mktemp("xl")
+    transcript, runs = toolstack.create(qemu, toolstack_kernels, asked, folder)
+    assert transcript.reached, str(transcript)
+    return runs
+
+
+@pytest.fixture(scope="module")
+def first_lines(kernels: Kernels, records: Mapping[str, BuildRecord]) -> list[str]:
+    """Of the emulator's domU, up to what comes before DETECTED."""
+    request = BootRequest(
+        Path(records["native"].images[0].path),
+        ("xen-pv@domu",),
+        until=f"console:{DETECTED}",
+        cmdline=CMDLINE.encode(),
+        modules=((kernels.initrd, b""),),
+        memory=MEMORY << 20,
+    )
+    (verdict,) = boot(request, Host.discover())
+    assert verdict.outcome is Outcome.BOOTED, verdict.findings
+    return verdict.runs[0].console.decode().replace("\r", "").splitlines()[:-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_under_xl_its_first_lines_are_those_of_the_emulator(
+    domains: Mapping[str, toolstack.DomainRun], first_lines: list[str], entry: str
+) -> None:
+    """Word for word, the map of its memory included."""
+    real = domains[entry]
+    assert any(f'GUEST_OS = "{SYSTEM}"' in line for line in real.log)
+    start = next(i for i, line in enumerate(real.console) if "Linux version" in line)
+    assert len(first_lines) > 10
+    assert list(real.console[start : start + len(first_lines)]) == first_lines
+    assert DETECTED in real.console[start + len(first_lines)]
+
+
+@pytest.mark.slow
+def test_under_xl_it_comes_to_its_init(domains: Mapping[str, toolstack.DomainRun]) -> None:
+    assert domains["native"].state == "poweroff"
+    assert "bootbuild-initrd guest=PV" in domains["native"].console

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from bootbuild_xenpv.options import INSERTED, Options
 from bootbuild_xenpv.rules import PROFILE_RULES, RULES
-from bootbuild_xenpv.targets import Options
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +19,12 @@ def page(repository: Path) -> str:
 
 
 def test_every_key_of_the_target_is_there_with_its_default(page: str) -> None:
-    rows = dict(re.findall(r"^\| `(\w+)` \| (?:text|boolean|integer) \| `([^`]*)` \|", page, re.MULTILINE))
-    defaults = {name: json.dumps(value) for name, value in dataclasses.asdict(Options()).items()}
+    """That of an inserted entry; a kernel's own has none."""
+    rows = dict(re.findall(r"^\| `(\w+)` \| [a-z, ]+ \| (`[^`]*`|–|computed) \|", page, re.MULTILINE))
+    defaults = {
+        name: "–" if value is None else f"`{json.dumps(value)}`"
+        for name, value in dataclasses.asdict(INSERTED).items()
+    } | dict.fromkeys(("virt_base", "paddr_offset"), "computed")
     assert rows == defaults
 
 
@@ -52,6 +56,23 @@ def test_a_feature_that_xen_does_not_know_is_an_error_of_the_recipe(features: st
         Options(features=features)
 
 
-def test_a_frame_table_begins_at_a_page() -> None:
-    with pytest.raises(ValueError, match="init_p2m is 0x8000000800, no multiple of 4096 in 64 bits"):
-        Options(init_p2m=0x8000000800)
+@pytest.mark.parametrize("key", ["virt_base", "paddr_offset", "init_p2m", "hypercall_page"])
+@pytest.mark.parametrize("value", [0x8000000800, 1 << 64, -4096])
+def test_an_address_is_that_of_a_page(key: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"{key} is {value:#x}, no multiple of 4096 in 64 bits"):
+        dataclasses.replace(Options(), **{key: value})  # type: ignore[arg-type]
+
+
+def test_a_supported_feature_is_one_of_xens() -> None:
+    with pytest.raises(ValueError, match="supported_features has 'bogus', which is no feature of Xen"):
+        Options(supported_features="dom0|bogus")
+
+
+def test_a_required_feature_that_no_pv_domain_has() -> None:
+    with pytest.raises(ValueError, match="xl says `PV Autotranslate guests"):
+        Options(features="!auto_translated_physmap")
+
+
+def test_a_rule_for_own_notes_is_one_of_three() -> None:
+    with pytest.raises(ValueError, match="notes is 'drop'; known are replace, merge, keep"):
+        Options(notes="drop")

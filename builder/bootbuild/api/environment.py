@@ -25,6 +25,7 @@ class Scene:
     poisoned: frozenset[str] = frozenset()  #: names of the `Undefined` that were filled with garbage
     garbage: int = 0  #: seed of the garbage in RAM that nothing loads; 0: zeros
     frames: Sequence[int] = ()  #: machine frame of each of the guest's frames; () where they are the same
+    first_frame: int = 0  #: the image's physical address (p_paddr) of the first of `frames`
 
 
 class Profile(Protocol):

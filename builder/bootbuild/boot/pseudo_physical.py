@@ -16,11 +16,12 @@ _PAGE = 4096
 class PseudoPhysical:
     """A view whose physical addresses count the guest's frames, wherever in the machine they lie.
 
-    `frames`: the machine frame of each of them.
+    `frames`: the machine frame of each of them; `start`: the address that the image has for the first.
     """
 
-    def __init__(self, machine: Machine, frames: Sequence[int]) -> None:
+    def __init__(self, machine: Machine, frames: Sequence[int], start: int = 0) -> None:
         self._machine = machine
+        self._start = start
         self._frames = frames
         self._own = {machine: own for own, machine in enumerate(frames)}
 
@@ -41,7 +42,7 @@ class PseudoPhysical:
         """Bytes of the guest's own memory. LookupError where it has none."""
         parts = []
         while size > 0:
-            frame, offset = divmod(address, _PAGE)
+            frame, offset = divmod(address - self._start, _PAGE)
             if not 0 <= frame < len(self._frames):
                 raise LookupError(f"the guest has no memory at physical address {address:#x}")
             part = min(size, _PAGE - offset)
@@ -59,4 +60,4 @@ class PseudoPhysical:
 
     def _own_address(self, machine: int | None) -> int | None:
         own = None if machine is None else self._own.get(machine // _PAGE)
-        return None if machine is None or own is None else own * _PAGE + machine % _PAGE
+        return None if machine is None or own is None else self._start + own * _PAGE + machine % _PAGE

@@ -132,7 +132,7 @@ def run_once(
         proved = ""
         if reached:
             proved = startup.name
-            view = PseudoPhysical(machine, scene.frames) if scene.frames else machine
+            view = PseudoPhysical(machine, scene.frames, scene.first_frame) if scene.frames else machine
             handover, found = _judge(subject, scene, view)
             findings += found
             after = _expected(subject, scene, machine, view, budget, left)

@@ -37,7 +37,7 @@ class _Place:
 
 
 class ElfContainer:
-    """Adds to an ELF file; where nothing is inserted and no note repaired it stays as it is, to the byte."""
+    """Adds to an ELF file; where nothing is inserted and no note written it stays as it is, to the byte."""
 
     def lay_out(self, payload: Payload, contributions: Sequence[Contribution]) -> Layout:
         """Place the stubs behind the payload's highest physical address, from a multiple of 2 MiB on.
@@ -88,9 +88,10 @@ def _layout(payload: Payload, contributions: Sequence[Contribution]) -> Layout:
     problems = _contradictions(payload, contributions)
     if problems:
         raise RefusedError(problems)
-    repairs = faults(payload.elf) if payload.repair or inserted else ()
+    written = bool(inserted) or any(c.notes for c in contributions)
+    repairs = faults(payload.elf) if payload.repair or written else ()
     if not inserted:
-        notes = merge(payload, contributions, {}, Span(0, 0)) if repairs else b""
+        notes = merge(payload, contributions, {}, Span(0, 0)) if written or repairs else b""
         return Layout((), notes, (), repairs=repairs)
     zero = _bss_of(payload)
     places = _places(payload, inserted, len(zero))
@@ -144,18 +145,18 @@ def _contradictions(payload: Payload, contributions: Sequence[Contribution]) -> 
         targets.add(c.target)
         if c.container != NAME:
             problem(rules.WRONG_CONTAINER, c.target, f"needs container {c.container}; this image is {NAME}")
-        if not c.chain:
-            continue
-        segment = payload.elf.segment_at(c.startup.vaddr)
-        if segment is None or not segment.flags & PF_X:
-            where = "no PT_LOAD" if segment is None else "a PT_LOAD that is not executable"
-            problem(rules.NO_STARTUP, c.target, f"{c.startup.name} at {c.startup.vaddr:#x} lies in {where}")
         for note in c.notes:
             first = notes.setdefault((note.owner, note.type), c.target)
             if first != c.target:
                 problem(
                     rules.NOTE_CLASH, c.target, f"note {note.type} of owner {note.owner} is {first}'s too"
                 )
+        if not c.chain:
+            continue
+        segment = payload.elf.segment_at(c.startup.vaddr)
+        if segment is None or not segment.flags & PF_X:
+            where = "no PT_LOAD" if segment is None else "a PT_LOAD that is not executable"
+            problem(rules.NO_STARTUP, c.target, f"{c.startup.name} at {c.startup.vaddr:#x} lies in {where}")
     return problems
 
 

@@ -37,9 +37,10 @@ def merge(
     problems: list[Problem] = []
     claims: list[Note] = []
     for c in contributions:
-        for spec in c.notes if c.chain else ():
+        exports = linked[c.target].exports if c.target in linked else {}
+        for spec in c.notes:
             try:
-                new.append(_note(spec, linked[c.target]))
+                new.append(_note(spec, exports))
             except NoteError as error:
                 text = f"note {spec.type} of owner {spec.owner}: {error}"
                 problems.append(Problem(rules.NOTE_CONTENTS, f"{payload.source}: {c.target}", text))
@@ -56,13 +57,13 @@ def merge(
     return pack([*notes, *claims])
 
 
-def _note(spec: NoteSpec, linked: Linked) -> Note:
+def _note(spec: NoteSpec, exports: Mapping[str, int]) -> Note:
     """The note with its contents resolved. Raises NoteError."""
     if not (spec.owner.isascii() and spec.owner.isprintable()) or not 0 <= spec.type < 1 << 32:
         raise NoteError("the owner is not printable ASCII, or the type not 32 bits")
     if not isinstance(spec.desc, AddressOf):
         return Note(spec.owner, spec.type, spec.desc)
-    address = linked.exports.get(spec.desc.symbol)
+    address = exports.get(spec.desc.symbol)
     if address is None:
         raise NoteError(f"no stub exports {spec.desc.symbol}")
     if spec.desc.size not in (4, 8):

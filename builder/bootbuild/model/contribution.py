@@ -42,7 +42,7 @@ class Contribution:
     startup: Startup
     chain: tuple[Piece, ...] = ()
     companions: tuple[Blob, ...] = ()  #: stubs beside the chain, which pieces refer to (post stub)
-    notes: tuple[NoteSpec, ...] = ()
+    notes: tuple[NoteSpec, ...] = ()  #: they take the place of the payload's own of the same type
     own_entry: int | None = None  #: physical; the payload's entry to which a chain that restores all goes on
 
     @property

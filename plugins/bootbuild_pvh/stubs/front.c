@@ -21,7 +21,7 @@ static void say(const char *text)
     bb_com1_write(text, size);
     bb_e9_write(text, size);
     if (hypervisor.type == BB_HYPERVISOR_XEN)
-        xen_console_write(text, size);
+        xen_console_write(xen_console(), text, size);
 }
 
 void die(const char *reason)
@@ -30,7 +30,7 @@ void die(const char *reason)
     say(reason);
     say("\n");
     if (hypervisor.type == BB_HYPERVISOR_XEN) {
-        xen_console_flush();
+        xen_console_flush(xen_console());
         xen_shutdown(XEN_SHUTDOWN_CRASH);
     }
     bb_stop();

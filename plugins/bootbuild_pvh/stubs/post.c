@@ -19,7 +19,7 @@ static uint64_t write_console(const struct bb_handover *record, const struct bb_
     if ((unsigned long)from != text->address || size != text->size)
         return BB_POST_EINVAL;
     if (record->hypervisor_type == BB_HYPERVISOR_XEN)
-        return xen_console_write(from, size);
+        return xen_console_write(xen_console(), from, size);
     bb_com1_write(from, size);
     return size;
 }
@@ -30,7 +30,7 @@ static void __attribute__((noreturn)) shut_down(const struct bb_handover *record
     int crashed = reason && *reason == BB_SHUTDOWN_CRASH;
 
     if (record->hypervisor_type == BB_HYPERVISOR_XEN) {
-        xen_console_flush();
+        xen_console_flush(xen_console());
         xen_shutdown(crashed ? XEN_SHUTDOWN_CRASH : XEN_SHUTDOWN_POWEROFF);
     }
     bb_stop();

@@ -4,23 +4,15 @@
 #define PVH_XEN_H
 
 #include <bootbuild/waist.h>
+#include <bootbuild/xen_console.h>
 
 /* xen/include/public/xen.h */
 #define XEN_MEMORY_OP 12
-#define XEN_CONSOLE_IO 18
-#define XEN_SCHED_OP 29
-#define XEN_EVENT_CHANNEL_OP 32
 #define XEN_HVM_OP 34
 #define XEN_DOMID_SELF 0x7ff0
 
-/* memory.h, console_io in xen.h, sched.h, event_channel.h, hvm/hvm_op.h, hvm/params.h */
+/* memory.h, hvm/hvm_op.h, hvm/params.h */
 #define XENMEM_MEMORY_MAP 9
-#define XEN_CONSOLE_WRITE 0
-#define XEN_SCHED_YIELD 0
-#define XEN_SCHED_SHUTDOWN 2
-#define XEN_SHUTDOWN_POWEROFF 0
-#define XEN_SHUTDOWN_CRASH 3
-#define XEN_EVENT_SEND 4
 #define XEN_HVM_GET_PARAM 1
 #define XEN_PARAM_CONSOLE_PFN 17
 #define XEN_PARAM_CONSOLE_EVENT 18
@@ -61,11 +53,6 @@ static inline uint64_t xen_hvm_param(uint32_t index)
     if (xen_call(XEN_HVM_OP, XEN_HVM_GET_PARAM, (unsigned long)&request, 0))
         return 0;
     return request.value;
-}
-
-static inline void xen_yield(void)
-{
-    xen_call(XEN_SCHED_OP, XEN_SCHED_YIELD, 0, 0);
 }
 
 static inline void xen_shutdown(uint32_t reason)

@@ -126,7 +126,7 @@ class XenPvProfile(ABC):
             ),
             loads=(*_xen_loads(frames), *(part for load in pseudo for part in frames.scatter(load))),
             state=_state(notes.entry, layout, frames),
-            given=self._given(setting, offer),
+            given=self._given(setting, notes, offer),
             platform=XenPv(
                 domain,
                 version=(4, 17),
@@ -136,6 +136,7 @@ class XenPvProfile(ABC):
             poisoned=poisoned,
             garbage=_SEEDS[filling] if FREE_MEMORY in poisoned else 0,
             frames=frames.p2m,
+            first_frame=notes.paddr_offset,
         )
 
     @abstractmethod
@@ -194,7 +195,7 @@ class XenPvProfile(ABC):
         address = notes.hypercall_page - notes.virt_base
         return [_put(address, hypercall_page())]
 
-    def _given(self, setting: Setting, offer: Offer) -> Given:
+    def _given(self, setting: Setting, notes: PvNotes, offer: Offer) -> Given:
         layout = setting.layout
         modules: tuple[GivenModule, ...] = ()
         if setting.module is not None and layout.module is not None:
@@ -202,7 +203,8 @@ class XenPvProfile(ABC):
             padded = (
                 content if size == content.size else MemoryContent(content.read(0, size).ljust(size, b"\0"))
             )
-            modules = (GivenModule(Span(layout.module.address, size), content_digest(padded), b""),)
+            place = Span(layout.module.address + notes.paddr_offset, size)
+            modules = (GivenModule(place, content_digest(padded), b""),)
         return Given(
             boot_type=BootType.XEN_PV,
             hypervisor_type=HypervisorType.XEN,
@@ -244,9 +246,21 @@ def _pages(loads: list[Load]) -> frozenset[int]:
 
 
 def _image_loads(image: ElfImage, notes: PvNotes) -> list[Load]:
-    return [
-        Load(notes.pseudo_physical(s.paddr), image.content, s.offset, s.filesz, s.memsz) for s in image.loads
-    ]
+    """What the builder takes from the file: not the page that it fills itself."""
+    page = None if notes.hypercall_page is None else notes.hypercall_page - notes.virt_base
+    loads = []
+    for s in image.loads:
+        at = notes.pseudo_physical(s.paddr)
+        if page is None or page not in Span(at, s.memsz):
+            loads.append(Load(at, image.content, s.offset, s.filesz, s.memsz))
+            continue
+        before, behind = page - at, page + PAGE - at
+        if before:
+            loads.append(Load(at, image.content, s.offset, min(s.filesz, before), before))
+        if behind < s.memsz:
+            size = max(0, s.filesz - behind)
+            loads.append(Load(at + behind, image.content, s.offset + behind, size, s.memsz - behind))
+    return loads
 
 
 def _state(entry: int, layout: Layout, frames: Frames) -> EntryState:

@@ -4,6 +4,7 @@
  * memory map alone counts the domain's own frames.
  */
 #include "console.h"
+#include "map.h"
 
 static struct bb_handover record;
 static struct bb_memory memory[BB_MAX_MEMORY];
@@ -15,11 +16,12 @@ extern uint64_t bb_post(const struct bb_handover *, uint32_t, void *) __attribut
 static void __attribute__((noreturn)) die(const struct start_info *info, const char *reason)
 {
     static const char start[] = "bootbuild: cannot start from Xen PV: ";
+    struct xen_console console = xen_console(info);
 
-    xen_console_write(info, start, sizeof start - 1);
-    xen_console_write(info, reason, bb_length(reason));
-    xen_console_write(info, "\n", 1);
-    xen_console_flush(info);
+    xen_console_write(console, start, sizeof start - 1);
+    xen_console_write(console, reason, bb_length(reason));
+    xen_console_write(console, "\n", 1);
+    xen_console_flush(console);
     xen_shutdown(XEN_SHUTDOWN_CRASH);
 }
 
@@ -100,9 +102,14 @@ struct bb_handover *bb_pv_main(const struct start_info *info)
     bb_copy(cmdline, info->cmd_line, sizeof cmdline - 1);
     record.cmdline = cmdline[0] ? (uint64_t)cmdline : 0;
     if (info->mod_len) {
-        if (info->flags & SIF_MOD_START_PFN)
-            die(info, "the module is not mapped, which note 16 (MOD_START_PFN) asked for");
         module.address = info->mod_start;
+        if (info->flags & SIF_MOD_START_PFN) {
+            const char *reason = map_frames(info, info->mod_start, info->mod_len);
+
+            if (reason)
+                die(info, reason);
+            module.address = xen_virtual(info->mod_start);
+        }
         module.size = info->mod_len;
         record.modules = (uint64_t)&module;
         record.module_count = 1;

@@ -9,12 +9,12 @@ static uint64_t write_console(const struct start_info *info, const struct bb_pos
 {
     if (!text)
         return BB_POST_EINVAL;
-    return xen_console_write(info, (const char *)text->address, text->size);
+    return xen_console_write(xen_console(info), (const char *)text->address, text->size);
 }
 
 static void __attribute__((noreturn)) shut_down(const struct start_info *info, const uint32_t *reason)
 {
-    xen_console_flush(info);
+    xen_console_flush(xen_console(info));
     xen_shutdown(reason && *reason == BB_SHUTDOWN_CRASH ? XEN_SHUTDOWN_CRASH : XEN_SHUTDOWN_POWEROFF);
 }
 

@@ -4,23 +4,19 @@
 #define XENPV_XEN_H
 
 #include <bootbuild/waist.h>
+#include <bootbuild/xen_console.h>
 
 /* xen.h */
 #define XEN_SET_TRAP_TABLE 0
+#define XEN_MMU_UPDATE 1
 #define XEN_SET_CALLBACKS 4
 #define XEN_MEMORY_OP 12
-#define XEN_CONSOLE_IO 18
-#define XEN_SCHED_OP 29
-#define XEN_EVENT_CHANNEL_OP 32
+#define XEN_UPDATE_VA_MAPPING 14
+#define XEN_DOMID_SELF 0x7ff0
+#define XEN_UVMF_INVLPG 2
 
-/* memory.h, console_io in xen.h, sched.h, event_channel.h */
+/* memory.h */
 #define XENMEM_MEMORY_MAP 9
-#define XEN_CONSOLE_WRITE 0
-#define XEN_SCHED_YIELD 0
-#define XEN_SCHED_SHUTDOWN 2
-#define XEN_SHUTDOWN_POWEROFF 0
-#define XEN_SHUTDOWN_CRASH 3
-#define XEN_EVENT_SEND 4
 
 #define SIF_INITDOMAIN 2
 #define SIF_MOD_START_PFN 8
@@ -56,15 +52,40 @@ struct start_info {
 _Static_assert(__builtin_offsetof(struct start_info, cmd_line) == 128, "cmd_line");
 _Static_assert(sizeof(struct start_info) == 0x490, "start_info");
 
-static inline long xen_call(long number, unsigned long a, unsigned long b, unsigned long c)
+/* What the target says of the notes that it wrote, and the pages that belong to them (settings.py). */
+struct pv_settings {
+    uint64_t paddr_offset; /* PADDR_OFFSET */
+    uint64_t hypercalls;   /* whether bb_pv_hypercall_page is there, and filled by Xen */
+    uint64_t tables;       /* pages at bb_pv_tables */
+};
+
+#define HIDDEN __attribute__((visibility("hidden")))
+extern const struct pv_settings bb_pv_settings HIDDEN;
+extern const char bb_pv_hypercall_page[] HIDDEN;
+extern uint64_t bb_pv_tables[][512] HIDDEN;
+
+/* By the page that Xen filled, or as that does it: rcx and r11 are lost by syscall alone. */
+static inline long xen_call4(long number, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
 {
+    register unsigned long fourth __asm__("r10") = d;
     long result;
 
-    __asm__ volatile("syscall"
-                     : "=a"(result), "+D"(a), "+S"(b), "+d"(c)
-                     : "0"(number)
-                     : "rcx", "r11", "memory");
+    if (bb_pv_settings.hypercalls)
+        __asm__ volatile("call *%[entry]"
+                         : "=a"(result), "+D"(a), "+S"(b), "+d"(c), "+r"(fourth)
+                         : [entry] "r"(bb_pv_hypercall_page + 32 * number)
+                         : "rcx", "r8", "r9", "r11", "memory");
+    else
+        __asm__ volatile("syscall"
+                         : "=a"(result), "+D"(a), "+S"(b), "+d"(c), "+r"(fourth)
+                         : "0"(number)
+                         : "rcx", "r8", "r9", "r11", "memory");
     return result;
+}
+
+static inline long xen_call(long number, unsigned long a, unsigned long b, unsigned long c)
+{
+    return xen_call4(number, a, b, c, 0);
 }
 
 /* Where the stubs run less where they are loaded: the processor knows the one, the linker the other. */
@@ -74,6 +95,12 @@ static inline uint64_t xen_distance(void)
 
     __asm__("1: lea 1b(%%rip), %0; movabs $1b, %1" : "=r"(here), "=r"(loaded));
     return here - loaded;
+}
+
+/* Where the bootstrap region has a frame of the domain, if it is mapped there: it begins at VIRT_BASE. */
+static inline uint64_t xen_virtual(uint64_t frame)
+{
+    return frame * XEN_PAGE + bb_pv_settings.paddr_offset + xen_distance();
 }
 
 static inline int xen_is_start_info(const struct start_info *info)

@@ -1,0 +1,74 @@
+"""What a recipe may say under `[targets.xen-pv]` of the notes of owner Xen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+from bootbuild_xenpv.notes import FEATURE_BITS, NAMED_FEATURES, PAGE
+
+RULES_OF_NOTES = ("replace", "merge", "keep")
+_TEXT = 15  #: characters: char guest_os[16], struct elf_dom_parms, of xen/include/xen/libelf.h
+
+
+@dataclass(frozen=True)
+class Options:
+    """One key a note, by what elfnote.h calls it; None: the recipe does not say."""
+
+    notes: str = "replace"  #: what becomes of the payload's own note of a type that the recipe gives
+    guest_os: str | None = None  #: note 6
+    guest_version: str | None = None  #: note 7
+    loader: str | None = None  #: note 8
+    features: str | None = None  #: note 10, separated by |, required ones with a ! before them
+    supported_features: str | None = None  #: note 17, separated by |
+    virt_base: int | None = None  #: note 3
+    paddr_offset: int | None = None  #: note 4
+    hypercall_page: int | str | None = None  #: note 2: an address, a symbol, or "stub" for a page of ours
+    init_p2m: int | None = None  #: note 15: where the frame table is to be mapped
+    mod_start_pfn: bool | None = None  #: note 16: the module need not be mapped
+    suspend_cancel: bool | None = None  #: note 14
+
+    def __post_init__(self) -> None:
+        if self.notes not in RULES_OF_NOTES:
+            raise ValueError(f"notes is {self.notes!r}; known are {', '.join(RULES_OF_NOTES)}")
+        for name in ("guest_os", "guest_version", "loader"):
+            text = getattr(self, name)
+            if text is not None and (len(text) > _TEXT or not text.isascii() or "\0" in text):
+                raise ValueError(f"{name} is {text!r}, not ASCII of at most {_TEXT} characters")
+        for word in words(self.features):
+            _check_feature(word)
+        for word in words(self.supported_features):
+            if word not in FEATURE_BITS:
+                text = f"supported_features has {word!r}, which is no feature of Xen"
+                raise ValueError(f"{text}; known are {', '.join(FEATURE_BITS)}")
+        for name in ("virt_base", "paddr_offset", "init_p2m", "hypercall_page"):
+            value = getattr(self, name)
+            if isinstance(value, int) and (value % PAGE or not 0 <= value < 1 << 64):
+                raise ValueError(f"{name} is {value:#x}, no multiple of 4096 in 64 bits")
+
+    @property
+    def silent(self) -> bool:
+        """Whether the recipe asks for no note."""
+        return self == Options(notes=self.notes)
+
+    def over(self, others: Options) -> Options:
+        """These, and what these do not say as the others have it."""
+        said = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+        return replace(others, **said)
+
+
+def words(text: str | None) -> list[str]:
+    """The names in a list of features."""
+    return text.split("|") if text else []
+
+
+def _check_feature(word: str) -> None:
+    name = word.removeprefix("!")
+    if name not in NAMED_FEATURES:
+        text = "Xen refuses the image without a word" if word.startswith("!") else "Xen ignores it"
+        raise ValueError(f"features has {word!r}, of which {text}; known are {', '.join(NAMED_FEATURES)}")
+    if word == "!auto_translated_physmap":
+        raise ValueError(f"features has {word!r}: xl says `PV Autotranslate guests no longer supported`")
+
+
+#: What an inserted entry has that the recipe does not speak of. VIRT_BASE and PADDR_OFFSET are computed.
+INSERTED = Options(guest_os="bootbuild", loader="generic", supported_features="dom0")
