@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from bootbuild.api.environment import Profile
 from bootbuild.api.loader import Loader, LoaderVerdict
-from bootbuild.boot.run import CLOCK, Run, Subject, run_once, scene_of
+from bootbuild.boot.judge import CLOCK
+from bootbuild.boot.run import Run, Subject, run_once, scene_of
 from bootbuild.errors import InputError
 from bootbuild.model.machine import Filling
 from bootbuild.model.verdict import Finding, Outcome, ProfileVerdict

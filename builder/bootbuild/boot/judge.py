@@ -1,0 +1,132 @@
+"""What is said of a machine where it stopped: at the startup path, at a chained entry, or on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from bootbuild.api.environment import Scene
+from bootbuild.api.guest import GuestView
+from bootbuild.boot.pseudo_physical import PseudoPhysical
+from bootbuild.model.machine import Load
+from bootbuild.model.payload import ElfImage, Startup
+from bootbuild.model.span import Span
+from bootbuild.model.trace import Event, Stop, StopKind
+from bootbuild.model.verdict import Finding
+
+if TYPE_CHECKING:
+    from bootbuild.boot.run import Subject
+    from bootbuild.machine import Machine
+
+CLOCK = "BB-B025"  #: the one finding that proves nothing
+_NO_WAY_ON = frozenset((StopKind.HALTED, StopKind.IDLE, StopKind.LOOP, StopKind.BUDGET))
+
+
+def in_stub(subject: Subject, events: Sequence[Event]) -> list[Finding]:
+    """What broke a rule in code that we inserted, even where the environment helped it over that."""
+    if subject.stub is None:
+        return []
+    shift = subject.startup.vaddr - subject.startup.paddr
+    inside = (e for e in events if e.rule and (e.ip in subject.stub or e.ip - shift in subject.stub))
+    return [Finding(e.rule, f"in an inserted stub, at {e.ip:#x}: {e.detail}") for e in inside]
+
+
+def first_difference(machine: Machine, structure: Load) -> int | None:
+    """The first byte of a structure, at the address by which the guest knows it, that was changed."""
+    expected = structure.content.read(structure.offset, structure.size)
+    try:
+        found = machine.read(structure.address, structure.size)
+    except LookupError:  # not even mapped any more
+        return structure.address
+    return next(
+        (structure.address + at for at, pair in enumerate(zip(found, expected)) if len({*pair}) > 1), None
+    )
+
+
+def judge(
+    subject: Subject, scene: Scene, view: Machine | PseudoPhysical
+) -> tuple[Mapping[str, Any] | None, list[Finding]]:
+    """Everything that can be said of the machine standing at the startup path."""
+    startup = subject.startup
+    if startup.width and view.code_width != startup.width:  # nothing else of the state can be right then
+        text = f"{startup.name} was reached in {view.code_width}-bit code, its own is {startup.width}-bit"
+        return None, [Finding("BB-B028", text)]
+    findings: list[Finding] = []
+    handover: Mapping[str, Any] | None = None
+    if subject.guest is not None:
+        handover, found = subject.guest.judge(view, startup, scene.given, subject.stub, subject.symbols)
+        findings += found
+    if lost := stray(view, startup):
+        findings.append(lost)
+    elif subject.code and view.read_physical(startup.paddr, len(subject.code)) != subject.code:
+        findings.append(
+            Finding("BB-B020", f"the bytes at {startup.name} ({startup.paddr:#x}) are not the payload's")
+        )
+    if subject.stub is not None and subject.untouched:
+        findings += _judge_bss(subject.image, subject.stub, view)
+        findings += _judge_bytes(subject, scene, view)
+    return handover, findings
+
+
+def stray(view: Machine | PseudoPhysical, place: Startup) -> Finding | None:
+    """Whether the address at which a place was reached leads to it."""
+    at = view.translate(view.get("rip"))
+    if at == place.paddr:
+        return None
+    where = "nowhere" if at is None else f"to physical {at:#x}"
+    text = f"{place.name} was reached at {view.get('rip'):#x}, which leads {where}, not to {place.paddr:#x}"
+    return Finding("BB-B020", text)
+
+
+def _judge_bytes(subject: Subject, scene: Scene, machine: Machine | PseudoPhysical) -> Iterator[Finding]:
+    """Every byte of the payload that was loaded is still there: nothing was written over it."""
+    for load in scene.loads:
+        if load.content is not subject.image.content:
+            continue
+        at = machine.first_change(load)
+        if at is not None:
+            yield Finding("BB-B020", f"the byte at {at:#x} is not the payload's any more")
+
+
+def _judge_bss(image: ElfImage, stub: Span, view: GuestView) -> list[Finding]:
+    """The payload's .bss is zero: the front stub answers for it."""
+    for segment in image.loads:
+        rest = Span(segment.paddr + segment.filesz, segment.memsz - segment.filesz)
+        if rest.size <= 0 or stub.overlaps(segment.physical):
+            continue
+        for offset in range(0, rest.size, 1 << 20):
+            part = view.read_physical(rest.start + offset, min(1 << 20, rest.size - offset))
+            if part.count(0) != len(part):
+                at = next(i for i, byte in enumerate(part) if byte)
+                return [
+                    Finding(
+                        "BB-B021", f"the byte at {rest.start + offset + at:#x} of .bss {rest} is not zero"
+                    )
+                ]
+    return []
+
+
+def _console_tail(scene: Scene) -> tuple[str, ...]:
+    text = bytes(scene.platform.console).decode("utf-8", "replace").splitlines()
+    return tuple(f"console: {line}" for line in text[-3:] if line.strip())
+
+
+def finding_of(stop: Stop, scene: Scene) -> Finding:
+    """Why a run that did not reach the startup path ended."""
+    rule = stop.rule
+    if stop.kind in (StopKind.SHUTDOWN, StopKind.RESET, StopKind.CRASH):
+        rule = rule or "BB-B022"
+    elif stop.kind is StopKind.TIME:
+        rule = CLOCK
+    return Finding(rule, stop.detail, lines=(*_console_tail(scene), *stop.report))
+
+
+def missing_text(stop: Stop, expect: bytes, scene: Scene) -> Finding:
+    """By the rule of what ended the run, where the guest did wrong and not only nothing more."""
+    found = finding_of(stop, scene)
+    if stop.kind is StopKind.TIME:
+        return found
+    rule = stop.rule if stop.rule and stop.kind not in _NO_WAY_ON else "BB-B023"
+    text = f"{expect.decode('utf-8', 'replace')!r} was not printed: {stop.detail}"
+    return replace(found, rule=rule, message=text)
