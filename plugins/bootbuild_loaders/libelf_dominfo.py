@@ -37,7 +37,7 @@ FEATURES = {
     b"hvm_callback_vector": 8,
     b"dom0": 11,
 }
-XENFEAT_DOM0 = 11
+XENFEAT_SUPERVISOR_MODE_KERNEL, XENFEAT_DOM0 = 3, 11
 
 # xen/include/public/elfnote.h
 ENTRY, HYPERCALL_PAGE, VIRT_BASE, PADDR_OFFSET, XEN_VERSION, GUEST_OS, GUEST_VERSION = range(1, 8)

@@ -84,7 +84,7 @@ RULES = (
         "BB-L112",
         "not for this kind of domain",
         "With the note SUPPORTED_FEATURES a PV dom0 kernel must set bit 11 (dom0); a kernel that requires "
-        "that feature is no domU kernel.",
+        "that feature is no domU kernel. No PV dom0 has ring 0, as `!supervisor_mode_kernel` wants.",
         "set bit 11 in SUPPORTED_FEATURES, and write `dom0` without `!` in FEATURES",
     ),
     Rule(

@@ -174,7 +174,7 @@ def _reach(size: int) -> int:
 
 
 def _pv(elf: Binary, parms: Parms) -> int:
-    """dom0_construct_pv up to the loaded kernel: the entry, a virtual address."""
+    """dom0_construct_pv: the entry, a virtual address."""
     if elf.is_32:
         raise Refused(rules.PV32, "Found 32-bit PV kernel, but CONFIG_PV32 missing")
     if not elf.is_64 or elf.ehdr["e_machine"] != libelf.EM_X86_64 or elf.data == libelf.ELFDATA2MSB:
@@ -191,6 +191,8 @@ def _pv(elf: Binary, parms: Parms) -> int:
             raise Refused(rules.SEGMENT_OUTSIDE, "Failed to load the kernel binary")
     if parms.virt_hypercall != UNSET and not parms.virt_base <= parms.virt_hypercall < end:
         raise Refused(rules.HYPERCALL_PAGE, "Invalid HYPERCALL_PAGE field in ELF notes.")
+    if parms.required & 1 << libelf_dominfo.XENFEAT_SUPERVISOR_MODE_KERNEL:
+        raise Refused(rules.DOMAIN_KIND, "Dom0 requires supervisor-mode execution")
     return parms.virt_entry
 
 

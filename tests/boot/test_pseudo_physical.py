@@ -57,3 +57,12 @@ def test_a_change_too(view: PseudoPhysical) -> None:
     same, other = bytes([9]) * 20, bytes([9]) * 10 + b"\0"
     assert view.first_change(Load(9 * PAGE, MemoryContent(same), 0, 20, 20)) is None
     assert view.first_change(Load(9 * PAGE, MemoryContent(other), 0, 11, 11)) == 2 * PAGE + 10
+
+
+def test_the_first_frame_may_have_another_address_in_the_image() -> None:
+    machine: Any = Machine()
+    view = PseudoPhysical(machine, FRAMES, 16 * PAGE)
+    assert view.read_physical(17 * PAGE - 2, 3) == b"\7\7\3"
+    assert view.translate(3 * PAGE + 5) == 17 * PAGE + 5
+    with pytest.raises(LookupError):
+        view.read_physical(PAGE, 1)

@@ -253,6 +253,19 @@ def test_an_image_that_the_domain_cannot_be_built_of(name: str, profile: str) ->
     assert (rules_of(verdict), verdict.runs) == ({rule}, ())
 
 
+def test_a_page_that_xen_fills_need_not_be_zero() -> None:
+    """It lies in .bss, for which a stub answers."""
+    elsewhere = Span(0x400000, 0x1000)
+    asked = judged(subject(guest(notes={2: u64(HYPERCALLS)}), stub=elsewhere), "domu")
+    assert [f.message for f in asked.findings] == []
+    # movb $1, HYPERCALLS
+    not_asked = judged(
+        subject(guest(first=b"\xb0\x01\xa2" + u64(HYPERCALLS)), stub=elsewhere),
+        "domu",
+    )
+    assert rules_of(not_asked) == {"BB-B021"}
+
+
 PIN_ROOT = ROOT_FRAME + PIN_RAX
 # mov %rax, DATA; then set_gdt, or an mmu_update of it
 TO_DATA = b"\x48\xa3" + u64(DATA)

@@ -259,6 +259,8 @@ DOM0 = [
          "L111 ok L111 ok L104 -L104 -L128 L104 ok"),
     Case("PV, !hvm_callback_vector", pv(values={FEATURES: b"!hvm_callback_vector\0"}),
          "L111 ok L111 ok L104 -L104 -L128 L104 ok"),
+    Case("PV, !supervisor_mode_kernel", pv(values={FEATURES: b"!supervisor_mode_kernel\0"}),
+         "L111 L112 L111 ok L104 -L104 -L128 L104 ok"),
     Case("PV, ET_DYN", pv(head={"e_type": 3}),
          "L111 ok L111 ok L104 -L104 -L128 L104 ok"),
     Case("PV, SUPPORTED_FEATURES without dom0", pv(values={SUPPORTED: u32(0)}),

@@ -10,6 +10,7 @@ from bootbuild.api.machine import Platform
 from bootbuild.model.machine import EntryState, Filling, Given, Load, Offer, Region, Undefined
 from bootbuild.model.payload import ElfImage
 from bootbuild.model.rule import Rule
+from bootbuild.model.span import Span
 from bootbuild.model.verdict import Evidence
 
 
@@ -26,6 +27,7 @@ class Scene:
     garbage: int = 0  #: seed of the garbage in RAM that nothing loads; 0: zeros
     frames: Sequence[int] = ()  #: machine frame of each of the guest's frames; () where they are the same
     first_frame: int = 0  #: the image's physical address (p_paddr) of the first of `frames`
+    filled: tuple[Span, ...] = ()  #: of the image's memory, what the environment wrote as it was asked
 
 
 class Profile(Protocol):

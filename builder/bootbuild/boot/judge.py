@@ -64,7 +64,7 @@ def judge(
             Finding("BB-B020", f"the bytes at {startup.name} ({startup.paddr:#x}) are not the payload's")
         )
     if subject.stub is not None and subject.untouched:
-        findings += _judge_bss(subject.image, subject.stub, view)
+        findings += _judge_bss(subject.image, subject.stub, view, scene.filled)
         findings += _judge_bytes(subject, scene, view)
     return handover, findings
 
@@ -89,14 +89,19 @@ def _judge_bytes(subject: Subject, scene: Scene, machine: Machine | PseudoPhysic
             yield Finding("BB-B020", f"the byte at {at:#x} is not the payload's any more")
 
 
-def _judge_bss(image: ElfImage, stub: Span, view: GuestView) -> list[Finding]:
-    """The payload's .bss is zero: the front stub answers for it."""
+def _judge_bss(image: ElfImage, stub: Span, view: GuestView, filled: Sequence[Span]) -> list[Finding]:
+    """The payload's .bss is zero but for what is `filled`: the front stub answers for it."""
     for segment in image.loads:
         rest = Span(segment.paddr + segment.filesz, segment.memsz - segment.filesz)
         if rest.size <= 0 or stub.overlaps(segment.physical):
             continue
         for offset in range(0, rest.size, 1 << 20):
-            part = view.read_physical(rest.start + offset, min(1 << 20, rest.size - offset))
+            here = Span(rest.start + offset, min(1 << 20, rest.size - offset))
+            part = bytearray(view.read_physical(here.start, here.size))
+            for other in filled:
+                start, end = max(here.start, other.start), min(here.end, other.end)
+                if start < end:
+                    part[start - here.start : end - here.start] = bytes(end - start)
             if part.count(0) != len(part):
                 at = next(i for i, byte in enumerate(part) if byte)
                 return [

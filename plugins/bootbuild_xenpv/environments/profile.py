@@ -137,6 +137,7 @@ class XenPvProfile(ABC):
             garbage=_SEEDS[filling] if FREE_MEMORY in poisoned else 0,
             frames=frames.p2m,
             first_frame=notes.paddr_offset,
+            filled=_filled(notes),
         )
 
     @abstractmethod
@@ -261,6 +262,12 @@ def _image_loads(image: ElfImage, notes: PvNotes) -> list[Load]:
             size = max(0, s.filesz - behind)
             loads.append(Load(at + behind, image.content, s.offset + behind, size, s.memsz - behind))
     return loads
+
+
+def _filled(notes: PvNotes) -> tuple[Span, ...]:
+    if notes.hypercall_page is None:
+        return ()
+    return (Span(notes.hypercall_page - notes.virt_base + notes.paddr_offset, PAGE),)
 
 
 def _state(entry: int, layout: Layout, frames: Frames) -> EntryState:
