@@ -1,6 +1,7 @@
 """Real domains: Xen, a Linux dom0 with xl (scripts/xl.py), and the guests that a test describes.
 
-All guests of a test module are created in one run, one after the other; a run of small guests takes eight seconds.
+All guests of a test module are created in one run, one after the other; with small guests it takes eight
+seconds.
 """
 
 from __future__ import annotations
