@@ -12,12 +12,12 @@ from bootbuild.model.content import Content, MemoryContent
 from bootbuild.model.machine import Offer
 from bootbuild.model.payload import Startup
 from bootbuild.model.span import Span
+from tiny_file import Load, elf_file
 
 VIRT_BASE = 0xFFFFFFFF80000000
 PHYSICAL = 0x100000
 BASE = VIRT_BASE + PHYSICAL  #: where the image is mapped
 ENTRY, STARTUP, DATA, HYPERCALLS, MEMORY = BASE, BASE + 0x1000, BASE + 0x1800, BASE + 0x2000, 0x4000
-_FILE = 0x1000  #: file offset of ENTRY
 
 # start_info by RSI: xen/include/public/xen.h
 PT_BASE, MFN_LIST = 0x58, 0x68
@@ -73,21 +73,8 @@ def guest(
         struct.pack("<III4s", 4, len(desc), kind, b"Xen\0") + desc.ljust(-(-len(desc) // 4) * 4, b"\0")
         for kind, desc in found.items()
     )
-    wide = bits == 64
-    header = struct.pack(
-        "<16sHHIQQQIHHHHHH" if wide else "<16sHHIIIIIHHHHHH",
-        b"\x7fELF" + bytes([2 if wide else 1, 1, 1]), 2, 62 if wide else 3, 1, ENTRY if wide else PHYSICAL,
-        64 if wide else 52, 0, 0, 64 if wide else 52, 56 if wide else 32, 2, 64 if wide else 40, 0, 0,
-    )  # fmt: skip
-
-    def segment(kind: int, flags: int, offset: int, vaddr: int, paddr: int, size: int, memory: int) -> bytes:
-        if wide:
-            return struct.pack("<IIQQQQQQ", kind, flags, offset, vaddr, paddr, size, memory, 4)
-        return struct.pack("<8I", kind, offset, vaddr & 0xFFFFFFFF, paddr, size, memory, flags, 4)
-
-    load = segment(1, 7, _FILE, BASE, physical, len(image), MEMORY)
-    head = (header + load + segment(4, 4, 0x200, 0, 0, len(note), len(note))).ljust(0x200, b"\0") + note
-    return head.ljust(_FILE, b"\0") + bytes(image)
+    load = Load(BASE, physical, bytes(image), MEMORY, 4)
+    return elf_file(bits, ENTRY if bits == 64 else PHYSICAL, load, note)
 
 
 def subject(
