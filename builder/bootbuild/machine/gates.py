@@ -73,17 +73,9 @@ class Gates:
 
     def _enter_long(self, vector: int, code: int, software: bool) -> None:
         board, core = self._board, self._board.core
-        external = 0 if software else 1
-        table, cpl = core.segment("idtr"), core.cpl
-        selects = vector * 8 + 2 + external
-        if vector * 16 + 15 > table.limit:
-            raise Fault(GP, selects)
-        gate = board.paging.system_read(table.base + vector * 16, 16)
+        external, cpl = 0 if software else 1, core.cpl
+        gate = self._gate(vector, 16, (0xE, 0xF), software)
         low, selector, ist, kind, middle, high = struct.unpack("<HHBBHI4x", gate)
-        if kind & 0x1F not in (0xE, 0xF) or (software and kind >> 5 & 3 < cpl):
-            raise Fault(GP, selects)
-        if not kind & 0x80:
-            raise Fault(NP, selects)
         target = self._code_segment(selector, cpl, external)
         if not target.long or target.big:
             raise Fault(GP, selector & ~3 | external)
@@ -113,18 +105,10 @@ class Gates:
 
     def _enter_protected(self, vector: int, code: int, software: bool) -> None:
         board, core = self._board, self._board.core
-        external = 0 if software else 1
-        table, cpl = core.segment("idtr"), core.cpl
-        selects = vector * 8 + 2 + external
-        if vector * 8 + 7 > table.limit:
-            raise Fault(GP, selects)
-        gate = board.paging.system_read(table.base + vector * 8, 8)
-        low, selector, kind, high = struct.unpack("<HHxBH", gate)
+        external, cpl = 0 if software else 1, core.cpl
         # Task gates (5) and virtual 8086 mode are not made: no boot protocol leads there.
-        if kind & 0x1F not in (6, 7, 0xE, 0xF) or (software and kind >> 5 & 3 < cpl):
-            raise Fault(GP, selects)
-        if not kind & 0x80:
-            raise Fault(NP, selects)
+        gate = self._gate(vector, 8, (6, 7, 0xE, 0xF), software)
+        low, selector, kind, high = struct.unpack("<HHxBH", gate)
         wide = bool(kind & 8)
         target = self._accessed(self._code_segment(selector, cpl, external))
         new_cpl = cpl if target.flags & 0x400 else target.dpl
@@ -151,6 +135,20 @@ class Gates:
         self._arrive(offset, _handler_flags(flags, kind), new_cpl)
 
     # -- descriptors ---------------------------------------------------------------------------------
+
+    def _gate(self, vector: int, size: int, types: tuple[int, ...], software: bool) -> bytes:
+        """The gate of a vector, `size` bytes, of one of `types`. `software`: only if its privilege allows."""
+        board, core = self._board, self._board.core
+        table = core.segment("idtr")
+        selects = vector * 8 + 2 + (0 if software else 1)
+        if vector * size + size - 1 > table.limit:
+            raise Fault(GP, selects)
+        gate = board.paging.system_read(table.base + vector * size, size)
+        if gate[5] & 0x1F not in types or (software and gate[5] >> 5 & 3 < core.cpl):
+            raise Fault(GP, selects)
+        if not gate[5] & 0x80:
+            raise Fault(NP, selects)
+        return gate
 
     def _code_segment(self, selector: int, cpl: int, external: int) -> Segment:
         segment = self._descriptor(selector, GP, external)
