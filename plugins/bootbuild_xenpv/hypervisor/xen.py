@@ -8,9 +8,10 @@ from bootbuild.api import Cpu
 from bootbuild.platform.xen import CPUID_BASE
 from bootbuild_xenpv.environments import start_info
 from bootbuild_xenpv.hypervisor import privileged, stores, traps
-from bootbuild_xenpv.hypervisor.calls import IRET, PvCalls
+from bootbuild_xenpv.hypervisor.calls import PvCalls
 from bootbuild_xenpv.hypervisor.copies import copies
 from bootbuild_xenpv.hypervisor.domain import PvDomain
+from bootbuild_xenpv.hypervisor.hypercall import IRET
 from bootbuild_xenpv.hypervisor.mmu import L1, PAGE, Refused
 from bootbuild_xenpv.hypervisor.traps import IretFrame, Trap
 from bootbuild_xenpv.rules import BAD_IRET, PRIVILEGED, REFUSED_UPDATE, STACK, TABLE_WRITE, UNHANDLED
@@ -39,7 +40,7 @@ class XenPv(PvCalls):
         self, domain: PvDomain, *, version: tuple[int, int], extra_version: str, clobber: int | None = None
     ) -> None:
         super().__init__(domain, version=version, extra_version=extra_version, clobber=clobber)
-        self._emulation = privileged.Emulation(self)
+        self._emulation = privileged.Emulation(self._vcpu)
         self._kernel_mode = True
 
     # -- traps
@@ -67,21 +68,21 @@ class XenPv(PvCalls):
     def _user_syscall(self, cpu: Cpu) -> None:
         """A system call of the guest's user mode, for its kernel (lstar_enter, x86_64/entry.S)."""
         after = cpu.get("rip") + 2
-        if not self._syscall_entry:
+        if not self._vcpu.syscall_entry:
             self._bounce(cpu, UD, 0, b"")
             return
         cpu.set("rcx", after)
         cpu.set("r11", cpu.get("rflags"))
         cpu.set("rip", after)
-        self._deliver(cpu, Trap(0, traps.KERNEL_CS, self._syscall_entry), "system call", None)
+        self._deliver(cpu, Trap(0, traps.KERNEL_CS, self._vcpu.syscall_entry), "system call", None)
 
     def _switch_mode(self, cpu: Cpu, *, kernel: bool) -> None:
         """toggle_guest_mode: page tables and GS base of the guest's kernel, or of its user mode."""
         self._kernel_mode = kernel
         cpu.set("cr3", (self._mmu.root if kernel else self._mmu.user_root) * PAGE)
         base = cpu.get("gs_base")
-        cpu.set("gs_base", self.kernel_gs)
-        self.kernel_gs = base
+        cpu.set("gs_base", self._vcpu.kernel_gs)
+        self._vcpu.kernel_gs = base
 
     def hypercall(self, cpu: Cpu, instruction: str) -> bool:
         return False  # VMCALL and VMMCALL are an HVM guest's: #UD here
@@ -125,7 +126,7 @@ class XenPv(PvCalls):
 
     def interrupt(self, cpu: Cpu, vector: int) -> bool:
         self._mmu.start(cpu)
-        trap = self._traps.get(vector)
+        trap = self._vcpu.traps.get(vector)
         permitted = trap is not None and (vector == _INT80 or trap.permits(kernel=self._kernel_mode))
         if vector in _SOFTWARE or permitted:
             self._bounce(cpu, vector, 0, b"")
@@ -135,10 +136,10 @@ class XenPv(PvCalls):
         return True
 
     def _bounce(self, cpu: Cpu, vector: int, error_code: int, code: bytes) -> None:
-        trap = self._traps.get(vector)
+        trap = self._vcpu.traps.get(vector)
         if vector == PF:
             error_code = error_code & ~_PAGE_FAULT_USER | _PAGE_FAULT_USER * (not self._kernel_mode)
-            self._write_vcpu(cpu, start_info.CR2, struct.pack("<Q", cpu.get("cr2")))
+            self._vcpu.write_info(cpu, start_info.CR2, struct.pack("<Q", cpu.get("cr2")))
         if trap is not None:
             code_pushed = error_code if vector in traps.HAS_ERROR_CODE else None
             self._deliver(cpu, trap, f"exception {vector}", code_pushed)
@@ -167,8 +168,8 @@ class XenPv(PvCalls):
         return None if physical is None else physical // PAGE
 
     def _deliver(self, cpu: Cpu, trap: Trap, what: str, error_code: int | None) -> None:
-        masked = bool(self._read_vcpu(cpu, start_info.UPCALL_MASK, 1)[0])
-        stack = cpu.get("rsp") if self._kernel_mode else self._kernel_stack
+        masked = bool(self._vcpu.read_info(cpu, start_info.UPCALL_MASK, 1)[0])
+        stack = cpu.get("rsp") if self._kernel_mode else self._vcpu.kernel_stack
         frame = traps.frame(cpu, error_code, kernel=self._kernel_mode, masked=masked)
         if not self._kernel_mode:
             self._switch_mode(cpu, kernel=True)
@@ -179,7 +180,7 @@ class XenPv(PvCalls):
             return
         cpu.write(at, frame)
         if trap.flags & traps.TI_IF:
-            self._write_vcpu(cpu, start_info.UPCALL_MASK, b"\1")
+            self._vcpu.write_info(cpu, start_info.UPCALL_MASK, b"\1")
         traps.arrive(cpu, trap, at)
 
     def _iret(self, cpu: Cpu) -> None:
@@ -201,7 +202,7 @@ class XenPv(PvCalls):
                 return
             self._switch_mode(cpu, kernel=False)
         frame.restore(cpu)
-        self._write_vcpu(cpu, start_info.UPCALL_MASK, bytes([frame.masks_events]))
+        self._vcpu.write_info(cpu, start_info.UPCALL_MASK, bytes([frame.masks_events]))
 
     @staticmethod
     def _code(cpu: Cpu) -> bytes:
@@ -239,18 +240,3 @@ class XenPv(PvCalls):
         if leaf == 1:
             c |= 1 << 31
         return (a, b, c & ~hidden_c, d & ~hidden_d)
-
-    # -- vCPU
-
-    def faulted_at(self, cpu: Cpu) -> int:
-        """What vcpu_info says of the last page fault."""
-        return int.from_bytes(self._read_vcpu(cpu, start_info.CR2, 8), "little")
-
-    def load_root(self, cpu: Cpu, address: int) -> bool:
-        """A move to CR3, as Xen emulates it."""
-        try:
-            self._mmu.new_root(cpu, address // PAGE)
-        except Refused as reason:
-            self._note(cpu, f"MOV to CR3: {reason}")
-            return False
-        return True
