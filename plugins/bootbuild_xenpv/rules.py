@@ -121,8 +121,8 @@ BAD_IRET = Rule(
     "The iret hypercall takes nine words from the stack: rax, r11, rcx, flags, rip, cs, rflags, rsp, ss. "
     "With CS of ring 3 it returns to the guest's user mode, which needs page tables of its own (mmuext_op "
     f"NEW_USER_BASEPTR); otherwise Xen ends the domain ({_GUEST}/iret.c). CS, SS and RIP must be such that "
-    "IRETQ takes them: if it faults Xen calls the failsafe callback, which is not emulated, or ends the "
-    "domain.",
+    "IRETQ takes them: if it faults, the guest has that exception where it wanted to go, and without a "
+    "handler Xen ends the domain.",
     "keep the RPL that Xen cleared in the frame's CS, and push the words that the hypercall wants",
 )
 REFUSED_UPDATE = Rule(

@@ -220,6 +220,7 @@ class Machine:
 
     def set(self, register: str, value: int) -> None:
         """Write a general, control or flags register."""
+        self._board.jumped = self._board.jumped or register == "rip"
         self._core.set(register, value)
 
     def read(self, address: int, size: int) -> bytes:

@@ -50,6 +50,8 @@ XEN = 16 * MiB
 SHARED_INFO, _ZERO, _DESCRIPTORS, _GDT_L1, _GDT_L2, _GDT_L3, _M2P_L3, _M2P_L2 = (
     XEN + PAGE * index for index in range(8)
 )
+_GRANT_FRAMES = range(XEN // PAGE + 8, XEN // PAGE + 8 + 64)  #: max_grant_frames
+_STATUS_FRAMES = range(_GRANT_FRAMES.stop, _GRANT_FRAMES.stop + 8)
 _M2P = XEN + 2 * MiB
 _M2P_SLOT, _PERDOMAIN_SLOT = 256, 260  #: RO_MPT_VIRT_START, PERDOMAIN_VIRT_START: asm-x86/config.h
 _GDT = 0xFFFF820000000000
@@ -172,6 +174,8 @@ class XenPvProfile(ABC):
             gdt=_GDT,
             gdt_table=_GDT_L1,
             zero_page=_ZERO,
+            grant_frames=_GRANT_FRAMES,
+            status_frames=_STATUS_FRAMES,
             own_slots=_own_slots(),
             memory_map=setting.memory_map,
             machine_map=setting.machine_map,
@@ -317,7 +321,7 @@ def _xen_loads(frames: Frames) -> list[Load]:
         struct.pack_into("<Q", descriptors, selector & 0xFF8, value)
     gdt = [_ZERO | _TABLE] * 14 + [_DESCRIPTORS | _TABLE]
     return [
-        _put(XEN, bytes(8 * PAGE)),
+        _put(XEN, bytes(_STATUS_FRAMES.stop * PAGE - XEN)),
         _put(SHARED_INFO, start_info.shared_info()),
         _put(_DESCRIPTORS, bytes(descriptors)),
         _put(_GDT_L1, struct.pack(f"<{len(gdt)}Q", *gdt)),

@@ -12,10 +12,21 @@ from bootbuild.api import Cpu
 from bootbuild.platform.xen import EFAULT, EINVAL, ENOSYS, EPERM, XENMEM_MEMORY_MAP, XenDomain, XenHvm
 from bootbuild_xenpv.hypervisor.domain import M2P_BASE, M2P_END, XEN_START, PvDomain
 from bootbuild_xenpv.hypervisor.event_channels import EventChannels
-from bootbuild_xenpv.hypervisor.hypercall import GRANT_TABLE_OP, MULTICALL, Calls, UnmodelledError
+from bootbuild_xenpv.hypervisor.grants import GrantTable
+from bootbuild_xenpv.hypervisor.hypercall import (
+    GRANT_TABLE_OP,
+    MULTICALL,
+    STEPS,
+    Calls,
+    FaultError,
+    PreemptedError,
+    Refused,
+    UnmodelledError,
+)
 from bootbuild_xenpv.hypervisor.memory_calls import MemoryCalls
-from bootbuild_xenpv.hypervisor.mmu import PAGE, Mmu, Refused
+from bootbuild_xenpv.hypervisor.mmu import PAGE, Mmu
 from bootbuild_xenpv.hypervisor.vcpu import Vcpu
+from bootbuild_xenpv.hypervisor.vcpu_calls import VcpuCalls
 
 # What a PV domain is told (xen/common/kernel.c, XENVER_get_features): mmu_pt_update_preserve_ad,
 # highmem_assist, gnttab_map_avail_bits, memory_op_vnode_supported, direct_mapped
@@ -49,18 +60,20 @@ class PvCalls(XenHvm):
         self._pv = domain
         self._mmu = Mmu(domain)
         self._vcpu = Vcpu(domain, self._mmu, self._note)
-        self._events = EventChannels(domain)
+        self._events = EventChannels(domain, self._vcpu, self._notified)
+        self._grants = GrantTable(domain)
+        self._vcpu_calls = VcpuCalls(self._vcpu, self._events, self._mmu)
         self._refusal = ""  #: the last thing that was refused, for the report of a crash
         self._assists = {_ASSIST_EXTENDED_CR3} if domain.extended_cr3 else set[int]()
         self._in_multicall = False
         about_the_domain: Calls = {
             MULTICALL: (self._multicall, 2),
-            GRANT_TABLE_OP: (self._grant_table_op, 3),
+            GRANT_TABLE_OP: (self._grants.serve, 3),
             21: (self._vm_assist, 2),
             33: (self._physdev_op, 2),
         }
         memory = MemoryCalls(domain, self._mmu, self._note)
-        self._calls.update({**memory.calls, **self._vcpu.calls, **about_the_domain})
+        self._calls.update({**memory.calls, **self._vcpu_calls.calls, **about_the_domain})
 
     def _note(self, cpu: Cpu, refusal: str) -> None:
         self._refusal = refusal
@@ -70,27 +83,35 @@ class PvCalls(XenHvm):
         serve, _ = self._calls.get(number, (None, 0))
         try:
             return serve(cpu, arguments) if serve else self._unknown(cpu, number, arguments)
-        except LookupError:
+        except FaultError:
             return -EFAULT
         except UnmodelledError as call:
             return self._unknown(cpu, number, call.arguments)
         except Refused as reason:
             self._note(cpu, f"{_NAMES.get(number, f'hypercall {number}')}: {reason}")
-            return -EINVAL
+            return -reason.error
 
     def _multicall(self, cpu: Cpu, arguments: Sequence[int]) -> int:
         # struct multicall_entry: unsigned long op, result, args[6]
         if self._in_multicall:
             raise Refused("a multicall in a multicall")
+        at, count = arguments[0], arguments[1] & 0xFFFFFFFF
+        cpu.read(at, 0)
         self._in_multicall = True
         try:
-            for index in range(arguments[1] & 0xFFFFFFFF):
-                at = arguments[0] + 64 * index
+            for left in range(count, max(0, count - STEPS), -1):
                 number, _, *inner = struct.unpack("<8Q", cpu.read(at, 64))
-                result = self._serve(cpu, number, inner)
+                try:
+                    result = self._serve(cpu, number, inner)
+                except PreemptedError as rest:
+                    cpu.write(at + 16, struct.pack(f"<{len(rest.arguments)}Q", *rest.arguments))
+                    raise PreemptedError((at, left)) from rest
                 cpu.write(at + 8, struct.pack("<q", result))
+                at += 64
         finally:
             self._in_multicall = False
+        if count > STEPS:
+            raise PreemptedError((at, count - STEPS))
         return 0
 
     def _vm_assist(self, cpu: Cpu, arguments: Sequence[int]) -> int:
@@ -141,12 +162,27 @@ class PvCalls(XenHvm):
             return PAGE
         return super()._xen_version(cpu, arguments)
 
-    def _event_channel_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
-        answer = self._events.serve(cpu, arguments[0], arguments[1])
-        return super()._event_channel_op(cpu, arguments) if answer is None else answer
+    def _sched_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
+        command = arguments[0] & 0xFFFFFFFF
+        if command == 1:  # SCHEDOP_block: until there is an event, which then is not masked
+            self._vcpu.mask_events(cpu, False)
+        answer = super()._sched_op(cpu, arguments)
+        if command == 1 and not self._vcpu.has_event(cpu):
+            self._vcpu_calls.time_out(cpu)
+        return answer
 
-    def _grant_table_op(self, _cpu: Cpu, arguments: Sequence[int]) -> int:
-        raise UnmodelledError(arguments)
+    def _event_channel_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
+        return self._events.serve(cpu, arguments[0] & 0xFFFFFFFF, arguments[1])
+
+    def _notified(self, cpu: Cpu, port: int) -> None:
+        if port == self._pv.console_port:
+            self._drain(cpu)
+
+    def _drain(self, cpu: Cpu) -> None:
+        before = len(self.console)
+        super()._drain(cpu)
+        if len(self.console) > before:
+            self._events.raise_port(cpu, self._pv.console_port)  # there is room again (xenconsoled)
 
     def _physdev_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
         command, pointer = arguments[0], arguments[1]

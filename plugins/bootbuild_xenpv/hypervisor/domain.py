@@ -10,6 +10,7 @@ from bootbuild_xenpv.environments.frames import Frames
 
 M2P_BASE, M2P_END = 0xFFFF800000000000, 0xFFFF804000000000  #: MACH2PHYS_VIRT_START, _END: xen-x86_64.h
 XEN_START, XEN_END = 0xFFFF800000000000, 0xFFFF880000000000  #: HYPERVISOR_VIRT_START, _END
+LOW_END = 1 << 47  #: nothing up to XEN_END is a guest's (__addr_ok, asm-x86/x86_64/uaccess.h)
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class PvDomain:
     gdt: int  #: virtual: where Xen maps the descriptor table of the vCPU
     gdt_table: int  #: the page table that maps the guest's fourteen pages of it
     zero_page: int  #: what stands where the guest has no page of descriptors
+    grant_frames: range  #: frames that Xen has for the grant table
+    status_frames: range  #: and, in its second version, for the states of grants
     own_slots: Mapping[int, int]  #: entries of Xen's slots in every root
     memory_map: tuple[MapEntry, ...]
     machine_map: tuple[MapEntry, ...] = ()  #: the host's own, which only the control domain is told

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bootbuild.api import Cpu
-from bootbuild.platform.xen import DOMID_SELF, ENOSYS, EPERM
+from bootbuild.platform.xen import DOMID_SELF, EINVAL, EPERM
+from bootbuild_xenpv.hypervisor.descriptors import FIRST_XEN_DESCRIPTOR, descriptor
 from bootbuild_xenpv.hypervisor.domain import PvDomain
 from bootbuild_xenpv.hypervisor.entries import ACCESSED, DIRTY, PRESENT, WRITE
-from bootbuild_xenpv.hypervisor.hypercall import ESRCH, MMUEXT_OP, Calls, Note, UnmodelledError
-from bootbuild_xenpv.hypervisor.mmu import PAGE, Mmu, Refused, descriptor
+from bootbuild_xenpv.hypervisor.hypercall import (
+    EACCES,
+    EOPNOTSUPP,
+    ESRCH,
+    MMUEXT_OP,
+    STEPS,
+    Calls,
+    FaultError,
+    Note,
+    PreemptedError,
+    Refused,
+    UnmodelledError,
+)
+from bootbuild_xenpv.hypervisor.mmu import PAGE, Mmu
 
 DOMID_IO, DOMID_XEN = 0x7FF1, 0x7FF2
-GUEST_GDT_PAGES = 14  #: FIRST_RESERVED_GDT_PAGE
-FIRST_XEN_DESCRIPTOR = GUEST_GDT_PAGES * 512
-_FLUSHES = (*range(6, 13), 18)  #: MMUEXT_TLB_FLUSH_LOCAL …: every change of a table has flushed
-_SET_LDT = 13  #: MMUEXT_SET_LDT
+_GUEST_GDT_PAGES = FIRST_XEN_DESCRIPTOR // 512
+_PREEMPTED = 1 << 31  #: MMU_UPDATE_PREEMPTED, of a count: the call is made for the rest
+_MMU_UPDATE, _MMUEXT = struct.Struct("<QQ"), struct.Struct("<I4xQQ")
+_KEEPS = {0: 0, 2: ACCESSED | DIRTY, 3: 0}
+"""What MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_PRESERVE_AD and _NO_TRANSLATE keep of an entry."""
+
+# MMUEXT_*: every change of a table has flushed already
+_FLUSH, _FLUSH_OF_VCPUS, _FLUSH_CACHE, _FLUSH_CACHE_GLOBAL = (6, 7, 10, 11), (8, 9), 12, 18
+_SET_LDT, _SUPERPAGES = 13, (19, 20)
 
 
 class MemoryCalls:
@@ -37,20 +55,54 @@ class MemoryCalls:
             MMUEXT_OP: (self._mmuext_op, 4),
         }
 
+    # -- many operations in one call
+
     def _mmu_update(self, cpu: Cpu, arguments: Sequence[int]) -> int:
-        requests, count, done = arguments[0], arguments[1] & 0x7FFFFFFF, arguments[2]
-        domid = arguments[3] & 0xFFFFFFFF
-        if not (domid == DOMID_IO and self._domain.privileged) and (error := self._not_own(cpu, domid)):
+        tables, owner = arguments[3] >> 16 & 0xFFFF, arguments[3] & 0xFFFF
+        if tables not in (0, self._domain.domid + 1):
+            raise Refused(f"the tables of domain {tables - 1:#x}", ESRCH)
+        return self._each(cpu, arguments, _MMU_UPDATE, self._update, devices=owner == DOMID_IO)
+
+    def _mmuext_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
+        return self._each(cpu, arguments, _MMUEXT, self._mmuext, devices=False)
+
+    def _each(
+        self,
+        cpu: Cpu,
+        arguments: Sequence[int],
+        operation: struct.Struct,
+        do: Callable[..., None],
+        *,
+        devices: bool,
+    ) -> int:
+        """Do what an array of operations says, up to the first that fails; how many were done is told."""
+        address, count, told, domid = arguments[0], arguments[1] & 0xFFFFFFFF, arguments[2], arguments[3]
+        before = 0
+        if count & _PREEMPTED:
+            count &= ~_PREEMPTED
+            before = int.from_bytes(cpu.read(told, 4), "little") if told else 0
+        cpu.read(address, 0)
+        if not (devices and self._domain.privileged) and (error := self._not_own(cpu, domid & 0xFFFF)):
             return error
+        made = 0
         try:
-            for index in range(count):
-                pointer, value = struct.unpack("<QQ", cpu.read(requests + 16 * index, 16))
-                self._update(cpu, pointer, value)
-                if done:
-                    cpu.write(done, struct.pack("<I", index + 1))
-        except ValueError:
-            return -ENOSYS
+            while made < min(count, STEPS):
+                do(cpu, *operation.unpack(cpu.read(address + made * operation.size, operation.size)))
+                made += 1
+        finally:
+            if told:
+                self._tell(cpu, told, before + made)
+        if made < count:
+            rest = (address + made * operation.size, count - made | _PREEMPTED, told, domid)
+            raise PreemptedError(rest)
         return 0
+
+    @staticmethod
+    def _tell(cpu: Cpu, address: int, made: int) -> None:
+        try:
+            cpu.write(address, struct.pack("<I", made & 0xFFFFFFFF))
+        except FaultError:
+            return  # nobody is told of that either
 
     def _not_own(self, cpu: Cpu, domid: int) -> int:
         """get_pg_owner: 0 for DOMID_SELF, an error else. By its number a domain does not name itself."""
@@ -64,27 +116,10 @@ class MemoryCalls:
         if kind == 1:  # MMU_MACHPHYS_UPDATE
             self._mmu.kind(address // PAGE)
             cpu.write_physical(self._domain.m2p + address // PAGE * 8, struct.pack("<Q", value))
-        elif kind in (0, 2):  # MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_PRESERVE_AD
-            self._mmu.update(cpu, address, value, keep=ACCESSED | DIRTY if kind == 2 else 0)
+        elif kind in _KEEPS:
+            self._mmu.update(cpu, address, value, keep=_KEEPS[kind])
         else:
-            raise ValueError(kind)
-
-    def _update_va_mapping(self, cpu: Cpu, arguments: Sequence[int]) -> int:
-        entry = self._mmu.leaf(cpu, arguments[0])
-        if entry is None:
-            raise Refused(f"no page table covers {arguments[0]:#x}")
-        self._mmu.update(cpu, entry, arguments[1])
-        return 0
-
-    def _mmuext_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
-        if error := self._not_own(cpu, arguments[3] & 0xFFFF):
-            return error
-        for index in range(arguments[1] & 0x7FFFFFFF):
-            command, one, two = struct.unpack("<I4xQQ", cpu.read(arguments[0] + 24 * index, 24))
-            self._mmuext(cpu, command, one, two)
-            if arguments[2]:
-                cpu.write(arguments[2], struct.pack("<I", index + 1))
-        return 0
+            raise UnmodelledError((pointer, value))
 
     def _mmuext(self, cpu: Cpu, command: int, one: int, two: int) -> None:
         mmu = self._mmu
@@ -100,11 +135,37 @@ class MemoryCalls:
             if command == 17:
                 mmu.kind(two)
             mmu.store(cpu, one * PAGE, cpu.read_physical(two * PAGE, PAGE) if command == 17 else bytes(PAGE))
-        elif command not in _FLUSHES and (command, two) != (_SET_LDT, 0):
+        elif command not in _FLUSH and (command, two) != (_SET_LDT, 0):
+            self._flush(cpu, command, one, two)
+
+    def _flush(self, cpu: Cpu, command: int, one: int, two: int) -> None:
+        if command in _FLUSH_OF_VCPUS:
+            try:
+                cpu.read(two, 1)
+            except FaultError as reason:
+                raise Refused(f"the set of vCPUs cannot be read: {reason}") from reason
+        elif command in (_FLUSH_CACHE, _FLUSH_CACHE_GLOBAL):
+            if not self._domain.io_memory:
+                error = EACCES if command == _FLUSH_CACHE else EINVAL
+                raise Refused("the caches are for a domain with devices to flush", error)
+        elif command in _SUPERPAGES:
+            raise Refused("superpages are no longer marked", EOPNOTSUPP)
+        elif command == _SET_LDT and (two & 0xFFFFFFFF > 8192 or one % PAGE):
+            raise Refused(f"an LDT of {two & 0xFFFFFFFF} descriptors at {one:#x}")
+        else:
             raise UnmodelledError((command, one, two))
 
+    # -- one entry, one descriptor, a descriptor table
+
+    def _update_va_mapping(self, cpu: Cpu, arguments: Sequence[int]) -> int:
+        entry = self._mmu.leaf(cpu, arguments[0])
+        if entry is None:
+            raise Refused(f"no page table covers {arguments[0]:#x}")
+        self._mmu.update(cpu, entry, arguments[1])
+        return 0
+
     def _set_gdt(self, cpu: Cpu, arguments: Sequence[int]) -> int:
-        entries = arguments[1]
+        entries = arguments[1] & 0xFFFFFFFF
         if entries > FIRST_XEN_DESCRIPTOR:
             raise Refused(f"{entries} descriptors; those from {FIRST_XEN_DESCRIPTOR} on are Xen's")
         count = -(-entries // 512)
@@ -113,17 +174,20 @@ class MemoryCalls:
         self._mmu.drop_descriptors(cpu, self._gdt)
         self._gdt = frames
         table = [frame * PAGE for frame in frames]
-        table += [self._domain.zero_page] * (GUEST_GDT_PAGES - count)
+        table += [self._domain.zero_page] * (_GUEST_GDT_PAGES - count)
         leaves = struct.pack(
-            f"<{GUEST_GDT_PAGES}Q", *(at | PRESENT | WRITE | ACCESSED | DIRTY for at in table)
+            f"<{_GUEST_GDT_PAGES}Q", *(at | PRESENT | WRITE | ACCESSED | DIRTY for at in table)
         )
         cpu.write_physical(self._domain.gdt_table, leaves)
         return 0
 
     def _update_descriptor(self, cpu: Cpu, arguments: Sequence[int]) -> int:
         address, value = arguments[0], arguments[1]
+        if address % 8:
+            raise Refused(f"a descriptor at {address:#x}, which is no multiple of 8")
+        fixed = descriptor(value)
         if self._mmu.is_table(address // PAGE):
             raise Refused(f"machine frame {address // PAGE:#x} is a page table")
         self._mmu.kind(address // PAGE)
-        cpu.write_physical(address, struct.pack("<Q", descriptor(value)))
+        cpu.write_physical(address, struct.pack("<Q", fixed))
         return 0

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterable
 
 from bootbuild.api import Cpu
+from bootbuild_xenpv.hypervisor.descriptors import descriptor
 from bootbuild_xenpv.hypervisor.domain import XEN_END, XEN_START, PvDomain
 from bootbuild_xenpv.hypervisor.entries import (
     ENTRIES,
@@ -22,6 +23,7 @@ from bootbuild_xenpv.hypervisor.entries import (
     adjust,
     disallowed,
 )
+from bootbuild_xenpv.hypervisor.hypercall import Refused
 
 NONE, L1, L2, L3, L4, WRITABLE, DESCRIPTORS = range(7)
 NAMES = (
@@ -32,11 +34,6 @@ NAMES = (
 )
 PAGE = 4096
 _TABLE = struct.Struct(f"<{ENTRIES}Q")
-_PRESENT, _SYSTEM = 1 << 15, 1 << 12  #: P; S is set for code and data
-
-
-class Refused(Exception):
-    """Xen does not do what was asked for; the text says why. The guest is told -EINVAL."""
 
 
 class Mmu:
@@ -243,9 +240,10 @@ class Mmu:
             self._drop(cpu, frame)
 
     def _foreign(self, frame: int) -> bool:
-        """Whether it is a frame that the domain may map and that has no type: shared_info, a device."""
-        address = frame * PAGE
-        return address == self._domain.shared_info or any(address in s for s in self._domain.io_memory)
+        """Whether the domain may map the frame, and it has no type: shared_info, grants, a device."""
+        domain, address = self._domain, frame * PAGE
+        granted = frame in domain.grant_frames or frame in domain.status_frames
+        return granted or address == domain.shared_info or any(address in s for s in domain.io_memory)
 
     def _validate(self, cpu: Cpu, frame: int, level: int) -> None:
         """alloc_l1_table … alloc_l4_table: every entry is taken, and made what Xen wants it to be."""
@@ -275,13 +273,3 @@ class Mmu:
         fixed = b"".join(struct.pack("<Q", descriptor(value)) for value in struct.unpack(f"<{ENTRIES}Q", raw))
         if fixed != raw:
             cpu.write_physical(frame * PAGE, fixed)
-
-
-def descriptor(value: int) -> int:
-    """check_descriptor: code and data for ring 3, or nothing. Raises Refused."""
-    high = value >> 32
-    if not high & _PRESENT:
-        return value
-    if not high & _SYSTEM:
-        raise Refused(f"descriptor {value:#x} is neither code nor data")
-    return value | 3 << 45

@@ -1,66 +1,79 @@
-"""The vCPU as its guest sets it up, and the hypercalls that do: traps, callbacks, segments, vcpu_info."""
+"""The domain's one vCPU as its guest has set it up: traps, callbacks, stack, vcpu_info and its clock."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 
 from bootbuild.api import Cpu
-from bootbuild.platform.xen import EINVAL, VCPU_OP
 from bootbuild_xenpv.environments import start_info
-from bootbuild_xenpv.hypervisor import traps
 from bootbuild_xenpv.hypervisor.domain import PvDomain
-from bootbuild_xenpv.hypervisor.hypercall import ENOENT, ENXIO, Calls, Note, UnmodelledError, done
-from bootbuild_xenpv.hypervisor.mmu import PAGE, Mmu, Refused
-from bootbuild_xenpv.hypervisor.traps import Trap
+from bootbuild_xenpv.hypervisor.hypercall import Note, Refused
+from bootbuild_xenpv.hypervisor.mmu import PAGE, Mmu
+from bootbuild_xenpv.hypervisor.traps import KERNEL_CS, Trap
 
-_PERIODIC, _RUNSTATE = (6, 7, 9), (3, 4, 5)  #: VCPUOP_*: timers; is_up and run state
+EVENT, FAILSAFE, SYSCALL = 0, 1, 2  #: CALLBACKTYPE_*: xen/include/public/callback.h
+_UPCALL_PENDING = 0  #: in vcpu_info, and evtchn_upcall_mask behind it
+_SYSTEM_TIME = start_info.TIME + 16
+_DEBUG = {6: 0xFFFF0FF0, 7: 0x400}
+_CR0_TS = 1 << 3
 
 
 class Vcpu:
-    """The domain's one vCPU."""
+    """What hypercalls change and traps look at."""
 
     def __init__(self, domain: PvDomain, mmu: Mmu, note: Note) -> None:
         self._mmu, self._note = mmu, note
-        self._shared_info = domain.shared_info
-        self._info = domain.shared_info  #: machine address of vcpu_info
+        self.info = domain.shared_info  #: machine address of vcpu_info
         self.traps: dict[int, Trap] = {}
+        self.callbacks: dict[int, Trap] = {}
         self.kernel_stack = domain.kernel_stack
-        self.syscall_entry = 0  #: where the guest's kernel takes system calls
         self.iopl = 0
         self.task_switched = False  #: CR0.TS as the guest has it
         self.kernel_gs = 0  #: the GS base that is not in force
+        self.debug = dict.fromkeys(range(4), 0) | _DEBUG  #: debug registers
+        self.timeout: int | None = None  #: of the single-shot timer, ns of system time
 
-    @property
-    def calls(self) -> Calls:
-        """The hypercalls."""
-        return {
-            0: (self._set_trap_table, 1),
-            3: (self._stack_switch, 2),
-            4: (self._set_callbacks, 3),
-            5: (self._fpu_taskswitch, 1),
-            8: (done, 2),  # set_debugreg
-            9: (done, 1),  # get_debugreg
-            15: (done, 1),  # set_timer_op: time passes with no interrupt
-            VCPU_OP: (self._vcpu_op, 3),
-            25: (self._set_segment_base, 2),
-            28: (done, 2),  # nmi_op
-            30: (self._callback_op, 2),
-        }
+    def callback(self, kind: int) -> Trap:
+        """Where the guest's kernel takes events or system calls; at address 0 if it said nothing."""
+        return self.callbacks.get(kind, Trap(0, KERNEL_CS, 0))
 
     # -- vcpu_info
 
     def read_info(self, cpu: Cpu, offset: int, size: int) -> bytes:
         """Bytes of struct vcpu_info."""
-        return cpu.read_physical(self._info + offset, size)
+        return cpu.read_physical(self.info + offset, size)
 
     def write_info(self, cpu: Cpu, offset: int, data: bytes) -> None:
         """Write within struct vcpu_info."""
-        cpu.write_physical(self._info + offset, data)
+        cpu.write_physical(self.info + offset, data)
+
+    def has_event(self, cpu: Cpu) -> bool:
+        """Whether an event is pending and not masked."""
+        pending, masked = self.read_info(cpu, _UPCALL_PENDING, 2)
+        return bool(pending) and not masked
+
+    def mask_events(self, cpu: Cpu, masked: bool) -> None:
+        """evtchn_upcall_mask."""
+        self.write_info(cpu, start_info.UPCALL_MASK, bytes([masked]))
 
     def faulted_at(self, cpu: Cpu) -> int:
         """CR2 as the guest has it: what vcpu_info says of the last page fault."""
         return int.from_bytes(self.read_info(cpu, start_info.CR2, 8), "little")
+
+    # -- time
+
+    def system_time(self, cpu: Cpu) -> int:
+        """Nanoseconds since the domain began, as vcpu_info has them: it is later by the TSC since then."""
+        return int.from_bytes(self.read_info(cpu, _SYSTEM_TIME, 8), "little")
+
+    def let_pass(self, cpu: Cpu, until: int) -> None:
+        """Nothing happens up to that system time."""
+        if until > self.system_time(cpu):
+            version = int.from_bytes(self.read_info(cpu, start_info.TIME, 4), "little")
+            self.write_info(cpu, _SYSTEM_TIME, struct.pack("<Q", until & 2**64 - 1))
+            self.write_info(cpu, start_info.TIME, struct.pack("<I", version + 2 & 0xFFFFFFFF))
+
+    # -- control registers
 
     def load_root(self, cpu: Cpu, address: int) -> bool:
         """A move to CR3, as Xen emulates it; False raises #GP."""
@@ -71,74 +84,8 @@ class Vcpu:
             return False
         return True
 
-    # -- hypercalls
-
-    def _set_trap_table(self, cpu: Cpu, arguments: Sequence[int]) -> int:
-        if not arguments[0]:
-            self.traps.clear()
-        else:
-            self.traps |= traps.read_table(cpu, arguments[0])
-        return 0
-
-    def _stack_switch(self, _cpu: Cpu, arguments: Sequence[int]) -> int:
-        self.kernel_stack = arguments[1]
-        return 0
-
-    def _set_callbacks(self, _cpu: Cpu, arguments: Sequence[int]) -> int:
-        self.syscall_entry = arguments[2]  # those of events and failures are never called
-        return 0
-
-    def _callback_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
-        # CALLBACKOP_register; struct callback_register: uint16_t type, flags; xen_callback_t address
-        kind, address = struct.unpack("<H6xQ", cpu.read(arguments[1], 16))
-        if arguments[0] == 0 and kind == 2:  # CALLBACKTYPE_syscall
-            self.syscall_entry = address
-        return 0
-
-    def _fpu_taskswitch(self, _cpu: Cpu, arguments: Sequence[int]) -> int:
-        self.task_switched = bool(arguments[0])
-        return 0
-
-    def _set_segment_base(self, cpu: Cpu, arguments: Sequence[int]) -> int:
-        which, base = arguments[0] & 0xFFFFFFFF, arguments[1]
-        if which < 3 and not traps.is_canonical(base):
-            return -EINVAL
-        if which == 0:
-            cpu.set("fs_base", base)
-        elif which == 1:
-            self.kernel_gs = base
-        elif which == 2:
-            cpu.set("gs_base", base)
-        elif which == 3:  # SEGBASE_GS_USER_SEL
-            kernels = cpu.get("gs_base")
-            selector = base & 0xFFFF
-            if selector > 3:
-                selector = selector | 3 if traps.loads(cpu, selector, code=False) else 0
-            cpu.set("gs", selector)
-            self.kernel_gs = cpu.get("gs_base")
-            cpu.set("gs_base", kernels)
-        else:
-            return -EINVAL
-        return 0
-
-    def _vcpu_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
-        command, vcpu, pointer = arguments[0], arguments[1], arguments[2]
-        if vcpu:
-            return -ENOENT
-        if command == 10:  # VCPUOP_register_vcpu_info: uint64_t mfn; uint32_t offset
-            frame, offset = struct.unpack("<QI", cpu.read(pointer, 12))
-            if offset > PAGE - start_info.VCPU_INFO_SIZE or offset % 8:
-                return -ENXIO
-            if self._info != self._shared_info:
-                raise Refused("vcpu_info has its place already")
-            self._mmu.keep_writable(cpu, frame)
-            place = frame * PAGE + offset
-            cpu.write_physical(place, self.read_info(cpu, 0, start_info.VCPU_INFO_SIZE))
-            self._info = place
-            return 0
-        if command == 2:  # VCPUOP_down
-            cpu.stop("crash", "VCPUOP_down: the domain's only vCPU goes offline")
-            return 0
-        if command in (*_PERIODIC, *_RUNSTATE, 8, 13):
-            return 1 if command == 3 else 0
-        raise UnmodelledError(arguments)
+    def show_task_switched(self, cpu: Cpu) -> None:
+        """Make the core's CR0.TS the guest's, so that its next FPU instruction raises #NM."""
+        cr0 = cpu.get("cr0")
+        if bool(cr0 & _CR0_TS) != self.task_switched:
+            cpu.set("cr0", cr0 ^ _CR0_TS)
