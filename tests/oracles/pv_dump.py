@@ -24,7 +24,7 @@ FLAGS = (
 def compile_guest(gcc: Path, into: Path, *, outside: bool) -> Path:
     """Compile the guest; `outside` with the notes INIT_P2M and MOD_START_PFN."""
     elf = into / f"pv-dump{'-outside' * outside}.elf"
-    sources = [SOURCE / "entry.S", SOURCE / "dump.c"]
+    sources = [SOURCE / name for name in ("entry.S", "dump.c", "calls.c", "events.c")]
     defined = ["-DOUTSIDE"] if outside else []
     command: list[str | Path] = [gcc, *FLAGS, *defined, "-T", SOURCE / "guest.ld", *sources, "-o", elf]
     subprocess.run(command, check=True, capture_output=True, text=True)
