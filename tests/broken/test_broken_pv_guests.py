@@ -201,6 +201,18 @@ def test_what_xen_allows_is_no_finding(name: str, profile: str) -> None:
     assert told == [], "what is refused is no finding while the guest goes on"
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("offset", [VIRT_BASE, VIRT_BASE - (1 << 30), 1 << 20])
+def test_p_paddr_may_begin_anywhere_if_paddr_offset_says_where(offset: int, profile: str) -> None:
+    """With VIRT_BASE for an offset, p_paddr is p_vaddr: what a linker makes of a script without AT()."""
+    physical = offset + PHYSICAL & (1 << 64) - 1
+    pushes = b"\x50" * 8  # on the boot stack, which the profile finds by pseudo-physical addresses
+    built = guest(first=pushes, notes={2: u64(HYPERCALLS), 4: u64(offset)}, physical=physical)
+    verdict = judged(subject(built, physical=physical, stub=Span(physical, 0x1000), memory=8 << 20), profile)
+    assert [f.message for f in verdict.findings] == []
+    assert (verdict.outcome, verdict.runs[0].entered) == (Outcome.BOOTED, ENTRY)
+
+
 # NEW_USER_BASEPTR of the very same root; set_callbacks; stack_switch; then into the guest's user mode
 USER = ROOT_FRAME + PIN_RAX + call(4, 0, 0, HANDLER) + call(3, 0, DATA + 0x700) + iret_frame(0xE033)
 USER_ROOT = struct.pack("<IIQQ", 15, 0, 0, 0)
