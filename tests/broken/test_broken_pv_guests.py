@@ -219,7 +219,9 @@ USER_ROOT = struct.pack("<IIQQ", 15, 0, 0, 0)
 TO_SHUTDOWN = call(29, 2, DATA + 0x100)  # SCHEDOP_shutdown
 WAYS_BACK = {  # what user mode does, the trap table, what its kernel finds as CS on its stack
     "a system call": (b"\x0f\x05", b"", 24),
+    "a system call after a port that IOPL 3 permits": (b"\xe4\x80\x0f\x05", b"", 24),
     "an exception": (UD2, traps({6: HANDLER}), 24),
+    "a port": (b"\xe4\x80", traps({13: HANDLER}), 32),
     "an exception with an error code": (b"\xf4", traps({13: HANDLER}), 32),
 }
 
@@ -233,10 +235,11 @@ def test_user_mode_leads_back_to_the_kernels_stack(name: str) -> None:
     handler += (
         b"\x48\x81\xfc" + struct.pack("<i", DATA + 0x700 - place - 32 - (1 << 64)) + b"\x75\xfe" + TO_SHUTDOWN
     )
-    first = call(SET_TRAP_TABLE, DATA + 0x200) + USER if table else USER
+    before = call(SET_TRAP_TABLE, DATA + 0x200) if table else call(PHYSDEV_OP, 6, DATA + 0x200)
+    first = before + USER
     # the hypercall has taken RSI: start_info is found again by the stack's neighbourhood
     first = b"\x49\x89\xf7" + first.replace(ROOT_FRAME, b"\x4c\x89\xfe" + ROOT_FRAME)
-    data = USER_ROOT.ljust(0x200, b"\0") + table
+    data = USER_ROOT.ljust(0x200, b"\0") + (table or b"\3")
     built = guest(first=first, data=data, startup=code.ljust(0x200, b"\0") + handler)
     what = subject(built, expect=b"never")
     verdict = judged(what, "domu")

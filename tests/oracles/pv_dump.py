@@ -33,8 +33,15 @@ def compile_guest(gcc: Path, into: Path, form: str) -> Path:
     """Compile the guest in one of FORMS."""
     elf = into / f"pv-dump-{form}.elf"
     defined, offset = FORMS[form]
-    options = [*FLAGS, *defined.split(), f"-Wl,--defsym=OFFSET={offset:#x}", "-T", SOURCE / "guest.ld"]
-    command: list[str | Path] = [gcc, *options, SOURCE / "entry.S", SOURCE / "dump.c", "-o", elf]
+    sources = [SOURCE / name for name in ("entry.S", "dump.c", "tables.c", "ports.c")]
+    options: list[str | Path] = [
+        *FLAGS,
+        *defined.split(),
+        f"-Wl,--defsym=OFFSET={offset:#x}",
+        "-T",
+        SOURCE / "guest.ld",
+    ]
+    command: list[str | Path] = [gcc, *options, *sources, "-o", elf]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return elf
 

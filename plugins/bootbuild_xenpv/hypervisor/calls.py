@@ -12,9 +12,9 @@ from bootbuild.api import Cpu
 from bootbuild.platform.xen import EFAULT, EINVAL, ENOSYS, EPERM, XENMEM_MEMORY_MAP, XenDomain, XenHvm
 from bootbuild_xenpv.hypervisor.domain import M2P_BASE, M2P_END, XEN_START, PvDomain
 from bootbuild_xenpv.hypervisor.event_channels import EventChannels
-from bootbuild_xenpv.hypervisor.hypercall import GRANT_TABLE_OP, MULTICALL, Calls, UnmodelledError
+from bootbuild_xenpv.hypervisor.hypercall import GRANT_TABLE_OP, MULTICALL, Calls, Refused, UnmodelledError
 from bootbuild_xenpv.hypervisor.memory_calls import MemoryCalls
-from bootbuild_xenpv.hypervisor.mmu import PAGE, Mmu, Refused
+from bootbuild_xenpv.hypervisor.mmu import PAGE, Mmu
 from bootbuild_xenpv.hypervisor.vcpu import Vcpu
 
 # What a PV domain is told (xen/common/kernel.c, XENVER_get_features): mmu_pt_update_preserve_ad,
@@ -76,7 +76,7 @@ class PvCalls(XenHvm):
             return self._unknown(cpu, number, call.arguments)
         except Refused as reason:
             self._note(cpu, f"{_NAMES.get(number, f'hypercall {number}')}: {reason}")
-            return -EINVAL
+            return -reason.error
 
     def _multicall(self, cpu: Cpu, arguments: Sequence[int]) -> int:
         # struct multicall_entry: unsigned long op, result, args[6]

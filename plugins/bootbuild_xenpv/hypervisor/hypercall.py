@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from bootbuild.api import Cpu
+from bootbuild.platform.xen import EINVAL
 
-ENOENT, ESRCH, ENXIO = 2, 3, 6  # xen/include/public/errno.h
+ENOENT, ESRCH, ENXIO, EBUSY = 2, 3, 6, 16  # xen/include/public/errno.h
 
 # xen/include/public/xen.h, __HYPERVISOR_*
 MULTICALL, GRANT_TABLE_OP, IRET, MMUEXT_OP = 13, 20, 23, 26
@@ -19,6 +20,14 @@ Calls = Mapping[int, tuple[Call, int]]
 
 Note = Callable[[Cpu, str], None]
 """Records that something was refused."""
+
+
+class Refused(Exception):
+    """Xen does not do what was asked for; the text says why, and the guest is told -`error`."""
+
+    def __init__(self, text: str, error: int = EINVAL) -> None:
+        super().__init__(text)
+        self.error = error
 
 
 class UnmodelledError(Exception):

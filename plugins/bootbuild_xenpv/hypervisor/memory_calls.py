@@ -9,8 +9,8 @@ from bootbuild.api import Cpu
 from bootbuild.platform.xen import DOMID_SELF, ENOSYS, EPERM
 from bootbuild_xenpv.hypervisor.domain import PvDomain
 from bootbuild_xenpv.hypervisor.entries import ACCESSED, DIRTY, PRESENT, WRITE
-from bootbuild_xenpv.hypervisor.hypercall import ESRCH, MMUEXT_OP, Calls, Note, UnmodelledError
-from bootbuild_xenpv.hypervisor.mmu import PAGE, Mmu, Refused, descriptor
+from bootbuild_xenpv.hypervisor.hypercall import ESRCH, MMUEXT_OP, Calls, Note, Refused, UnmodelledError
+from bootbuild_xenpv.hypervisor.mmu import PAGE, Mmu, descriptor
 
 DOMID_IO, DOMID_XEN = 0x7FF1, 0x7FF2
 GUEST_GDT_PAGES = 14  #: FIRST_RESERVED_GDT_PAGE

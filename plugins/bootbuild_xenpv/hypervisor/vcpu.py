@@ -10,8 +10,8 @@ from bootbuild.platform.xen import EINVAL, VCPU_OP
 from bootbuild_xenpv.environments import start_info
 from bootbuild_xenpv.hypervisor import traps
 from bootbuild_xenpv.hypervisor.domain import PvDomain
-from bootbuild_xenpv.hypervisor.hypercall import ENOENT, ENXIO, Calls, Note, UnmodelledError, done
-from bootbuild_xenpv.hypervisor.mmu import PAGE, Mmu, Refused
+from bootbuild_xenpv.hypervisor.hypercall import ENOENT, ENXIO, Calls, Note, Refused, UnmodelledError, done
+from bootbuild_xenpv.hypervisor.mmu import PAGE, Mmu
 from bootbuild_xenpv.hypervisor.traps import Trap
 
 _PERIODIC, _RUNSTATE = (6, 7, 9), (3, 4, 5)  #: VCPUOP_*: timers; is_up and run state

@@ -7,12 +7,14 @@ import struct
 from bootbuild.api import Cpu
 from bootbuild.platform.xen import CPUID_BASE
 from bootbuild_xenpv.environments import start_info
-from bootbuild_xenpv.hypervisor import privileged, stores, traps
+from bootbuild_xenpv.hypervisor import instructions, privileged, stores, traps
 from bootbuild_xenpv.hypervisor.calls import PvCalls
 from bootbuild_xenpv.hypervisor.copies import copies
 from bootbuild_xenpv.hypervisor.domain import PvDomain
-from bootbuild_xenpv.hypervisor.hypercall import IRET
-from bootbuild_xenpv.hypervisor.mmu import L1, PAGE, Refused
+from bootbuild_xenpv.hypervisor.frame_types import L1
+from bootbuild_xenpv.hypervisor.hypercall import IRET, Refused
+from bootbuild_xenpv.hypervisor.mmu import PAGE
+from bootbuild_xenpv.hypervisor.ports import FaultError
 from bootbuild_xenpv.hypervisor.traps import IretFrame, Trap
 from bootbuild_xenpv.rules import BAD_IRET, PRIVILEGED, REFUSED_UPDATE, STACK, TABLE_WRITE, UNHANDLED
 
@@ -21,7 +23,7 @@ UD, GP, PF = 6, 13, 14
 _SOFTWARE = (3, 4)  #: INT3 and INTO raise exceptions of their own
 _INT80 = 0x80  #: has a gate of its own, which asks for no DPL (int80_direct_trap)
 _PAGE_FAULT_WRITE, _PAGE_FAULT_USER = 2, 4
-_ASSIST_WRITABLE = 2  #: VMASST_TYPE_writable_pagetables
+_ASSIST_WRITABLE, _ASSIST_ARCHITECTURAL_IOPL = 2, 4  #: VMASST_TYPE_writable_pagetables, architectural_iopl
 _ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")  #: arch-x86/xen-x86_64.h
 # CPUID that a PV domain is not shown: what it cannot have in ring 3 (xen/tools/gen-cpuid.py, PV policies)
 _HIDDEN = {
@@ -90,16 +92,26 @@ class XenPv(PvCalls):
     def exception(self, cpu: Cpu, vector: int, error_code: int) -> bool:
         self._mmu.start(cpu)
         code = self._code(cpu)
-        if vector == UD and code.startswith(privileged.FORCED_CPUID):
+        if vector == UD and code.startswith(instructions.FORCED_CPUID):
             self._forced_cpuid(cpu)
             return True
         if vector == PF and self._kernel_mode and self._store(cpu, error_code, code):
             return True
-        privileged_here = vector == GP and not error_code and self._kernel_mode and privileged.name(code)
-        if privileged_here and self._emulation.emulate(cpu, code):
-            return True
+        if vector == GP and not error_code and instructions.name(code):
+            try:
+                if self._emulation.emulate(copies(cpu, self._mmu), code, self._cpl()):
+                    return True
+            except FaultError as fault:
+                cpu.set("cr2", fault.address)
+                vector, error_code = fault.vector, fault.error_code
         self._bounce(cpu, vector, error_code, code)
         return True
+
+    def _cpl(self) -> int:
+        """As which privilege ring 3 counts where IOPL is asked for (iopl_ok)."""
+        if not self._kernel_mode:
+            return privileged.USER
+        return 0 if _ASSIST_ARCHITECTURAL_IOPL in self._assists else 1
 
     def _store(self, cpu: Cpu, error_code: int, code: bytes) -> bool:
         """ptwr_do_page_fault: a store to a table of level 1, made as an update of its entry."""
@@ -111,7 +123,7 @@ class XenPv(PvCalls):
         store = stores.decode(code.ljust(15, b"\0"))
         if store is None:
             return False
-        name = "" if store.register is None else privileged.GENERAL[store.register]
+        name = "" if store.register is None else instructions.GENERAL[store.register]
         value = cpu.get(name) if name else store.immediate
         (old,) = struct.unpack("<Q", cpu.read_physical(physical, 8))
         try:
@@ -153,7 +165,7 @@ class XenPv(PvCalls):
     def _cause(self, cpu: Cpu, vector: int, error_code: int, code: bytes) -> tuple[str, str]:
         """The rule that an exception breaks which ends the domain, and what happened."""
         ip = cpu.get("rip")
-        if vector == GP and (name := privileged.name(code)):
+        if vector == GP and (name := instructions.name(code)):
             return PRIVILEGED.id, f"{name} at {ip:#x}, which Xen does not emulate"
         if vector == PF and error_code & _PAGE_FAULT_WRITE:
             at = self._frame_of(cpu, cpu.get("cr2"))
@@ -221,7 +233,7 @@ class XenPv(PvCalls):
         answer = self._policy(cpu, leaf, subleaf)
         for register, value in zip(("rax", "rbx", "rcx", "rdx"), answer, strict=True):
             cpu.set(register, value)
-        cpu.set("rip", cpu.get("rip") + len(privileged.FORCED_CPUID))
+        cpu.set("rip", cpu.get("rip") + len(instructions.FORCED_CPUID))
 
     def cpuid(self, cpu: Cpu, leaf: int, subleaf: int, native: Cpuid) -> Cpuid:
         return native  # without the prefix the processor answers, whoever asks

@@ -4,29 +4,12 @@
 // What differs from machine to machine is left out: of machine frames only the domain's own number for them is
 // said. Layouts: xen/include/public/xen.h, arch-x86/xen-x86_64.h, io/console.h.
 
-typedef unsigned char u8;
-typedef unsigned int u32;
-typedef unsigned long long u64;
+#include "dump.h"
 
-#define PAGE 4096
-#define BASE 0xffffffff80000000ull // VIRT_BASE
 #define M2P ((const u64 *)0xffff800000000000)
 
 extern u64 registers[];
 extern u8 gdtr[];
-
-struct start_info {
-    char magic[32];
-    u64 nr_pages, shared_info;
-    u32 flags, pad0;
-    u64 store_mfn;
-    u32 store_evtchn, pad1;
-    u64 console_mfn;
-    u32 console_evtchn, pad2;
-    u64 pt_base, nr_pt_frames, mfn_list, mod_start, mod_len;
-    char cmd_line[1024];
-    u64 first_p2m_pfn, nr_p2m_frames;
-};
 
 struct ring {
     char in[1024], out[2048];
@@ -36,14 +19,6 @@ struct ring {
 static const struct start_info *info;
 static volatile struct ring *ring;
 static u8 shared[PAGE] __attribute__((aligned(PAGE)));
-
-static long call(long number, u64 a, u64 b, u64 c)
-{
-    long result;
-
-    __asm__ volatile("syscall" : "=a"(result), "+D"(a), "+S"(b), "+d"(c) : "0"(number) : "rcx", "r11", "memory");
-    return result;
-}
 
 static void notify(void)
 {
@@ -86,14 +61,14 @@ static void put_hex(u64 value, int digits)
         put("0123456789abcdef"[value >> shift & 15]);
 }
 
-static void begin(const char *kind)
+void begin(const char *kind)
 {
     puts("dump: [");
     puts(kind);
     puts("]\n");
 }
 
-static void field(const char *name, u64 value)
+void field(const char *name, u64 value)
 {
     puts("dump: ");
     puts(name);
@@ -294,6 +269,8 @@ void dump(const struct start_info *handed)
     frames();
     xen();
     shared_info();
+    tables_refused(info);
+    string_ports(info);
     begin("end");
     while (ring && ring->out_cons != ring->out_prod) {
         notify();
