@@ -201,13 +201,27 @@ def test_what_xen_allows_is_no_finding(name: str, profile: str) -> None:
     assert told == [], "what is refused is no finding while the guest goes on"
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("offset", [VIRT_BASE, VIRT_BASE - (1 << 30), 1 << 20])
+def test_p_paddr_may_begin_anywhere_if_paddr_offset_says_where(offset: int, profile: str) -> None:
+    """With VIRT_BASE for an offset, p_paddr is p_vaddr: what a linker makes of a script without AT()."""
+    physical = offset + PHYSICAL & (1 << 64) - 1
+    pushes = b"\x50" * 8  # on the boot stack, which the profile finds by pseudo-physical addresses
+    built = guest(first=pushes, notes={2: u64(HYPERCALLS), 4: u64(offset)}, physical=physical)
+    verdict = judged(subject(built, physical=physical, stub=Span(physical, 0x1000), memory=8 << 20), profile)
+    assert [f.message for f in verdict.findings] == []
+    assert (verdict.outcome, verdict.runs[0].entered) == (Outcome.BOOTED, ENTRY)
+
+
 # NEW_USER_BASEPTR of the very same root; set_callbacks; stack_switch; then into the guest's user mode
 USER = ROOT_FRAME + PIN_RAX + call(4, 0, 0, HANDLER) + call(3, 0, DATA + 0x700) + iret_frame(0xE033)
 USER_ROOT = struct.pack("<IIQQ", 15, 0, 0, 0)
 TO_SHUTDOWN = call(29, 2, DATA + 0x100)  # SCHEDOP_shutdown
 WAYS_BACK = {  # what user mode does, the trap table, what its kernel finds as CS on its stack
     "a system call": (b"\x0f\x05", b"", 24),
+    "a system call after a port that IOPL 3 permits": (b"\xe4\x80\x0f\x05", b"", 24),
     "an exception": (UD2, traps({6: HANDLER}), 24),
+    "a port": (b"\xe4\x80", traps({13: HANDLER}), 32),
     "an exception with an error code": (b"\xf4", traps({13: HANDLER}), 32),
 }
 
@@ -221,10 +235,11 @@ def test_user_mode_leads_back_to_the_kernels_stack(name: str) -> None:
     handler += (
         b"\x48\x81\xfc" + struct.pack("<i", DATA + 0x700 - place - 32 - (1 << 64)) + b"\x75\xfe" + TO_SHUTDOWN
     )
-    first = call(SET_TRAP_TABLE, DATA + 0x200) + USER if table else USER
+    before = call(SET_TRAP_TABLE, DATA + 0x200) if table else call(PHYSDEV_OP, 6, DATA + 0x200)
+    first = before + USER
     # the hypercall has taken RSI: start_info is found again by the stack's neighbourhood
     first = b"\x49\x89\xf7" + first.replace(ROOT_FRAME, b"\x4c\x89\xfe" + ROOT_FRAME)
-    data = USER_ROOT.ljust(0x200, b"\0") + table
+    data = USER_ROOT.ljust(0x200, b"\0") + (table or b"\3")
     built = guest(first=first, data=data, startup=code.ljust(0x200, b"\0") + handler)
     what = subject(built, expect=b"never")
     verdict = judged(what, "domu")

@@ -62,7 +62,7 @@ def guest(
 ) -> bytes:
     """An ELF file: `first` runs with the registers that Xen sets, then `startup`; `data` lies at DATA.
 
-    `notes` replaces some of NOTES, or with None leaves them out.
+    `notes` replaces some of NOTES, or with None leaves them out. `physical` is its p_paddr.
     """
     code = first + b"\xe9" + struct.pack("<i", STARTUP - (ENTRY + len(first) + 5))
     image = bytearray(0x2000)
@@ -98,10 +98,11 @@ def subject(
     modules: tuple[tuple[str, Content, bytes], ...] = (),
     stub: Span | None = None,
     memory: int = 0,
+    physical: int = PHYSICAL,
 ) -> Subject:
     """What is to be proved of a guest: reach STARTUP; by default no handover protocol is known."""
     image = read_elf(MemoryContent(data), "guest")
-    startup = Startup("startup_64", STARTUP, STARTUP - VIRT_BASE, 64)
+    startup = Startup("startup_64", STARTUP, STARTUP - BASE + physical, 64)
     return Subject(
         image=image,
         startup=startup,

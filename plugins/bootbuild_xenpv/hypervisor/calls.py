@@ -17,8 +17,8 @@ from bootbuild_xenpv.hypervisor.hypercall import (
     GRANT_TABLE_OP,
     MULTICALL,
     STEPS,
+    BadAddressError,
     Calls,
-    FaultError,
     PreemptedError,
     Refused,
     UnmodelledError,
@@ -62,7 +62,7 @@ class PvCalls(XenHvm):
         self._vcpu = Vcpu(domain, self._mmu, self._note)
         self._events = EventChannels(domain, self._vcpu, self._notified)
         self._grants = GrantTable(domain)
-        self._vcpu_calls = VcpuCalls(self._vcpu, self._events, self._mmu)
+        self._vcpu_calls = VcpuCalls(domain, self._vcpu, self._events, self._mmu)
         self._refusal = ""  #: the last thing that was refused, for the report of a crash
         self._assists = {_ASSIST_EXTENDED_CR3} if domain.extended_cr3 else set[int]()
         self._in_multicall = False
@@ -83,7 +83,7 @@ class PvCalls(XenHvm):
         serve, _ = self._calls.get(number, (None, 0))
         try:
             return serve(cpu, arguments) if serve else self._unknown(cpu, number, arguments)
-        except FaultError:
+        except BadAddressError:
             return -EFAULT
         except UnmodelledError as call:
             return self._unknown(cpu, number, call.arguments)
@@ -168,7 +168,7 @@ class PvCalls(XenHvm):
             self._vcpu.mask_events(cpu, False)
         answer = super()._sched_op(cpu, arguments)
         if command == 1 and not self._vcpu.has_event(cpu):
-            self._vcpu_calls.time_out(cpu)
+            self._vcpu_calls.wait(cpu)
         return answer
 
     def _event_channel_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
@@ -192,6 +192,8 @@ class PvCalls(XenHvm):
                 return -EINVAL
             self._vcpu.iopl = level
             return 0
-        if command == 7:  # PHYSDEVOP_set_iobitmap
-            return 0
+        if command == 7:  # PHYSDEVOP_set_iobitmap: the bitmap's address, uint32_t nr_ports
+            bitmap, ports = struct.unpack("<QI4x", cpu.read(pointer, 16))
+            cpu.read(bitmap, 0)
+            return -EINVAL if ports > 0x10000 else 0
         raise UnmodelledError(arguments)

@@ -6,14 +6,14 @@ from typing import Any, cast
 
 from bootbuild.api import Cpu
 from bootbuild_xenpv.hypervisor.domain import LOW_END, XEN_END
-from bootbuild_xenpv.hypervisor.hypercall import FaultError
+from bootbuild_xenpv.hypervisor.hypercall import BadAddressError
 from bootbuild_xenpv.hypervisor.mmu import Mmu
 
 
 class _Copies:
     """A Cpu whose virtual addresses are the guest's own: nothing of Xen's, nothing that it cannot write.
 
-    `read` and `write` raise FaultError; of no bytes they say whether the address could be a guest's.
+    `read` and `write` raise BadAddressError; of no bytes they say whether the address could be a guest's.
     """
 
     def __init__(self, cpu: Cpu, mmu: Mmu) -> None:
@@ -24,19 +24,19 @@ class _Copies:
 
     def read(self, address: int, size: int) -> bytes:
         if address < XEN_END and address + size > LOW_END:
-            raise FaultError(f"{address:#x} is Xen's")
+            raise BadAddressError(f"{address:#x} is Xen's")
         try:
             return self._cpu.read(address, size)
         except LookupError as reason:
-            raise FaultError(f"{address:#x} is not mapped") from reason
+            raise BadAddressError(f"{address:#x} is not mapped") from reason
 
     def write(self, address: int, data: bytes) -> None:
         if data and not self._mmu.writable(self._cpu, address, len(data)):
-            raise FaultError(f"{address:#x} is not writable")
+            raise BadAddressError(f"{address:#x} is not writable")
         try:
             self._cpu.write(address, data)
         except LookupError as reason:
-            raise FaultError(f"{address:#x} is no memory") from reason
+            raise BadAddressError(f"{address:#x} is no memory") from reason
 
 
 def copies(cpu: Cpu, mmu: Mmu) -> Cpu:

@@ -57,7 +57,7 @@ class EventChannels:
                 self._ports[port] = _Channel(_INTERDOMAIN)
 
     def serve(self, cpu: Cpu, command: int, pointer: int) -> int:
-        """An event_channel_op. Raises FaultError and UnmodelledError."""
+        """An event_channel_op. Raises BadAddressError and UnmodelledError."""
         if command in self._with_port:
             (port,) = struct.unpack("<I", cpu.read(pointer, 4))
             return self._with_port[command](self, cpu, port, pointer)

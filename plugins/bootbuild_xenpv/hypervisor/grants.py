@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from bootbuild.api import Cpu
 from bootbuild.platform.xen import EINVAL, EPERM
 from bootbuild_xenpv.hypervisor.domain import PvDomain
-from bootbuild_xenpv.hypervisor.hypercall import FaultError, UnmodelledError, not_itself
+from bootbuild_xenpv.hypervisor.hypercall import BadAddressError, UnmodelledError, not_itself
 
 _PAGE = 4096
-_BAD_DOMAIN, _GENERAL_ERROR, _DENIED, _BAD_ADDRESS = -2, -1, -8, -7  #: GNTST_*: public/grant_table.h
+_GENERAL_ERROR, _BAD_DOMAIN, _BAD_ADDRESS, _DENIED = -1, -2, -5, -8  #: GNTST_*: public/grant_table.h
 _RESERVED_ENTRIES, _ENTRY = 8, {1: 8, 2: 16}  #: GNTTAB_NR_RESERVED_ENTRIES; bytes, by version
 _STATES = 2048  #: of grants, in a page of them: two bytes each
 
@@ -28,7 +28,7 @@ class GrantTable:
         self._version = 1
 
     def serve(self, cpu: Cpu, arguments: Sequence[int]) -> int:
-        """A grant_table_op. Raises FaultError and UnmodelledError."""
+        """A grant_table_op. Raises BadAddressError and UnmodelledError."""
         command, pointer, count = arguments[0] & 0xFFFFFFFF, arguments[1], arguments[2] & 0xFFFFFFFF
         if count >> 31:
             return -EINVAL
@@ -123,6 +123,6 @@ def _give(cpu: Cpu, address: int, frames: range) -> int:
     try:
         for index, frame in enumerate(frames):
             cpu.write(address + 8 * index, struct.pack("<Q", frame))
-    except FaultError:
+    except BadAddressError:
         return _BAD_ADDRESS
     return 0

@@ -8,7 +8,7 @@ from bootbuild.api import Cpu
 from bootbuild.platform.xen import DOMID_SELF, EINVAL, EPERM
 
 # xen/include/public/errno.h
-ENOENT, ESRCH, ENXIO, EACCES, EEXIST, ENODEV, ENOSPC, EOPNOTSUPP = 2, 3, 6, 13, 17, 19, 28, 95
+ENOENT, ESRCH, ENXIO, EACCES, EBUSY, EEXIST, ENODEV, ENOSPC, EOPNOTSUPP = 2, 3, 6, 13, 16, 17, 19, 28, 95
 
 # xen/include/public/xen.h, __HYPERVISOR_*
 MULTICALL, GRANT_TABLE_OP, IRET, MMUEXT_OP = 13, 20, 23, 26
@@ -27,14 +27,14 @@ Note = Callable[[Cpu, str], None]
 
 
 class Refused(Exception):
-    """Xen does not do what was asked for; the text says why. The guest is told `error`, negative."""
+    """Xen does not do what was asked for; the text says why, and the guest is told -`error`."""
 
     def __init__(self, text: str, error: int = EINVAL) -> None:
         super().__init__(text)
         self.error = error
 
 
-class FaultError(Exception):
+class BadAddressError(LookupError):
     """An address that the guest gave is not its own, or not mapped: -EFAULT."""
 
 

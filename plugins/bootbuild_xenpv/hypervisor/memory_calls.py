@@ -16,8 +16,8 @@ from bootbuild_xenpv.hypervisor.hypercall import (
     ESRCH,
     MMUEXT_OP,
     STEPS,
+    BadAddressError,
     Calls,
-    FaultError,
     Note,
     PreemptedError,
     Refused,
@@ -101,7 +101,7 @@ class MemoryCalls:
     def _tell(cpu: Cpu, address: int, made: int) -> None:
         try:
             cpu.write(address, struct.pack("<I", made & 0xFFFFFFFF))
-        except FaultError:
+        except BadAddressError:
             return  # nobody is told of that either
 
     def _not_own(self, cpu: Cpu, domid: int) -> int:
@@ -142,7 +142,7 @@ class MemoryCalls:
         if command in _FLUSH_OF_VCPUS:
             try:
                 cpu.read(two, 1)
-            except FaultError as reason:
+            except BadAddressError as reason:
                 raise Refused(f"the set of vCPUs cannot be read: {reason}") from reason
         elif command in (_FLUSH_CACHE, _FLUSH_CACHE_GLOBAL):
             if not self._domain.io_memory:

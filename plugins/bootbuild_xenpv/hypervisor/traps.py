@@ -27,21 +27,24 @@ def is_canonical(address: int) -> bool:
     return address >> 47 in (0, 0x1FFFF)
 
 
-def loads(cpu: Cpu, selector: int, *, code: bool) -> bool:
-    """Whether a selector of ring 3 leads to a present segment of code, or else of data, in the GDT."""
-    return _segment_fault(cpu, selector, code=code) is None
+def loads(cpu: Cpu, selector: int) -> bool:
+    """Whether DS, ES, FS or GS takes a selector in ring 3: of data, or of code that can be read."""
+    access = _access(cpu, selector)
+    return access is not None and access & 0xF0 == 0xF0 and access & 0xA != 8
+
+
+def _access(cpu: Cpu, selector: int) -> int | None:
+    """Type, S, DPL and P of a descriptor in the GDT; None if there is no such descriptor."""
+    at = None if selector & 4 else cpu.translate(cpu.get("gdtr") + (selector & 0xFFF8))
+    return None if at is None else cpu.read_physical(at + 5, 1)[0]
 
 
 def _segment_fault(cpu: Cpu, selector: int, *, code: bool) -> tuple[int, int] | None:
     """Vector and error code of the exception that loading CS, or else SS, raises in ring 3."""
     if not selector & ~3:
         return GP, 0
-    at = cpu.translate(cpu.get("gdtr") + (selector & 0xFFF8))
-    if selector & 4 or at is None:
-        return GP, selector & ~3
-    (value,) = struct.unpack("<Q", cpu.read_physical(at, 8))
-    access = value >> 40 & 0xFF
-    if access & 0x78 != (0x78 if code else 0x70) or not (code or access & 2):
+    access = _access(cpu, selector)
+    if access is None or access & 0x78 != (0x78 if code else 0x70) or not (code or access & 2):
         return GP, selector & ~3  # S, DPL 3, code or else data, and that writable
     return None if access & 0x80 else (NOT_PRESENT if code else STACK_FAULT, selector & ~3)
 

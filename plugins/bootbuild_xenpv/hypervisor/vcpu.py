@@ -13,7 +13,7 @@ from bootbuild_xenpv.hypervisor.traps import KERNEL_CS, Trap
 
 EVENT, FAILSAFE, SYSCALL = 0, 1, 2  #: CALLBACKTYPE_*: xen/include/public/callback.h
 _UPCALL_PENDING = 0  #: in vcpu_info, and evtchn_upcall_mask behind it
-_SYSTEM_TIME = start_info.TIME + 16
+_TIME = struct.Struct("<I4xQQIb")  #: version, tsc_timestamp, system_time, tsc_to_system_mul, tsc_shift
 _DEBUG = {6: 0xFFFF0FF0, 7: 0x400}
 _CR0_TS = 1 << 3
 
@@ -63,15 +63,18 @@ class Vcpu:
     # -- time
 
     def system_time(self, cpu: Cpu) -> int:
-        """Nanoseconds since the domain began, as vcpu_info has them: it is later by the TSC since then."""
-        return int.from_bytes(self.read_info(cpu, _SYSTEM_TIME, 8), "little")
+        """Nanoseconds since the domain began, as the guest computes them (struct vcpu_time_info)."""
+        _, stamp, time, factor, shift = _TIME.unpack(self.read_info(cpu, start_info.TIME, _TIME.size))
+        ticks = cpu.get("tsc") - stamp
+        return int(time + ((ticks << shift if shift >= 0 else ticks >> -shift) * factor >> 32))
 
     def let_pass(self, cpu: Cpu, until: int) -> None:
         """Nothing happens up to that system time."""
-        if until > self.system_time(cpu):
-            version = int.from_bytes(self.read_info(cpu, start_info.TIME, 4), "little")
-            self.write_info(cpu, _SYSTEM_TIME, struct.pack("<Q", until & 2**64 - 1))
-            self.write_info(cpu, start_info.TIME, struct.pack("<I", version + 2 & 0xFFFFFFFF))
+        passed = until - self.system_time(cpu)
+        if passed > 0:
+            version, stamp, time, *scale = _TIME.unpack(self.read_info(cpu, start_info.TIME, _TIME.size))
+            later = (version + 2 & 0xFFFFFFFF, stamp, time + passed & 2**64 - 1, *scale)
+            self.write_info(cpu, start_info.TIME, _TIME.pack(*later))
 
     # -- control registers
 

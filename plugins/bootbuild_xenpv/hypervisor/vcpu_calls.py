@@ -10,15 +10,15 @@ from bootbuild.api import Cpu
 from bootbuild.platform.xen import EINVAL, ENOSYS, EPERM, VCPU_OP
 from bootbuild_xenpv.environments import start_info
 from bootbuild_xenpv.hypervisor import event_channels, traps
-from bootbuild_xenpv.hypervisor.domain import LOW_END, XEN_END
+from bootbuild_xenpv.hypervisor.domain import LOW_END, XEN_END, PvDomain
 from bootbuild_xenpv.hypervisor.event_channels import EventChannels
 from bootbuild_xenpv.hypervisor.hypercall import (
     EEXIST,
     ENODEV,
     ENOENT,
     ENXIO,
+    BadAddressError,
     Calls,
-    FaultError,
     Refused,
     UnmodelledError,
 )
@@ -40,8 +40,8 @@ _DR7_DETECT, _DR7_ACTIVE, _DR7_IO = 1 << 13, 0xFF, 2  #: GD; L0 to G3; an R/W fi
 class VcpuCalls:
     """What a guest's kernel asks for its vCPU."""
 
-    def __init__(self, vcpu: Vcpu, events: EventChannels, mmu: Mmu) -> None:
-        self._vcpu, self._events, self._mmu = vcpu, events, mmu
+    def __init__(self, domain: PvDomain, vcpu: Vcpu, events: EventChannels, mmu: Mmu) -> None:
+        self._domain, self._vcpu, self._events, self._mmu = domain, vcpu, events, mmu
         self._first_info = vcpu.info
 
     @property
@@ -157,7 +157,7 @@ class VcpuCalls:
             kernels = cpu.get("gs_base")
             selector = base & 0xFFFF
             if selector > 3:
-                selector = selector | 3 if traps.loads(cpu, selector, code=False) else 0
+                selector = selector | 3 if traps.loads(cpu, selector) else 0
             cpu.set("gs", selector)
             self._vcpu.kernel_gs = cpu.get("gs_base")
             cpu.set("gs_base", kernels)
@@ -215,17 +215,21 @@ class VcpuCalls:
         return 0
 
     def _arm(self, cpu: Cpu, timeout: int) -> None:
-        """What is over already is told at once, the rest when the vCPU has nothing else to do."""
         self._vcpu.timeout = timeout
-        if timeout <= self._vcpu.system_time(cpu):
-            self.time_out(cpu)
+        self.look_at_the_clock(cpu)
 
-    def time_out(self, cpu: Cpu) -> None:
-        """Let time pass up to the timer's event, if it is set."""
-        timeout, self._vcpu.timeout = self._vcpu.timeout, None
-        if timeout is not None:
-            self._vcpu.let_pass(cpu, timeout)
+    def look_at_the_clock(self, cpu: Cpu) -> None:
+        """The single-shot timer's event, if it is time."""
+        timeout = self._vcpu.timeout
+        if timeout is not None and timeout <= self._vcpu.system_time(cpu):
+            self._vcpu.timeout = None
             self._events.raise_virq(cpu, event_channels.TIMER)
+
+    def wait(self, cpu: Cpu) -> None:
+        """Let time pass up to that event, if one is to come."""
+        if self._vcpu.timeout is not None:
+            self._vcpu.let_pass(cpu, self._vcpu.timeout)
+            self.look_at_the_clock(cpu)
 
     def _register_info(self, cpu: Cpu, pointer: int) -> int:
         # struct vcpu_register_vcpu_info: uint64_t mfn; uint32_t offset
@@ -247,6 +251,12 @@ class VcpuCalls:
             raise UnmodelledError((11, 0, pointer))
         return 0
 
+    def _get_physid(self, cpu: Cpu, pointer: int) -> int:
+        if not self._domain.privileged:
+            return -EINVAL  # of a pinned vCPU of the control domain alone: here is one processor
+        cpu.write(pointer, bytes(8))  # struct vcpu_get_physid: APIC ID, ACPI ID
+        return 0
+
     def _register_time(self, cpu: Cpu, pointer: int) -> int:
         (area,) = struct.unpack("<Q", cpu.read(pointer, 8))
         cpu.read(area, 0)
@@ -266,7 +276,7 @@ class VcpuCalls:
         9: _stop_single_shot,
         10: _register_info,
         11: _send_nmi,
-        12: lambda _self, _cpu, _pointer: -EINVAL,  # get_physid: of a pinned vCPU alone
+        12: _get_physid,
         13: _register_time,
     }
 
@@ -279,5 +289,5 @@ def _try_to_write(cpu: Cpu, area: int, data: bytes) -> None:
     """Areas that Xen writes on its own: that it could not is told to nobody."""
     try:
         cpu.write(area, data)
-    except FaultError:
+    except BadAddressError:
         return

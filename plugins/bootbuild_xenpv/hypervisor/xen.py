@@ -7,12 +7,14 @@ import struct
 from bootbuild.api import Cpu
 from bootbuild.platform.xen import CPUID_BASE, ENOSYS
 from bootbuild_xenpv.environments import start_info
-from bootbuild_xenpv.hypervisor import privileged, stores, traps
+from bootbuild_xenpv.hypervisor import instructions, privileged, stores, traps
 from bootbuild_xenpv.hypervisor.calls import PvCalls
 from bootbuild_xenpv.hypervisor.copies import copies
 from bootbuild_xenpv.hypervisor.domain import PvDomain
+from bootbuild_xenpv.hypervisor.frame_types import L1
 from bootbuild_xenpv.hypervisor.hypercall import IRET, PreemptedError, Refused
-from bootbuild_xenpv.hypervisor.mmu import L1, PAGE
+from bootbuild_xenpv.hypervisor.mmu import PAGE
+from bootbuild_xenpv.hypervisor.ports import FaultError
 from bootbuild_xenpv.hypervisor.traps import IretFrame, Place, Trap
 from bootbuild_xenpv.hypervisor.vcpu import EVENT, SYSCALL
 from bootbuild_xenpv.rules import BAD_IRET, PRIVILEGED, REFUSED_UPDATE, STACK, TABLE_WRITE, UNHANDLED
@@ -23,7 +25,7 @@ _SYSCALL_SIZE, _DF = 2, 1 << 10
 _SOFTWARE = (3, 4)  #: INT3 and INTO raise exceptions of their own
 _INT80 = 0x80  #: has a gate of its own, which asks for no DPL (int80_direct_trap)
 _PAGE_FAULT_WRITE, _PAGE_FAULT_USER = 2, 4
-_ASSIST_WRITABLE = 2  #: VMASST_TYPE_writable_pagetables
+_ASSIST_WRITABLE, _ASSIST_ARCHITECTURAL_IOPL = 2, 4  #: VMASST_TYPE_writable_pagetables, architectural_iopl
 _ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")  #: arch-x86/xen-x86_64.h
 # CPUID that a PV domain is not shown: what it cannot have in ring 3 (xen/tools/gen-cpuid.py, PV policies)
 _HIDDEN = {
@@ -80,6 +82,7 @@ class XenPv(PvCalls):
     def _leave(self, cpu: Cpu) -> None:
         """test_all_events: an event that is pending and not masked comes first."""
         self._vcpu.show_task_switched(cpu)
+        self._vcpu_calls.look_at_the_clock(cpu)
         if not self._vcpu.has_event(cpu):
             return
         upcall = self._vcpu.callback(EVENT)
@@ -116,7 +119,12 @@ class XenPv(PvCalls):
     def exception(self, cpu: Cpu, vector: int, error_code: int) -> bool:
         self._mmu.start(cpu)
         code = self._code(cpu)
-        if not self._emulated(cpu, vector, error_code, code):
+        try:
+            emulated = self._emulated(cpu, vector, error_code, code)
+        except FaultError as fault:
+            cpu.set("cr2", fault.address)
+            emulated, vector, error_code = False, fault.vector, fault.error_code
+        if not emulated:
             if vector == NM:
                 self._vcpu.task_switched = False  # do_device_not_available: told once
             self._bounce(cpu, vector, error_code, code)
@@ -124,14 +132,20 @@ class XenPv(PvCalls):
         return True
 
     def _emulated(self, cpu: Cpu, vector: int, error_code: int, code: bytes) -> bool:
-        """Whether Xen has done what faulted, and the guest goes on behind it."""
-        if vector == UD and code.startswith(privileged.FORCED_CPUID):
+        """Whether Xen has done what faulted, and the guest goes on behind it. Raises FaultError."""
+        if vector == UD and code.startswith(instructions.FORCED_CPUID):
             self._forced_cpuid(cpu)
             return True
         if vector == PF and self._kernel_mode and self._store(cpu, error_code, code):
             return True
-        privileged_here = vector == GP and not error_code and self._kernel_mode and privileged.name(code)
-        return bool(privileged_here) and self._emulation.emulate(cpu, code)
+        privileged_here = vector == GP and not error_code and instructions.name(code)
+        return bool(privileged_here) and self._emulation.emulate(copies(cpu, self._mmu), code, self._cpl())
+
+    def _cpl(self) -> int:
+        """As which privilege ring 3 counts where IOPL is asked for (iopl_ok)."""
+        if not self._kernel_mode:
+            return privileged.USER
+        return 0 if _ASSIST_ARCHITECTURAL_IOPL in self._assists else 1
 
     def _store(self, cpu: Cpu, error_code: int, code: bytes) -> bool:
         """ptwr_do_page_fault: a store to a table of level 1, made as an update of its entry."""
@@ -143,7 +157,7 @@ class XenPv(PvCalls):
         store = stores.decode(code.ljust(15, b"\0"))
         if store is None:
             return False
-        name = "" if store.register is None else privileged.GENERAL[store.register]
+        name = "" if store.register is None else instructions.GENERAL[store.register]
         value = cpu.get(name) if name else store.immediate
         (old,) = struct.unpack("<Q", cpu.read_physical(physical, 8))
         try:
@@ -186,7 +200,7 @@ class XenPv(PvCalls):
     def _cause(self, cpu: Cpu, vector: int, error_code: int, code: bytes) -> tuple[str, str]:
         """The rule that an exception breaks which ends the domain, and what happened."""
         ip = cpu.get("rip")
-        if vector == GP and (name := privileged.name(code)):
+        if vector == GP and (name := instructions.name(code)):
             return PRIVILEGED.id, f"{name} at {ip:#x}, which Xen does not emulate"
         if vector == PF and error_code & _PAGE_FAULT_WRITE:
             at = self._frame_of(cpu, cpu.get("cr2"))
@@ -278,7 +292,7 @@ class XenPv(PvCalls):
         answer = self._policy(cpu, leaf, subleaf)
         for register, value in zip(("rax", "rbx", "rcx", "rdx"), answer, strict=True):
             cpu.set(register, value)
-        cpu.set("rip", cpu.get("rip") + len(privileged.FORCED_CPUID))
+        cpu.set("rip", cpu.get("rip") + len(instructions.FORCED_CPUID))
 
     def cpuid(self, cpu: Cpu, leaf: int, subleaf: int, native: Cpuid) -> Cpuid:
         return native  # without the prefix the processor answers, whoever asks

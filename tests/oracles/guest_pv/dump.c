@@ -269,6 +269,8 @@ void dump(const struct start_info *handed)
     frames();
     xen();
     shared_info();
+    tables_refused(info);
+    string_ports(info);
     hypercalls(info);
     begin("end");
     while (ring && ring->out_cons != ring->out_prod) {
