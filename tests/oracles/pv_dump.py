@@ -26,6 +26,7 @@ PARTS = ("entry.S", "dump.c", "tables.c", "ports.c", "calls.c", "events.c")
 FORMS = {
     "inside": ("", 0xFFFFFFFF80000000),
     "outside": ("-DOUTSIDE", 0xFFFFFFFF80000000),  #: notes INIT_P2M and MOD_START_PFN
+    "calls": ("-DCALLS", 0xFFFFFFFF80000000),  #: makes hypercalls, and says nothing else
     "linked": ("-DLINKED", 0),  #: p_paddr is p_vaddr, with note PADDR_OFFSET
 }
 

@@ -23,6 +23,7 @@ OFFERS = {
     "nothing, frame table outside": ("", b"", "outside"),
     "all, frame table outside": ("root=/dev/none quiet", MODULE, "outside"),
     "all, p_paddr is p_vaddr": ("root=/dev/none quiet", MODULE, "linked"),
+    "hypercalls": ("", b"", "calls"),
 }
 
 

@@ -82,8 +82,9 @@ class MemoryCalls:
             count &= ~_PREEMPTED
             before = int.from_bytes(cpu.read(told, 4), "little") if told else 0
         cpu.read(address, 0)
-        if not (devices and self._domain.privileged) and (error := self._not_own(cpu, domid & 0xFFFF)):
-            return error
+        error = 0 if devices and self._domain.privileged else self._not_own(cpu, domid & 0xFFFF)
+        if error and (count or error == -ESRCH or operation is _MMUEXT):
+            return error  # mmu_update finds out only when it has something to do
         made = 0
         try:
             while made < min(count, STEPS):

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: 0BSD
-// Says, line by line on the domain's console, how Xen entered a PV guest and what it handed over.
+// Says, line by line on the domain's console, how Xen entered a PV guest and what it handed over. With CALLS,
+// what it answers to hypercalls.
 //
 // What differs from machine to machine is left out: of machine frames only the domain's own number for them is
 // said. Layouts: xen/include/public/xen.h, arch-x86/xen-x86_64.h, io/console.h.
 
 #include "dump.h"
+
+#ifndef CALLS
+#define CALLS 0 // whether the guest makes hypercalls instead
+#endif
 
 #define M2P ((const u64 *)0xffff800000000000)
 
@@ -239,17 +244,12 @@ static void shared_info(void)
     field("has_clock", ((u32 *)shared)[14] != 0); // vcpu_info[0].time.tsc_to_system_mul
 }
 
-void dump(const struct start_info *handed)
+static void entered(void)
 {
     static const char *const names[] = {"rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10",
                                         "r11", "r12", "r13", "r14", "r15", "rflags", "cs", "ss", "ds", "es", "fs",
                                         "gs"};
-    u32 reason = 0;
 
-    info = handed;
-    if (!(info->flags & 2)) // SIF_INITDOMAIN
-        ring = (volatile struct ring *)(BASE + M2P[info->console_mfn] * PAGE);
-    begin("begin");
     begin("cpu");
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
         field(names[i], registers[i]);
@@ -259,7 +259,7 @@ void dump(const struct start_info *handed)
     field("frame", (info->pt_base - BASE) / PAGE);
     tables((const u64 *)info->pt_base, 4, 0);
     entry("start of memory", BASE);
-    entry("code", (u64)dump & -PAGE);
+    entry("code", (u64)entered & -PAGE);
     entry("start_info", (u64)info);
     entry("root", info->pt_base);
     entry("last table", info->pt_base + (info->nr_pt_frames - 1) * PAGE);
@@ -271,7 +271,20 @@ void dump(const struct start_info *handed)
     shared_info();
     tables_refused(info);
     string_ports(info);
-    hypercalls(info);
+}
+
+void dump(const struct start_info *handed)
+{
+    u32 reason = 0;
+
+    info = handed;
+    if (!(info->flags & 2)) // SIF_INITDOMAIN
+        ring = (volatile struct ring *)(BASE + M2P[info->console_mfn] * PAGE);
+    begin("begin");
+    if (CALLS)
+        hypercalls(info);
+    else
+        entered();
     begin("end");
     while (ring && ring->out_cons != ring->out_prod) {
         notify();
