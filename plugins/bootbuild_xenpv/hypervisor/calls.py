@@ -27,6 +27,7 @@ from bootbuild_xenpv.hypervisor.memory_calls import MemoryCalls
 from bootbuild_xenpv.hypervisor.mmu import PAGE, Mmu
 from bootbuild_xenpv.hypervisor.vcpu import Vcpu
 from bootbuild_xenpv.hypervisor.vcpu_calls import VcpuCalls
+from bootbuild_xenpv.hypervisor.vcpu_op import VcpuOp
 
 # What a PV domain is told (xen/common/kernel.c, XENVER_get_features): mmu_pt_update_preserve_ad,
 # highmem_assist, gnttab_map_avail_bits, memory_op_vnode_supported, direct_mapped
@@ -62,7 +63,7 @@ class PvCalls(XenHvm):
         self._vcpu = Vcpu(domain, self._mmu, self._note)
         self._events = EventChannels(domain, self._vcpu, self._notified)
         self._grants = GrantTable(domain)
-        self._vcpu_calls = VcpuCalls(domain, self._vcpu, self._events, self._mmu)
+        self._vcpu_op = VcpuOp(domain, self._vcpu, self._events, self._mmu)
         self._refusal = ""  #: the last thing that was refused, for the report of a crash
         self._assists = {_ASSIST_EXTENDED_CR3} if domain.extended_cr3 else set[int]()
         self._in_multicall = False
@@ -73,7 +74,9 @@ class PvCalls(XenHvm):
             33: (self._physdev_op, 2),
         }
         memory = MemoryCalls(domain, self._mmu, self._note)
-        self._calls.update({**memory.calls, **self._vcpu_calls.calls, **about_the_domain})
+        self._calls.update(
+            {**memory.calls, **VcpuCalls(self._vcpu).calls, **self._vcpu_op.calls, **about_the_domain}
+        )
 
     def _note(self, cpu: Cpu, refusal: str) -> None:
         self._refusal = refusal
@@ -168,7 +171,7 @@ class PvCalls(XenHvm):
             self._vcpu.mask_events(cpu, False)
         answer = super()._sched_op(cpu, arguments)
         if command == 1 and not self._vcpu.has_event(cpu):
-            self._vcpu_calls.wait(cpu)
+            self._vcpu_op.wait(cpu)
         return answer
 
     def _event_channel_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:

@@ -1,15 +1,16 @@
-"""Xen under one PV domain: where its traps end, what CPUID says, and the way in and out of a hypercall."""
+"""Xen under one PV domain: where its traps end, and the way in and out of a hypercall."""
 
 from __future__ import annotations
 
 import struct
 
 from bootbuild.api import Cpu
-from bootbuild.platform.xen import CPUID_BASE, ENOSYS
+from bootbuild.platform.xen import ENOSYS
 from bootbuild_xenpv.environments import start_info
-from bootbuild_xenpv.hypervisor import instructions, privileged, stores, traps
+from bootbuild_xenpv.hypervisor import cpuid, instructions, privileged, stores, traps
 from bootbuild_xenpv.hypervisor.calls import PvCalls
 from bootbuild_xenpv.hypervisor.copies import copies
+from bootbuild_xenpv.hypervisor.cpuid import Cpuid
 from bootbuild_xenpv.hypervisor.domain import PvDomain
 from bootbuild_xenpv.hypervisor.frame_types import L1
 from bootbuild_xenpv.hypervisor.hypercall import IRET, PreemptedError, Refused
@@ -19,7 +20,6 @@ from bootbuild_xenpv.hypervisor.traps import IretFrame, Place, Trap
 from bootbuild_xenpv.hypervisor.vcpu import EVENT, SYSCALL
 from bootbuild_xenpv.rules import BAD_IRET, PRIVILEGED, REFUSED_UPDATE, STACK, TABLE_WRITE, UNHANDLED
 
-Cpuid = tuple[int, int, int, int]
 UD, NM, GP, PF = 6, 7, 13, 14
 _SYSCALL_SIZE, _DF = 2, 1 << 10
 _SOFTWARE = (3, 4)  #: INT3 and INTO raise exceptions of their own
@@ -27,14 +27,6 @@ _INT80 = 0x80  #: has a gate of its own, which asks for no DPL (int80_direct_tra
 _PAGE_FAULT_WRITE, _PAGE_FAULT_USER = 2, 4
 _ASSIST_WRITABLE, _ASSIST_ARCHITECTURAL_IOPL = 2, 4  #: VMASST_TYPE_writable_pagetables, architectural_iopl
 _ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")  #: arch-x86/xen-x86_64.h
-# CPUID that a PV domain is not shown: what it cannot have in ring 3 (xen/tools/gen-cpuid.py, PV policies)
-_HIDDEN = {
-    1: (
-        1 << 3 | 1 << 21 | 1 << 24 | 1 << 26 | 1 << 27,
-        1 << 3 | 1 << 7 | 1 << 9 | 1 << 12 | 1 << 13 | 1 << 14,
-    ),
-    0x80000001: (0, 1 << 3 | 1 << 26 | 1 << 27),
-}
 
 
 class XenPv(PvCalls):
@@ -82,7 +74,7 @@ class XenPv(PvCalls):
     def _leave(self, cpu: Cpu) -> None:
         """test_all_events: an event that is pending and not masked comes first."""
         self._vcpu.show_task_switched(cpu)
-        self._vcpu_calls.look_at_the_clock(cpu)
+        self._vcpu_op.look_at_the_clock(cpu)
         if not self._vcpu.has_event(cpu):
             return
         upcall = self._vcpu.callback(EVENT)
@@ -289,25 +281,11 @@ class XenPv(PvCalls):
 
     def _forced_cpuid(self, cpu: Cpu) -> None:
         leaf, subleaf = cpu.get("eax"), cpu.get("ecx")
-        answer = self._policy(cpu, leaf, subleaf)
+        native = cpu.cpuid(leaf, subleaf)
+        answer = cpuid.policy(leaf, native, super().cpuid(cpu, leaf, subleaf, native))
         for register, value in zip(("rax", "rbx", "rcx", "rdx"), answer, strict=True):
             cpu.set(register, value)
         cpu.set("rip", cpu.get("rip") + len(instructions.FORCED_CPUID))
 
     def cpuid(self, cpu: Cpu, leaf: int, subleaf: int, native: Cpuid) -> Cpuid:
         return native  # without the prefix the processor answers, whoever asks
-
-    def _policy(self, cpu: Cpu, leaf: int, subleaf: int) -> Cpuid:
-        native = cpu.cpuid(leaf, subleaf)
-        if CPUID_BASE <= leaf < CPUID_BASE + 0x10000:
-            answer = super().cpuid(cpu, leaf, subleaf, native)
-            if leaf == CPUID_BASE + 2:  # XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD
-                return (*answer[:2], 1, 0)
-            return answer if leaf != CPUID_BASE + 4 else (0, 0, 0, 0)
-        if leaf in (7, 0xD):
-            return (0, 0, 0, 0)
-        a, b, c, d = native
-        hidden_c, hidden_d = _HIDDEN.get(leaf, (0, 0))
-        if leaf == 1:
-            c |= 1 << 31
-        return (a, b, c & ~hidden_c, d & ~hidden_d)
