@@ -13,7 +13,7 @@ from tiny_pv_guest import DATA, HYPERCALLS, SET_TRAP_TABLE, STARTUP, call, guest
 
 HANDLER = STARTUP + 0x200
 EVENT_CHANNEL_OP, VCPU_OP, SCHED_OP, UPDATE_VA_MAPPING = 32, 24, 29, 14
-SELF = 0x7FF0
+PENDING, SELECTOR = 2048, 8  #: evtchn_pending in shared_info, evtchn_pending_sel in vcpu_info
 # shared_info, mapped at HYPERCALLS: start_info has its machine address at 0x28
 SHARED = (
     b"\x48\x8b\x46\x28\x48\x83\xc8\x63\x48\x89\xc6\x48\xbf" + u64(HYPERCALLS)  # mov; or $0x63; mov %rax, %rsi
@@ -50,6 +50,10 @@ def test_an_event_calls_the_guest_back_when_it_leaves_xen(dom0: bool) -> None:
     checks = b"\x48\x81\x7c\x24\x18\x30\xe0\0\0\x74\x02" + UD2  # cmpq $0xe030, 24(%rsp)
     checks += b"\xf7\x44\x24\x20\0\x02\0\0\x75\x02" + UD2  # testl $0x200, 32(%rsp)
     checks += b"\xa0" + u64(HYPERCALLS + 1) + b"\x3c\x01\x74\x02" + UD2  # evtchn_upcall_mask is 1
+    port = 1 if dom0 else 3  # the first that is free
+    for offset, value in ((PENDING, 1 << port), (SELECTOR, 1)):
+        checks += b"\x48\xa1" + u64(HYPERCALLS + offset) + b"\x48\x3d" + struct.pack("<I", value)
+        checks += b"\x74\x02" + UD2  # mov …, %rax; cmp; je
     assert outcome(run(READY + UNMASK + SEND + UD2, jump(checks), dom0=dom0)) == BOOTED
 
 
