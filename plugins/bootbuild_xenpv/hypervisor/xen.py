@@ -71,9 +71,9 @@ class XenPv(PvCalls):
             for name, value in zip(_ARGUMENTS, rest.arguments, strict=False):
                 cpu.set(name, value)
         else:
-            if self._clobber is not None and result != -ENOSYS:
-                for name in _ARGUMENTS[: self._calls.get(number, (None, 0))[1]]:
-                    cpu.set(name, self._clobber)
+            if self.clobber is not None and result != -ENOSYS:
+                for name in _ARGUMENTS[: self.calls.get(number, (None, 0))[1]]:
+                    cpu.set(name, self.clobber)
         cpu.set("rax", result & 2**64 - 1)
         cpu.set("rcx", after)
         cpu.set("r11", cpu.get("rflags"))
@@ -299,8 +299,8 @@ class XenPv(PvCalls):
 
     def _policy(self, cpu: Cpu, leaf: int, subleaf: int) -> Cpuid:
         native = cpu.cpuid(leaf, subleaf)
-        if CPUID_BASE <= leaf < CPUID_BASE + 0x10000:
-            answer = super().cpuid(cpu, leaf, subleaf, native)
+        answer = self.leaf(leaf)
+        if answer is not None:
             if leaf == CPUID_BASE + 2:  # XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD
                 return (*answer[:2], 1, 0)
             return answer if leaf != CPUID_BASE + 4 else (0, 0, 0, 0)
