@@ -61,6 +61,14 @@ INIT_P2M = Rule(
     "`DOM0 P->M table overlaps initial mapping`.",
     "name an aligned address well below VIRT_BASE, or drop the note and use start_info.mfn_list",
 )
+TRANSLATED = Rule(
+    "BB-L211",
+    "wants a domain whose frames Xen translates",
+    "A kernel that requires the feature auto_translated_physmap knows no machine frames. No PV domain is "
+    "like that any more: xl begins to build one and says `PV Autotranslate guests no longer supported` "
+    "(bootearly, tools/libs/guest/xg_dom_x86.c). Of a dom0 Xen does not look at it.",
+    "start it as a PVH domain, or leave this profile out of `profiles`",
+)
 ASKED_NOTES = Rule(
     "BB-L210",
     "notes that the recipe asks for make no domain",
@@ -154,6 +162,7 @@ PROFILE_RULES = (
     HYPERCALL_PAGE,
     INIT_P2M,
     SYMBOL_TABLE,
+    TRANSLATED,
     FRAMES,
     UNHANDLED,
     PRIVILEGED,

@@ -70,7 +70,7 @@ def test_a_multicall_of_many() -> None:
 
 
 class _Defective(XenPv):
-    def _xen_version(self, cpu: Cpu, arguments: Sequence[int]) -> int:
+    def xen_version(self, cpu: Cpu, arguments: Sequence[int]) -> int:
         missing: dict[int, int] = {}
         return missing[len(arguments)]
 

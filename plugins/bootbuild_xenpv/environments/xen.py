@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bootbuild.api import ElfImage, Evidence, MapEntry, Offer, Span
+from bootbuild.api import ElfImage, Evidence, InputError, MapEntry, Offer, Problem, Span
 from bootbuild_xenpv.environments import layout, start_info
 from bootbuild_xenpv.environments.frames import PAGE, Frames
 from bootbuild_xenpv.environments.layout import Layout
@@ -15,6 +15,7 @@ from bootbuild_xenpv.environments.start_info import (
     StartInfo,
 )
 from bootbuild_xenpv.notes import PvNotes
+from bootbuild_xenpv.rules import TRANSLATED
 
 MAGIC = b"xen-3.0-x86_64"
 _PM_BITS = 3 << 8  #: XEN_PROCESSOR_PM_CX and _PX: Xen leaves power management to dom0
@@ -31,6 +32,9 @@ class XenDomU(XenPvProfile):
     _STORE_PORT, _CONSOLE_PORT = 1, 2
 
     def setting(self, image: ElfImage, notes: PvNotes, offer: Offer, frames: Frames) -> Setting:
+        if notes.translated:
+            text = "FEATURES requires auto_translated_physmap"
+            raise InputError(Problem(TRANSLATED, image.name, text))
         module = one_module(image, offer)
         built = layout.domu(image, notes, module.size if module else 0, frames.count)
         assert built.store is not None

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Sequence
 
 from bootbuild.api import Cpu
-from bootbuild.platform.xen import EFAULT, EINVAL, ENOSYS, EPERM, XENMEM_MEMORY_MAP, XenDomain, XenHvm
+from bootbuild.platform.xen import EFAULT, EINVAL, ENOSYS, EPERM, XENMEM_MEMORY_MAP, Xen, XenDomain
 from bootbuild_xenpv.hypervisor.domain import M2P_BASE, M2P_END, XEN_START, PvDomain
 from bootbuild_xenpv.hypervisor.event_channels import EventChannels
 from bootbuild_xenpv.hypervisor.grants import GrantTable
@@ -38,7 +38,7 @@ _ASSISTS = (*range(6), 32)  #: PV64_VM_ASSIST_MASK
 _NAMES = {0: "set_trap_table", 1: "mmu_update", 2: "set_gdt", 14: "update_va_mapping", 26: "mmuext_op"}
 
 
-class PvCalls(XenHvm):
+class PvCalls(Xen):
     """One domain's calls and what they change. What is not modelled answers -ENOSYS and is recorded."""
 
     def __init__(
@@ -74,22 +74,21 @@ class PvCalls(XenHvm):
             33: (self._physdev_op, 2),
         }
         memory = MemoryCalls(domain, self._mmu, self._note)
-        self._calls.update(
-            {**memory.calls, **VcpuCalls(self._vcpu).calls, **self._vcpu_op.calls, **about_the_domain}
-        )
+        vcpu = VcpuCalls(self._vcpu)
+        self.calls.update({**memory.calls, **vcpu.calls, **self._vcpu_op.calls, **about_the_domain})
 
     def _note(self, cpu: Cpu, refusal: str) -> None:
         self._refusal = refusal
         cpu.record("refused", refusal)
 
     def _serve(self, cpu: Cpu, number: int, arguments: Sequence[int]) -> int:
-        serve, _ = self._calls.get(number, (None, 0))
+        serve, _ = self.calls.get(number, (None, 0))
         try:
-            return serve(cpu, arguments) if serve else self._unknown(cpu, number, arguments)
+            return serve(cpu, arguments) if serve else self.unmodelled(cpu, number, arguments)
         except BadAddressError:
             return -EFAULT
         except UnmodelledError as call:
-            return self._unknown(cpu, number, call.arguments)
+            return self.unmodelled(cpu, number, call.arguments)
         except Refused as reason:
             self._note(cpu, f"{_NAMES.get(number, f'hypercall {number}')}: {reason}")
             return -reason.error
@@ -126,7 +125,7 @@ class PvCalls(XenHvm):
         (self._assists.discard if command else self._assists.add)(kind)
         return 0
 
-    def _memory_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
+    def memory_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
         command, pointer = arguments[0], arguments[1]
         if command == 12:  # XENMEM_machphys_mapping
             cpu.write(pointer, struct.pack("<QQQ", M2P_BASE, M2P_END, self._pv.m2p_entries - 1))
@@ -145,9 +144,9 @@ class PvCalls(XenHvm):
             return self._pv.frames.count
         if command == 2:  # XENMEM_maximum_ram_page
             return self._pv.m2p_entries - 1
-        return super()._memory_op(cpu, arguments)
+        return super().memory_op(cpu, arguments)
 
-    def _xen_version(self, cpu: Cpu, arguments: Sequence[int]) -> int:
+    def xen_version(self, cpu: Cpu, arguments: Sequence[int]) -> int:
         command, pointer = arguments[0], arguments[1]
         if command == 6:  # XENVER_get_features
             (submap,) = struct.unpack("<I", cpu.read(pointer, 4))
@@ -163,27 +162,27 @@ class PvCalls(XenHvm):
             return 0
         if command == 7:  # XENVER_pagesize
             return PAGE
-        return super()._xen_version(cpu, arguments)
+        return super().xen_version(cpu, arguments)
 
-    def _sched_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
+    def sched_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
         command = arguments[0] & 0xFFFFFFFF
         if command == 1:  # SCHEDOP_block: until there is an event, which then is not masked
             self._vcpu.mask_events(cpu, False)
-        answer = super()._sched_op(cpu, arguments)
+        answer = super().sched_op(cpu, arguments)
         if command == 1 and not self._vcpu.has_event(cpu):
             self._vcpu_op.wait(cpu)
         return answer
 
-    def _event_channel_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
+    def event_channel_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
         return self._events.serve(cpu, arguments[0] & 0xFFFFFFFF, arguments[1])
 
     def _notified(self, cpu: Cpu, port: int) -> None:
         if port == self._pv.console_port:
-            self._drain(cpu)
+            self.drain_console(cpu)
 
-    def _drain(self, cpu: Cpu) -> None:
+    def drain_console(self, cpu: Cpu) -> None:
         before = len(self.console)
-        super()._drain(cpu)
+        super().drain_console(cpu)
         if len(self.console) > before:
             self._events.raise_port(cpu, self._pv.console_port)  # there is room again (xenconsoled)
 

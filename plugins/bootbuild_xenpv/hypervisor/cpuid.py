@@ -15,12 +15,12 @@ _HIDDEN = {
 }
 
 
-def policy(leaf: int, native: Cpuid, hvm: Cpuid) -> Cpuid:
-    """The answer, of what the bare core answers and of what an HVM guest of this Xen is told."""
-    if CPUID_BASE <= leaf < CPUID_BASE + 0x10000:
+def policy(leaf: int, native: Cpuid, xens: Cpuid | None) -> Cpuid:
+    """The answer, of what the bare core answers and of what any guest is told in a leaf of Xen's."""
+    if xens is not None:
         if leaf == CPUID_BASE + 2:  # XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD
-            return (*hvm[:2], 1, 0)
-        return hvm if leaf != CPUID_BASE + 4 else (0, 0, 0, 0)
+            return (*xens[:2], 1, 0)
+        return xens if leaf != CPUID_BASE + 4 else (0, 0, 0, 0)
     if leaf in (7, 0xD):
         return (0, 0, 0, 0)
     a, b, c, d = native

@@ -63,9 +63,9 @@ class XenPv(PvCalls):
             for name, value in zip(_ARGUMENTS, rest.arguments, strict=False):
                 cpu.set(name, value)
         else:
-            if self._clobber is not None and result != -ENOSYS:
-                for name in _ARGUMENTS[: self._calls.get(number, (None, 0))[1]]:
-                    cpu.set(name, self._clobber)
+            if self.clobber is not None and result != -ENOSYS:
+                for name in _ARGUMENTS[: self.calls.get(number, (None, 0))[1]]:
+                    cpu.set(name, self.clobber)
         cpu.set("rax", result & 2**64 - 1)
         cpu.set("rcx", after)
         cpu.set("r11", cpu.get("rflags"))
@@ -282,7 +282,7 @@ class XenPv(PvCalls):
     def _forced_cpuid(self, cpu: Cpu) -> None:
         leaf, subleaf = cpu.get("eax"), cpu.get("ecx")
         native = cpu.cpuid(leaf, subleaf)
-        answer = cpuid.policy(leaf, native, super().cpuid(cpu, leaf, subleaf, native))
+        answer = cpuid.policy(leaf, native, self.leaf(leaf))
         for register, value in zip(("rax", "rbx", "rcx", "rdx"), answer, strict=True):
             cpu.set(register, value)
         cpu.set("rip", cpu.get("rip") + len(instructions.FORCED_CPUID))
