@@ -230,29 +230,30 @@ def test_p_paddr_may_begin_anywhere_if_paddr_offset_says_where(offset: int, prof
 USER = ROOT_FRAME + PIN_RAX + call(4, 0, 0, HANDLER) + call(3, 0, DATA + 0x700) + iret_frame(0xE033)
 USER_ROOT = struct.pack("<IIQQ", 15, 0, 0, 0)
 TO_SHUTDOWN = call(29, 2, DATA + 0x100)  # SCHEDOP_shutdown
-WAYS_BACK = {  # what user mode does, the trap table, what its kernel finds as CS on its stack
-    "a system call": (b"\x0f\x05", b"", 24),
-    "a system call after a port that IOPL 3 permits": (b"\xe4\x80\x0f\x05", b"", 24),
-    "an exception": (UD2, traps({6: HANDLER}), 24),
-    "a port": (b"\xe4\x80", traps({13: HANDLER}), 32),
-    "an exception with an error code": (b"\xf4", traps({13: HANDLER}), 32),
+WAYS_BACK = {  # what user mode does, with which IOPL, the exception, what its kernel finds as CS on its stack
+    "a system call": (b"\x0f\x05", 0, 0, 24),
+    "a system call after a port that IOPL 3 permits": (b"\xe4\x80\x0f\x05", 3, 0, 24),
+    "an exception": (UD2, 0, 6, 24),
+    "an exception with an error code": (b"\xf4", 3, 13, 32),
+    "a port, with the kernel's IOPL": (b"\xe4\x80", 1, 13, 32),
+    "a move from CR0, which Xen emulates for the kernel alone": (b"\x0f\x20\xc0", 3, 13, 32),
 }
 
 
 @pytest.mark.parametrize("name", WAYS_BACK)
 def test_user_mode_leads_back_to_the_kernels_stack(name: str) -> None:
     """There the frame's CS still has RPL 3, and the stack is the one that stack_switch named."""
-    code, table, place = WAYS_BACK[name]
+    code, iopl, vector, place = WAYS_BACK[name]
     # cmpw $0xe033, place(%rsp); jne to ud2; cmp: RSP is just below DATA + 0x700; SCHEDOP_shutdown
     handler = b"\x66\x81\x7c\x24" + bytes([place]) + b"\x33\xe0\x75\xfe"
     handler += (
         b"\x48\x81\xfc" + struct.pack("<i", DATA + 0x700 - place - 32 - (1 << 64)) + b"\x75\xfe" + TO_SHUTDOWN
     )
-    before = call(SET_TRAP_TABLE, DATA + 0x200) if table else call(PHYSDEV_OP, 6, DATA + 0x200)
-    first = before + USER
+    first = call(PHYSDEV_OP, 6, DATA + 0x180) + call(SET_TRAP_TABLE, DATA + 0x200) + USER
     # the hypercall has taken RSI: start_info is found again by the stack's neighbourhood
     first = b"\x49\x89\xf7" + first.replace(ROOT_FRAME, b"\x4c\x89\xfe" + ROOT_FRAME)
-    data = USER_ROOT.ljust(0x200, b"\0") + (table or b"\3")
+    data = USER_ROOT.ljust(0x180, b"\0") + bytes([iopl]).ljust(0x80, b"\0")
+    data += traps({vector: HANDLER} if vector else {})
     built = guest(first=first, data=data, startup=code.ljust(0x200, b"\0") + handler)
     what = subject(built, expect=b"never")
     verdict = judged(what, "domu")
@@ -279,6 +280,17 @@ def test_an_image_that_the_domain_cannot_be_built_of(name: str, profile: str) ->
     rule, what = IMAGES[name]
     verdict = prove(what, PROFILES[profile]())
     assert (rules_of(verdict), verdict.runs) == ({rule}, ())
+
+
+def test_a_frame_table_may_end_at_virt_base_for_xl_alone() -> None:
+    """dom0's builder wants a byte between (setup_pv_physmap); count_pgtables asks whether they overlap."""
+    memory = 64 << 20
+    built = subject(guest(notes={15: u64(VIRT_BASE - memory // 4096 * 8)}), memory=memory)
+    verdicts = {profile: judged(built, profile) for profile in PROFILES}
+    assert {profile: rules_of(verdict) for profile, verdict in verdicts.items()} == {
+        "domu": set(),
+        "dom0": {"BB-L207"},
+    }
 
 
 def test_a_page_that_xen_fills_need_not_be_zero() -> None:

@@ -35,6 +35,8 @@ ANSWERS = {  # of tests/oracles/guest_pv/tables.c
     "others4.two_to_root": EINVAL,
     "others4.one_in_use": EBUSY,  # unpinned, and led to by two
     "others4.one_still_in_use": EBUSY,
+    "others4.one_to_root_now": 0,
+    "others4.root_to_root": 0,
     "others4.one_free": 0,
     "self2.pinned_writable": EINVAL,
     "self2.pinned": 0,
@@ -44,6 +46,7 @@ ANSWERS = {  # of tests/oracles/guest_pv/tables.c
     "self3.pinned": 0,
     "self3.free": 0,
     "refused.frame_of_nobody": EPERM,
+    "refused.frame_of_others": EBUSY,
     "refused.root_writable": EBUSY,
     "refused.not_covered": EINVAL,
     "refused.superpage": EINVAL,
@@ -68,4 +71,7 @@ def test_a_link_is_taken_as_often_as_it_is_given_up() -> None:
     assert tables.take(4, 1) == "machine frame 0x1 leads to another table of its level"
     tables.drop(1, 2)
     assert tables.take(4, 1) == ""
+    assert tables.take(2, 6) == "machine frame 0x2, where it is, is led to by another table of its level"
+    tables.drop(3, 2)
+    assert tables.take(2, 6) == ""
     assert tables.take(1, 5) == "machine frame 0x1, where it is, is led to by another table of its level"

@@ -77,6 +77,7 @@ void string_ports(const struct start_info *info)
     STRING("insb_nowhere", "cld", "rep insb", 9, 0x800000000000);
     STRING("insb_xens", "cld", "rep insb", 9, 0xffff800000000000);
     STRING("insb_32_bits", "cld", "rep addr32 insb", 9, 0x123450000000);
+    STRING("insb_32_bits_alone", "cld", "addr32 insb", 9, 0x123450000000);
     STRING("outsb", "cld", "rep outsb", 3, memory);
     STRING("outsl", "cld", "rep outsl", 3, memory);
     STRING("outsb_backwards", "std", "rep outsb", 3, memory + 5);

@@ -56,14 +56,17 @@ static void root_to_itself(const u64 *root)
 {
     u64 at = 0xffff000000000000ull | SLOT << 39;
     const u64 *tables = (const u64 *)at;                                // every table of level 1
+    const u64 *second = (const u64 *)(at | SLOT << 30);                 // and of level 2
     const u64 *seen = (const u64 *)(at | SLOT << 30 | SLOT << 21 | SLOT << 12); // the root
+    u64 page = (u64)pool >> 12 & 0xfffffffff;
 
     begin("self4");
     field("writable", update(root, SLOT, machine(root) | TABLE));
     field("readonly", update(root, SLOT, machine(root) | READ_ONLY));
     field("seen", seen[SLOT] == root[SLOT] && seen[511] == root[511]);
-    field("entry", (tables[(u64)pool >> 12 & 0xfffffffff] & FRAME) == machine(pool));
-    field("mapping", call(14, (u64)tables, machine(pool) | READ_ONLY, 2)); // of what a table maps that is no L1
+    field("entry", (tables[page] & FRAME) == machine(pool));
+    // what maps a table of level 1 is no entry of level 1, and is not changed as one
+    field("mapping", call(14, (u64)(tables + page) & -PAGE, second[page / 512], 2));
     field("slot_made_writable", update(root, SLOT, root[SLOT] | 2));
     field("gone", update(root, SLOT, 0));
 }
@@ -89,8 +92,13 @@ static void others(const u64 *root)
     field("root_gone", update(root, SLOT, 0));
     field("one_still_in_use", map(one, WRITABLE));
     field("two_unpinned", unpin(two));
-    field("one_free", map(one, WRITABLE));
     field("two_free", map(two, WRITABLE));
+    field("one_pinned_again", pin(4, one)); // nothing leads to it, or is led to by two, any more
+    field("one_to_root_now", update(one, SLOT, machine(root) | READ_ONLY));
+    field("root_to_root", update(root, SLOT, machine(root) | READ_ONLY));
+    field("root_to_root_gone", update(root, SLOT, 0));
+    field("one_unpinned_again", unpin(one));
+    field("one_free", map(one, WRITABLE));
     pool[0][5] = pool[1][5] = pool[1][6] = pool[0][SLOT] = 0;
 }
 
@@ -113,12 +121,25 @@ static void lower(const char *name, int level)
     table[7] = 0;
 }
 
+// A frame of the machine's memory that is not this domain's.
+static u64 others_frame(void)
+{
+    const u64 *machine_to_physical = (const u64 *)0xffff800000000000;
+    const u64 *list = (const u64 *)info->mfn_list;
+    u64 frame = 0x1100;
+
+    while (machine_to_physical[frame] < info->nr_pages && list[machine_to_physical[frame]] == frame)
+        frame++;
+    return frame;
+}
+
 static void wrong(const u64 *root)
 {
     u64 *table = pool[3];
 
     begin("refused");
     field("frame_of_nobody", call(14, (u64)pool[4], NOWHERE << 12 | WRITABLE, 2));
+    field("frame_of_others", call(14, (u64)pool[4], others_frame() * PAGE | WRITABLE, 2));
     field("root_writable", call(14, (u64)pool[4], machine(root) | WRITABLE, 2));
     field("not_covered", call(14, 0x123456789000, machine(pool[4]) | WRITABLE, 2));
     field("pool_writable_as_table", pin(1, pool[4]));
