@@ -277,10 +277,11 @@ class Traps:
             return
         ip = core.get("rip")
         board.calls += 1
+        board.jumped = False
         if not board.platform.syscall(board.cpu):
             self._enter_system(ip)
         target = core.get("rip")
-        if target != ip:
+        if board.jumped or target != ip:
             core.set("rip", target - _SYSCALL_SIZE)  # the engine adds it on return from the hook
         board.after_call()
 

@@ -24,8 +24,7 @@ from bootbuild.api import (
     Undefined,
     align_up,
 )
-from bootbuild.platform import XenHvm
-from bootbuild.platform.xen import XenDomain
+from bootbuild.platform import XenDomain, XenHvm
 from bootbuild_pvh.environments.placing import (
     ACPI,
     RAM,
