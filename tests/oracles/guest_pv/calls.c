@@ -187,7 +187,7 @@ static void tables(void)
     begin("mmuext_op");
     op->command = 6;
     field("self", call4(26, (u64)op, 1, 0, SELF));
-    field("own_number", call4(26, (u64)op, 1, 0, info->flags & 2 ? 0 : 1));
+    field("number", call4(26, (u64)op, 1, 0, info->flags & 2 ? 0 : 1));
     field("dom0", call4(26, (u64)op, 1, 0, 0));
     field("io", call4(26, (u64)op, 1, 0, 0x7ff1));
     field("none_of_xens", call4(26, XENS, 0, 0, SELF));
@@ -354,8 +354,8 @@ static void grants(void)
     u32 version;
 
     begin("grant_query_size");
-    for (int i = 0; i < 4; i++) {
-        static const unsigned short domids[] = {SELF, 0, 1, 77};
+    for (int i = 0; i < 3; i++) {
+        static const unsigned short domids[] = {SELF, 0, 77}; // its own number a domU is not told
 
         size.dom = domids[i];
         size.nr_frames = size.max_nr_frames = 0;

@@ -17,6 +17,7 @@ struct upcall {
 } upcall;
 
 static volatile struct shared_info *shared;
+static u32 own; // the domain's number, once an unbound port has told it
 static u8 place[PAGE] __attribute__((aligned(PAGE)));
 
 // On the stack: rcx, r11, rip, cs, rflags, rsp, ss. Goes on where it was, with events masked.
@@ -66,9 +67,9 @@ static void status(const char *name, u32 port)
     field("status", one.status);
     field("vcpu", one.vcpu);
     if (one.status == 1)
-        field("for_me", one.remote.dom == SELF ? 2 : 1);
+        own = one.remote.dom;
     if (one.status == 2)
-        field("remote", one.remote.dom);
+        field("remote_is_me", one.remote.dom == own);
     if (one.status == 4)
         field("number", one.number);
 }
