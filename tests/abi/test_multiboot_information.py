@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,8 @@ OFFSETS = {
 
 @pytest.mark.parametrize("name", OFFSETS)
 def test_a_field_of_multiboot_1_is_where_the_specification_has_it(name: str) -> None:
-    data = MultibootInfo(0, **{name: 0x12345678}).pack()
+    change: dict[str, Any] = {name: 0x12345678}
+    data = MultibootInfo(0, **change).pack()
     assert len(data) == multiboot.SIZE
     assert data.find(struct.pack("<I", 0x12345678)) == OFFSETS[name]
     assert getattr(MultibootInfo.unpack(data), name) == 0x12345678

@@ -87,7 +87,8 @@ class Multiboot2Info:
         """Read the structure that `data` begins with. ValueError for one that is cut off or has no end."""
         if len(data) < HEADER_SIZE:
             raise ValueError(f"{len(data)} bytes are no Multiboot2 information")
-        total, tags, at = _WORDS.unpack_from(data)[0], [], HEADER_SIZE
+        tags: list[Tag] = []
+        total, at = _WORDS.unpack_from(data)[0], HEADER_SIZE
         if total > len(data):
             raise ValueError(f"the information has {total} bytes, of which {len(data)} are there")
         while at + TAG_SIZE <= total:
@@ -126,11 +127,7 @@ class Multiboot2Info:
     @property
     def modules(self) -> tuple[Multiboot2Module, ...]:
         """Every module, in order."""
-        return tuple(
-            Multiboot2Module(*_WORDS.unpack_from(tag.body), _string(tag.body[8:]) or b"")
-            for tag in self.tags
-            if tag.type == TagType.MODULE
-        )
+        return tuple(_module(tag.body) for tag in self.tags if tag.type == TagType.MODULE)
 
     @property
     def memory_map(self) -> tuple[MapEntry, ...]:
@@ -158,7 +155,10 @@ class Multiboot2Info:
     def efi_memory_map(self) -> EfiMemoryMap | None:
         """EFI's map; None without it."""
         body = self.body(TagType.EFI_MEMORY_MAP)
-        return None if body is None else EfiMemoryMap(*_WORDS.unpack_from(body), body[8:])
+        if body is None:
+            return None
+        size, version = _WORDS.unpack_from(body)
+        return EfiMemoryMap(size, version, body[8:])
 
 
 def cmdline_tag(text: bytes) -> Tag:
@@ -216,6 +216,11 @@ def load_base_tag(address: int) -> Tag:
 def _packed(tag: Tag) -> bytes:
     size = TAG_SIZE + len(tag.body)
     return _WORDS.pack(tag.type, size) + tag.body + bytes(-size % ALIGN)
+
+
+def _module(body: bytes) -> Multiboot2Module:
+    start, end = _WORDS.unpack_from(body)
+    return Multiboot2Module(start, end, body[8:].partition(b"\0")[0])
 
 
 def _string(body: bytes | None) -> bytes | None:
