@@ -70,6 +70,7 @@ def dump(scene: Scene) -> EntryDump:
             "cr0": state.cr0,
             "cr3": state.cr3,
             "cr4": state.cr4,
+            "efer": state.efer,
             **{name: segment.selector for name, segment in hidden.items()},
             "gdtr_limit": state.gdtr.limit,
             "gdtr_base": state.gdtr.base,
