@@ -1,8 +1,8 @@
-"""Real GRUB as the loader: a disk for BIOS, an application for UEFI, each started in QEMU by its own firmware.
+"""Real GRUB as the loader: a disk for BIOS, an application for UEFI, started in QEMU by its firmware.
 
-Neither needs a file system of its own: kernel and modules lie in a tar archive, which GRUB reads as it is. For
-BIOS that is the one partition of a disk whose first sectors hold GRUB, as grub-install leaves it; for UEFI it
-is inside the application. What GRUB says goes to COM1.
+Neither needs a file system: kernel and modules lie in a tar archive, which GRUB reads as it is. For BIOS
+that is the one partition of a disk whose first sectors hold GRUB, as grub-install leaves it; for UEFI it is
+inside the application. What GRUB says goes to COM1.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Menu:
 
 @dataclass(frozen=True)
 class Grub:
-    """GRUB's tools and parts: grub-mkimage, a folder with a subfolder for each of its platforms, and OVMF's."""
+    """grub-mkimage, the folder with a subfolder for each of GRUB's platforms, and that of OVMF."""
 
     mkimage: Path
     parts: Path
@@ -101,9 +101,9 @@ class Grub:
         """GRUB's core with the menu in it."""
         config, image = folder / "grub.cfg", folder / "grub.img"
         config.write_text(menu.config(ROOTS[platform]))
-        command = [self.mkimage, "-d", self.parts / platform, "-O", platform, "-p", "/", "-c", config]
-        modules = [*MODULES, *FIRMWARE_MODULES[platform]]
-        done = subprocess.run([*command, "-o", image, *options, *modules], capture_output=True, text=True)
+        command: list[str | Path] = [self.mkimage, "-d", self.parts / platform, "-O", platform, "-p", "/"]
+        command += ["-c", config, "-o", image, *options, *MODULES, *FIRMWARE_MODULES[platform]]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return image.read_bytes()
 

@@ -1,4 +1,4 @@
-"""What GRUB and QEMU leave at a Multiboot entry keeps the specification. Source: both themselves, run here."""
+"""What GRUB and QEMU leave at a Multiboot entry keeps the specification. Source: both, run here."""
 
 from __future__ import annotations
 
