@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bootbuild.errors import InputError, Problem
 from bootbuild.model.content import MemoryContent
-from bootbuild.model.machine import Load, Offer, Region, RegionKind
+from bootbuild.model.machine import Descriptor, Load, Offer, Region, RegionKind
 from bootbuild.model.payload import ElfImage
 from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span, align_up
@@ -15,6 +15,7 @@ from bootbuild.platform.flat32 import Poison
 
 MiB, GiB = 1 << 20, 1 << 30
 RAM, RESERVED, ACPI, NVS, UNUSABLE = 1, 2, 3, 4, 5  #: of a memory map: ACPI 6.4 §15, as E820 has them
+RESET_TR = Descriptor(0, limit=0xFFFF, attributes=0x008B)  #: TR where no firmware has loaded it
 _LEAST = 2 * MiB  #: of RAM: what SeaBIOS needs
 _OTHER_MEMORY = "ask for another size (`[boot] memory`, `--memory`)"
 
@@ -55,17 +56,21 @@ def module_bytes(offer: Offer) -> int:
     return sum(align_up(content.size, 4096) for _, content, _ in offer.modules)
 
 
-def check_fit(image: ElfImage, memory: Sequence[Span], need: int) -> None:
-    """InputError unless every PT_LOAD lies in memory, and `need` more bytes above them do."""
-    outside = [s for s in image.loads if not any(span.covers(s.physical) for span in memory)]
-    spans = ", ".join(map(str, memory))
-    text = ""
+def check_memory(image: ElfImage, parts: Iterable[Span], memory: Sequence[Span]) -> None:
+    """InputError unless every part of the image lies in memory."""
+    outside = [part for part in parts if not any(span.covers(part) for span in memory)]
     if outside:
         rest = f" (and {len(outside) - 1} more) is" if len(outside) > 1 else " is"
-        text = f"segment {outside[0].physical}{rest} not in memory ({spans})"
-    elif image.physical_end + need > max(span.end for span in memory):
+        spans = ", ".join(map(str, memory))
+        text = f"segment {outside[0]}{rest} not in memory ({spans})"
+        raise InputError(Problem(DOES_NOT_FIT, image.name, text))
+
+
+def check_fit(image: ElfImage, memory: Sequence[Span], need: int) -> None:
+    """InputError unless every PT_LOAD lies in memory, and `need` more bytes above them do."""
+    check_memory(image, (segment.physical for segment in image.loads), memory)
+    if image.physical_end + need > max(span.end for span in memory):
         text = f"the image ends at {image.physical_end:#x}; modules and start_info take {need:#x} bytes"
-    if text:
         raise InputError(Problem(DOES_NOT_FIT, image.name, text))
 
 

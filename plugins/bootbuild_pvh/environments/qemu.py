@@ -8,7 +8,6 @@ from bootbuild.abi import acpi
 from bootbuild.abi.handover import HypervisorType
 from bootbuild.abi.hvm_start_info import MAP_ENTRY_SIZE
 from bootbuild.api import (
-    Descriptor,
     ElfImage,
     EntryState,
     Evidence,
@@ -26,6 +25,7 @@ from bootbuild.platform.loading import (
     NVS,
     RAM,
     RESERVED,
+    RESET_TR,
     MiB,
     Overwritten,
     check_fit,
@@ -38,7 +38,6 @@ from bootbuild_pvh.environments.placing import PlacedModule, Placing, ramdisk
 from bootbuild_pvh.environments.profile import PvhProfile, Setting
 
 _HEADERS = 0x1000  #: bytes in which ELF and program headers lie
-_RESET_TR = Descriptor(0, limit=0xFFFF, attributes=0x008B)  # no firmware loads TR
 
 
 class _QemuProfile(PvhProfile):
@@ -79,7 +78,7 @@ class _QemuProfile(PvhProfile):
         """`left`: what the firmware's code has in the registers; `idt`: the limit of its IDT at 0."""
         registers = {"rbx": info, "rcx": entry, "rflags": 0x6, **left}
         return flat_state(
-            entry, registers, code=0x08, data=0x10, tr=_RESET_TR, gdtr=gdtr, idtr=TableRegister(0, idt)
+            entry, registers, code=0x08, data=0x10, tr=RESET_TR, gdtr=gdtr, idtr=TableRegister(0, idt)
         )
 
 
