@@ -88,7 +88,7 @@ class Multiboot2(GrubProfile):
         info = room.place(reserved, multiboot2.ALIGN, _LEAST)
         if info is None:
             raise InputError(Problem(DOES_NOT_FIT, image.name, "GRUB finds no room for its information"))
-        descriptors = b"".join(d.pack() for d in firmware.descriptors(_merged(room.chunks)))
+        descriptors = b"".join(d.pack() for d in firmware.descriptors(_merged(room.taken)))
         efi_map = EfiMemoryMap(DESCRIPTOR_SIZE, DESCRIPTOR_VERSION, descriptors)
         structure = Multiboot2Info((*before, multiboot2.efi_memory_map_tag(efi_map)))
         mmap = info + structure.offset(TagType.MEMORY_MAP) + multiboot2.MAP_HEADER_SIZE
