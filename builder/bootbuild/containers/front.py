@@ -45,7 +45,8 @@ def with_front(
     if bits != payload.elf.bits:
         relaid = Relaid(bits, _size(payload, layout, specs, bits))
         layout = replace(layout, segments=tuple(replace(s, vaddr=s.paddr) for s in layout.segments))
-    layout = _placed(payload, layout, specs, linked, relaid, search)
+    fixed = any(c.search and not c.headers for c in asked)  # a header of the payload's own stays where it is
+    layout = _placed(payload, layout, specs, linked, relaid, search, fixed)
     entry = _entry_point(payload, asked, layout, linked)
     return replace(layout, entry_point=entry)
 
@@ -74,6 +75,7 @@ def _placed(
     linked: Mapping[str, Linked],
     relaid: Relaid | None,
     search: int,
+    fixed: bool,
 ) -> Layout:
     """Table and headers in the room that there is, or that a new file has. Raises RefusedError (BB-W012)."""
     if not specs and not search:
@@ -88,19 +90,14 @@ def _placed(
             for (c, spec), at in zip(specs, offsets, strict=True)
         )
         return replace(layout, headers=headers, table=table, relaid=relaid)
-    if relaid is None and not _own_header(specs, search):
+    if relaid is None and not fixed:
         bits = image.bits
         return _placed(
-            payload, layout, specs, linked, Relaid(bits, _size(payload, layout, specs, bits)), search
+            payload, layout, specs, linked, Relaid(bits, _size(payload, layout, specs, bits)), search, fixed
         )
     limit = min([search, *(spec.limit for _, spec in specs)])
     text = f"{len(layout.segments) + len(image.segments)} program headers and what is searched for do not fit"
     raise RefusedError(Problem(rules.NO_FRONT, payload.source, f"{text} into the first {limit:#x} bytes"))
-
-
-def _own_header(specs: Sequence[tuple[Contribution, HeaderSpec]], search: int) -> bool:
-    """Whether what is searched for is the payload's own, so that its bytes have to stay where they are."""
-    return bool(search) and not specs
 
 
 def _fits(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from bootbuild.model.blob import Blob
 from bootbuild.model.payload import Startup
+from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span
 from bootbuild.model.waist import Piece
 
@@ -42,6 +43,15 @@ class HeaderSpec:
 
 
 @dataclass(frozen=True)
+class Shadow:
+    """A profile of another target whose program would start the image by this target instead."""
+
+    profile: str
+    rule: Rule
+    reason: str
+
+
+@dataclass(frozen=True)
 class Contribution:
     """One target's part of an image.
 
@@ -61,6 +71,7 @@ class Contribution:
     search: int = 0  #: bytes that its loader reads of the file to find program headers; 0: it seeks them
     entry_point: str = ""  #: symbol at which e_entry has to stand, where its loader knows no other entry
     elf_class: int | None = None  #: 32 or 64: the only one that its loader takes
+    shadows: tuple[Shadow, ...] = ()
 
     @property
     def hands_over(self) -> bool:
