@@ -101,6 +101,11 @@ class Multiboot2(GrubProfile):
             memory_map=entries,
             rsdp=info + structure.offset(TagType.ACPI_NEW),
             efi_system_table=firmware.system_table,
+            efi_memmap=Span(
+                info + structure.offset(TagType.EFI_MEMORY_MAP) + multiboot2.MAP_HEADER_SIZE, len(descriptors)
+            ),
+            efi_memmap_descriptor_size=DESCRIPTOR_SIZE,
+            efi_memmap_descriptor_version=DESCRIPTOR_VERSION,
             native_map=Span(mmap, multiboot2.MAP_ENTRY_SIZE * len(entries)),
             structures=(put(info, structure.pack()),),
         )
