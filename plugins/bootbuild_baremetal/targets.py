@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import NoReturn
 
 from bootbuild.api import (
@@ -24,7 +24,7 @@ from bootbuild.api import (
 from bootbuild_baremetal import headers, own
 from bootbuild_baremetal.headers import HeaderTag, Tag
 from bootbuild_baremetal.options import Options1, Options2, video_mode
-from bootbuild_baremetal.rules import NO_CHAIN, NO_ROUTE, RULES, SHADOWED
+from bootbuild_baremetal.rules import NO_CHAIN, NO_ROUTE, RULES, SHADOWED, UNREAD
 
 ENTRY = "bb_multiboot_entry"
 _BEFORE_PVH = tuple(
@@ -55,8 +55,14 @@ def _inserted(target: str, payload: Payload, guest: Guest) -> Contribution:
     )
 
 
-def _native(target: str, payload: Payload, guest: Guest, version: own.Version) -> Contribution:
-    """The payload's own header. Raises RefusedError (BB-L302, BB-L304 to BB-L310)."""
+def _native(
+    target: str, payload: Payload, guest: Guest, options: Options2, version: own.Version
+) -> Contribution:
+    """The payload's own header. Raises RefusedError (BB-L302, BB-L304 to BB-L310, BB-L312)."""
+    default = type(options)()
+    said = [f.name for f in fields(options) if getattr(options, f.name) != getattr(default, f.name)]
+    if said:
+        raise RefusedError(Problem(UNREAD, payload.source, f"{', '.join(said)}: the header is the kernel's"))
     if version.find(payload.elf) is None:
         raise RefusedError(own.why_none(payload.elf, version))
     return Contribution(
@@ -104,7 +110,7 @@ class Multiboot2:
 
     def native(self, payload: Payload, guest: Guest, options: Options2) -> Contribution:
         """The payload's own Multiboot2 header, as it is."""
-        return _native(self.name, payload, guest, own.V2)
+        return _native(self.name, payload, guest, options, own.V2)
 
     def chain(self, payload: Payload, guest: Guest, options: Options2) -> Contribution:
         """There is no such stub."""
@@ -136,7 +142,7 @@ class Multiboot1:
 
     def native(self, payload: Payload, guest: Guest, options: Options1) -> Contribution:
         """The payload's own Multiboot header, as it is."""
-        return replace(_native(self.name, payload, guest, own.V1), shadows=_BEFORE_PVH)
+        return replace(_native(self.name, payload, guest, options, own.V1), shadows=_BEFORE_PVH)
 
     def chain(self, payload: Payload, guest: Guest, options: Options1) -> Contribution:
         """There is no such stub."""

@@ -59,6 +59,7 @@ class XenPv:
             target=self.name,
             guest=guest.name,
             container="elf",
+            elf_class=64,
             startup=payload.startup,
             chain=chain,
             companions=(load_blob("bootbuild_xenpv", "xenpv_post"), told),
@@ -72,6 +73,7 @@ class XenPv:
             target=self.name,
             guest=guest.name,
             container="elf",
+            elf_class=64,
             startup=payload.startup,
             notes=specs(written),
         )
@@ -93,6 +95,7 @@ class XenPv:
             target=self.name,
             guest=guest.name,
             container="elf",
+            elf_class=64,
             startup=payload.startup,
             chain=(stub,),
             companions=(settings(paddr_offset=own.paddr_offset),),
