@@ -33,7 +33,7 @@ CMDLINE = b"one two"
 class Changed:
     """What a loader that is not GRUB hands over: other bytes at the information, other registers."""
 
-    information: Callable[[bytearray], None] = bytearray  # a copy, which changes nothing
+    information: Callable[[bytearray], object] = bytes  # which changes nothing
     registers: dict[str, int] | None = None
     own_map: tuple[MapEntry, ...] | None = None  #: what the environment is said to have given
 
@@ -77,7 +77,10 @@ class OtherMultiboot2(grub_bios.Multiboot2):
         return changed(super().scene(image, offer, filling, only), self._change, 1 << 16)
 
 
-OTHERS = {"multiboot1": OtherMultiboot1, "multiboot2": OtherMultiboot2}
+OTHERS: dict[str, type[OtherMultiboot1 | OtherMultiboot2]] = {
+    "multiboot1": OtherMultiboot1,
+    "multiboot2": OtherMultiboot2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +124,7 @@ def info(**fields: int) -> Callable[[bytearray], None]:
     def change(raw: bytearray) -> None:
         own = MultibootInfo.unpack(bytes(raw))
         flags = own.flags ^ fields.get("flags", 0)
-        raw[:] = replace(own, **{**fields, "flags": flags}).pack()
+        raw[:] = replace(own, **{**fields, "flags": flags}).pack()  # type: ignore[arg-type]
 
     return change
 

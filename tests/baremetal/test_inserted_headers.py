@@ -6,7 +6,7 @@ import json
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,12 +156,13 @@ def test_two_entries_share_a_file_with_their_classes(payload: Payload, written: 
 @pytest.mark.parametrize("target", [Multiboot1(), Multiboot2()])
 def test_a_guest_that_cannot_be_entered_from_32_bit_mode_is_refused(target: Any, payload: Payload) -> None:
     class Without(Native):
-        def back(self, width: int) -> Piece | None:  # type: ignore[override]
+        def back(self, width: int) -> Piece | None:
             return None
 
     class InRing3(Native):
-        def back(self, width: int) -> Piece:
-            return Piece(super().back(width).blob, "x", Waist(64, privilege=3), None)
+        def back(self, width: int) -> Piece | None:
+            back = super().back(width)
+            return back and replace(back, takes=Waist(64, privilege=3))
 
     for guest in (Without(), InRing3()):
         with pytest.raises(RefusedError) as caught:
