@@ -10,16 +10,14 @@ from bootbuild.api import (
     Contribution,
     ElfImage,
     Guest,
-    NoRoute,
     Payload,
     Piece,
     Problem,
     RefusedError,
     Shadow,
     Waist,
+    chain_of,
     load_blob,
-    route,
-    switches,
 )
 from bootbuild_baremetal import headers, own
 from bootbuild_baremetal.headers import HeaderTag, Tag
@@ -36,21 +34,13 @@ _BEFORE_PVH = tuple(
 def _inserted(target: str, payload: Payload, guest: Guest) -> Contribution:
     """Front → (switch) → the guest's back, and the post stub. Raises RefusedError (BB-L301)."""
     width = payload.startup.width
-    back = guest.back(width)
-    if back is None:
-        text = f"guest {guest.name} cannot be entered by a stub at width {width}"
-        raise RefusedError(Problem(NO_ROUTE, payload.source, text))
     front = Piece(load_blob("bootbuild_baremetal", f"{target}_front"), ENTRY, None, Waist(32))
-    try:
-        chain = route(front, back, switches())
-    except NoRoute as reason:
-        raise RefusedError(Problem(NO_ROUTE, payload.source, str(reason))) from reason
     return Contribution(
         target=target,
         guest=guest.name,
         container="elf",
         startup=payload.startup,
-        chain=chain,
+        chain=chain_of(front, guest.back(width), payload, guest, NO_ROUTE),
         companions=(load_blob("bootbuild_baremetal", f"baremetal_post_{width}"),),
     )
 
