@@ -35,7 +35,7 @@ _IDT, _CR3 = 0xF84FE8, 0x7FF000  #: bytes below the end of RAM
 class Multiboot2(GrubProfile):
     """`multiboot2 /kernel …`, `module2 /file …` on UEFI: all but the kernel lies as low as it can."""
 
-    target, name = "multiboot2", "grub-efi64"
+    target, name, loader = "multiboot2", "grub-efi64", "grub-multiboot2-efi64"
     boot_type = BootType.MULTIBOOT2
     lowest_module = 0
     code_size, gdt_offset = 0xF0, 0xD0
