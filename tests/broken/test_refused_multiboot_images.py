@@ -10,7 +10,8 @@ import pytest
 from bootbuild.api import Filling, InputError, MemoryContent, Offer, Problem, Profile
 from bootbuild_baremetal.environments import grub_bios, grub_efi, qemu
 from test_broken_multiboot_guests import BOTH, HEADER_2, header_2
-from tiny_guest import BASE, ENTRY, HEADERS, guest, image_of
+from tiny_file import HEADERS
+from tiny_guest import BASE, ENTRY, guest, image_of
 
 MiB = 1 << 20
 PROFILES: dict[str, Callable[[], Profile]] = {
