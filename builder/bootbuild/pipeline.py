@@ -12,6 +12,7 @@ import bootbuild
 from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject, code_at
 from bootbuild.boot.subject import find_startup, is_linux, request_subject
+from bootbuild.errors import Problem, RefusedError
 from bootbuild.formats.whole import whole_files
 from bootbuild.model.content import digest
 from bootbuild.model.contribution import Contribution, Layout
@@ -62,6 +63,7 @@ def build(recipe: Recipe, host: Host, progress: Progress = lambda _: None) -> Bu
     images = []
     for names in groups(recipe):
         contributions = [contribute(payloads[name], recipe.targets[name], host) for name in names]
+        refuse_shadows(recipe, contributions, host)
         image, path, layout = make_image(recipe, payloads[names[0]], contributions, host, progress)
         made = digest(image.content)  # before the boots: the record vouches for these bytes
         verdicts: list[ProfileVerdict] = []
@@ -170,6 +172,23 @@ def contribute(payload: Payload, target: TargetRecipe, host: Host) -> Contributi
     plugin, guest = host.target(target.name), host.guest(payload.guest)
     make = {"insert": plugin.contribute, "native": plugin.native, "chain": plugin.chain}[target.entry]
     return make(payload, guest, target.options)
+
+
+def refuse_shadows(recipe: Recipe, contributions: Sequence[Contribution], host: Host) -> None:
+    """Raise RefusedError where a program would start an image by another target than its profile is of."""
+    booted = {
+        profile
+        for name in (c.target for c in contributions)
+        for profile in host.select(recipe.targets[name].profiles or (name,))
+    }
+    shadows = [(c, s) for c in contributions for s in c.shadows if s.profile in booted]
+    if shadows:
+        raise RefusedError(
+            Problem(
+                s.rule, recipe.places.get(f"targets.{c.target}", str(recipe.path)), f"{s.profile}: {s.reason}"
+            )
+            for c, s in shadows
+        )
 
 
 def make_image(

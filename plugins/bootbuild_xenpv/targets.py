@@ -54,6 +54,7 @@ class XenPv:
             target=self.name,
             guest=guest.name,
             container="elf",
+            elf_class=64,
             startup=payload.startup,
             chain=chain,
             companions=(load_blob("bootbuild_xenpv", "xenpv_post"), told),
@@ -67,6 +68,7 @@ class XenPv:
             target=self.name,
             guest=guest.name,
             container="elf",
+            elf_class=64,
             startup=payload.startup,
             notes=specs(written),
         )
@@ -88,6 +90,7 @@ class XenPv:
             target=self.name,
             guest=guest.name,
             container="elf",
+            elf_class=64,
             startup=payload.startup,
             chain=(stub,),
             companions=(settings(paddr_offset=own.paddr_offset),),

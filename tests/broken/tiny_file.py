@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 OFFSET = 0x1000  #: in the file, of the PT_LOAD
 _NOTES = 0x200  #: in the file, of the PT_NOTE
+HEADERS = 0x300  #: in the file, of what is there for loaders that read neither
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Load:
     align: int
 
 
-def elf_file(bits: int, entry: int, load: Load, notes: bytes) -> bytes:
+def elf_file(bits: int, entry: int, load: Load, notes: bytes, headers: bytes = b"") -> bytes:
     """The file, whose e_entry is `entry`; ELF32 has the low half of `load.vaddr`."""
     wide = bits == 64
     header = struct.pack(
@@ -37,5 +38,5 @@ def elf_file(bits: int, entry: int, load: Load, notes: bytes) -> bytes:
 
     loaded = segment(1, 7, OFFSET, load.vaddr, load.paddr, len(load.data), load.memsz, load.align)
     noted = segment(4, 4, _NOTES, 0, 0, len(notes), len(notes), 4)
-    head = (header + loaded + noted).ljust(_NOTES, b"\0") + notes
+    head = ((header + loaded + noted).ljust(_NOTES, b"\0") + notes).ljust(HEADERS, b"\0") + headers
     return head.ljust(OFFSET, b"\0") + load.data

@@ -52,11 +52,12 @@ def guest(
     startup: bytes = b"\xfa\xf4\xeb\xfd",
     page: bytes = b"",
     bits: int = 64,
+    headers: bytes = b"",
 ) -> bytes:
     """An ELF file: `first` runs before anything else, `later` on own stack and GDT, then `startup`.
 
     Unmutated startup code: cli; hlt; jmp back. `page`: up to 4 KiB of data at PAGE.
-    `bits`: of the file's class; the code is the same.
+    `bits`: of the file's class; the code is the same. `headers`: what lies at offset HEADERS of the file.
     """
     code = bytearray(first + b"\xfa\xfc" + OWN_STACK)  # cli; cld; mov $STACK_TOP, %esp
     jump = len(code) + 7
@@ -73,7 +74,8 @@ def guest(
     image[PAGE - BASE : PAGE - BASE + len(page)] = page
     # ENTRY and what follows, .bss from BSS up to _MEMORY
     load = Load(ENTRY, ENTRY, bytes(image[0x1000:0x3000]), _MEMORY - 0x1000, 0x1000)
-    return elf_file(bits, ENTRY, load, struct.pack("<III4sI", 4, 4, 18, b"Xen\0", ENTRY))
+    note = struct.pack("<III4sI", 4, 4, 18, b"Xen\0", ENTRY)
+    return elf_file(bits, ENTRY, load, note, headers)
 
 
 def with_bss(data: bytes, span: Span) -> bytes:

@@ -21,7 +21,15 @@ from bootbuild.guests.state import state_faults
 from bootbuild.model.blob import Blob
 from bootbuild.model.content import Content, FileContent, MemoryContent
 from bootbuild.model.content import digest as content_digest
-from bootbuild.model.contribution import AddressOf, Contribution, Layout, NoteSpec, PlacedSegment
+from bootbuild.model.contribution import (
+    AddressOf,
+    Contribution,
+    HeaderSpec,
+    Layout,
+    NoteSpec,
+    PlacedSegment,
+    Shadow,
+)
 from bootbuild.model.machine import (
     Descriptor,
     EntryState,
@@ -67,6 +75,7 @@ __all__ = [
     "GivenModule",
     "Guest",
     "GuestView",
+    "HeaderSpec",
     "ImageRecord",
     "InputError",
     "Layout",
@@ -96,6 +105,7 @@ __all__ = [
     "Said",
     "Scene",
     "Segment",
+    "Shadow",
     "Span",
     "Startup",
     "Stop",
