@@ -13,7 +13,7 @@ from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import rules
 from bootbuild_loaders.grub_chunks import EFI64, PC, Chunks, Platform
 from bootbuild_loaders.grub_elf import WORD32, GrubElf, Loaded, Range
-from bootbuild_loaders.grub_head import Head
+from bootbuild_loaders.grub_head import Head, not_found
 from bootbuild_loaders.grub_loaded import Addresses, judged
 from bootbuild_loaders.grub_opened import opened
 from bootbuild_loaders.stopped import Stopped
@@ -97,7 +97,7 @@ def _load(content: Content, platform: Platform) -> Loaded:
     head = Head(window, REACH)
     at = _find(head)
     if at is None:
-        raise Stopped(rules.NO_MULTIBOOT, "error: no multiboot header found.")
+        raise not_found(window, MAGIC)
     tags = _read_tags(head, at + HEADER, platform)
     efi_entry = tags.efi_entry if tags.boot_services else None
     chunks = Chunks(platform)
