@@ -81,7 +81,7 @@ class Chunks:
         raise Stopped(rules.DOES_NOT_FIT, "error: couldn't find suitable memory target.")
 
     def check_boot(self, *, in_heap: bool) -> None:
-        """What boot finds on a PC for its own code: heap below all that stays in the heap, or above the kernel.
+        """What a PC's boot needs for its own code: heap below all that stays in it, or above the kernel.
 
         `in_heap`: that goes for the information structure, too. Raises Stopped.
         """

@@ -114,6 +114,7 @@ def _load(content: Content, platform: Platform) -> Loaded:
     screen = tags.framebuffer or (tags.ega_text and platform.vga_text)
     if tags.console_required and not screen:
         raise Stopped(rules.SCREEN, "error: OS requires a console but none is available.")
+    chunks.check_boot(in_heap=True)
     return replace(loaded, moved=tags.moved is not None, long_mode=tags.boot_services and efi_entry is None)
 
 
