@@ -54,6 +54,7 @@ class GrubMultiboot2:
         rules.ENTRY_OUTSIDE,
         rules.RELOCATIONS,
         rules.RELOCATABLE_RANGE,
+        rules.SCREEN,
     )
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
@@ -66,7 +67,7 @@ class GrubMultiboot2Efi64(GrubMultiboot2):
 
     name = "grub-multiboot2-efi64"
     platform = EFI64
-    rules = (*GrubMultiboot2.rules, *rules.only(rules.SCREEN, rules.LONG_MODE))
+    rules = (*GrubMultiboot2.rules, *rules.only(rules.LONG_MODE))
 
 
 @dataclass(frozen=True)
