@@ -55,14 +55,22 @@ class Relocator:
             return at
         return None
 
+    def would_place(self, size: int, align: int, least: int, most: int) -> int | None:
+        """Where `place` would put the next chunk, in the heap."""
+        align = max(align, self._grain)
+        found = (
+            at
+            for free in self._free()
+            if (at := align_up(max(free.start, least), align)) + size <= min(free.end, most)
+        )
+        return next(found, None)
+
     def _free(self) -> Iterator[Span]:
         return (free for within in self._heap for free in holes(within, self.chunks))
 
     def _lowest(self, size: int, align: int, least: int, most: int) -> int | None:
-        for free in self._free():
-            at = align_up(max(free.start, least), align)
-            if at + size <= min(free.end, most):
-                self.chunks.append(Span(at, size))
-                self.taken.append(self.chunks[-1])
-                return at
-        return None
+        at = self.would_place(size, align, least, most)
+        if at is not None:
+            self.chunks.append(Span(at, size))
+            self.taken.append(self.chunks[-1])
+        return at
