@@ -9,6 +9,7 @@ import pytest
 
 from bootbuild.api import LoaderVerdict, MemoryContent
 from bootbuild.host import Host
+from debian_kernels import Kernels
 from grub import Command, Grub
 from grub_verdicts import Answer, Oracle
 from multiboot_cases import COLUMNS, MULTIBOOT1, MULTIBOOT2, MultibootCase
@@ -141,3 +142,15 @@ def test_qemu(case: MultibootCase, qemu: Path, tmp_path: Path) -> None:
     assert real.verdict == said.verdict, real.text
     assert real.entry == said.entry
     assert real.verdict != "refuse" or said.message in real.text
+
+
+@pytest.mark.parametrize("boot", CASES)
+def test_debians_xen_is_a_multiboot_kernel(boot: str, bios: Oracle, kernels: Kernels, tmp_path: Path) -> None:
+    """With both headers, and for Multiboot 2 with a relocatable tag and an entry for EFI."""
+    data = kernels.xen.read_bytes()
+    for model in COLUMNS[boot][:2]:
+        (said,) = host().loader(model).judge(MemoryContent(data))
+        assert (said.verdict, said.rule) == ("accept", ""), said
+        assert (said.entry is None) == (boot == "multiboot2")
+    (real,) = bios.ask(COMMANDS[boot], [data], tmp_path)
+    assert real.verdict == "accept", real.text
