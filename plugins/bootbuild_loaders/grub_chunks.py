@@ -55,6 +55,7 @@ class Chunks:
     def __init__(self, platform: Platform) -> None:
         self.platform = platform
         self._placed: list[tuple[int, int]] = []  #: targets and sizes
+        self._others = False  #: pieces without an address of their own
 
     def at(self, target: int, size: int) -> None:
         """grub_relocator_alloc_chunk_addr. Raises Stopped."""
@@ -71,6 +72,7 @@ class Chunks:
     def anywhere(self, size: int, align: int = 1, least: int = 0, most: int = FOUR_GIB) -> None:
         """grub_relocator_alloc_chunk_align: from `least` on, and not behind `most`. Raises Stopped."""
         size &= self.platform.word
+        self._others = True
         self._fits(size)
         for start, end in self.platform.ram:
             at = align_up(max(start, least), align)
@@ -78,12 +80,16 @@ class Chunks:
                 return
         raise Stopped(rules.DOES_NOT_FIT, "error: couldn't find suitable memory target.")
 
-    def check_boot(self) -> None:
-        """grub_relocator32_boot on a PC needs heap below the kernel or above it. Raises Stopped."""
+    def check_boot(self, *, in_heap: bool) -> None:
+        """What a PC's boot needs for its own code: heap below all that stays in it, or above the kernel.
+
+        `in_heap`: that goes for the information structure, too. Raises Stopped.
+        """
         if self.platform.efi or not self._placed:
             return
         lowest = min(start for start, _ in self._placed)
-        if lowest < HEAP_START and max(map(sum, self._placed)) > self.platform.ram[-1][1]:
+        full_below = in_heap or self._others or lowest < HEAP_START
+        if full_below and max(map(sum, self._placed)) > self.platform.ram[-1][1]:
             raise Stopped(rules.DOES_NOT_FIT, OUT_OF_MEMORY)
 
     def _fits(self, size: int) -> None:

@@ -9,6 +9,14 @@ from bootbuild_loaders.stopped import Stopped
 from bootbuild_loaders.window import Window
 
 LEAST = 32  #: bytes; shorter files are refused at once
+NEAR = 1 << 16  #: bytes: a header there, but too far, is a mistake
+
+
+def not_found(window: Window, magic: int) -> Stopped:
+    """What GRUB says without a header. A file without the magic number even near by was not meant for it."""
+    meant = magic.to_bytes(4, "little") in window.get(0, NEAR)
+    text = "error: no multiboot header found."
+    return Stopped(rules.NO_MULTIBOOT, text, "refuse" if meant else "ignore")
 
 
 class Head:

@@ -12,7 +12,7 @@ from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import rules
 from bootbuild_loaders.grub_chunks import EFI64, PC, Chunks, Platform
 from bootbuild_loaders.grub_elf import WORD32, GrubElf, Loaded
-from bootbuild_loaders.grub_head import Head
+from bootbuild_loaders.grub_head import Head, not_found
 from bootbuild_loaders.grub_loaded import Addresses, judged
 from bootbuild_loaders.grub_opened import opened
 from bootbuild_loaders.stopped import Stopped
@@ -68,7 +68,7 @@ def _load(content: Content, platform: Platform) -> Loaded:
     head = Head(window, REACH)
     at = next(head.find(MAGIC, ALIGN, 3), None)
     if at is None:
-        raise Stopped(rules.NO_MULTIBOOT, "error: no multiboot header found.")
+        raise not_found(window, MAGIC)
     flags = head.number(at + 4, 4)
     if flags & UNSUPPORTED:
         raise Stopped(rules.UNKNOWN_REQUEST, f"error: unsupported flag: {flags:#x}.")
@@ -84,7 +84,7 @@ def _load(content: Content, platform: Platform) -> Loaded:
             raise Stopped(rules.SCREEN, f"error: unsupported graphical mode type {shown}.")
     if loaded.sections > LOW_MEMORY:
         raise Stopped(rules.MANY_SECTIONS, "")
-    chunks.check_boot()
+    chunks.check_boot(in_heap=False)
     return loaded
 
 

@@ -13,7 +13,7 @@ from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import rules
 from bootbuild_loaders.grub_chunks import EFI64, PC, Chunks, Platform
 from bootbuild_loaders.grub_elf import WORD32, GrubElf, Loaded, Range
-from bootbuild_loaders.grub_head import Head
+from bootbuild_loaders.grub_head import Head, not_found
 from bootbuild_loaders.grub_loaded import Addresses, judged
 from bootbuild_loaders.grub_opened import opened
 from bootbuild_loaders.stopped import Stopped
@@ -54,6 +54,7 @@ class GrubMultiboot2:
         rules.ENTRY_OUTSIDE,
         rules.RELOCATIONS,
         rules.RELOCATABLE_RANGE,
+        rules.SCREEN,
     )
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
@@ -66,7 +67,7 @@ class GrubMultiboot2Efi64(GrubMultiboot2):
 
     name = "grub-multiboot2-efi64"
     platform = EFI64
-    rules = (*GrubMultiboot2.rules, *rules.only(rules.SCREEN, rules.LONG_MODE))
+    rules = (*GrubMultiboot2.rules, *rules.only(rules.LONG_MODE))
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _load(content: Content, platform: Platform) -> Loaded:
     head = Head(window, REACH)
     at = _find(head)
     if at is None:
-        raise Stopped(rules.NO_MULTIBOOT, "error: no multiboot header found.")
+        raise not_found(window, MAGIC)
     tags = _read_tags(head, at + HEADER, platform)
     efi_entry = tags.efi_entry if tags.boot_services else None
     chunks = Chunks(platform)
@@ -114,6 +115,7 @@ def _load(content: Content, platform: Platform) -> Loaded:
     screen = tags.framebuffer or (tags.ega_text and platform.vga_text)
     if tags.console_required and not screen:
         raise Stopped(rules.SCREEN, "error: OS requires a console but none is available.")
+    chunks.check_boot(in_heap=True)
     return replace(loaded, moved=tags.moved is not None, long_mode=tags.boot_services and efi_entry is None)
 
 

@@ -10,6 +10,7 @@ from bootbuild.api import MemoryContent
 from bootbuild.host import Host
 from bootbuild_loaders.rules import RULES
 from corner_cases import CASES
+from multiboot_cases import CASES as MULTIBOOT
 
 #: rule: the case, the loader that holds this rule against it, and the protocol that it is asked about
 BROKEN = {
@@ -47,8 +48,19 @@ BROKEN = {
     "BB-L132": ("a symbol table of 2 TiB", "qemu", "pvh"),
     "BB-L133": ("300000 notes before PHYS32_ENTRY", "qemu", "pvh"),
     "BB-L134": ("p_filesz larger than p_memsz", "qemu", "pvh"),
+    "BB-L135": ("Multiboot 2, aligned to 4", "grub-multiboot2", "multiboot2"),
+    "BB-L136": ("SMBIOS tables wanted", "grub-multiboot2", "multiboot2"),
+    "BB-L137": ("addresses and no entry", "grub-multiboot2", "multiboot2"),
+    "BB-L138": ("Multiboot 1, ET_REL", "grub-multiboot1", "multiboot1"),
+    "BB-L139": ("e_phoff 32 KiB", "grub-multiboot2", "multiboot2"),
+    "BB-L140": ("Multiboot 1, linked high, e_entry physical", "grub-multiboot1", "multiboot1"),
+    "BB-L141": ("relocations", "grub-multiboot2", "multiboot2"),
+    "BB-L142": ("relocatable, max_addr too low", "grub-multiboot2", "multiboot2"),
+    "BB-L143": ("a console required", "grub-multiboot2-efi64", "multiboot2"),
+    "BB-L144": ("Multiboot 1, 65535 section headers", "grub-multiboot1", "multiboot1"),
+    "BB-L145": ("boot services and a 32-bit entry", "grub-multiboot2-efi64", "multiboot2"),
 }
-BY_NAME = {case.name: case.data for case in CASES}
+BY_NAME = {case.name: case.data for case in CASES} | {case.name: case.data for case in MULTIBOOT}
 
 
 def test_every_rule_has_its_image() -> None:

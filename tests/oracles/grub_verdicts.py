@@ -61,7 +61,9 @@ class Oracle:
     qemu: Path
     efi: bool
 
-    def ask(self, command: Command, files: Sequence[bytes], folder: Path) -> list[Answer]:
+    def ask(
+        self, command: Command, files: Sequence[bytes], folder: Path, patience: float = PATIENCE
+    ) -> list[Answer]:
         """What it says to each file, none of which is started.
 
         GRUB may hang over a file, or when it has to forget it: it is started anew for the next one then, and
@@ -69,7 +71,7 @@ class Oracle:
         """
         answers: list[Answer] = []
         while len(answers) < len(files):
-            text = self._run(Asked(command, files[len(answers) :]), folder)
+            text = self._run(Asked(command, files[len(answers) :]), folder, patience)
             found = re.split(r"CASE \d+\n", text)[1:]
             if "ALL-DONE" not in text and len(found) > 1:
                 found.pop()  # the one before may be to blame
@@ -79,7 +81,7 @@ class Oracle:
 
     def start(self, command: Command, data: bytes, folder: Path) -> Answer:
         """What it says to one file, and where that is entered if it is one of multiboot_kernels."""
-        text = self._run(Asked(command, [data], boot=True), folder).split("CASE 0\n")[-1]
+        text = self._run(Asked(command, [data], boot=True), folder, PATIENCE).split("CASE 0\n")[-1]
         told = (folder / _TOLD).read_bytes()
         if len(told) == 5:
             return Answer("accept", text, int.from_bytes(told[1:], "little"), long_mode=not told[0])
@@ -87,13 +89,13 @@ class Oracle:
             return Answer("refuse", text)
         return _answer(text)
 
-    def _run(self, asked: Asked, folder: Path) -> str:
+    def _run(self, asked: Asked, folder: Path, patience: float) -> str:
         options = ["-chardev", f"file,id=told,path={folder / _TOLD}"]
         options += ["-device", "isa-debugcon,iobase=0xea,chardev=told"]
         options += ["-device", "isa-debug-exit,iobase=0xf4,iosize=1"]
         make = self.grub.efi if self.efi else self.grub.bios
         command = make(self.qemu, asked, folder, options=options)
-        return run_until(command, ["ALL-DONE"], timeout=PATIENCE * (3 if self.efi else 1)).text
+        return run_until(command, ["ALL-DONE"], timeout=patience * (3 if self.efi else 1)).text
 
 
 def _answer(text: str) -> Answer:

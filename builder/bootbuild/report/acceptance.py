@@ -42,11 +42,22 @@ class Acceptance:
 
     image: str
     judged: tuple[Judged, ...]
+    named: bool = False  #: models or protocols were: then each counts
+
+    @property
+    def counted(self) -> list[Judged]:
+        """All that were named, else those that have more to say than that the file is not for them."""
+        return [one for one in self.judged if self.named or any(v.verdict != "ignore" for v in one.verdicts)]
+
+    @property
+    def missing(self) -> list[Judged]:
+        """Those that count and do not accept it."""
+        return [one for one in self.counted if not one.accepted]
 
     @property
     def accepted(self) -> bool:
-        """By every model that was asked, and one was."""
-        return bool(self.judged) and all(one.accepted for one in self.judged)
+        """By every model that counts, and one does."""
+        return bool(self.counted) and not self.missing
 
 
 @whole_files()
@@ -83,7 +94,7 @@ def judge(path: Path, host: Host, models: Sequence[str] = (), boots: Sequence[st
         ]
         if problems:
             raise PluginError(problems)
-    return Acceptance(str(path), tuple(judged))
+    return Acceptance(str(path), tuple(judged), named=bool(models or boots))
 
 
 def as_json(found: Acceptance) -> str:
@@ -125,10 +136,9 @@ def as_text(found: Acceptance, width: int | None = None, color: bool = False) ->
     for line, (_, verdict) in zip(lines, said, strict=True):
         first = f"{_COLORS[verdict.verdict]}{line[0]}{RESET}" if color else line[0]
         text += "  ".join((first, *line[1:])).rstrip() + "\n"
-    missing = [one.model for one in found.judged if not one.accepted]
-    if missing:
-        text += f"\nnot accepted by {', '.join(missing)}\n"
-        rules = sorted({v.rule for one in found.judged if not one.accepted for v in one.verdicts if v.rule})
+    if found.missing:
+        text += f"\nnot accepted by {', '.join(one.model for one in found.missing)}\n"
+        rules = sorted({v.rule for one in found.missing for v in one.verdicts if v.rule})
         if rules:
             text += f"`bootbuild explain {rules[0]}` says what a rule means\n"
     return text
