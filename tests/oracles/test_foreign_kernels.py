@@ -102,6 +102,19 @@ def test_it_boots_in_every_profile_of_the_emulator(made: Made) -> None:
             assert verdict.reached.endswith("finished")
 
 
+def test_the_recipe_for_firecracker_is_a_good_one(repository: Path, gcc: Path, tmp_path: Path) -> None:
+    kernel = foreign_kernels.compile_kernel("multiboot2", tmp_path)
+    (tmp_path / "files.tar").write_bytes(MODULE)
+    recipe = (repository / "recipes" / "multiboot2-on-firecracker.toml").read_text(encoding="utf-8")
+    path = kernel.with_name("recipe.toml")
+    path.write_text(recipe.replace('"kernel.elf"', f'"{kernel.name}"'))
+    host = Host.discover()
+    (image,) = build(read(path, host, Overrides()), host).images
+    assert {v.profile: v.outcome for v in image.verdicts} == dict.fromkeys(
+        ("firecracker", "cloud-hypervisor", "qemu"), Outcome.BOOTED
+    )
+
+
 MODULE_LINE = f"module size {len(MODULE):#x} sum {zlib.adler32(MODULE):#x} "
 
 

@@ -106,6 +106,7 @@ __all__ = [
     "Said",
     "Scene",
     "Segment",
+    "SelfDescribed",
     "Shadow",
     "Span",
     "Startup",
