@@ -56,19 +56,24 @@ class EntryDump:
     hypervisors: Mapping[int, bytes]  #: CPUID leaf → its 12-byte signature
 
 
-def compile_guest(gcc: Path, into: Path, *, multiboot: bool = False) -> Path:
-    """Compile the guest that PVH enters, or the one that Multiboot does; no 32-bit libc is needed."""
+def compile_guest(
+    gcc: Path, into: Path, *, multiboot: bool = False, linked: int = ENTRY, bss: int = 0
+) -> Path:
+    """Compile the guest that PVH enters, or the one that Multiboot does; no 32-bit libc is needed.
+
+    `linked`: its physical address. `bss`: bytes of .bss more than it needs.
+    """
     elf = into / f"entry-dump{'-multiboot' * multiboot}.elf"
     sources = [SOURCE / "entry.S", SOURCE / ("dump_multiboot.c" if multiboot else "dump.c")]
-    defined = ["-DMULTIBOOT"] * multiboot
+    defined = [f"-Wl,--defsym=linked={linked:#x}", f"-DROOM={bss:#x}", *["-DMULTIBOOT"] * multiboot]
     command: list[str | Path] = [gcc, *FLAGS, *defined, "-T", SOURCE / "guest.ld", *sources, "-o", elf]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return elf
 
 
-def log_options(log: Path) -> Sequence[str]:
+def log_options(log: Path, entry: int = ENTRY) -> Sequence[str]:
     """QEMU options that write the CPU's state at the guest's first instruction to `log`."""
-    return ["-d", "cpu", "-dfilter", f"{ENTRY:#x}+1", "-D", str(log)]
+    return ["-d", "cpu", "-dfilter", f"{entry:#x}+1", "-D", str(log)]
 
 
 def observe(command: Sequence[str], folder: Path, fail: Sequence[str] = ()) -> tuple[EntryDump, Transcript]:

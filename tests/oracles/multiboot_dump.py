@@ -49,11 +49,15 @@ class MultibootDump:
 
 
 def observe(
-    command: Sequence[str], folder: Path, fail: Sequence[str] = ()
+    command: Sequence[str], folder: Path, fail: Sequence[str] = (), entry: int | None = entry_dump.ENTRY
 ) -> tuple[MultibootDump, Transcript]:
-    """Run a loader with the guest to its end. What was seen at the entry, and all that was printed."""
+    """Run a loader with the guest to its end. What was seen at the entry, and all that was printed.
+
+    `entry`: where nothing else executes, so that QEMU's log of it tells the hidden parts; None for none.
+    """
     log = folder / "cpu.log"
-    done = [*command, *entry_dump.log_options(log)]
+    log.write_text("")
+    done = [*command, *(entry_dump.log_options(log, entry) if entry else ())]
     transcript = run_until(done, [entry_dump.DONE], fail=fail, timeout=60, wait=True)
     assert transcript.reached, str(transcript)
     return parse(transcript.text, log.read_text()), transcript

@@ -12,9 +12,9 @@ def _checked(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([(data[at] - sum(data)) & 0xFF]) + data[at + 1 :]
 
 
-def rsdp(xsdt: int) -> bytes:
-    """Root System Description Pointer, revision 2, to an XSDT at physical address `xsdt`."""
-    first = _checked(struct.pack("<8sB6sBI", b"RSD PTR ", 0, b"BOOTBD", 2, 0), 8)
+def rsdp(xsdt: int, *, rsdt: int = 0, oem: bytes = b"BOOTBD") -> bytes:
+    """Root System Description Pointer, revision 2, to tables at physical addresses; without an RSDT: 0."""
+    first = _checked(struct.pack("<8sB6sBI", b"RSD PTR ", 0, oem, 2, rsdt), 8)
     return _checked(first + struct.pack("<IQB3x", RSDP_SIZE, xsdt, 0), 32)
 
 

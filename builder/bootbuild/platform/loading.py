@@ -16,7 +16,6 @@ from bootbuild.platform.flat32 import Poison
 MiB, GiB = 1 << 20, 1 << 30
 RAM, RESERVED, ACPI, NVS, UNUSABLE = 1, 2, 3, 4, 5  #: of a memory map: ACPI 6.4 §15, as E820 has them
 RESET_TR = Descriptor(0, limit=0xFFFF, attributes=0x008B)  #: TR where no firmware has loaded it
-_LEAST = 2 * MiB  #: of RAM: what SeaBIOS needs
 _OTHER_MEMORY = "ask for another size (`[boot] memory`, `--memory`)"
 
 DOES_NOT_FIT = Rule(
@@ -41,12 +40,17 @@ class Overwritten:
     zeroed: bool = False  #: it leaves zeros there, not its own values
 
 
-def memory_size(image: ElfImage, offer: Offer, most: int = 3 * GiB) -> int:
-    """RAM in bytes: as asked, else 128 MiB, or 512 MiB for images beyond 48 MiB. Raises InputError."""
-    memory = offer.memory or (512 * MiB if image.physical_end > 48 * MiB else 128 * MiB)
-    if memory not in range(_LEAST, most + 1, 4096):
+def memory_size(
+    image: ElfImage, offer: Offer, most: int = 3 * GiB, *, least: int = 2 * MiB, usual: int = 128 * MiB
+) -> int:
+    """RAM in bytes: as asked, else `usual`, or 512 MiB for images beyond 48 MiB. Raises InputError.
+
+    `least`: 2 MiB are what SeaBIOS needs.
+    """
+    memory = offer.memory or (max(512 * MiB, usual) if image.physical_end > 48 * MiB else usual)
+    if memory not in range(least, most + 1, 4096):
         limit = f"{most // MiB} MiB" if most % GiB else f"{most // GiB} GiB"
-        text = f"{memory:#x} bytes of RAM; this machine has 2 MiB to {limit}, in whole pages"
+        text = f"{memory:#x} bytes of RAM; this machine has {least // MiB} MiB to {limit}, in whole pages"
         raise InputError(Problem(DOES_NOT_FIT, "memory", text, _OTHER_MEMORY))
     return memory
 

@@ -33,8 +33,8 @@ _DRIVE = 0x80  #: the first disk, of which GRUB's root is the first partition
 # SeaBIOS's APM 1.2: version, code segment, offset, 16-bit code, data; flags; their lengths less one
 _APM = struct.pack("<HHIHHHHHH", 0x102, 0xF000, 0xD198, 0xF000, 0xF000, 3, 0xFFF0, 0xFFF0, 0xFFF0)
 _RSDT = 0x1A7D  #: bytes above the start of SeaBIOS's ACPI tables
-# Sizes of tags of which there is always room for one, in bytes: VBE information, framebuffer
-_VBE, _FRAMEBUFFER = 784, 40
+# grub_multiboot2_get_mbi_size has room for tags that are not there: an end, framebuffer, VBE; and for APM
+_OTHER_ROOM = 8 + 40 + 791 + 3
 _LEAST = 0x1000  #: MBI_MIN_ADDR
 
 
@@ -183,7 +183,7 @@ class Multiboot2(_BiosProfile):
             )
         )
         data = structure.pack()
-        reserved = len(data) + _VBE + _FRAMEBUFFER + 14  # grub_multiboot2_get_mbi_size
+        reserved = len(data) + _OTHER_ROOM  # grub_multiboot2_get_mbi_size
         info = memory.place(reserved, multiboot2.ALIGN, _LEAST)
         if info is None:
             raise InputError(Problem(DOES_NOT_FIT, image.name, "GRUB finds no room for its information"))

@@ -17,14 +17,14 @@ _BARE = re.compile(rb"[^\s'\"\\$;&|<>]+")
 _SINGLE = re.compile(rb"'([^']*)'")
 _DOUBLE = re.compile(rb'"((?:[^"\\$]|\\.)*)"', re.DOTALL)
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
-_SPECIAL = re.compile(rb"\\x[0-9a-fA-F]{2}|[\\'\"]")
+_SPECIAL = re.compile(rb"[\\'\"]")
 
 
 def as_passed(text: bytes, name: str) -> bytes:
     """What a kernel or module finds of `text`, written in grub.cfg behind its file. Raises InputError.
 
     grub_create_loader_cmdline: one blank between words, a word with a blank in it in quotation marks, and a
-    backslash before each quotation mark and backslash that is in it, but not before `xHH`.
+    backslash before each quotation mark and backslash that is in it (later GRUBs spare `xHH`).
     """
     return b" ".join(_rebuilt(word) for word in _words(text, name))
 
@@ -54,7 +54,7 @@ def _words(text: bytes, name: str) -> list[bytes]:
 
 
 def _rebuilt(word: bytes) -> bytes:
-    escaped = _SPECIAL.sub(lambda found: found[0] if len(found[0]) > 1 else b"\\" + found[0], word)
+    escaped = _SPECIAL.sub(rb"\\\g<0>", word)
     return b'"' + escaped + b'"' if b" " in word else escaped
 
 

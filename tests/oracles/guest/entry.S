@@ -85,5 +85,6 @@ idtr:	.skip 8
 	.balign 16
 	.skip 8192
 stack_end:
+	.skip ROOM
 
 	.section .note.GNU-stack, "", @progbits
