@@ -20,16 +20,21 @@ from bootbuild_baremetal.judge import kib
 from bootbuild_pvh.environments import Firecracker, Qemu
 from own_start_info import OwnStartInfo
 from sabotage import CMDLINE, INITRD, field_of_record, kernel, rules, sabotaged, store
-from tiny_guest import PAGE, STARTUP, guest, u32
+from tiny_guest import ENTRY, PAGE, STARTUP, guest, u32
 from tiny_guest import subject as native_subject
 
 RSDP = 20  #: bytes of its copy: pvh@qemu's is of revision 0
 
 
 def subject(
-    folder: Path, sabotage: bytes = b"", cmdline: bytes = CMDLINE, modules: int = 1, between: bytes = b""
+    folder: Path,
+    sabotage: bytes = b"",
+    cmdline: bytes = CMDLINE,
+    modules: int = 1,
+    between: bytes = b"",
+    header: bytes = b"",
 ) -> Subject:
-    payload = kernel(Multiboot2(), sabotage, 32)
+    payload = kernel(Multiboot2(), sabotage, 32, header)
     return sabotaged(folder, payload, Multiboot2(), cmdline=cmdline, modules=modules, between=between)
 
 
@@ -242,6 +247,31 @@ def test_what_multiboot2_cannot_say_is_told_and_not_lost(between: bytes, reason:
     verdict = prove(subject(tmp_path, between=between), Qemu())
     assert rules(verdict) == ["BB-B005"]
     assert f"console: bootbuild: cannot start a Multiboot2 kernel: {reason}" in verdict.findings[0].lines
+
+
+def header(kind: int, body: bytes) -> bytes:
+    """A Multiboot2 header with one tag."""
+    tags = struct.pack("<HHI", kind, 0, 8 + len(body)) + body + struct.pack("<HHI", 0, 0, 8)
+    size = 16 + len(tags)
+    return struct.pack("<4I", 0xE85250D6, 0, size, -(0xE85250D6 + size) & 0xFFFFFFFF) + tags
+
+
+def test_a_kernel_that_could_be_moved_is_told_where_it_was_loaded(tmp_path: Path) -> None:
+    relocatable = header(10, struct.pack("<4I", 0, 0xFFFFFFFF, 4096, 0))
+    verdict = prove(subject(tmp_path, header=relocatable), Qemu())
+    assert (verdict.findings, verdict.outcome) == ((), Outcome.BOOTED)
+    assert verdict.handover is not None
+    assert {"type": TagType.LOAD_BASE, "body": u32(ENTRY).hex()} in verdict.handover["tags"]
+
+
+def test_a_module_that_does_not_begin_at_a_page_stops_a_kernel_that_asks_for_it(tmp_path: Path) -> None:
+    moved = b"\x8b\x46\x30\xff\x00"  # mov modules(%esi), %eax; incl (%eax)
+    verdict = prove(subject(tmp_path, between=moved, header=header(6, b"")), Qemu())
+    assert rules(verdict) == ["BB-B005"]
+    reason = "it asks for modules that begin at a page, and one does not"
+    assert f"console: bootbuild: cannot start a Multiboot2 kernel: {reason}" in verdict.findings[0].lines
+    verdict = prove(subject(tmp_path, between=moved), Qemu())
+    assert rules(verdict) == ["BB-H042"]  # nobody asked: it is passed on as it is, and these are other bytes
 
 
 def native(info: Multiboot2Info, magic: int = mb2.MAGIC) -> Subject:
