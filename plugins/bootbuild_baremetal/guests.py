@@ -69,7 +69,7 @@ class Multiboot2:
         findings += judge.gifts(info, given, view, stub is not None)
         report = _report(view.get("ebx"), info)
         if stub is not None:
-            findings += judge.others(info, given, startup)
+            findings += judge.others(info, given, startup, view)
             record, wrong = judge.pair(info, given, view, startup, stub)
             findings += wrong
             report["record"] = record and {

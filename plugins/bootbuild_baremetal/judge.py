@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from bootbuild.abi import multiboot2
 from bootbuild.abi.handover import MAGIC, Handover
-from bootbuild.abi.multiboot2 import Multiboot2Info, TagType
+from bootbuild.abi.multiboot2 import EfiMemoryMap, Multiboot2Info, TagType
 from bootbuild.api import (
     Finding,
     Given,
@@ -37,6 +37,7 @@ _GIVEN = (
     TagType.EFI64,
     TagType.ACPI_OLD,
     TagType.ACPI_NEW,
+    TagType.EFI_MEMORY_MAP,
     TagType.LOAD_BASE,
     PAIR,
 )
@@ -123,7 +124,7 @@ def _rsdp(info: Multiboot2Info, given: Given, view: GuestView) -> Iterator[str]:
         yield f"the RSDP at {given.rsdp:#x} has revision {head[RSDP_REVISION]}; {said}"
 
 
-def others(info: Multiboot2Info, given: Given, startup: Startup) -> list[Finding]:
+def others(info: Multiboot2Info, given: Given, startup: Startup, view: GuestView) -> list[Finding]:
     """Tags of an inserted entry that say what is not so, or say it twice."""
     wrong = []
     for kind, count in Counter(tag.type for tag in info.tags).items():
@@ -136,6 +137,12 @@ def others(info: Multiboot2Info, given: Given, startup: Startup) -> list[Finding
     if info.efi_system_table != given.efi_system_table:
         text = f"EFI system table is {info.efi_system_table:#x}"
         wrong.append(f"{text}, the environment gave {given.efi_system_table:#x}")
+    efi_map, span = None, given.efi_memmap
+    if span.size:
+        form = given.efi_memmap_descriptor_size, given.efi_memmap_descriptor_version
+        efi_map = EfiMemoryMap(*form, view.read_physical(span.start, span.size))
+    if info.efi_memory_map != efi_map:
+        wrong.append(f"EFI memory map is not that of {span.size} bytes which the environment gave")
     base = info.body(TagType.LOAD_BASE)
     if base is not None and int.from_bytes(base, "little") > startup.paddr:
         wrong.append(f"the load base {int.from_bytes(base, 'little'):#x} is above {startup.paddr:#x}")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from bootbuild.api import Content, Evidence, LoaderVerdict, MemoryContent, decompress
 from bootbuild_loaders import rules
+from bootbuild_loaders.grub_opened import opened
+from bootbuild_loaders.stopped import Stopped
 from bootbuild_loaders.window import Window, packed
 
 LINUX_HEADER = 0x268  #: sizeof(struct linux_i386_kernel_header)
@@ -91,15 +93,12 @@ def _no(boot: str, no: No) -> LoaderVerdict:
 
 def _opened(content: Content) -> Content:
     """grub_file_open: gzip, xz and lzop are undone on the way."""
-    head = content.read(0, 6)
-    if head.startswith(b"\x1f\x8b"):
-        try:
-            return decompress("gzip", packed(content, 0, content.size))
-        except ValueError:  # GRUB unpacks only as far as it reads
-            raise No(rules.NOT_JUDGED) from None
-    if head == b"\xfd7zXZ\0" or head.startswith(b"\x89LZO"):
+    if content.read(0, 6) == b"\xfd7zXZ\0" or content.read(0, 4) == b"\x89LZO":
         raise No(rules.NOT_JUDGED)
-    return content
+    try:
+        return opened(content)
+    except Stopped as stop:
+        raise No(stop.rule) from None
 
 
 def _multiboot1(window: Window) -> list[str]:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import rules
-from bootbuild_loaders.qemu_elf import EM_X86_64, Stopped, check_memory, fetch, load_elf, meant
+from bootbuild_loaders.qemu_elf import EM_X86_64, check_memory, fetch, load_elf, meant
+from bootbuild_loaders.stopped import Stopped
 from bootbuild_loaders.window import Window
 
 HEADER = 8192  #: bytes that x86_load_linux reads first

@@ -10,8 +10,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bootbuild.api import Said
 from bootbuild_loaders import rules
+from bootbuild_loaders.stopped import Stopped
 from bootbuild_loaders.window import PAGE, Window
 
 EM_386, EM_X86_64 = 3, 62
@@ -24,14 +24,6 @@ PATIENCE = 1 << 36  #: bytes of zeros that are written in some minutes; more nev
 TOO_MUCH = 1 << 42  #: bytes that malloc gives to nobody
 BIOS = (0xFFFC0000, 0x40000)  #: bios-256k.bin, a ROM as any other
 FAILED = "Error while loading elf kernel"
-
-
-class Stopped(Exception):
-    """QEMU ends: of itself ("refuse") or by a signal ("crash")."""
-
-    def __init__(self, rule: str, message: str, verdict: Said = "refuse") -> None:
-        super().__init__(message)
-        self.rule, self.message, self.verdict = rule, message, verdict
 
 
 @dataclass(frozen=True)

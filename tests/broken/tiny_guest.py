@@ -26,6 +26,7 @@ ENTRY, STARTUP, GDT, PAGE, BSS, STACK_TOP = (
     BASE + 0x4000,
 )
 _FILE = 0x1000  #: file offset of ENTRY
+HEADERS = 0x300  #: file offset of what is there for other loaders
 _MEMORY = 0x4000  #: bytes of the one segment in memory
 
 _GDT = struct.pack("<4Q", 0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF, 0)
@@ -52,11 +53,12 @@ def guest(
     startup: bytes = b"\xfa\xf4\xeb\xfd",
     page: bytes = b"",
     bits: int = 64,
+    headers: bytes = b"",
 ) -> bytes:
     """An ELF file: `first` runs before anything else, `later` on own stack and GDT, then `startup`.
 
     Unmutated startup code: cli; hlt; jmp back. `page`: up to 4 KiB of data at PAGE.
-    `bits`: of the file's class; the code is the same.
+    `bits`: of the file's class; the code is the same. `headers`: what lies at offset HEADERS of the file.
     """
     code = bytearray(first + b"\xfa\xfc" + OWN_STACK)  # cli; cld; mov $STACK_TOP, %esp
     jump = len(code) + 7
@@ -71,10 +73,10 @@ def guest(
     image[GDT - BASE : GDT - BASE + len(_GDT)] = _GDT
     image[GDT - BASE + 0x40 : GDT - BASE + 0x46] = struct.pack("<HI", len(_GDT) - 1, GDT)
     image[PAGE - BASE : PAGE - BASE + len(page)] = page
-    return _elf(bytes(image[0x1000:0x3000]), bits)
+    return _elf(bytes(image[0x1000:0x3000]), bits, headers)
 
 
-def _elf(text: bytes, bits: int) -> bytes:
+def _elf(text: bytes, bits: int, headers: bytes) -> bytes:
     """One PT_LOAD for ENTRY and what follows, .bss from BSS up to _MEMORY; one PT_NOTE with PHYS32_ENTRY."""
     note = struct.pack("<III4sI", 4, 4, 18, b"Xen\0", ENTRY)
     wide = bits == 64
@@ -94,6 +96,7 @@ def _elf(text: bytes, bits: int) -> bytes:
     load = segment(1, 7, _FILE, ENTRY, len(text), _MEMORY - 0x1000, 0x1000)
     notes = segment(4, 4, 0x200, 0, len(note), len(note), 4)
     head = (header + load + notes).ljust(0x200, b"\0") + note
+    head = head.ljust(HEADERS, b"\0") + headers
     return head.ljust(_FILE, b"\0") + text
 
 

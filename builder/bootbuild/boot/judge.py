@@ -127,6 +127,19 @@ def finding_of(stop: Stop, scene: Scene) -> Finding:
     return Finding(rule, stop.detail, lines=(*_console_tail(scene), *stop.report))
 
 
+def with_overwritten(finding: Finding, scene: Scene, machine: Machine) -> Finding:
+    """With what the guest has overwritten of the structures that it was handed, which may be the reason."""
+    if scene.frames:
+        return finding
+    structures = ((load, machine.first_change(load)) for load in scene.given.structures)
+    lines = (
+        f"overwritten: {at:#x}, of what the environment handed over at {Span(load.address, load.memsz)}"
+        for load, at in structures
+        if at is not None
+    )
+    return replace(finding, lines=(*finding.lines, *lines))
+
+
 def missing_text(stop: Stop, expect: bytes, scene: Scene) -> Finding:
     """By the rule of what ended the run, where the guest did wrong and not only nothing more."""
     found = finding_of(stop, scene)

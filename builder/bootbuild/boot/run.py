@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from bootbuild.api.environment import Profile, Scene
 from bootbuild.api.guest import Guest
-from bootbuild.boot.judge import finding_of, first_difference, in_stub, judge, missing_text, stray
+from bootbuild.boot.judge import (
+    finding_of,
+    first_difference,
+    in_stub,
+    judge,
+    missing_text,
+    stray,
+    with_overwritten,
+)
 from bootbuild.boot.pseudo_physical import PseudoPhysical
 from bootbuild.errors import PluginDefect
 from bootbuild.model.content import Content
@@ -139,7 +147,7 @@ def run_once(
             proved = ", ".join((proved, *after.reached))
             findings += after.findings
         elif not findings:
-            findings.append(finding_of(stop, scene))
+            findings.append(with_overwritten(finding_of(stop, scene), scene, machine))
         findings += in_stub(subject, machine.events)
         trace = BootTrace(
             target=profile.target,

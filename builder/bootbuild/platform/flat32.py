@@ -22,7 +22,7 @@ _SELECTORS = {
 # CD and NW as the reset leaves them (SDM volume 3 §9.1.1); WP, NE, MP and what stops x87 code: AM, TS, EM
 _CR0 = (0x60000011, 0x0005003F)
 _CR4 = (0x00000648, 0x000000B0)  # DE, MCE and SSE, as UEFI has it; PSE, PAE, PGE
-_EFER = (0x00000800, 0x00000901)  # NXE; NXE, LME, SCE
+_EFER = (0x00000800, 0x00000101)  # NXE; LME and SCE
 
 
 @dataclass(frozen=True)

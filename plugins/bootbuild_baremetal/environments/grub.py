@@ -14,6 +14,7 @@ from bootbuild.api import (
     Load,
     Offer,
     Problem,
+    Rule,
     Span,
     TableRegister,
     content_digest,
@@ -27,6 +28,15 @@ from bootbuild_baremetal.environments.relocator import Relocator
 
 VERSION = b"GRUB 2.06-13+deb12u2"  #: PACKAGE_STRING of Debian 12
 MODULE_ALIGN = 4096  #: MULTIBOOT_MOD_ALIGN: modules are page-aligned, asked for or not
+MOVED = Rule(
+    "BB-L335",
+    "a relocatable kernel that GRUB would move",
+    "A kernel with the relocatable tag (Multiboot2 §3.1.12) is not loaded where it is linked but at the "
+    "lowest place between the tag's bounds that is free, or at the highest. There this profile could show "
+    "nothing: the startup path that it looks for has an address.",
+    "leave the tag out; or let its least address be the one at which the kernel is linked",
+)
+_HIGH = 2  #: MULTIBOOT_LOAD_PREFERENCE_HIGH
 _ESP = 0x7FF00  #: "some random location in low memory" (include/grub/i386/multiboot.h)
 # grub_relocator32_start: GRUB's last code, and its GDT, which lie in low memory when the kernel is entered
 _GDT = struct.pack("<4Q", 0, 0, 0x00CF9A000000FFFF, 0x00CF93000000FFFF)
@@ -51,13 +61,14 @@ class GrubProfile(MultibootProfile):
 
     version = "2.06"
     evidence = Evidence.ORACLE
-    rules = (*MultibootProfile.rules, WORDS)
+    rules = (*MultibootProfile.rules, WORDS, MOVED)
     lowest_module: int  #: physical address below which no module is put
     code_size: int  #: bytes of grub_relocator32
     gdt_offset: int  #: of the GDT in that
 
     def placed(self, image: ElfImage, kernel: Kernel, offer: Offer, memory: Relocator) -> Placed:
         """Put kernel, sections and modules into `memory`, in GRUB's order. Raises InputError (BB-L003)."""
+        self._check_base(image, kernel, memory)
         for part in kernel.parts:
             memory.claim(part.span)
         addresses = {
@@ -86,6 +97,20 @@ class GrubProfile(MultibootProfile):
                 for load, text in modules
             ),
         )
+
+    def _check_base(self, image: ElfImage, kernel: Kernel, memory: Relocator) -> None:
+        """Raises InputError (BB-L335) where a relocatable kernel would not lie where it is linked."""
+        bounds = kernel.relocatable
+        if bounds is None:
+            return
+        base = min(part.address for part in kernel.parts)
+        size = max(part.span.end for part in kernel.parts) - base
+        at = memory.would_place(size, max(bounds.align, 1), bounds.least, bounds.most + size)
+        if at != base or bounds.preference == _HIGH:
+            where = "elsewhere" if at in (None, base) else f"at {at:#x}"
+            limits = f"{bounds.least:#x}-{bounds.most:#x}"
+            text = f"linked at {base:#x}, with bounds {limits}; GRUB loads it {where}"
+            raise InputError(Problem(MOVED, image.name, text))
 
     @staticmethod
     def _room(image: ElfImage, memory: Relocator, size: int, align: int, least: int = 0) -> int:

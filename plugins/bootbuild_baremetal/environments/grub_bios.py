@@ -72,7 +72,7 @@ class _BiosProfile(GrubProfile):
 class Multiboot1(_BiosProfile):
     """`multiboot /kernel …`, `module /file …`: the information is one block in low memory."""
 
-    target, name = "multiboot1", "grub"
+    target, name, loader = "multiboot1", "grub", "grub-multiboot1"
     boot_type = BootType.MULTIBOOT1
     magic = multiboot.MAGIC
     lowest_module = MiB
@@ -155,7 +155,7 @@ class Multiboot1(_BiosProfile):
 class Multiboot2(_BiosProfile):
     """`multiboot2 /kernel …`, `module2 /file …`: the information lies behind the kernel or below it."""
 
-    target, name = "multiboot2", "grub-bios"
+    target, name, loader = "multiboot2", "grub-bios", "grub-multiboot2"
     boot_type = BootType.MULTIBOOT2
     magic = multiboot2.MAGIC
     lowest_module = 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bootbuild.abi import multiboot2
 from bootbuild.abi.handover import BootType
 from bootbuild.abi.multiboot2 import EfiMemoryMap, Multiboot2Info, Tag, TagType
-from bootbuild.api import ElfImage, EntryState, Given, InputError, Offer, Problem, Span, TableRegister
+from bootbuild.api import ElfImage, EntryState, Given, InputError, Offer, Problem, Rule, Span, TableRegister
 from bootbuild.platform.loading import DOES_NOT_FIT, GiB, MiB, check_memory, memory_size, put
 from bootbuild.platform.uefi import DESCRIPTOR_SIZE, DESCRIPTOR_VERSION, PAGE, Ovmf
 from bootbuild_baremetal.environments import kernel as read
@@ -16,6 +16,14 @@ from bootbuild_baremetal.environments.kernel import Kernel
 from bootbuild_baremetal.environments.profile import Setting
 from bootbuild_baremetal.environments.relocator import Relocator
 
+BOOT_SERVICES = Rule(
+    "BB-L334",
+    "a kernel that asks for UEFI's boot services",
+    "With tag 7 in its header (Multiboot2 §3.1.9) GRUB leaves the boot services alive and enters the kernel "
+    "in 64-bit mode, at the address of tag 9. This profile is the other entry, in 32-bit mode after "
+    "ExitBootServices().",
+    "leave the tag out, or this profile out of `profiles`",
+)
 _LEAST = 0x1000  #: MBI_MIN_ADDR
 _MAP_ROOM = 3 * PAGE  #: grub_efi_find_mmap_size: the map's size and a page, in whole pages
 # grub_multiboot2_get_mbi_size has room for tags that are not there: an end, framebuffer, VBE, APM, boot
@@ -27,7 +35,7 @@ _IDT, _CR3 = 0xF84FE8, 0x7FF000  #: bytes below the end of RAM
 class Multiboot2(GrubProfile):
     """`multiboot2 /kernel …`, `module2 /file …` on UEFI: all but the kernel lies as low as it can."""
 
-    target, name = "multiboot2", "grub-efi64"
+    target, name, loader = "multiboot2", "grub-efi64", "grub-multiboot2-efi64"
     boot_type = BootType.MULTIBOOT2
     lowest_module = 0
     code_size, gdt_offset = 0xF0, 0xD0
@@ -37,8 +45,14 @@ class Multiboot2(GrubProfile):
     )
     summary = "GRUB 2.06 on 64-bit UEFI (OVMF), command multiboot2, boot services ended"
 
+    rules = (*GrubProfile.rules, BOOT_SERVICES)
+
     def kernel(self, image: ElfImage) -> Kernel:
-        return read.multiboot2(image)
+        kernel = read.multiboot2(image)
+        if kernel.keeps_boot_services:
+            text = "the header asks for boot services, which have ended here"
+            raise InputError(Problem(BOOT_SERVICES, image.name, text))
+        return kernel
 
     def setting(self, image: ElfImage, kernel: Kernel, offer: Offer) -> Setting:
         memory = memory_size(image, offer, 2 * GiB, least=256 * MiB, usual=512 * MiB)
@@ -88,7 +102,7 @@ class Multiboot2(GrubProfile):
         info = room.place(reserved, multiboot2.ALIGN, _LEAST)
         if info is None:
             raise InputError(Problem(DOES_NOT_FIT, image.name, "GRUB finds no room for its information"))
-        descriptors = b"".join(d.pack() for d in firmware.descriptors(_merged(room.chunks)))
+        descriptors = b"".join(d.pack() for d in firmware.descriptors(_merged(room.taken)))
         efi_map = EfiMemoryMap(DESCRIPTOR_SIZE, DESCRIPTOR_VERSION, descriptors)
         structure = Multiboot2Info((*before, multiboot2.efi_memory_map_tag(efi_map)))
         mmap = info + structure.offset(TagType.MEMORY_MAP) + multiboot2.MAP_HEADER_SIZE
@@ -101,6 +115,11 @@ class Multiboot2(GrubProfile):
             memory_map=entries,
             rsdp=info + structure.offset(TagType.ACPI_NEW),
             efi_system_table=firmware.system_table,
+            efi_memmap=Span(
+                info + structure.offset(TagType.EFI_MEMORY_MAP) + multiboot2.MAP_HEADER_SIZE, len(descriptors)
+            ),
+            efi_memmap_descriptor_size=DESCRIPTOR_SIZE,
+            efi_memmap_descriptor_version=DESCRIPTOR_VERSION,
             native_map=Span(mmap, multiboot2.MAP_ENTRY_SIZE * len(entries)),
             structures=(put(info, structure.pack()),),
         )

@@ -64,7 +64,7 @@ class MultibootProfile(ABC):
 
     target: str
     name: str
-    loader = ""
+    loader: str
     boot_type: BootType
     hypervisor = HypervisorType.TCG  #: the machine is QEMU, where the loader was watched
     undefined: tuple[Undefined, ...] = UNDEFINED

@@ -1,0 +1,168 @@
+"""Files that a Multiboot loader would not start as the profile does: each is refused by its rule."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from bootbuild.api import Filling, InputError, MemoryContent, Offer, Problem, Profile
+from bootbuild_baremetal.environments import grub_bios, grub_efi, qemu
+from test_broken_multiboot_guests import BOTH, HEADER_2, header_2
+from tiny_guest import BASE, ENTRY, HEADERS, guest, image_of
+
+MiB = 1 << 20
+PROFILES: dict[str, Callable[[], Profile]] = {
+    "multiboot1@grub": grub_bios.Multiboot1,
+    "multiboot1@qemu": qemu.Multiboot1,
+    "multiboot2@grub-bios": grub_bios.Multiboot2,
+    "multiboot2@grub-efi64": grub_efi.Multiboot2,
+}
+GRUB = [name for name in PROFILES if name != "multiboot1@qemu"]
+
+
+def problem(profile: str, data: bytes, offer: Offer | None = None) -> Problem:
+    """The one reason for which a profile sets no scene up."""
+    with pytest.raises(InputError) as caught:
+        PROFILES[profile]().scene(image_of(data), offer or Offer(), Filling.EXACT)
+    (found,) = caught.value.problems
+    return found
+
+
+def tag(kind: int, *words: int) -> bytes:
+    """A tag of a Multiboot2 header."""
+    return struct.pack(f"<HHI{len(words)}I", kind, 0, 8 + 4 * len(words), *words)
+
+
+def linked_at(address: int, headers: bytes = BOTH) -> bytes:
+    """The guest with its one segment elsewhere; its code is not made for that."""
+    data = bytearray(guest(bits=32, headers=headers))
+    struct.pack_into("<II", data, 52 + 8, address, address)  # p_vaddr, p_paddr
+    struct.pack_into("<I", data, 24, address)  # e_entry
+    return bytes(data)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_file_without_a_header(profile: str) -> None:
+    found = problem(profile, guest(bits=32))
+    assert found.rule.id == "BB-L330"
+    assert f"no header of Multiboot {profile[9]} in the first" in found.message
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_header_behind_what_is_searched(profile: str) -> None:
+    limit = 8192 if profile.startswith("multiboot1") else 32768
+    assert problem(profile, guest(bits=32).ljust(limit, b"\0") + BOTH).rule.id == "BB-L330"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_header_whose_words_do_not_add_up_to_0(profile: str) -> None:
+    data = bytearray(guest(bits=32, headers=BOTH))
+    data[HEADERS + 12] ^= 1
+    data[HEADERS + len(HEADER_2) + 8] ^= 1
+    assert problem(profile, bytes(data)).rule.id == "BB-L330"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_an_entry_outside_every_segment(profile: str) -> None:
+    data = bytearray(guest(bits=32, headers=BOTH))
+    struct.pack_into("<I", data, 24, BASE)
+    found = problem(profile, bytes(data))
+    assert (found.rule.id, "e_entry 0x100000 is in no segment" in found.message) == ("BB-L331", True)
+
+
+WRONG = {
+    "load_addr above header_addr": (ENTRY, ENTRY + MiB, 0, 0, ENTRY),
+    "load_end_addr below load_addr": (ENTRY, ENTRY - HEADERS, ENTRY - 0x1000, 0, ENTRY),
+    "load_end_addr behind the file": (ENTRY, ENTRY - HEADERS, ENTRY + MiB, 0, ENTRY),
+    "bss_end_addr below load_end_addr": (ENTRY, ENTRY - HEADERS, ENTRY + 0x100, ENTRY, ENTRY),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_addresses_that_are_not_of_the_file(profile: str, name: str) -> None:
+    addresses = WRONG[name]
+    if profile.startswith("multiboot1"):
+        words = (0x1BADB002, 1 << 16, -(0x1BADB002 + (1 << 16)) & 0xFFFFFFFF)
+        headers = struct.pack("<8I", *words, *addresses)
+    else:
+        headers = header_2(tag(2, *addresses[:4]), tag(3, addresses[4]))
+    assert problem(profile, guest(bits=32, headers=headers)).rule.id == "BB-L332"
+
+
+@pytest.mark.parametrize("text", [b"a=$b", b"a;b", b"a & b", b"#a", b"a {", b"'a", b'a "b', b"a\\"])
+@pytest.mark.parametrize("profile", GRUB)
+def test_a_command_line_that_grubs_shell_takes_for_itself(profile: str, text: bytes) -> None:
+    found = problem(profile, guest(bits=32, headers=BOTH), Offer(cmdline=text))
+    assert found.rule.id == "BB-L333"
+    module = ("module", MemoryContent(b"x"), text)
+    assert problem(profile, guest(bits=32, headers=BOTH), Offer(modules=(module,))).rule.id == "BB-L333"
+
+
+def test_a_kernel_that_wants_uefis_boot_services() -> None:
+    headers = header_2(tag(7), tag(9, ENTRY))
+    found = problem("multiboot2@grub-efi64", guest(bits=32, headers=headers))
+    assert found.rule.id == "BB-L334"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "where"),
+    [
+        ((MiB, 64 * MiB, 0x1000, 0), "GRUB loads it at 0x100000"),
+        ((ENTRY, 64 * MiB, 0x200000, 1), "GRUB loads it at 0x200000"),
+        ((ENTRY, 64 * MiB, 0x1000, 2), "GRUB loads it elsewhere"),
+    ],
+)
+def test_a_relocatable_kernel_that_grub_would_move(bounds: tuple[int, ...], where: str) -> None:
+    found = problem("multiboot2@grub-bios", guest(bits=32, headers=header_2(tag(10, *bounds))))
+    assert (found.rule.id, where in found.message) == ("BB-L335", True)
+
+
+@pytest.mark.parametrize("profile", ["multiboot2@grub-bios", "multiboot2@grub-efi64"])
+def test_a_relocatable_kernel_that_stays_where_it_is_linked(profile: str) -> None:
+    data = guest(bits=32, headers=header_2(tag(10, ENTRY, 64 * MiB, 0x1000, 1)))
+    scene = PROFILES[profile]().scene(image_of(data), Offer(), Filling.EXACT)
+    assert scene.state.ip == ENTRY
+
+
+OUTSIDE = {
+    "in the BIOS's shadow": (0xE0000, PROFILES),
+    "above RAM": (0x40000000, PROFILES),
+    "over what UEFI keeps": (0x810000, ["multiboot2@grub-efi64"]),
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_kernel_linked_to_where_no_memory_is_its(name: str) -> None:
+    address, profiles = OUTSIDE[name]
+    assert {problem(profile, linked_at(address)).rule.id for profile in profiles} == {"BB-L003"}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_modules_that_do_not_fit(profile: str) -> None:
+    large = ("large", _Large(600 * MiB), b"")
+    assert problem(profile, guest(bits=32, headers=BOTH), Offer(modules=(large,))).rule.id == "BB-L003"
+
+
+class _Large:
+    """Content of zeros, of any size."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def read(self, offset: int, size: int) -> bytes:
+        return bytes(min(size, self.size - offset))
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        return min(len(buffer), self.size - offset)
+
+
+SIZES = [("multiboot1@grub", "2 MiB to 3 GiB"), ("multiboot2@grub-efi64", "256 MiB to 2 GiB")]
+
+
+@pytest.mark.parametrize(("profile", "least"), SIZES)
+def test_a_machine_of_a_size_that_does_not_exist(profile: str, least: str) -> None:
+    found = problem(profile, guest(bits=32, headers=BOTH), Offer(memory=MiB))
+    assert (found.rule.id, least in found.message) == ("BB-L003", True)
