@@ -64,7 +64,6 @@ def build_pair(target: str, guest_name: str, width: int, folder: Path) -> BuildR
         cmdline = "one two"
         [[payload.modules]]
         path = "module"
-        cmdline = "its own words"
         [targets.{json.dumps(target)}]
     """)
     host = Host.discover()

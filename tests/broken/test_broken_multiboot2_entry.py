@@ -187,6 +187,14 @@ def test_basic_memory_is_counted_up_to_the_first_gap(
     assert struct.unpack("<II", bytes.fromhex(tags[TagType.MEMORY])) == expected
 
 
+def test_a_module_keeps_its_own_words(tmp_path: Path) -> None:
+    words = b"its own words\0\0\0"
+    told = b"\x8b\x46\x30\xc7\x40\x10" + u32(0x5000)  # mov modules(%esi), %eax; movl $0x5000, 16(%eax)
+    verdict = prove(subject(tmp_path, between=put(0x5000, words) + told), Qemu())
+    said = "module 0 has command line b'its own words', the environment gave b''"
+    assert [finding.message for finding in verdict.findings] == [said]  # by PVH nobody gives any
+
+
 def test_without_rsdp_or_modules_there_are_no_tags_of_them(tmp_path: Path) -> None:
     verdict = prove(subject(tmp_path, cmdline=b"", modules=0), Firecracker())
     assert (verdict.findings, verdict.outcome) == ((), Outcome.BOOTED)

@@ -21,7 +21,7 @@ from bootbuild.pipeline import build
 from bootbuild.recipe.overrides import Overrides
 from bootbuild.recipe.read import read
 from debian_kernels import Kernels
-from foreign_kernels import CMDLINE, MODULE, PROTOCOLS
+from foreign_kernels import CMDLINE, MODULE, PROTOCOLS, WORDS
 from grub import Grub, Menu
 from oracle import Transcript, run_until
 
@@ -73,6 +73,7 @@ def make(protocol: str, folder: Path) -> Made:
             cmdline = "{CMDLINE}"
             [[payload.modules]]
             path = {json.dumps(str(module))}
+            cmdline = "{"" if target == "pvh" else WORDS}"
             [targets.{target}]
             [expect]
             reached = "finished"
@@ -165,11 +166,11 @@ def test_xl_starts_them_as_pvh_domains(
 
 @pytest.mark.parametrize("target", ["multiboot1", "multiboot2"])
 def test_grub_starts_it(qemu: Path, grub_pc: Grub, made: Made, target: str, tmp_path: Path) -> None:
-    menu = Menu(_command(target), made.image(target), CMDLINE, [(made.module, "")])
+    menu = Menu(_command(target), made.image(target), CMDLINE, [(made.module, WORDS)])
     said = made.said(run_until(grub_pc.bios(qemu, menu, tmp_path), made.done, fail=grub.FAILS))
     name = "multiboot1@grub" if target == "multiboot1" else "multiboot2@grub-bios"
     assert said == made.emulated(name)
-    assert said[1:3] == [f"cmdline {CMDLINE}", MODULE_LINE]
+    assert said[1:3] == [f"cmdline {CMDLINE}", MODULE_LINE + WORDS]
 
 
 def test_qemu_starts_it_by_multiboot(qemu: Path, made: Made) -> None:
@@ -183,9 +184,9 @@ def test_qemu_starts_it_by_multiboot(qemu: Path, made: Made) -> None:
 
 
 def test_grub_on_uefi_starts_it(qemu: Path, grub_efi: Grub, made: Made, tmp_path: Path) -> None:
-    menu = Menu("multiboot2", made.image("multiboot2"), CMDLINE, [(made.module, "")])
+    menu = Menu("multiboot2", made.image("multiboot2"), CMDLINE, [(made.module, WORDS)])
     said = made.said(run_until(grub_efi.efi(qemu, menu, tmp_path), made.done, fail=grub.FAILS))
-    assert said[1:3] == [f"cmdline {CMDLINE}", MODULE_LINE]
+    assert said[1:3] == [f"cmdline {CMDLINE}", MODULE_LINE + WORDS]
     assert "pair boot 0x5 hypervisor 0x3" in said
     assert any(line.startswith("acpi RSD PTR ") for line in said)
 

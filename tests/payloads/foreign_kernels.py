@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import zlib
 from pathlib import Path
 
 from workshop import FLAGS
@@ -12,7 +11,7 @@ SOURCES = Path(__file__).parent / "foreign"
 PROTOCOLS = ("multiboot2", "pvh")
 CMDLINE = "greeting=hello and=more"
 MODULE = bytes(range(256)) * 33 + b"odd"  #: what is handed to them
-WORDS = "its own words"  #: that module's command line
+WORDS = "its own words"  #: that module's command line, where a protocol passes one on
 
 
 def compile_kernel(protocol: str, into: Path, more: str = "") -> Path:
@@ -26,10 +25,3 @@ def compile_kernel(protocol: str, into: Path, more: str = "") -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return out
-
-
-def said(protocol: str, cmdline: str = CMDLINE, words: str | None = WORDS) -> list[str]:
-    """What such a kernel prints, wherever it runs, of what it was handed; `words` is None: no module."""
-    size, total = hex(len(MODULE)), hex(zlib.adler32(MODULE))
-    modules = [] if words is None else [f"module size {size} sum {total} {words}"]
-    return [f"{protocol} kernel: started", f"cmdline {cmdline}", *modules, f"{protocol} kernel: done"]
