@@ -82,6 +82,13 @@ SHADOWED = Rule(
     'name profiles without QEMU\'s in [targets.pvh], such as `profiles = ["xen-domu", "firecracker"]`, or '
     "leave one of the two targets out of [output] combine",
 )
+UNREAD = Rule(
+    "BB-L312",
+    "key of an inserted header beside a kernel's own",
+    "module_align, framebuffer and elf_class are written into a header, or decide the file around it. A "
+    "kernel's own header says for itself what it asks of its loader.",
+    'leave the key out, or insert an entry with `entry = "insert"`',
+)
 
 RULES = (
     NO_ROUTE,
@@ -95,4 +102,5 @@ RULES = (
     ADDRESSES,
     NOT_LOADED,
     SHADOWED,
+    UNREAD,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import NoReturn
 
 from bootbuild.api import (
@@ -10,21 +10,19 @@ from bootbuild.api import (
     Contribution,
     ElfImage,
     Guest,
-    NoRoute,
     Payload,
     Piece,
     Problem,
     RefusedError,
     Shadow,
     Waist,
+    chain_of,
     load_blob,
-    route,
-    switches,
 )
 from bootbuild_baremetal import headers, own
 from bootbuild_baremetal.headers import HeaderTag, Tag
 from bootbuild_baremetal.options import Options1, Options2, video_mode
-from bootbuild_baremetal.rules import NO_CHAIN, NO_ROUTE, RULES, SHADOWED
+from bootbuild_baremetal.rules import NO_CHAIN, NO_ROUTE, RULES, SHADOWED, UNREAD
 
 ENTRY = "bb_multiboot_entry"
 _BEFORE_PVH = tuple(
@@ -36,27 +34,25 @@ _BEFORE_PVH = tuple(
 def _inserted(target: str, payload: Payload, guest: Guest) -> Contribution:
     """Front → (switch) → the guest's back, and the post stub. Raises RefusedError (BB-L301)."""
     width = payload.startup.width
-    back = guest.back(width)
-    if back is None:
-        text = f"guest {guest.name} cannot be entered by a stub at width {width}"
-        raise RefusedError(Problem(NO_ROUTE, payload.source, text))
     front = Piece(load_blob("bootbuild_baremetal", f"{target}_front"), ENTRY, None, Waist(32))
-    try:
-        chain = route(front, back, switches())
-    except NoRoute as reason:
-        raise RefusedError(Problem(NO_ROUTE, payload.source, str(reason))) from reason
     return Contribution(
         target=target,
         guest=guest.name,
         container="elf",
         startup=payload.startup,
-        chain=chain,
+        chain=chain_of(front, guest.back(width), payload, guest, NO_ROUTE),
         companions=(load_blob("bootbuild_baremetal", f"baremetal_post_{width}"),),
     )
 
 
-def _native(target: str, payload: Payload, guest: Guest, version: own.Version) -> Contribution:
-    """The payload's own header. Raises RefusedError (BB-L302, BB-L304 to BB-L310)."""
+def _native(
+    target: str, payload: Payload, guest: Guest, options: Options2, version: own.Version
+) -> Contribution:
+    """The payload's own header. Raises RefusedError (BB-L302, BB-L304 to BB-L310, BB-L312)."""
+    default = type(options)()
+    said = [f.name for f in fields(options) if getattr(options, f.name) != getattr(default, f.name)]
+    if said:
+        raise RefusedError(Problem(UNREAD, payload.source, f"{', '.join(said)}: the header is the kernel's"))
     if version.find(payload.elf) is None:
         raise RefusedError(own.why_none(payload.elf, version))
     return Contribution(
@@ -104,7 +100,7 @@ class Multiboot2:
 
     def native(self, payload: Payload, guest: Guest, options: Options2) -> Contribution:
         """The payload's own Multiboot2 header, as it is."""
-        return _native(self.name, payload, guest, own.V2)
+        return _native(self.name, payload, guest, options, own.V2)
 
     def chain(self, payload: Payload, guest: Guest, options: Options2) -> Contribution:
         """There is no such stub."""
@@ -136,7 +132,7 @@ class Multiboot1:
 
     def native(self, payload: Payload, guest: Guest, options: Options1) -> Contribution:
         """The payload's own Multiboot header, as it is."""
-        return replace(_native(self.name, payload, guest, own.V1), shadows=_BEFORE_PVH)
+        return replace(_native(self.name, payload, guest, options, own.V1), shadows=_BEFORE_PVH)
 
     def chain(self, payload: Payload, guest: Guest, options: Options1) -> Contribution:
         """There is no such stub."""

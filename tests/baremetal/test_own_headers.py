@@ -192,6 +192,20 @@ def test_a_loader_takes_the_first_header_that_adds_up() -> None:
     assert native(Kernel(first + header1(0x3)), 1).search == 8192
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (Options1(module_align=False), "module_align"),
+        (Options1(elf_class=64, framebuffer="any"), "framebuffer, elf_class"),
+    ],
+)
+def test_a_kernels_own_header_is_not_ours_to_change(options: Options1, said: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        Multiboot1().native(GOOD[1].payload(), Native(), options)
+    ((rule, text),) = [(problem.rule.id, problem.message) for problem in caught.value.problems]
+    assert (rule, text) == ("BB-L312", f"{said}: the header is the kernel's")
+
+
 @pytest.mark.parametrize("target", [Multiboot1(), Multiboot2()])
 def test_nothing_can_be_chained(target: Any) -> None:
     with pytest.raises(RefusedError) as caught:

@@ -144,6 +144,29 @@ def test_qemu_takes_no_elf64_by_multiboot(qemu: Path, hello64: Path, tmp_path: P
     assert "Cannot load x86-64 image, give a 32bit one." in transcript.text
 
 
+def test_grub_starts_a_file_that_was_laid_out_anew(
+    qemu: Path, grub_pc: Grub, hello64: Path, hello: Hello, tmp_path: Path
+) -> None:
+    """One byte behind the program headers is in the way of the header."""
+    raw = bytearray(hello64.read_bytes())
+    raw[64 + 2 * 56] = 1
+    (tmp_path / "full.elf").write_bytes(raw)
+    text = f"""
+        api = 1
+        [payload]
+        path = {json.dumps(str(tmp_path / "full.elf"))}
+        startup = "startup_64"
+        [targets.multiboot2]
+    """
+    (record,) = built(text, tmp_path).images
+    image = Path(record.path)
+    assert image.read_bytes()[60:62] == b"\1\0"  # e_shnum: of the kernel's sections none is left
+    assert all(verdict.outcome is Outcome.BOOTED for verdict in record.verdicts), record.verdicts
+    menu = Menu("multiboot2", image, CMDLINE, [(hello.module, "")])
+    transcript = run_until(grub_pc.bios(qemu, menu, tmp_path), ["^hello: done"], fail=grub.FAILS)
+    said(transcript, "multiboot2", CMDLINE)
+
+
 def linux(kernel: Path, initrd: Path, combine: Sequence[str]) -> str:
     return f"""
         api = 1

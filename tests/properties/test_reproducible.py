@@ -166,3 +166,5 @@ def test_what_plugin_authors_get_says_the_same(
 ) -> None:
     (image,) = same_bytes(repository / "recipes/hello.toml")
     assert image.name == "hello64-pvh.elf"
+    images = same_bytes(repository / "recipes/hello-multiboot.toml")  # of which one is laid out anew
+    assert {image.name for image in images} == {"hello64-multiboot1.elf", "hello64-multiboot2.elf"}

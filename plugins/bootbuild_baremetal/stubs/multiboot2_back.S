@@ -18,11 +18,7 @@ bb_multiboot2_back:
 	lidt	no_idt
 	pushl	bb_params + BB_PARAMS_STARTUP
 	mov	$0x36d76289, %eax
-	xor	%ecx, %ecx
-	xor	%edx, %edx
-	xor	%esi, %esi
-	xor	%edi, %edi
-	xor	%ebp, %ebp
+	bb_zero	ecx, edx, esi, edi, ebp
 	pushl	$0
 	popfl
 	ret

@@ -26,12 +26,7 @@ bb_pvh_back:
 	ltr	%ax
 	lidt	no_idt
 	pushl	bb_params + BB_PARAMS_STARTUP
-	xor	%eax, %eax
-	xor	%ecx, %ecx
-	xor	%edx, %edx
-	xor	%esi, %esi
-	xor	%edi, %edi
-	xor	%ebp, %ebp
+	bb_zero	eax, ecx, edx, esi, edi, ebp
 	pushl	$0
 	popfl
 	ret
