@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from bootbuild.abi.handover import boot_type_name, hypervisor_type_name
+from bootbuild.abi.handover import pair_of
 from bootbuild.abi.multiboot2 import Multiboot2Info
 from bootbuild.api import (
     Blob,
@@ -72,11 +72,7 @@ class Multiboot2:
             findings += judge.others(info, given, startup, view)
             record, wrong = judge.pair(info, given, view, startup, stub)
             findings += wrong
-            report["record"] = record and {
-                "boot_type": boot_type_name(record.boot_type),
-                "hypervisor_type": hypervisor_type_name(record.hypervisor_type),
-                "data": hex(record.data),
-            }
+            report["record"] = None if record is None else pair_of(record)
         return report, findings
 
 

@@ -10,8 +10,7 @@ from bootbuild.abi.handover import (
     MAX_MEMMAP,
     MAX_MODULES,
     Handover,
-    boot_type_name,
-    hypervisor_type_name,
+    pair_of,
     read_string,
 )
 from bootbuild.abi.hvm_start_info import HvmModule, HvmStartInfo
@@ -181,10 +180,6 @@ def _pair(
     except ValueError as reason:
         yield Finding("BB-H065", f"record at {address:#x}: {reason}")
         return
-    report["record"] = {
-        "boot_type": boot_type_name(record.boot_type),
-        "hypervisor_type": hypervisor_type_name(record.hypervisor_type),
-        "data": hex(record.data),
-    }
+    report["record"] = pair_of(record)
     for _, text in record_faults(record, given, view, startup, stub):
         yield Finding("BB-H065", text)

@@ -103,6 +103,36 @@ def test_it_boots_in_every_profile_of_the_emulator(made: Made) -> None:
             assert verdict.reached.endswith("finished")
 
 
+@pytest.mark.parametrize(("protocol", "other"), [("multiboot2", "pvh"), ("pvh", "multiboot2")])
+def test_one_image_keeps_its_own_entry_and_has_the_other(
+    protocol: str, other: str, gcc: Path, tmp_path: Path
+) -> None:
+    kernel = foreign_kernels.compile_kernel(protocol, tmp_path)
+    path = tmp_path / "both.toml"
+    path.write_text(f"""
+        api = 1
+        [payload]
+        path = {json.dumps(str(kernel))}
+        guest = "{protocol}"
+        elf_class = 64
+        cmdline = "{CMDLINE}"
+        [targets.{protocol}]
+        entry = "native"
+        [targets.{other}]
+        [output]
+        combine = ["{protocol}", "{other}"]
+        [expect]
+        reached = "finished"
+    """)
+    host = Host.discover()
+    (image,) = build(read(path, host, Overrides()), host).images
+    profiles = {*host.profiles_of(protocol), *host.profiles_of(other)}
+    assert {v.name: v.outcome for v in image.verdicts} == dict.fromkeys(profiles, Outcome.BOOTED)
+    for verdict in image.verdicts:
+        assert verdict.handover is not None
+        assert ("record" in verdict.handover) == (verdict.target == other)
+
+
 def test_the_recipe_for_firecracker_is_a_good_one(repository: Path, gcc: Path, tmp_path: Path) -> None:
     kernel = foreign_kernels.compile_kernel("multiboot2", tmp_path)
     (tmp_path / "files.tar").write_bytes(MODULE)
