@@ -185,7 +185,7 @@ class Handover:
 
 
 def pair_of(record: Handover) -> dict[str, str]:
-    """The pair with the environment's own data, as reports of guests that are handed something else say it."""
+    """The pair with the environment's own data, as reports of guests that get something else say it."""
     return {
         "boot_type": boot_type_name(record.boot_type),
         "hypervisor_type": hypervisor_type_name(record.hypervisor_type),
