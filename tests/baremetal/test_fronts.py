@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -182,6 +183,31 @@ def test_a_front_that_cannot_go_on_says_why_and_stops(
     assert verdict.outcome is Outcome.FAILED
     console = verdict.runs[0].console.decode().replace("\r", "")
     assert console == f"bootbuild: cannot start from Multiboot: {reason}\n"
+
+
+PIXELS = {
+    "framebuffer_addr": 0xFD000000,
+    "framebuffer_pitch": 4096,
+    "framebuffer_width": 1024,
+    "framebuffer_height": 768,
+    "framebuffer_bpp": 32,
+    "framebuffer_type": 1,
+}
+
+
+def test_a_framebuffer_of_pixels_is_passed_on(images: dict[str, Path]) -> None:
+    """The judge is told that none was given: so it names what the record has."""
+    verdict = boot(images, "multiboot1", Changed(info(flags=multiboot.FRAMEBUFFER, **PIXELS)))
+    (finding,) = verdict.findings
+    assert re.fullmatch(r".*framebuffer is 0x2[0-9a-f]{5}, the environment gave 0x0.*", finding.message)
+
+
+@pytest.mark.parametrize("change", [{"framebuffer_type": 2}, {"framebuffer_addr": 0xFFFF000000}])
+def test_another_framebuffer_is_not(images: dict[str, Path], change: dict[str, int]) -> None:
+    """Text; or out of reach."""
+    fields = {**PIXELS, **change}
+    verdict = boot(images, "multiboot1", Changed(info(flags=multiboot.FRAMEBUFFER, **fields)))
+    assert verdict.outcome is Outcome.BOOTED, verdict.findings
 
 
 def test_memory_without_a_map_is_made_of_the_two_sizes(images: dict[str, Path]) -> None:

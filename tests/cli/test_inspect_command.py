@@ -22,9 +22,11 @@ sha256 {sha256}
 ELF64 x86-64, e_type 2, e_entry 0x100000
 symbols: {symbols} from .symtab
 
-TARGET  ENTRY (physical)
-pvh     -
-xen-pv  -
+TARGET      ENTRY (physical)
+multiboot1  -
+multiboot2  -
+pvh         -
+xen-pv      -
 
 SEGMENT  FLAGS  OFFSET               VADDR     PADDR  FILESZ   MEMSZ   ALIGN
 LOAD     r-x    0x1000  0xffffffff80100000  0x100000 """
@@ -41,7 +43,7 @@ def test_a_kernel_without_an_entry(bootbuild: Bootbuild, hello: Path) -> None:
 
 def test_an_image_names_its_entry_and_what_it_was_made_for(bootbuild: Bootbuild, hello: Path) -> None:
     text = bootbuild("inspect", "out/hello64-pvh.elf").stdout
-    assert "\npvh     0x200000\n" in text
+    assert "\npvh         0x200000\n" in text
     assert (
         "\nbootbuild: made for pvh, guest native, starts at startup_64 "
         "(0xffffffff80100000, physical 0x100000, 64 bit), stub 0x200000-"

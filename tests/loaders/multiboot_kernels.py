@@ -1,8 +1,8 @@
 """Multiboot kernels at the edges of what GRUB takes: the tiny ELF with a header, and one thing changed.
 
-Segments are of whole pages, one where a case needs no more, and there are no section headers unless a case is
-about them: GRUB cannot always free other pieces of memory (free_subchunk of relocator.c), and hangs when it is
-to read the next file.
+Segments are of whole pages, one where a case needs no more, and there are no section headers unless a case
+is about them: GRUB cannot always free other pieces of memory (free_subchunk of relocator.c), and hangs when
+it is to read the next file.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 from corner_kernels import START, kernel, multiboot, u32
 
 HEADER, SECOND = 0x480, 0x500  #: offsets in the file
-#: Says on port 0xE9 in which mode (0 in long mode, 0xff else) and where it runs, then ends QEMU by port 0xF4.
+#: Says on port 0xEA in which mode (0 in long mode, 0xff else) and where it runs, then ends QEMU by port 0xF4.
 TELL = bytes.fromhex(
-    "31c0 4890 66bae900 ee"  # xor eax,eax; dec eax, or nothing in long mode; mov dx,0xe9; out dx,al
+    "31c0 4890 66baea00 ee"  # xor eax,eax; dec eax, or nothing in long mode; mov dx,0xea; out dx,al
     "e800000000 58 83e80e"  # call the next; pop eax; sub eax,14: where this began
     "ee c1e808 ee c1e808 ee c1e808 ee"  # its four bytes
     "66baf400 ee f4"  # mov dx,0xf4; out dx,al; hlt

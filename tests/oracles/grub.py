@@ -10,15 +10,15 @@ from __future__ import annotations
 import io
 import subprocess
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import monitors
 
 SECTOR, GAP = 512, 2048 * 512  #: bytes; what is before the first partition
-MODULES = "serial terminal echo halt boot tar normal multiboot multiboot2 linux".split()
+MODULES = "serial terminal echo halt boot tar gzio configfile normal multiboot multiboot2 linux".split()
 FIRMWARE_MODULES = {"i386-pc": ["biosdisk", "part_msdos"], "x86_64-efi": ["memdisk"]}
 ROOTS = {"i386-pc": "(hd0,msdos1)", "x86_64-efi": "(memdisk)"}
 MODULE_COMMANDS = {"multiboot": "module", "multiboot2": "module2", "linux": "initrd"}
@@ -26,6 +26,27 @@ MODULE_COMMANDS = {"multiboot": "module", "multiboot2": "module2", "linux": "ini
 FAILS = (r"error: (?!no suitable video mode|Can't get controller info)[^\r\n]+[\r\n]", r"GRUB-RETURNED")
 
 Command = Literal["multiboot", "multiboot2", "linux"]
+
+
+class Script(Protocol):
+    """Commands for GRUB, and the files that they are about."""
+
+    def config(self, root: str) -> str:
+        """The commands, for files that lie at `root`."""
+
+    def archive(self) -> bytes:
+        """The files, as a tar archive."""
+
+
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """A tar archive of these files."""
+    result = io.BytesIO()
+    with tarfile.open(fileobj=result, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return result.getvalue()
 
 
 @dataclass(frozen=True)
@@ -48,11 +69,7 @@ class Menu:
     def archive(self) -> bytes:
         """The files, as a tar archive."""
         files = {"kernel": self.kernel} | {f"module{i}": path for i, (path, _) in enumerate(self.modules)}
-        result = io.BytesIO()
-        with tarfile.open(fileobj=result, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            for name, path in files.items():
-                tar.add(path, name)
-        return result.getvalue()
+        return archive({name: path.read_bytes() for name, path in files.items()})
 
 
 @dataclass(frozen=True)
@@ -64,7 +81,7 @@ class Grub:
     ovmf: Path | None = None
 
     def bios(
-        self, qemu: Path, menu: Menu, folder: Path, *, memory: int = 128, options: Sequence[str] = ()
+        self, qemu: Path, menu: Script, folder: Path, *, memory: int = 128, options: Sequence[str] = ()
     ) -> list[str]:
         """QEMU's command that starts `menu` from a disk, which is made in `folder`. Memory in MiB.
 
@@ -83,7 +100,7 @@ class Grub:
         return [*monitors.bare_machine(qemu, "pc", monitors.QEMU_CPU, memory), *_CONSOLE, *drive, *options]
 
     def efi(
-        self, qemu: Path, menu: Menu, folder: Path, *, memory: int = 512, options: Sequence[str] = ()
+        self, qemu: Path, menu: Script, folder: Path, *, memory: int = 512, options: Sequence[str] = ()
     ) -> list[str]:
         """The same by OVMF, which starts the application that is made in `folder`."""
         assert self.ovmf is not None
@@ -97,7 +114,7 @@ class Grub:
         command = [*monitors.bare_machine(qemu, "q35", monitors.QEMU_CPU, memory), *_CONSOLE, *flash]
         return [*command, "-kernel", str(application), *options]
 
-    def _image(self, platform: str, menu: Menu, folder: Path, *options: str) -> bytes:
+    def _image(self, platform: str, menu: Script, folder: Path, *options: str) -> bytes:
         """GRUB's core with the menu in it."""
         config, image = folder / "grub.cfg", folder / "grub.img"
         config.write_text(menu.config(ROOTS[platform]))

@@ -220,6 +220,15 @@ def _descriptor(data: bytes) -> _Descriptor:
     return _Descriptor(numbers[0] & 0xFFFFFFFF, *numbers[1:])
 
 
+def _tables(fields: dict[str, Any]) -> tuple[bytes, bytes, list[bytes]]:
+    """UEFI's system table and the head of its services, without checksums and the number of tables; those."""
+    (system,), (services,) = fields.pop("block system_table"), fields.pop("block runtime_services")
+    (found,) = fields.pop("block configuration")
+    entries = [found.bytes[at : at + 24] for at in range(0, len(found.bytes), 24)]
+    head = system.bytes[:16] + system.bytes[20:104] + system.bytes[112:]
+    return head, services.bytes[:16], entries
+
+
 def _loaded(descriptors: bytes) -> list[tuple[int, int]]:
     """What a loader has taken below the 32 MiB that are in every machine: address, pages."""
     size = uefi.DESCRIPTOR_SIZE
@@ -227,9 +236,10 @@ def _loaded(descriptors: bytes) -> list[tuple[int, int]]:
     return [(d.start, d.pages) for d in found if d.type == MemoryType.LOADER_DATA and d.start < 32 * MiB]
 
 
-EFI_CASES = {name: replace(case, memory=max(case.memory, 512)) for name, case in CASES.items()} | {
-    "256 MiB": Case(memory=256),
-    "2 GiB": Case(memory=2048, modules=[(MODULE, "")]),
+EFI_CASES = {
+    **{name: replace(CASES[name], memory=512) for name in ("nothing", "modules", "at 1 MiB, module")},
+    "below 1 MiB, 256 MiB": replace(CASES["below 1 MiB"], memory=256),
+    "too much for below, 2 GiB": replace(CASES["too much for below"], memory=2048),
     "over boot services": Case(linked=14 * MiB, bss=12 * MiB, modules=[(bytes(9 * MiB), "")], memory=512),
 }
 
@@ -242,12 +252,15 @@ def test_grub_on_uefi(qemu: Path, grub_efi: Grub, compile_guest: Any, name: str,
     started = grub_efi.efi(qemu, menu, tmp_path, memory=case.memory)
     ours = emulated(efi_profile.Multiboot2(), guest, guest.name, case, modules)
     left, right, allowed = observed(started, tmp_path, ours, case, GRUB)
-    maps = []
+    maps, tables = [], []
     for fields in (left, right):
+        tables.append(_tables(fields))
         del fields["information.size"]
         (tag,) = [key for key in fields if key.endswith("EFI_MEMORY_MAP")]
         maps.append(fields.pop(tag)[8:])
     assert differences(left, right) == allowed
+    assert tables[0][:2] == tables[1][:2]
+    assert {*tables[1][2]} <= {*tables[0][2]}
     assert _kept(maps[0]) == _kept(maps[1])
     assert _loaded(maps[0]) == _loaded(maps[1])
 

@@ -9,26 +9,14 @@ from bootbuild.errors import InputError, Problem
 from bootbuild.model.content import MemoryContent
 from bootbuild.model.machine import Descriptor, Load, Offer, Region, RegionKind
 from bootbuild.model.payload import ElfImage
-from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span, align_up
 from bootbuild.platform.flat32 import Poison
+from bootbuild.platform.rules import DOES_NOT_FIT
 
 MiB, GiB = 1 << 20, 1 << 30
 RAM, RESERVED, ACPI, NVS, UNUSABLE = 1, 2, 3, 4, 5  #: of a memory map: ACPI 6.4 §15, as E820 has them
 RESET_TR = Descriptor(0, limit=0xFFFF, attributes=0x008B)  #: TR where no firmware has loaded it
 _OTHER_MEMORY = "ask for another size (`[boot] memory`, `--memory`)"
-
-DOES_NOT_FIT = Rule(
-    "BB-L003",
-    "image and modules do not fit into the machine's memory",
-    "Every PT_LOAD must lie in memory at its physical address, and the modules beside it. A loader refuses a "
-    "file that does not fit, or writes where there is no memory: above the RAM, or between 640 KiB and "
-    "1 MiB. What firmware and monitor then write over the image is lost: QEMU's firmware uses most of what "
-    "lies below 640 KiB, and some memory near the top. The machines emulated here have no more than 3 GiB: "
-    "the rest would lie above the hole that a PC keeps below 4 GiB.",
-    "give the machine more memory (`[boot] memory`, `--memory`), or link the kernel into it: at 1 MiB or "
-    "above, with the ELF header in no segment (`ld -n`)",
-)
 
 
 @dataclass(frozen=True)

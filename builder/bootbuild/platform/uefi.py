@@ -107,10 +107,12 @@ _FAR = (
 _EARLY = Span(0x900000, 0xC00000)  #: boot services' from the first on, PEI included
 _SERVICES = 0x448B000  #: bytes below the end of RAM, from where on boot services and loaders have all
 _TABLE = 0xA14FE8  #: bytes below the end of RAM: the system table, in runtime data
-_SERVICES_TABLE, _VENDOR_NAME, _CONFIGURATION = 0x100, 0x200, 0x240  #: bytes behind it
+_SERVICES_TABLE, _CONFIGURATION = 0xB80, 0xC80  #: bytes behind it
+_VENDOR_NAME = 0xAD55E8  #: bytes below the end of RAM
 _ACPI_TABLES = 0x882000 + 0x2000  #: bytes below the end of RAM
 RSDT, XSDT = 0x74, 0xE8  #: bytes behind that
-_RSDP = 0x881FEC  #: bytes below the end of RAM, in ACPI NVS
+_OLD_RSDP, _RSDP = 0x883000, 0x882FEC  #: bytes below the end of RAM
+_ACPI_10 = bytes.fromhex("302d9deb882dd3119a160090273fc14d")  #: EFI_ACPI_TABLE_GUID
 _ACPI_20 = bytes.fromhex("71e86888f1e4d311bc220080c73c8881")  #: EFI_ACPI_20_TABLE_GUID
 _RUNTIME_SERVICES = 14  #: functions that EFI_RUNTIME_SERVICES has, UEFI 2.10 §4.5
 
@@ -208,24 +210,25 @@ class Ovmf:
         32-bit code without paging.
         """
         at, code = self.system_table, self.memory - 0xA14000
+        found = {_ACPI_10: self.memory - _OLD_RSDP, _ACPI_20: self.memory - _RSDP}
         functions = (code + 16 * number for number in range(_RUNTIME_SERVICES))
         services = _with_crc(
             struct.pack(f"<8s4I{_RUNTIME_SERVICES}Q", b"RUNTSERV", 0x20046, 136, 0, 0, *functions)
         )
         system = _with_crc(
             struct.pack("<8s4I", b"IBI SYST", 0x20046, 120, 0, 0)
-            + struct.pack("<QI4x6Q", at + _VENDOR_NAME, 0x10000, *bytes(6))
-            + struct.pack("<4Q", at + _SERVICES_TABLE, 0, 1, at + _CONFIGURATION)
+            + struct.pack("<QI4x6Q", self.memory - _VENDOR_NAME, 0x10000, *bytes(6))
+            + struct.pack("<4Q", at + _SERVICES_TABLE, 0, len(found), at + _CONFIGURATION)
         )
         tables = self.memory - _ACPI_TABLES
-        root = self.memory - _RSDP
         return (
             put(at, system),
             put(at + _SERVICES_TABLE, services),
-            put(at + _VENDOR_NAME, "EDK II\0".encode("utf-16-le")),
-            put(at + _CONFIGURATION, _ACPI_20 + struct.pack("<Q", root)),
+            put(self.memory - _VENDOR_NAME, "EDK II\0".encode("utf-16-le")),
+            put(at + _CONFIGURATION, b"".join(guid + struct.pack("<Q", to) for guid, to in found.items())),
             put(code, b"\xcc" * (16 * _RUNTIME_SERVICES)),
-            put(root, self.rsdp),
+            put(found[_ACPI_10], self.old_rsdp),
+            put(found[_ACPI_20], self.rsdp),
             put(tables + RSDT, acpi.rsdt()),
             put(tables + XSDT, acpi.xsdt()),
         )

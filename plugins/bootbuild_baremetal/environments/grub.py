@@ -20,7 +20,8 @@ from bootbuild.api import (
     content_digest,
 )
 from bootbuild.platform.flat32 import flat_state
-from bootbuild.platform.loading import DOES_NOT_FIT, RESET_TR, put
+from bootbuild.platform.loading import RESET_TR, put
+from bootbuild.platform.rules import DOES_NOT_FIT
 from bootbuild_baremetal.environments.grub_words import WORDS, as_passed
 from bootbuild_baremetal.environments.kernel import Kernel
 from bootbuild_baremetal.environments.profile import MultibootProfile

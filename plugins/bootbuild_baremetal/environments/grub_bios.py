@@ -20,7 +20,8 @@ from bootbuild.api import (
     TableRegister,
     align_up,
 )
-from bootbuild.platform.loading import DOES_NOT_FIT, MiB, check_memory, memory_size, put
+from bootbuild.platform.loading import MiB, check_memory, memory_size, put
+from bootbuild.platform.rules import DOES_NOT_FIT
 from bootbuild.platform.seabios import OEM, RSDP, SHADOW, SeabiosPc
 from bootbuild_baremetal.environments import kernel as read
 from bootbuild_baremetal.environments.grub import VERSION, GrubProfile, Placed

@@ -8,7 +8,8 @@ from bootbuild.abi import multiboot2
 from bootbuild.abi.handover import BootType
 from bootbuild.abi.multiboot2 import EfiMemoryMap, Multiboot2Info, Tag, TagType
 from bootbuild.api import ElfImage, EntryState, Given, InputError, Offer, Problem, Rule, Span, TableRegister
-from bootbuild.platform.loading import DOES_NOT_FIT, GiB, MiB, check_memory, memory_size, put
+from bootbuild.platform.loading import GiB, MiB, check_memory, memory_size, put
+from bootbuild.platform.rules import DOES_NOT_FIT
 from bootbuild.platform.uefi import DESCRIPTOR_SIZE, DESCRIPTOR_VERSION, PAGE, Ovmf
 from bootbuild_baremetal.environments import kernel as read
 from bootbuild_baremetal.environments.grub import VERSION, GrubProfile, Placed

@@ -20,7 +20,8 @@ from bootbuild.api import (
     Undefined,
 )
 from bootbuild.platform.flat32 import poison_of, poisoned_state
-from bootbuild.platform.loading import DOES_NOT_FIT, Overwritten, check_kept, overwrites, written
+from bootbuild.platform.loading import Overwritten, check_kept, overwrites, written
+from bootbuild.platform.rules import DOES_NOT_FIT
 from bootbuild_baremetal.environments.kernel import ADDRESSES, NO_ENTRY, NO_HEADER, Kernel
 
 CONTROL_BITS = Rule(

@@ -12,8 +12,10 @@ from bootbuild.api import (
     Evidence,
     Given,
     GivenModule,
+    InputError,
     Load,
     Offer,
+    Problem,
     Span,
     TableRegister,
     align_up,
@@ -21,6 +23,7 @@ from bootbuild.api import (
 )
 from bootbuild.platform.flat32 import flat_state
 from bootbuild.platform.loading import RESET_TR, MiB, Overwritten, check_memory, memory_size, put
+from bootbuild.platform.rules import DOES_NOT_FIT
 from bootbuild.platform.seabios import RSDP, SHADOW, SeabiosPc
 from bootbuild_baremetal.environments import kernel as read
 from bootbuild_baremetal.environments.kernel import Kernel
@@ -28,6 +31,7 @@ from bootbuild_baremetal.environments.profile import MultibootProfile, Setting
 
 _PAGE = 4096
 _MEMORY_MAP, _INFO = 0x9000, 0x9500  #: ADDR_E820_MAP, ADDR_MBI
+_HANDED = Span(_MEMORY_MAP, _INFO + multiboot.SIZE_WITHOUT_FRAMEBUFFER - _MEMORY_MAP)
 _FLAGS = 0x24F  #: memory, boot device, command line, modules, memory map and loader name, always
 _BOOT_DEVICE = 0x8000FFFF
 _NAME = b"qemu"
@@ -59,6 +63,9 @@ class Multiboot1(MultibootProfile):
         upper = (pc.top - MiB) // 1024  # KiB
         given, modules, block = self._handed(image, kernel, offer, pc, upper)
         check_memory(image, [*(part.span for part in kernel.parts), block], pc.ram)
+        if block.overlaps(_HANDED):
+            text = f"QEMU copies {block} as one block, over the information at {_HANDED}"
+            raise InputError(Problem(DOES_NOT_FIT, image.name, text))
         registers = {
             "rax": multiboot.MAGIC,
             "rbx": _INFO,

@@ -53,12 +53,16 @@ static struct bb_handover *finish(uint32_t data_size)
     return &bb_record;
 }
 
-/* Pixels by red, green and blue: type 1 of both versions. Palettes and text modes are not passed on. */
+/*
+ * Pixels by red, green and blue: type 1 of both versions. Palettes and text modes are not passed on, nor is what the
+ * kernel could not reach at its startup path.
+ */
 static void set_framebuffer(const struct bb_framebuffer *shape)
 {
     static struct bb_framebuffer framebuffer;
 
-    bb_reach(shape->address, shape->size, "the framebuffer lies above 4 GiB");
+    if (shape->address > 1ull << 32 || shape->size > (1ull << 32) - shape->address)
+        return;
     framebuffer = *shape;
     bb_record.framebuffer = (uint32_t)&framebuffer;
 }

@@ -23,7 +23,6 @@ from bootbuild.api import (
 )
 from bootbuild.platform.flat32 import Poison, poison_of, poisoned_state
 from bootbuild.platform.loading import (
-    DOES_NOT_FIT,
     GiB,
     Overwritten,
     check_kept,
@@ -31,6 +30,7 @@ from bootbuild.platform.loading import (
     overwrites,
     written,
 )
+from bootbuild.platform.rules import DOES_NOT_FIT
 from bootbuild_pvh.environments.placing import MODULES, Placing
 from bootbuild_pvh.targets import NO_ENTRY
 

@@ -68,8 +68,16 @@ static void dump_multiboot2(u32 info)
 {
     bytes("information", info, at(info));
     for (u32 tag = info + 8; at(tag); tag += (at(tag + 4) + 7) & ~7u)
-        if (at(tag) == 3)
+        switch (at(tag)) {
+        case 3:
             module(at(tag + 8), at(tag + 12));
+            break;
+        case 12: // the EFI system table, and the runtime services that it leads to
+            bytes("system_table", at(tag + 8), 120);
+            bytes("runtime_services", at(at(tag + 8) + 88), 24);
+            bytes("configuration", at(at(tag + 8) + 112), 24 * at(at(tag + 8) + 104));
+            break;
+        }
 }
 
 // Whether addresses that differ in bit 20 alone are the same memory.
