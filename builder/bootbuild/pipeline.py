@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bootbuild
+from bootbuild.api.guest import SelfDescribed
 from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject, code_at
 from bootbuild.boot.subject import find_startup, is_linux, request_subject
@@ -120,7 +121,8 @@ def read_payloads(recipe: Recipe, host: Host) -> dict[str, Payload]:
         content = open_content(asked.symbols)
         elf = replace(elf, symbols=read_system_map(content, str(asked.symbols), opened.moved))
     linux = opened.format.startswith("bzimage") or is_linux(elf)
-    guest = asked.guest or ("linux" if linux else "native")
+    guest = host.guest(asked.guest or ("linux" if linux else "native"))
+    width = asked.width or (guest.widths[0] if len(guest.widths) == 1 else opened.bits)
     modules = tuple(Module(m.path.name, open_snapshot(m.path), m.cmdline.encode()) for m in asked.modules)
     payloads = {}
     for name, target in recipe.targets.items():
@@ -129,17 +131,20 @@ def read_payloads(recipe: Recipe, host: Host) -> dict[str, Payload]:
             startup, key = asked.startup, "payload.startup"
         if startup is None and opened.format == "raw":
             startup = elf.entry
+        elif startup is None and isinstance(guest, SelfDescribed):
+            own = guest.startup_of(elf)
+            startup = None if own is None else own - opened.moved
         payloads[name] = Payload(
             elf=elf,
             source=str(asked.path),
             format=opened.format,
             digest=opened.digest,
-            guest=guest,
+            guest=guest.name,
             startup=find_startup(
                 elf,
                 startup,
-                asked.width or opened.bits,
-                host.guest(guest),
+                width,
+                guest,
                 opened.moved,
                 recipe.places.get(key, ""),
             ),
@@ -171,7 +176,11 @@ def contribute(payload: Payload, target: TargetRecipe, host: Host) -> Contributi
     """The target's part of the image."""
     plugin, guest = host.target(target.name), host.guest(payload.guest)
     make = {"insert": plugin.contribute, "native": plugin.native, "chain": plugin.chain}[target.entry]
-    return make(payload, guest, target.options)
+    contribution = make(payload, guest, target.options)
+    if contribution.hands_over and isinstance(guest, SelfDescribed):
+        told = (*contribution.companions, *guest.settings(payload))
+        contribution = replace(contribution, companions=told)
+    return contribution
 
 
 def refuse_shadows(recipe: Recipe, contributions: Sequence[Contribution], host: Host) -> None:

@@ -28,6 +28,10 @@ class Addresses:
     bss_end: int
 
 
+FoundTag = tuple[int, int, int, bytes]
+"""A tag's offset, type, flags, body."""
+
+
 @dataclass(frozen=True)
 class OwnHeader:
     """What a header says, so far as it decides how the kernel is entered. Addresses physical."""
@@ -36,6 +40,7 @@ class OwnHeader:
     addresses: Addresses | None
     entry: int | None  #: None: e_entry
     efi_entry: int | None = None
+    tags: tuple[FoundTag, ...] = ()  #: of version 2, without the last
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Version:
 
     def find(self, image: ElfImage) -> OwnHeader | None:
         """The header as a loader finds it, or None. Raises RefusedError (BB-L305, BB-L307 to BB-L310)."""
-        offset = self._first(image.content)
+        offset = self.first(image.content)
         if offset is None:
             return None
         found, problems = self.read(image, offset)
@@ -60,8 +65,8 @@ class Version:
             raise RefusedError(problems)
         return found
 
-    def _first(self, content: Content) -> int | None:
-        """Offset of the first header."""
+    def first(self, content: Content) -> int | None:
+        """Offset of the header that loaders find; None without one."""
         raw = content.read(0, self.search)
         at = raw.find(self.magic)
         while at >= 0:
@@ -113,7 +118,7 @@ def _read_2(image: ElfImage, offset: int) -> tuple[OwnHeader, list[Problem]]:
             (entry,) = struct.unpack_from("<I", body)
         elif kind == HeaderTag.ENTRY_ADDRESS_EFI64:
             (efi,) = struct.unpack_from("<I", body)
-    found = OwnHeader(offset, addresses, entry, efi)
+    found = OwnHeader(offset, addresses, entry, efi, tuple(tags))
     if addresses is not None and entry is None:
         text = "the address tag stands without an entry address tag"
         problems.append(_problem(rules.ADDRESSES, image, offset, text))
@@ -151,12 +156,9 @@ def _problem(rule: Rule, image: ElfImage, offset: int, text: str) -> Problem:
     return Problem(rule, f"{image.name}@{offset:#x}", text)
 
 
-_Found = tuple[int, int, int, bytes]  #: a tag's offset, type, flags, body
-
-
-def _tags(image: ElfImage, offset: int, length: int) -> tuple[list[_Found], list[Problem]]:
+def _tags(image: ElfImage, offset: int, length: int) -> tuple[list[FoundTag], list[Problem]]:
     """Every tag up to the last, or to the first that cannot be one."""
-    tags: list[_Found] = []
+    tags: list[FoundTag] = []
     at, end = offset + headers.HEAD_2.size, offset + length
     if end > headers.SEARCH_2:
         text = f"its {length} bytes run over the first {headers.SEARCH_2}, which are read"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from bootbuild.abi import boot_params
 from bootbuild.abi.boot_params import BootParams, SetupData
-from bootbuild.abi.handover import Handover, boot_type_name, hypervisor_type_name
+from bootbuild.abi.handover import pair_of
 from bootbuild.api import Finding, Given, GuestView, Piece, Span, Startup, Waist, load_blob
 from bootbuild_linux import judge
 from bootbuild_linux.rules import RULES
@@ -67,7 +67,7 @@ class Linux:
         if stub is not None and nodes is not None:
             record, wrong = judge.pair(view, nodes, given, startup, stub, at_entry)
             findings += wrong
-            report["record"] = None if record is None else _pair(record)
+            report["record"] = None if record is None else pair_of(record)
         return report, findings
 
 
@@ -108,12 +108,4 @@ def _report(where: str, params: BootParams, cmdline: bytes | None) -> dict[str, 
         else None,
         "acpi_rsdp_addr": hex(params.acpi_rsdp_addr) if params.acpi_rsdp_addr else None,
         "hardware_subarch": params.hardware_subarch,
-    }
-
-
-def _pair(record: Handover) -> dict[str, Any]:
-    return {
-        "boot_type": boot_type_name(record.boot_type),
-        "hypervisor_type": hypervisor_type_name(record.hypervisor_type),
-        "data": hex(record.data),
     }

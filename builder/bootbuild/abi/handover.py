@@ -184,6 +184,15 @@ class Handover:
         return tuple(MemoryEntry(at, size, kind) for at, size, kind, _ in rows)
 
 
+def pair_of(record: Handover) -> dict[str, str]:
+    """The pair with the environment's own data, as reports of guests that get something else say it."""
+    return {
+        "boot_type": boot_type_name(record.boot_type),
+        "hypervisor_type": hypervisor_type_name(record.hypervisor_type),
+        "data": hex(record.data),
+    }
+
+
 def read_string(read: Read, address: int, field: str) -> bytes | None:
     """The NUL-terminated string at `address`, without its NUL; None for address 0.
 
