@@ -52,7 +52,7 @@ def machine(view: GuestView, startup: Startup, stub: Span | None) -> Iterator[st
     table = view.get("cr3")
     for shift in (39, 30, 21):
         entry = (table & FRAME) + 8 * (start >> shift & 511)
-        table = int.from_bytes(view.read_physical(entry, 8), "little")
+        table = int.from_bytes(_physical(view, entry, 8), "little")
     if table & FRAME != LARGE_PAGE:
         yield f"amd64_loadaddr would find the kernel at {table & FRAME:#x}, not at {LARGE_PAGE:#x}"
 
@@ -68,7 +68,7 @@ def kernel(file: File, view: GuestView, startup: Startup, stub: Span | None) -> 
     if not start <= startup.paddr < start + size or (stub is not None and start + size > stub.start):
         yield f"the kernel has {size:#x} bytes at {start:#x}; it is entered at {startup.paddr:#x}"
         return
-    header = view.read_physical(start, 64)
+    header = _physical(view, start, EHDR.size)
     if not header.startswith(b"\x7fELF"):
         if ELFHDR in file.records:
             yield f"there is an ELF header in the metadata, but none at {start:#x}"
@@ -77,11 +77,18 @@ def kernel(file: File, view: GuestView, startup: Startup, stub: Span | None) -> 
         yield f"the ELF header in the metadata is not the one at {start:#x}"
     _, _, _, _, table, _, _, _, entry_size, count, *_ = EHDR.unpack(header)
     for row in range(min(count, 64)):
-        kind, _, _, vaddr, _, _, memsz, _ = PHDR.unpack(
-            view.read_physical(start + table + row * entry_size, PHDR.size)
-        )
+        header = _physical(view, start + table + row * entry_size, PHDR.size)
+        kind, _, _, vaddr, _, _, memsz, _ = PHDR.unpack(header.ljust(PHDR.size, b"\0"))
         if kind == PT_LOAD and not KERNBASE + start <= vaddr <= vaddr + memsz <= KERNBASE + start + size:
             yield f"the segment at {vaddr:#x} is not within the kernel's {size:#x} bytes at {start:#x}"
+
+
+def _physical(view: GuestView, at: int, size: int) -> bytes:
+    """Bytes at a physical address; none where there is no memory."""
+    try:
+        return view.read_physical(at, size)
+    except LookupError:
+        return b""
 
 
 def memory(file: File, given: Given) -> Iterator[str]:
@@ -162,12 +169,14 @@ def files(preloaded: Preloaded, own: File, view: GuestView, given: Given) -> Ite
         yield f"symbols from {start} to {end}, the environment gave {len(tables)} tables"
 
 
-def _bytes(what: str, view: GuestView, at: int | None, size: int | None, module: GivenModule) -> Iterator[str]:
+def _bytes(
+    what: str, view: GuestView, at: int | None, size: int | None, module: GivenModule
+) -> Iterator[str]:
     if at is None or size != module.span.size:
         yield f"{what} has {size} bytes, the module {module.span.size}"
     elif at % PAGE or at + size > GIB:
         yield f"{what} is at {at:#x}, not at a page of the first GiB"
-    elif hashlib.sha256(view.read(KERNBASE + at, size)).hexdigest() != module.digest:
+    elif hashlib.sha256(_physical(view, at, size)).hexdigest() != module.digest:
         yield f"{what} at {at:#x} does not hold the bytes that the environment gave"
 
 
@@ -182,7 +191,9 @@ def kept(own: File, ends: Sequence[int], words: tuple[int, int], given: Given) -
         yield f"kernend is {kernend:#x}, not a page of the first GiB"
     if kernend < max(ends):
         yield f"kernend is {kernend:#x}; what the kernel is to keep ends at {max(ends):#x}"
-    if not any(e.type == RAM and Span(e.address, e.size).covers(Span(kernend, PAGE)) for e in given.memory_map):
+    if not any(
+        e.type == RAM and Span(e.address, e.size).covers(Span(kernend, PAGE)) for e in given.memory_map
+    ):
         yield f"behind kernend, {kernend:#x}, is no RAM"
 
 
