@@ -1,4 +1,4 @@
-"""What a command line means to FreeBSD: environment and flags of the kernel's, name and type of a module's."""
+"""What a command line means to FreeBSD: the kernel's environment and flags, a module's name and type."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def files(preloaded: Preloaded, own: File, view: GuestView, given: Given) -> Ite
     for file, (module, said) in zip(found, others, strict=False):
         there = (file.text(TYPE), file.text(NAME), file.text(ARGS))
         if there != (said.type, said.name, said.arguments):
-            yield f"a file has type, name and arguments {there}, its module's command line is {module.cmdline!r}"
+            yield f"a file has type, name and arguments {there}; its module was given as {module.cmdline!r}"
         yield from _bytes(f"file {said.name!r}", view, file.number(ADDR), file.number(SIZE), module)
     start, end = own.number(SSYM), own.number(ESYM)
     if tables and start is not None and end is not None:
@@ -181,7 +181,7 @@ def _bytes(
 
 
 def kept(own: File, ends: Sequence[int], words: tuple[int, int], given: Given) -> Iterator[str]:
-    """kernend and modulep. `ends`: of everything that the kernel is to keep, physical."""
+    """Kernend and modulep. `ends`: of everything that the kernel is to keep, physical."""
     modulep, kernend = words
     if own.number(MODULEP) != modulep:
         yield f"MODINFOMD_MODULEP is {own.number(MODULEP)}, the stack has {modulep}"

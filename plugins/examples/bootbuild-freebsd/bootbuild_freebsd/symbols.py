@@ -1,7 +1,7 @@
-"""`python -m bootbuild_freebsd.symbols KERNEL FILE`: a kernel's symbol tables as FreeBSD's loader loads them.
+"""`python -m bootbuild_freebsd.symbols KERNEL FILE`: a kernel's symbol tables, as FreeBSD's loader has them.
 
-As a module of type `symbols` they are what the kernel's debugger shows names by: u64 size, .symtab, padding to
-8, u64 size, .strtab, padding to 8 (stand/common/load_elf.c).
+As a module of type `symbols` they are what the kernel's debugger shows names by: u64 size, .symtab, padding
+to 8, u64 size, .strtab, padding to 8 (stand/common/load_elf.c).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The example is held to its README: hammer boots by every monitor, and each rule has an image that breaks it."""
+"""The example is held to its README: hammer boots everywhere, and each rule has an image that breaks it."""
 
 from __future__ import annotations
 
@@ -132,8 +132,7 @@ def test_a_module_of_type_symbols_is_the_kernels_symbol_tables(
     boots: Boots, recipe: Path, tmp_path: Path
 ) -> None:
     tables = tmp_path / "symbols"
-    command = [sys.executable, "-m", "bootbuild_freebsd.symbols", KERNEL, tables]
-    subprocess.run(command, check=True, cwd=HERE)
+    subprocess.run([sys.executable, "-m", "bootbuild_freebsd.symbols", KERNEL, tables], check=True, cwd=HERE)
     module(recipe, tables, "-t symbols")
     boots(recipe)
 
