@@ -1,7 +1,8 @@
 """How long the main jobs take, beside programs that do a part of the same work, in one run.
 
-Usage: run.py [--runs N] [--json]. Every figure is the median over N whole processes after one warm-up, with
-the operating system's own accounting (wait4). Figures are for reading and comparing; no test depends on them.
+Usage: run.py [--runs N] [--json] [hello] [linux] [xen-pv]. Every figure is the median over N whole processes
+after one warm-up, with the operating system's own accounting (wait4). Figures are for reading and comparing;
+no test depends on them.
 """
 
 from __future__ import annotations
@@ -32,6 +33,15 @@ guest = "linux"
 startup = "startup_64"
 [targets.pvh]
 entry = "{}"
+"""
+HELLO_PV = f"""
+api = 1
+[payload]
+path = "{HELLO}"
+startup = "startup_64"
+[targets.xen-pv]
+[expect]
+console = "hello: done"
 """
 RECIPES = [str(REPOSITORY / "recipes" / name) for name in ("hello.toml", "hello32.toml")]
 BUILD_ONLY = """
@@ -138,6 +148,8 @@ def qemu(memory: int, kernel: str | Path, cmdline: str) -> list[str]:
 
 def linux(tool: str, folder: Path, runs: int) -> list[Figure]:
     """Debian's kernels: an entry inserted beside cp and objcopy; every profile; a boot beside QEMU's."""
+    if not KERNELS_JSON.exists():
+        return []
     files = {name: one["files"] for name, one in json.loads(KERNELS_JSON.read_text())["linux"].items()}
     vmlinux = KERNELS / files["cloud"]["vmlinux"]
     size = vmlinux.stat().st_size / 2**20
@@ -176,6 +188,31 @@ def linux(tool: str, folder: Path, runs: int) -> list[Figure]:
     return [*figures, talking]
 
 
+def xen_pv(tool: str, folder: Path, runs: int) -> list[Figure]:
+    """Xen PV: hello in both profiles, and Debian's cloud kernel by its own entry and behind a stub."""
+    recipe = folder / "hello-pv.toml"
+    recipe.write_text(HELLO_PV)
+    job = [tool, str(recipe), "-q", "--force", "-o", str(folder / "hello-pv")]
+    figures = [measure("hello, xen-pv: 2 profiles × 3 runs", job, runs, "3 s")]
+    if not KERNELS_JSON.exists():
+        return figures
+    vmlinux = KERNELS / json.loads(KERNELS_JSON.read_text())["linux"]["cloud"]["files"]["vmlinux"]
+    job = [tool, str(REPOSITORY / "recipes/linux-xen-pv.toml"), "-q", "--force", "--payload", str(vmlinux)]
+    job += ["--module", str(KERNELS / "initrd.cpio")]
+    for entry in ("native", "chain"):
+        out = folder / f"pv-{entry}"
+        build = [*job, "--set", f"targets.xen-pv.entry={entry}", "-o", str(out)]
+        figures.append(measure(f"cloud, {entry}, xen-pv: 2 profiles × 3 runs to its console", build, runs))
+        (image,) = out.glob("*.elf")
+        for profile in ("domu", "dom0"):
+            boot = [tool, "boot", str(image), "-q", "--as", f"xen-pv@{profile}"]
+            boot += ["--cmdline", "console=hvc0 earlyprintk=xen"]
+            for until, goal in (("start_kernel", "2 s"), ("console:Linux version", "10 s")):
+                name = f"{entry}, {profile}, to {until.removeprefix('console:')}"
+                figures.append(measure(name, [*boot, "--until", until], runs, goal))
+    return figures
+
+
 def table(figures: Sequence[Figure]) -> str:
     """The figures in columns."""
     rows = [("", "WALL s", "CPU s", "PEAK MiB", "GOAL", "RATIO")]
@@ -186,19 +223,28 @@ def table(figures: Sequence[Figure]) -> str:
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
+JOBS = {"hello": hello, "linux": linux, "xen-pv": xen_pv}
+
+
 def main() -> None:
     """Measure everything that can be measured here."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("jobs", nargs="*", help=f"of {', '.join(JOBS)}; default: all")
     options = parser.parse_args()
+    if unknown := set(options.jobs) - set(JOBS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
     tool = str(Path(sys.executable).with_name("bootbuild"))
+    if not KERNELS_JSON.exists():
+        print(f"no kernels in {KERNELS}: make kernels", file=sys.stderr)
     with tempfile.TemporaryDirectory() as name:
-        figures = hello(tool, Path(name), options.runs)
-        if KERNELS_JSON.exists():
-            figures += linux(tool, Path(name), options.runs)
-        else:
-            print(f"no kernels in {KERNELS}: make kernels", file=sys.stderr)
+        figures = [
+            figure
+            for job, run in JOBS.items()
+            if job in (options.jobs or JOBS)
+            for figure in run(tool, Path(name), options.runs)
+        ]
     if options.json:
         print(json.dumps([f.__dict__ for f in figures], indent=2))
     else:

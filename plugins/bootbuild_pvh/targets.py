@@ -7,7 +7,6 @@ from bootbuild.api import (
     Contribution,
     ElfImage,
     Guest,
-    NoRoute,
     NoteSpec,
     Payload,
     Piece,
@@ -15,10 +14,9 @@ from bootbuild.api import (
     RefusedError,
     Rule,
     Waist,
+    chain_of,
     load_blob,
     phys32_entry,
-    route,
-    switches,
 )
 
 PHYS32_ENTRY = 18  #: XEN_ELFNOTE_PHYS32_ENTRY, xen/include/public/elfnote.h
@@ -60,25 +58,12 @@ class Pvh:
         """Front → (switch) → the guest's back; the post stub in the width of the startup path."""
         width = payload.startup.width
         front = Piece(load_blob("bootbuild_pvh", "pvh_front"), "bb_pvh_entry", None, Waist(32))
-        back = guest.back(width)
-        if back is None:
-            raise RefusedError(
-                Problem(
-                    NO_ROUTE,
-                    payload.source,
-                    f"guest {guest.name} cannot be entered by a stub at width {width}",
-                )
-            )
-        try:
-            chain = route(front, back, switches())
-        except NoRoute as reason:
-            raise RefusedError(Problem(NO_ROUTE, payload.source, str(reason))) from reason
         return Contribution(
             target=self.name,
             guest=guest.name,
             container="elf",
             startup=payload.startup,
-            chain=chain,
+            chain=chain_of(front, guest.back(width), payload, guest, NO_ROUTE),
             companions=(load_blob("bootbuild_pvh", f"pvh_post_{width}"),),
             notes=(NoteSpec("Xen", PHYS32_ENTRY, AddressOf("bb_pvh_entry")),),
         )

@@ -10,15 +10,13 @@ from bootbuild.api import (
     ElfImage,
     Guest,
     InputError,
-    NoRoute,
     Payload,
     Piece,
     Problem,
     RefusedError,
     Waist,
+    chain_of,
     load_blob,
-    route,
-    switches,
 )
 from bootbuild_xenpv import notes
 from bootbuild_xenpv.asked import OWN_PAGE, Contents, asked, beside_own, judged, specs
@@ -42,10 +40,7 @@ class XenPv:
     def contribute(self, payload: Payload, guest: Guest, options: Options) -> Contribution:
         """Front → the guest's back for ring 3. Raises RefusedError (BB-L205)."""
         front = Piece(load_blob("bootbuild_xenpv", "xenpv_front"), "bb_pv_entry", None, _RING_3)
-        try:
-            chain = route(front, _back(payload, guest), switches())
-        except NoRoute as reason:
-            raise RefusedError(Problem(NO_ROUTE, payload.source, str(reason))) from reason
+        chain = chain_of(front, _back(payload, guest), payload, guest, NO_ROUTE)
         if payload.startup.vaddr != payload.startup.address:
             text = f"guest {guest.name} is entered at its physical address, and Xen maps none"
             raise RefusedError(Problem(NO_ROUTE, payload.source, text))

@@ -18,8 +18,9 @@ from bootbuild.cli.build import build
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.host import Host
 from bootbuild.model.content import FileContent
+from bootbuild.recipe.faults import validate
 from bootbuild.recipe.read import read
-from bootbuild.recipe.schema import json_schema, validate
+from bootbuild.recipe.schema import json_schema
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/recipe.md"
 TEXT = PAGE.read_text(encoding="utf-8")

@@ -12,8 +12,9 @@ from bootbuild.machine.rules import RULES, STOP_RULE
 from bootbuild.machine.run import Machine
 from bootbuild.machine.selftest import CASES, check
 from machine_guests import IDT, Guest, finish, long_guest
+from strictness import L_AND_D, guest
 from test_machine_stops import ENDS, RESERVED
-from test_strictness import BROKEN, L_AND_D, guest
+from test_strictness import BROKEN
 
 Make = Callable[[Guest | bytes], Machine]
 

@@ -1,6 +1,7 @@
 """Real domains: Xen, a Linux dom0 with xl (scripts/xl.py), and the guests that a test describes.
 
-All guests of a test module are created in one run, one after the other; a run takes about ten seconds.
+All guests of a test module are created in one run, one after the other; with small guests it takes eight
+seconds.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ OPTIONS = 'vcpus = 1\non_poweroff = "preserve"\non_reboot = "preserve"\non_crash
 
 @dataclass(frozen=True)
 class Domain:
-    """A guest to create, as xl.cfg(5) has it; memory in MiB, `seconds` to wait before it is destroyed."""
+    """A guest to create, as xl.cfg(5) has it; memory in MiB.
+
+    It is destroyed when it has shut down, when its console has a line with `until` in it, or after `seconds`.
+    """
 
     kernel: Path
     type: str = "pvh"
@@ -31,6 +35,7 @@ class Domain:
     ramdisk: Path | None = None
     memory: int = 128
     seconds: int = 10
+    until: str = ""
 
     def config(self, name: str) -> str:
         """Its xl.cfg, with paths as dom0 sees them."""
@@ -47,7 +52,7 @@ class DomainRun:
     """What became of one guest.
 
     `state`: poweroff, reboot, crash (the shutdown reason that it gave, or Xen for it), gone, refused (by
-    xl), or running when its time was up. `log`: xl's errors and notes. `console`: its PV console. `xen`:
+    xl), or running when it was destroyed. `log`: xl's errors and notes. `console`: its PV console. `xen`:
     what it wrote to port 0xE9 or by console_io, as Xen printed it.
     """
 
@@ -65,7 +70,9 @@ def initrd(kernels: Kernels, domains: Mapping[str, Domain]) -> bytes:
     for name, domain in domains.items():
         files[f"{name}.cfg"] = domain.config(name).encode()
         files[f"{name}.kernel"] = domain.kernel.read_bytes()
-        files[f"{name}.seconds"] = str(domain.seconds).encode()
+        files[f"{name}.seconds"] = f"{domain.seconds}\n".encode()
+        if domain.until:
+            files[f"{name}.until"] = f"{domain.until}\n".encode()
         if domain.ramdisk:
             files[f"{name}.ramdisk"] = domain.ramdisk.read_bytes()
     entries = [Entry(f"guests/{name}", 0o100644, data) for name, data in sorted(files.items())]

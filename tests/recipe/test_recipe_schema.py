@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bootbuild.recipe.schema import RecipeTable, json_schema, validate
+from bootbuild.recipe.faults import validate
+from bootbuild.recipe.schema import RecipeTable, json_schema
 
 SHIPPED = ("hello.toml", "hello32.toml")
 

@@ -118,12 +118,12 @@ def domains(
     records: Mapping[str, BuildRecord],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Mapping[str, toolstack.DomainRun]:
-    """Both as domU; the one behind our stub is not waited for until it has powered off."""
+    """Both as domU; the one behind our stub is waited for until Linux knows that it is one."""
     asked = {
         entry: toolstack.Domain(
-            Path(records[entry].images[0].path), "pv", CMDLINE, toolstack_kernels.initrd, MEMORY, seconds
+            Path(records[entry].images[0].path), "pv", CMDLINE, toolstack_kernels.initrd, MEMORY, 60, until
         )
-        for entry, seconds in {"native": 60, "chain": 6}.items()
+        for entry, until in {"native": "", "chain": DETECTED}.items()
     }
     folder = tmp_path_factory.mktemp("xl")
     transcript, runs = toolstack.create(qemu, toolstack_kernels, asked, folder)

@@ -12,7 +12,7 @@ from bootbuild.api.guest import Guest, GuestView
 from bootbuild.api.hooks import hookimpl
 from bootbuild.api.loader import Loader, LoaderVerdict, Said, decompress, read_elf
 from bootbuild.api.machine import Cpu, Platform
-from bootbuild.api.stubs import load_blob, switches
+from bootbuild.api.stubs import chain_of, load_blob, switches
 from bootbuild.api.target import Target
 from bootbuild.errors import InputError, PluginError, Problem, RefusedError
 from bootbuild.formats.notes import phys32_entry
@@ -105,6 +105,7 @@ __all__ = [
     "Undefined",
     "Waist",
     "align_up",
+    "chain_of",
     "content_digest",
     "decompress",
     "holes",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from bootbuild.errors import Problem, VerificationError
 from bootbuild.formats import rules
-from bootbuild.formats.elf_read import IDENT_SIZE, ElfClass, ElfHeader, header
+from bootbuild.formats.elf_structs import IDENT_SIZE, ElfClass, ElfHeader, header
 from bootbuild.model.payload import (
     ET_EXEC,
     PF_R,

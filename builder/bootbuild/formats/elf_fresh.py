@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from bootbuild.errors import InputError, Problem
 from bootbuild.formats import rules
-from bootbuild.formats.elf_read import CLASSES, IDENT_SIZE, MAGIC, ElfClass, read_elf
+from bootbuild.formats.elf_read import read_elf
+from bootbuild.formats.elf_structs import CLASSES, IDENT_SIZE, MAGIC, ElfClass
 from bootbuild.model.content import Content, MemoryContent, Piece, SplicedContent
 from bootbuild.model.payload import ET_EXEC, PT_LOAD, PT_NOTE, ElfImage, Segment
 from bootbuild.model.span import align_up

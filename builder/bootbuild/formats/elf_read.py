@@ -7,20 +7,17 @@ pyelftools instead (`containers/verify.py`).
 
 from __future__ import annotations
 
-import struct
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import pairwise
 
 from bootbuild.errors import InputError, Problem
 from bootbuild.formats import rules
+from bootbuild.formats.elf_structs import CLASSES, IDENT_SIZE, MAGIC, ElfClass, ElfHeader
 from bootbuild.formats.kallsyms import KallsymsSymbols
 from bootbuild.formats.notes import NoteError, parse_padded
 from bootbuild.formats.symbols import MAX_STRINGS, MAX_SYMBOLS, SymbolTable
 from bootbuild.model.content import Content
 from bootbuild.model.payload import (
-    EM_386,
-    EM_X86_64,
     ET_DYN,
     ET_EXEC,
     PT_LOAD,
@@ -33,8 +30,6 @@ from bootbuild.model.payload import (
 from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span
 
-MAGIC = b"\x7fELF"
-IDENT_SIZE = 16
 ELFDATA2LSB, EV_CURRENT = 1, 1
 SHT_SYMTAB, SHT_STRTAB, SHT_NOTE = 2, 3, 7
 
@@ -43,74 +38,6 @@ MAX_SHDRS = 0xFF00  #: SHN_LORESERVE; more needs the extension of section 0, whi
 MAX_NOTE_BYTES = 1 << 20  #: of all PT_NOTEs; Linux has half a KiB
 MAX_NOTE_SECTIONS = 64  #: Linux has five
 MAX_PROBLEMS = 20  #: named one by one; a hostile file could have a thousand
-
-
-@dataclass(frozen=True)
-class ElfClass:
-    """The structures of one ELF class, little endian. Fields after e_ident as in Elf32_Ehdr, Elf64_Ehdr."""
-
-    bits: int
-    machine: int
-    ehdr: struct.Struct
-    phdr: struct.Struct
-    shdr: struct.Struct
-    sym: struct.Struct
-
-    def segment(self, raw: bytes, offset: int = 0) -> Segment:
-        """A program header: the two classes order its fields differently."""
-        fields = self.phdr.unpack_from(raw, offset)
-        if self.bits == 64:
-            type_, flags, *rest = fields
-        else:
-            type_, *rest, flags, align = fields
-            rest.append(align)
-        return Segment(type_, flags, *rest)
-
-    def pack_segment(self, segment: Segment) -> bytes:
-        """The inverse of `segment`."""
-        s = segment
-        rest = (s.offset, s.vaddr, s.paddr, s.filesz, s.memsz)
-        if self.bits == 64:
-            return self.phdr.pack(s.type, s.flags, *rest, s.align)
-        return self.phdr.pack(s.type, *rest, s.flags, s.align)
-
-
-ELF32 = ElfClass(
-    32,
-    EM_386,
-    struct.Struct("<HHIIIIIHHHHHH"),
-    struct.Struct("<IIIIIIII"),
-    struct.Struct("<IIIIIIIIII"),
-    struct.Struct("<IIIBBH"),
-)
-ELF64 = ElfClass(
-    64,
-    EM_X86_64,
-    struct.Struct("<HHIQQQIHHHHHH"),
-    struct.Struct("<IIQQQQQQ"),
-    struct.Struct("<IIQQQQIIQQ"),
-    struct.Struct("<IBBHQQ"),
-)
-CLASSES = {1: ELF32, 2: ELF64}  #: by EI_CLASS
-
-
-@dataclass(frozen=True)
-class ElfHeader:
-    """The ELF header's fields after e_ident, as the specification spells them."""
-
-    e_type: int
-    e_machine: int
-    e_version: int
-    e_entry: int
-    e_phoff: int
-    e_shoff: int
-    e_flags: int
-    e_ehsize: int
-    e_phentsize: int
-    e_phnum: int
-    e_shentsize: int
-    e_shnum: int
-    e_shstrndx: int
 
 
 class _Reader:
@@ -301,12 +228,6 @@ class _Reader:
             self.problem(rules.SYMBOL_TABLE, f"section {index}: {reason}", h.e_shoff + index * elf.shdr.size)
             return None
         return SymbolTable(self.content, elf.sym, Span(offset, length), Span(strings[4], strings[5]))
-
-
-def header(content: Content) -> tuple[ElfClass, ElfHeader]:
-    """Class and header of a file that `read_elf` has accepted."""
-    elf = CLASSES[content.read(4, 1)[0]]
-    return elf, ElfHeader(*elf.ehdr.unpack(content.read(IDENT_SIZE, elf.ehdr.size)))
 
 
 def read_elf(content: Content, name: str) -> ElfImage:

@@ -9,7 +9,8 @@ from pathlib import Path
 from bootbuild.errors import InputError, Problem
 from bootbuild.formats import bzimage, rules
 from bootbuild.formats.elf_fresh import rewrap
-from bootbuild.formats.elf_read import MAGIC, header, read_elf
+from bootbuild.formats.elf_read import read_elf
+from bootbuild.formats.elf_structs import MAGIC, header
 from bootbuild.formats.raw import read_raw
 from bootbuild.formats.relocate import is_pie, relocate
 from bootbuild.formats.whole import whole_files

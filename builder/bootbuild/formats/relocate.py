@@ -14,7 +14,8 @@ from itertools import pairwise
 
 from bootbuild.errors import InputError, Problem
 from bootbuild.formats import rules
-from bootbuild.formats.elf_read import IDENT_SIZE, header, read_elf
+from bootbuild.formats.elf_read import read_elf
+from bootbuild.formats.elf_structs import IDENT_SIZE, header
 from bootbuild.formats.notes import XEN_OWNER, XenNote
 from bootbuild.formats.symbols import LazySymbols
 from bootbuild.model.content import MemoryContent, Piece, SplicedContent

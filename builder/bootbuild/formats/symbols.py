@@ -6,6 +6,7 @@ import copy
 import io
 import re
 import struct
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from operator import itemgetter
@@ -51,9 +52,9 @@ class LazySymbols(Mapping[str, int]):
         LazySymbols.__init__(other, self._delta + delta)
         return other
 
+    @abstractmethod
     def symbols(self, wanted: bytes | None) -> Iterable[Symbol]:
         """The symbols in the order of the table: those called `wanted` at least, all if it is None."""
-        raise NotImplementedError
 
     def __getitem__(self, name: str) -> int:
         if self._read is not None or (len(self._asked) == MAX_SEARCHES and name not in self._asked):

@@ -14,8 +14,8 @@ from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from bootbuild.host.nearest import did_you_mean, shown
 from bootbuild.recipe import rules
+from bootbuild.recipe.faults import Fault
 from bootbuild.recipe.positions import Key
-from bootbuild.recipe.schema import Fault
 
 OWN = ("entry", "profiles", "startup")  #: keys that every target has
 

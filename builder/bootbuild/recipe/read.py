@@ -13,6 +13,7 @@ from bootbuild.host import Host
 from bootbuild.host.nearest import did_you_mean, shown
 from bootbuild.model.rule import Rule
 from bootbuild.recipe import rules
+from bootbuild.recipe.faults import Fault, validate
 from bootbuild.recipe.model import (
     BootRecipe,
     ExpectRecipe,
@@ -25,7 +26,7 @@ from bootbuild.recipe.model import (
 from bootbuild.recipe.options import file_problem, read_options
 from bootbuild.recipe.overrides import Overrides, apply
 from bootbuild.recipe.positions import Key
-from bootbuild.recipe.schema import Fault, PayloadTable, RecipeTable, TargetTable, validate
+from bootbuild.recipe.schema import PayloadTable, RecipeTable, TargetTable
 from bootbuild.recipe.source import Source, read_source
 
 

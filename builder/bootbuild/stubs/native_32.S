@@ -23,11 +23,7 @@ bb_native_32:
 	pushl	%edi
 	pushl	$0
 	pushl	bb_params + BB_PARAMS_STARTUP
-	xor	%eax, %eax
-	xor	%ebx, %ebx
-	xor	%ecx, %ecx
-	xor	%edx, %edx
-	xor	%ebp, %ebp
+	bb_zero	eax, ebx, ecx, edx, ebp
 	pushl	$0
 	popfl
 	ret

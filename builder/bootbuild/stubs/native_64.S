@@ -24,19 +24,7 @@ bb_native_64:
 	lidt	no_idt(%rip)
 	pushq	$0
 	pushq	bb_params + BB_PARAMS_STARTUP(%rip)
-	xor	%eax, %eax
-	xor	%ebx, %ebx
-	xor	%ecx, %ecx
-	xor	%edx, %edx
-	xor	%ebp, %ebp
-	xor	%r8d, %r8d
-	xor	%r9d, %r9d
-	xor	%r10d, %r10d
-	xor	%r11d, %r11d
-	xor	%r12d, %r12d
-	xor	%r13d, %r13d
-	xor	%r14d, %r14d
-	xor	%r15d, %r15d
+	bb_zero	eax, ebx, ecx, edx, ebp, r8d, r9d, r10d, r11d, r12d, r13d, r14d, r15d
 	pushq	$0
 	popfq
 	ret

@@ -24,12 +24,7 @@ bb_linux_32:
 	mov	%eax, %gs
 	mov	%eax, %ss
 	pushl	bb_params + BB_PARAMS_STARTUP
-	xor	%eax, %eax
-	xor	%ebx, %ebx
-	xor	%ecx, %ecx
-	xor	%edx, %edx
-	xor	%edi, %edi
-	xor	%ebp, %ebp
+	bb_zero	eax, ebx, ecx, edx, edi, ebp
 	pushl	$0
 	popfl
 	ret

@@ -11,7 +11,6 @@ from bootbuild.api import (
     ElfImage,
     Guest,
     InputError,
-    NoRoute,
     NoteSpec,
     Payload,
     Piece,
@@ -19,9 +18,8 @@ from bootbuild.api import (
     RefusedError,
     Rule,
     Waist,
+    chain_of,
     load_blob,
-    route,
-    switches,
 )
 from bootbuild_toymon.monitor import NO_ENTRY, read_header
 
@@ -60,20 +58,12 @@ class Toymon:
         """Front → switches, if needed → the guest's back. Raises RefusedError (TOYMON-006)."""
         width = payload.startup.width
         front = Piece(load_blob("bootbuild_toymon", "toymon_front"), "toymon_entry", None, Waist(32))
-        back = guest.back(width)
-        if back is None:
-            text = f"guest {guest.name} cannot be entered by a stub at width {width}"
-            raise RefusedError(Problem(NO_ROUTE, payload.source, text))
-        try:
-            chain = route(front, back, switches())
-        except NoRoute as reason:
-            raise RefusedError(Problem(NO_ROUTE, payload.source, str(reason))) from reason
         return Contribution(
             target=self.name,
             guest=guest.name,
             container="elf",
             startup=payload.startup,
-            chain=chain,
+            chain=chain_of(front, guest.back(width), payload, guest, NO_ROUTE),
             companions=(load_blob("bootbuild_toymon", f"toymon_post_{width}"),),
             notes=(
                 NoteSpec(OWNER, ENTRY, AddressOf("toymon_entry")),

@@ -25,7 +25,16 @@
 
 #define BB_STACK_SIZE 0x4000 /* bytes of stack that a kernel finds at its startup path */
 
-#ifndef __ASSEMBLER__
+#ifdef __ASSEMBLER__
+
+	/* Zeroes registers, which are named without %: 32 bits of each, and so all 64 where there are as many. */
+	.macro	bb_zero registers:vararg
+	.irp	register, \registers
+	xor	%\register, %\register
+	.endr
+	.endm
+
+#else
 
 struct bb_range {
     uint64_t base; /* physical */
