@@ -18,6 +18,7 @@ import pytest
 import debian_kernels
 import oracle
 from debian_kernels import Kernels
+from grub import Grub
 from oracle import Transcript
 from tiny_bzimage import COMMANDS, Command
 from workshop import Workshop
@@ -82,6 +83,29 @@ def gcc() -> Path:
 def grub_file() -> Path:
     """grub-file, which asks GRUB's header checks."""
     return _tool("grub-file", "grub-common")
+
+
+def _there(path: Path, package: str) -> Path:
+    if not path.exists():
+        pytest.skip(f"{path} is not there: apt-get install {package}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def grub_pc() -> Grub:
+    """GRUB as a PC's BIOS starts it."""
+    parts = Path("/usr/lib/grub")
+    _there(parts / "i386-pc/multiboot2.mod", "grub-pc-bin")
+    return Grub(_tool("grub-mkimage", "grub-common"), parts)
+
+
+@pytest.fixture(scope="session")
+def grub_efi() -> Grub:
+    """GRUB as 64-bit UEFI starts it, and OVMF, a UEFI for QEMU."""
+    parts, ovmf = Path("/usr/lib/grub"), Path("/usr/share/OVMF")
+    _there(parts / "x86_64-efi/multiboot2.mod", "grub-efi-amd64-bin")
+    _there(ovmf / "OVMF_CODE_4M.fd", "ovmf")
+    return Grub(_tool("grub-mkimage", "grub-common"), parts, ovmf)
 
 
 @pytest.fixture(scope="session")

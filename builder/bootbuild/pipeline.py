@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bootbuild
+from bootbuild.api.guest import SelfDescribed
 from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject, code_at
 from bootbuild.boot.subject import find_startup, is_linux, request_subject
+from bootbuild.errors import Problem, RefusedError
 from bootbuild.formats.whole import whole_files
 from bootbuild.model.content import digest
 from bootbuild.model.contribution import Contribution, Layout
@@ -62,6 +64,7 @@ def build(recipe: Recipe, host: Host, progress: Progress = lambda _: None) -> Bu
     images = []
     for names in groups(recipe):
         contributions = [contribute(payloads[name], recipe.targets[name], host) for name in names]
+        refuse_shadows(recipe, contributions, host)
         image, path, layout = make_image(recipe, payloads[names[0]], contributions, host, progress)
         made = digest(image.content)  # before the boots: the record vouches for these bytes
         verdicts: list[ProfileVerdict] = []
@@ -118,7 +121,8 @@ def read_payloads(recipe: Recipe, host: Host) -> dict[str, Payload]:
         content = open_content(asked.symbols)
         elf = replace(elf, symbols=read_system_map(content, str(asked.symbols), opened.moved))
     linux = opened.format.startswith("bzimage") or is_linux(elf)
-    guest = asked.guest or ("linux" if linux else "native")
+    guest = host.guest(asked.guest or ("linux" if linux else "native"))
+    width = asked.width or (guest.widths[0] if len(guest.widths) == 1 else opened.bits)
     modules = tuple(Module(m.path.name, open_snapshot(m.path), m.cmdline.encode()) for m in asked.modules)
     payloads = {}
     for name, target in recipe.targets.items():
@@ -127,17 +131,20 @@ def read_payloads(recipe: Recipe, host: Host) -> dict[str, Payload]:
             startup, key = asked.startup, "payload.startup"
         if startup is None and opened.format == "raw":
             startup = elf.entry
+        elif startup is None and isinstance(guest, SelfDescribed):
+            own = guest.startup_of(elf)
+            startup = None if own is None else own - opened.moved
         payloads[name] = Payload(
             elf=elf,
             source=str(asked.path),
             format=opened.format,
             digest=opened.digest,
-            guest=guest,
+            guest=guest.name,
             startup=find_startup(
                 elf,
                 startup,
-                asked.width or opened.bits,
-                host.guest(guest),
+                width,
+                guest,
                 opened.moved,
                 recipe.places.get(key, ""),
             ),
@@ -169,7 +176,28 @@ def contribute(payload: Payload, target: TargetRecipe, host: Host) -> Contributi
     """The target's part of the image."""
     plugin, guest = host.target(target.name), host.guest(payload.guest)
     make = {"insert": plugin.contribute, "native": plugin.native, "chain": plugin.chain}[target.entry]
-    return make(payload, guest, target.options)
+    contribution = make(payload, guest, target.options)
+    if contribution.hands_over and isinstance(guest, SelfDescribed):
+        told = (*contribution.companions, *guest.settings(payload))
+        contribution = replace(contribution, companions=told)
+    return contribution
+
+
+def refuse_shadows(recipe: Recipe, contributions: Sequence[Contribution], host: Host) -> None:
+    """Raise RefusedError where a program would start an image by another target than its profile is of."""
+    booted = {
+        profile
+        for name in (c.target for c in contributions)
+        for profile in host.select(recipe.targets[name].profiles or (name,))
+    }
+    shadows = [(c, s) for c in contributions for s in c.shadows if s.profile in booted]
+    if shadows:
+        raise RefusedError(
+            Problem(
+                s.rule, recipe.places.get(f"targets.{c.target}", str(recipe.path)), f"{s.profile}: {s.reason}"
+            )
+            for c, s in shadows
+        )
 
 
 def make_image(

@@ -1,7 +1,6 @@
 """Linux entered by our stubs: each way of spoiling what they hand over is exactly one finding.
 
-A tiny kernel stands where Linux would. Its back jumps to a saboteur in the kernel's own file, which changes
-one thing and goes on to the startup path: what is judged went through the shipped stubs.
+A tiny kernel stands where Linux would.
 """
 
 from __future__ import annotations
@@ -17,30 +16,26 @@ from bootbuild.abi import boot_params as bp
 from bootbuild.abi.handover import LAYOUT
 from bootbuild.api import GuestView
 from bootbuild.boot.prove import prove
-from bootbuild.boot.run import Subject, code_at
+from bootbuild.boot.run import Subject
 from bootbuild.boot.subject import find_startup
 from bootbuild.containers import container
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.formats.payload import open_payload
-from bootbuild.model.blob import Blob, Fixup
-from bootbuild.model.content import FileContent, MemoryContent
-from bootbuild.model.machine import MapEntry, Offer
-from bootbuild.model.payload import Payload, Startup
+from bootbuild.model.content import FileContent
+from bootbuild.model.machine import MapEntry
+from bootbuild.model.payload import Payload
 from bootbuild.model.span import Span
-from bootbuild.model.verdict import Outcome, ProfileVerdict
-from bootbuild.model.waist import Piece, Waist
+from bootbuild.model.verdict import Outcome
 from bootbuild_linux.guests import Linux
 from bootbuild_linux.judge import e820_table
 from bootbuild_linux.rules import RULES
 from bootbuild_pvh.environments import Firecracker, Qemu
 from bootbuild_pvh.targets import Pvh
 from own_start_info import OwnStartInfo
-from tiny_guest import ENTRY, PAGE, STARTUP, guest, image_of, u32, with_bss
+from sabotage import CLEAN, CMDLINE, kernel, rules, sabotaged
+from tiny_guest import PAGE, STARTUP, u32
 
-CMDLINE = b"console=ttyS0 quiet"
-INITRD = ("initrd", MemoryContent(b"not really a cpio archive"), b"")
 WIDTHS = (64, 32)
-CLEAN = b"\x31\xc0\x31\xd2\x31\xc9\x6a\x02\x9d"  # xor %eax,%eax; %edx; %ecx; push $2; popf
 
 
 def store(offset: int, value: int, size: int = 4) -> bytes:
@@ -70,16 +65,6 @@ def field(name: str, value: int) -> bytes:
     return node(b"\xc7\x80" + u32(offset) + u32(value) + seal)  # movl $value, offset(%rax)
 
 
-def kernel(sabotage: bytes, width: int, bss: Span | None = None) -> Payload:
-    """The tiny kernel; `sabotage` runs first at its ENTRY, and at PAGE there is a second node of our type."""
-    jump = b"\xe9" + u32(STARTUP - (ENTRY + len(sabotage) + 5))
-    data = guest(first=sabotage + jump, page=struct.pack("<QII", 0, bp.SETUP_BOOTBUILD, 0))
-    if bss is not None:
-        data = with_bss(data, bss)
-    startup = Startup(f"startup_{width}", STARTUP, STARTUP, width, "physical")
-    return Payload(image_of(data), "kernel", "elf", "", "linux", startup)
-
-
 def subject(
     folder: Path,
     sabotage: bytes = b"",
@@ -89,36 +74,10 @@ def subject(
     between: bytes = b"",
     bss: Span | None = None,
 ) -> Subject:
-    """The kernel with a PVH entry, as the boot side takes it; `between` follows the front (ESI = record)."""
-    payload = kernel(sabotage, width, bss)
-    contribution = Pvh().contribute(payload, Linux(), None)
-    entered = replace(contribution.startup, vaddr=ENTRY, paddr=ENTRY)
-    if between:
-        onward = Fixup(len(between) + 1, "pc32", "bb_next", -4)
-        text = between + b"\xe9" + u32(0)  # jmp bb_next
-        blob = Blob("saboteur", 32, text, 16, 0, 1, (onward,), {"saboteur": (".text", 0)}, "by hand")
-        front, *rest = contribution.chain
-        piece = Piece(blob, "saboteur", Waist(32), Waist(32))
-        contribution = replace(contribution, chain=(front, piece, *rest))
-    holder, path = container("elf"), folder / "kernel.elf"
-    layout = holder.lay_out(payload, [replace(contribution, startup=entered)])
-    holder.write(payload, layout, path)
-    return Subject(
-        image=read_elf(FileContent(path), "kernel.elf"),
-        startup=payload.startup,
-        guest=Linux(),
-        offer=Offer(cmdline=cmdline, modules=(INITRD,) * modules),
-        stub=layout.stub,
-        symbols={},
-        expect=b"",
-        budget=20_000_000,
-        timeout=30.0,
-        code=code_at(payload.elf, payload.startup),
-    )
-
-
-def rules(verdict: ProfileVerdict) -> list[str]:
-    return [finding.rule for finding in verdict.findings]
+    """The kernel with a PVH entry; at PAGE there is a second node of our type."""
+    second = struct.pack("<QII", 0, bp.SETUP_BOOTBUILD, 0)
+    payload = kernel(Linux(), sabotage, width, second, bss)
+    return sabotaged(folder, payload, Linux(), cmdline=cmdline, modules=modules, between=between)
 
 
 CASES: dict[str, tuple[str, bytes]] = {

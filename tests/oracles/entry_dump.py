@@ -41,7 +41,7 @@ class Segment:
 class EntryDump:
     """What one monitor handed over. Addresses physical.
 
-    `cpu`: eax … esp, eflags, cr0, cr3, cr4, the selectors, tr, ldtr, gdtr_base, gdtr_limit, idtr_base,
+    `cpu`: eax … esp, eflags, cr0, cr3, cr4, efer, the selectors, tr, ldtr, gdtr_base, gdtr_limit, idtr_base,
     idtr_limit. `hidden`: cs ds es ss fs gs tr ldtr. `start_info` and each module and memmap entry: the
     structure's fields by name, and `address` of start_info, `crc32` of a module's bytes.
     """
@@ -56,18 +56,24 @@ class EntryDump:
     hypervisors: Mapping[int, bytes]  #: CPUID leaf → its 12-byte signature
 
 
-def compile_guest(gcc: Path, into: Path) -> Path:
-    """Compile the guest; no 32-bit libc is needed."""
-    elf = into / "entry-dump.elf"
-    sources = [SOURCE / "entry.S", SOURCE / "dump.c"]
-    command: list[str | Path] = [gcc, *FLAGS, "-T", SOURCE / "guest.ld", *sources, "-o", elf]
+def compile_guest(
+    gcc: Path, into: Path, *, multiboot: bool = False, linked: int = ENTRY, bss: int = 0
+) -> Path:
+    """Compile the guest that PVH enters, or the one that Multiboot does; no 32-bit libc is needed.
+
+    `linked`: its physical address. `bss`: bytes of .bss more than it needs.
+    """
+    elf = into / f"entry-dump{'-multiboot' * multiboot}.elf"
+    sources = [SOURCE / "entry.S", SOURCE / ("dump_multiboot.c" if multiboot else "dump.c")]
+    defined = [f"-Wl,--defsym=linked={linked:#x}", f"-DROOM={bss:#x}", *["-DMULTIBOOT"] * multiboot]
+    command: list[str | Path] = [gcc, *FLAGS, *defined, "-T", SOURCE / "guest.ld", *sources, "-o", elf]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return elf
 
 
-def log_options(log: Path) -> Sequence[str]:
+def log_options(log: Path, entry: int = ENTRY) -> Sequence[str]:
     """QEMU options that write the CPU's state at the guest's first instruction to `log`."""
-    return ["-d", "cpu", "-dfilter", f"{ENTRY:#x}+1", "-D", str(log)]
+    return ["-d", "cpu", "-dfilter", f"{entry:#x}+1", "-D", str(log)]
 
 
 def observe(command: Sequence[str], folder: Path, fail: Sequence[str] = ()) -> tuple[EntryDump, Transcript]:
@@ -78,7 +84,7 @@ def observe(command: Sequence[str], folder: Path, fail: Sequence[str] = ()) -> t
     return parse(transcript.text, log.read_text()), transcript
 
 
-def _hidden(log: str) -> dict[str, Segment]:
+def hidden_parts(log: str) -> dict[str, Segment]:
     """The segment registers of the first state that QEMU logged (target/i386/cpu-dump.c).
 
     Its fourth word is the descriptor's high half: bits 8–15 are attributes 0–7, bits 20–23 are 12–15.
@@ -92,22 +98,23 @@ def _hidden(log: str) -> dict[str, Segment]:
     return found
 
 
-def _records(text: str) -> list[tuple[str, dict[str, int | bytes]]]:
+def records(text: str) -> list[tuple[str, dict[str, int | bytes]]]:
     """The dump's records, in order, whatever a hypervisor put before each line."""
-    records: list[tuple[str, dict[str, int | bytes]]] = []
+    found: list[tuple[str, dict[str, int | bytes]]] = []
     for kind, name, form, value in re.findall(r"dump: (?:\[(\w+)\]|(\w+)=(0x|x)([0-9a-f]*))", text):
         if kind:
-            records.append((kind, {}))
+            found.append((kind, {}))
         elif form == "x":
-            before = records[-1][1].get(name, b"")
+            before = found[-1][1].get(name, b"")
             assert isinstance(before, bytes)
-            records[-1][1][name] = before + bytes.fromhex(value)
+            found[-1][1][name] = before + bytes.fromhex(value)
         else:
-            records[-1][1][name] = int(value, 16)
-    return records
+            found[-1][1][name] = int(value, 16)
+    return found
 
 
-def _numbers(record: Mapping[str, int | bytes]) -> dict[str, int]:
+def numbers(record: Mapping[str, int | bytes]) -> dict[str, int]:
+    """Its fields that are numbers."""
     return {name: value for name, value in record.items() if isinstance(value, int)}
 
 
@@ -118,24 +125,24 @@ def _text(record: Mapping[str, int | bytes], name: str = "text") -> bytes | None
 
 def parse(console: str, log: str = "") -> EntryDump:
     """Read one complete dump. ValueError when it is not all there."""
-    records = _records(console)
-    kinds = [kind for kind, _ in records]
+    said = records(console)
+    kinds = [kind for kind, _ in said]
     if kinds[:1] != ["begin"] or kinds[-1:] != ["end"] or kinds.count("cpu") != 1:
         raise ValueError(f"no complete dump: {kinds}")
 
     def all_of(kind: str) -> list[dict[str, int | bytes]]:
-        return [record for name, record in records if name == kind]
+        return [record for name, record in said if name == kind]
 
     modules = all_of("module")
     return EntryDump(
-        cpu=_numbers(all_of("cpu")[0]),
-        hidden=_hidden(log),
-        start_info=_numbers(all_of("start_info")[0]),
+        cpu=numbers(all_of("cpu")[0]),
+        hidden=hidden_parts(log),
+        start_info=numbers(all_of("start_info")[0]),
         cmdline=next((_text(record) for record in all_of("cmdline")), None),
-        modules=tuple(_numbers(module) for module in modules),
+        modules=tuple(numbers(module) for module in modules),
         module_cmdlines=tuple(_text(module) for module in modules),
         memmap=tuple(
-            (entry["addr"], entry["size"], entry["type"]) for entry in map(_numbers, all_of("memmap"))
+            (entry["addr"], entry["size"], entry["type"]) for entry in map(numbers, all_of("memmap"))
         ),
         hypervisors={
             leaf: _text(record, "signature") or b""

@@ -40,7 +40,8 @@ class Memory:
         return self.read(address, 4096).partition(b"\0")[0] if address else None
 
 
-def _segment(descriptor: Descriptor) -> Segment:
+def segment(descriptor: Descriptor) -> Segment:
+    """A descriptor as a dump has it."""
     return Segment(descriptor.selector, descriptor.base, descriptor.limit, descriptor.attributes)
 
 
@@ -48,7 +49,7 @@ def dump(scene: Scene) -> EntryDump:
     """What entry_dump's guest would have said at this scene's first instruction."""
     state, memory = scene.state, Memory(scene)
     registers = {name: state.registers.get("r" + name[1:], 0) for name in GENERAL}
-    hidden = {name: _segment(getattr(state, name)) for name in SELECTORS}
+    hidden = {name: segment(getattr(state, name)) for name in SELECTORS}
     address = registers["ebx"]
     start_info = dict(zip(START_INFO_NAMES, START_INFO.unpack(memory.read(address, START_INFO.size))))
     if start_info["version"] == 0:
@@ -70,6 +71,7 @@ def dump(scene: Scene) -> EntryDump:
             "cr0": state.cr0,
             "cr3": state.cr3,
             "cr4": state.cr4,
+            "efer": state.efer,
             **{name: segment.selector for name, segment in hidden.items()},
             "gdtr_limit": state.gdtr.limit,
             "gdtr_base": state.gdtr.base,

@@ -14,7 +14,7 @@ XEN_CPU = "max,-smap,-rdtscp"
 XEN_FAILS = (r"Panic on CPU", r"Could not construct domain 0", r"Could not set up DOM0 guest OS")
 
 
-def _machine(qemu: Path, machine: str, cpu: str, memory: int) -> list[str]:
+def bare_machine(qemu: Path, machine: str, cpu: str, memory: int) -> list[str]:
     """Only what is asked for: no default devices, no display, an exit instead of a reboot. Memory in MiB."""
     bare = "-nodefaults -display none -no-reboot".split()
     return [str(qemu), "-accel", "tcg", "-cpu", cpu, "-machine", machine, "-m", str(memory), *bare]
@@ -34,7 +34,7 @@ def qemu_kernel(
 
     COM1 is always there: microvm describes it in ACPI, and what lies below those tables moves with them.
     """
-    command = [*_machine(qemu, machine, QEMU_CPU, memory), "-kernel", str(kernel)]
+    command = [*bare_machine(qemu, machine, QEMU_CPU, memory), "-kernel", str(kernel)]
     if debug_port:
         command += "-chardev stdio,id=debug -device isa-debugcon,iobase=0xe9,chardev=debug".split()
         command += ["-serial", "null"]
@@ -73,7 +73,7 @@ def xen_dom0(
     )
     first = f"{_escaped(kernel)} {cmdline.replace(',', ',,')}".strip()
     return [
-        *_machine(qemu, "q35" if pvh else "pc", XEN_CPU, memory),
+        *bare_machine(qemu, "q35" if pvh else "pc", XEN_CPU, memory),
         *machine,
         *["-serial", "stdio", "-kernel", str(xen), "-append", options.strip()],
         *["-initrd", ",".join([first, *map(_escaped, modules)])],

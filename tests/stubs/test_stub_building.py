@@ -22,7 +22,7 @@ from bootbuild.stubs.manifest import read_manifest
 
 pytestmark = pytest.mark.usefixtures("gcc")
 MANIFEST = '[some]\nsources = ["some.{suffix}"]\nwidth = {width}\n'
-OWN = ["bootbuild", "bootbuild_linux", "bootbuild_pvh", "bootbuild_xenpv"]
+OWN = ["bootbuild", "bootbuild_baremetal", "bootbuild_linux", "bootbuild_pvh", "bootbuild_xenpv"]
 
 
 def stub(folder: Path, text: str, suffix: str = "c", width: int = 32) -> Path:

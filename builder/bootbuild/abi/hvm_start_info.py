@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bootbuild.model.machine import MapEntry
 
 MAGIC = 0x336EC578  #: XEN_HVM_START_MAGIC_VALUE, "xEn3" with the 0x80 bit of the "E" set
-SIZE = 56  #: bytes of version 1
+SIZE, SIZE_0 = 56, 40  #: bytes of version 1, and of version 0
 MODULE_SIZE, MAP_ENTRY_SIZE = 32, 24
 SIF_PRIVILEGED, SIF_INITDOMAIN = 1, 2
 
@@ -57,6 +57,31 @@ class HvmModule:
     size: int
     cmdline_paddr: int = 0
     reserved: int = 0
+
+
+def read_start_info(read: Callable[[int, int], bytes], address: int) -> HvmStartInfo:
+    """The structure at `address`, of version 1 what there is of it. `read` raises LookupError without memory.
+
+    Raises ValueError with what is wrong, in words.
+    """
+    try:
+        magic, *head = _V0.unpack(read(address, SIZE_0))
+        rest = _V1.unpack(read(address + SIZE_0, SIZE - SIZE_0)) if head[0] else (0, 0, 0)
+    except LookupError:
+        raise ValueError(f"hvm_start_info would be at {address:#x}, which is not memory") from None
+    if magic != MAGIC:
+        raise ValueError(f"hvm_start_info at {address:#x} begins with {magic:#x}, not {MAGIC:#x}")
+    return HvmStartInfo(*head, *rest[:2])
+
+
+def unpack_modules(data: bytes) -> tuple[HvmModule, ...]:
+    """An array of hvm_modlist_entry."""
+    return tuple(HvmModule(*fields) for fields in _MODULE.iter_unpack(data))
+
+
+def unpack_memory_map(data: bytes) -> tuple[MapEntry, ...]:
+    """An array of hvm_memmap_table_entry."""
+    return tuple(MapEntry(*fields[:3]) for fields in _MAP_ENTRY.iter_unpack(data))
 
 
 def pack_modules(modules: Sequence[HvmModule]) -> bytes:

@@ -8,7 +8,7 @@ Each points to a class that is called without arguments, or to an object.
 from __future__ import annotations
 
 from bootbuild.api.environment import Profile, Scene
-from bootbuild.api.guest import Guest, GuestView
+from bootbuild.api.guest import Guest, GuestView, SelfDescribed
 from bootbuild.api.hooks import hookimpl
 from bootbuild.api.loader import Loader, LoaderVerdict, Said, decompress, read_elf
 from bootbuild.api.machine import Cpu, Platform
@@ -16,12 +16,21 @@ from bootbuild.api.stubs import chain_of, load_blob, switches
 from bootbuild.api.target import Target
 from bootbuild.errors import InputError, PluginError, Problem, RefusedError
 from bootbuild.formats.notes import phys32_entry
+from bootbuild.guests.given import cmdline_fault, map_fault, module_faults
 from bootbuild.guests.record import record_faults
 from bootbuild.guests.state import state_faults
 from bootbuild.model.blob import Blob
 from bootbuild.model.content import Content, FileContent, MemoryContent
 from bootbuild.model.content import digest as content_digest
-from bootbuild.model.contribution import AddressOf, Contribution, Layout, NoteSpec, PlacedSegment
+from bootbuild.model.contribution import (
+    AddressOf,
+    Contribution,
+    HeaderSpec,
+    Layout,
+    NoteSpec,
+    PlacedSegment,
+    Shadow,
+)
 from bootbuild.model.machine import (
     Descriptor,
     EntryState,
@@ -67,6 +76,7 @@ __all__ = [
     "GivenModule",
     "Guest",
     "GuestView",
+    "HeaderSpec",
     "ImageRecord",
     "InputError",
     "Layout",
@@ -96,6 +106,8 @@ __all__ = [
     "Said",
     "Scene",
     "Segment",
+    "SelfDescribed",
+    "Shadow",
     "Span",
     "Startup",
     "Stop",
@@ -106,11 +118,14 @@ __all__ = [
     "Waist",
     "align_up",
     "chain_of",
+    "cmdline_fault",
     "content_digest",
     "decompress",
     "holes",
     "hookimpl",
     "load_blob",
+    "map_fault",
+    "module_faults",
     "phys32_entry",
     "read_elf",
     "record_faults",

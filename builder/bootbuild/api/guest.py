@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
+from bootbuild.model.blob import Blob
 from bootbuild.model.machine import Given
-from bootbuild.model.payload import Startup
+from bootbuild.model.payload import ElfImage, Payload, Startup
 from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span
 from bootbuild.model.verdict import Finding
@@ -37,7 +38,8 @@ class Guest(Protocol):
     """One handover protocol: how to enter it, and how to tell whether it was kept.
 
     A guest that can be entered in ring 3, under Xen PV, has a method more, `ring3_back() -> Piece`: the back
-    for width 64 that leaves segments, page tables and IF to the hypervisor.
+    for width 64 that leaves segments, page tables and IF to the hypervisor. One whose kernels say in their
+    file how they want to be started is a `SelfDescribed` too.
     """
 
     @property
@@ -83,4 +85,21 @@ class Guest(Protocol):
         `stub`: physical range of our inserted stubs, None for a native entry. `symbols`: the payload's,
         as far as they are known. Returns the handover as
         JSON types (addresses as hex strings) for the report, and every difference.
+        """
+
+
+@runtime_checkable
+class SelfDescribed(Protocol):
+    """What a guest has beside `Guest` if its kernels' files speak of their start."""
+
+    def startup_of(self, elf: ElfImage) -> int | None:
+        """Physical address of the kernel's own entry by this protocol; None if the file has none.
+
+        The startup path of a recipe that names none. Raises RefusedError for a file that contradicts itself.
+        """
+
+    def settings(self, payload: Payload) -> tuple[Blob, ...]:
+        """What the back has to be told of this kernel: companions, whose exports it refers to.
+
+        Raises RefusedError if the kernel demands what this back cannot give.
         """

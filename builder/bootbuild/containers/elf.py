@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootbuild.containers import rules
+from bootbuild.containers.front import relay, with_front
 from bootbuild.containers.notes import merge
 from bootbuild.errors import PluginError, Problem, RefusedError
 from bootbuild.formats.repair import faults
@@ -48,7 +49,8 @@ class ElfContainer:
         """
         layout = _layout(payload, contributions)
         size = _file_size(payload, layout)
-        if layout.notes and payload.elf.bits == 32 and size > LIMIT:
+        bits = payload.elf.bits if layout.relaid is None else layout.relaid.bits
+        if layout.notes and bits == 32 and size > LIMIT:
             text = f"its {payload.elf.content.size:#x} bytes and what is added take up to {size:#x}"
             raise RefusedError(Problem(rules.FILE_TOO_LARGE, payload.source, text))
         return layout
@@ -56,12 +58,13 @@ class ElfContainer:
     def write(self, payload: Payload, layout: Layout, destination: Path) -> Content:
         """Write the image: the payload's bytes, streamed, then everything that is new; what was written.
 
-        Raises OutputError (BB-W09n) and VerificationError (BB-W010, BB-W020 to BB-W031); then nothing is
+        Raises OutputError (BB-W09n) and VerificationError (BB-W010, BB-W020 to BB-W032); then nothing is
         left at `destination` that was not there before.
         """
         from bootbuild.containers.verify import verify
 
-        content = payload.elf.content
+        image = relay(payload.elf, layout.relaid)
+        content = image.content
         with writing(destination) as output:
             if not layout.notes:
                 for part in chunks(content):
@@ -73,9 +76,12 @@ class ElfContainer:
             new = [
                 NewSegment(PT_LOAD, s.flags, s.vaddr, s.paddr, s.data, s.memsz, PAGE) for s in layout.segments
             ]
-            edit = add_segments(payload.elf, [*new, note_segment(layout.notes)], entry_point(payload, layout))
-            output.write(edit.head)
-            for part in chunks(content, len(edit.head)):
+            edit = add_segments(
+                image, [*new, note_segment(layout.notes)], entry_point(payload, layout), layout.table
+            )
+            head = _with_headers(edit.head, content, layout)
+            output.write(head)
+            for part in chunks(content, len(head)):
                 output.write(part)
             output.write(bytes(edit.at - content.size))
             output.write(edit.tail)
@@ -92,7 +98,7 @@ def _layout(payload: Payload, contributions: Sequence[Contribution]) -> Layout:
     repairs = faults(payload.elf) if payload.repair or written else ()
     if not inserted:
         notes = merge(payload, contributions, {}, Span(0, 0)) if written or repairs else b""
-        return Layout((), notes, (), repairs=repairs)
+        return with_front(payload, contributions, Layout((), notes, (), repairs=repairs), {})
     zero = _bss_of(payload)
     places = _places(payload, inserted, len(zero))
     stub = Span(places[0].text.start, max(p.bss.end for p in places) - places[0].text.start)
@@ -100,26 +106,41 @@ def _layout(payload: Payload, contributions: Sequence[Contribution]) -> Layout:
     if problems:
         raise RefusedError(dict.fromkeys(problems))
     linked = [_link(payload, place, stub, zero) for place in places]
-    notes = merge(payload, contributions, {p.contribution.target: n for p, n in zip(places, linked)}, stub)
-    return Layout(
+    by_target = {p.contribution.target: n for p, n in zip(places, linked, strict=True)}
+    notes = merge(payload, contributions, by_target, stub)
+    layout = Layout(
         segments=tuple(s for p, n in zip(places, linked) for s in _segments(payload, p, n)),
         notes=notes,
         entries=tuple((p.contribution.target, n.exports[_entry(p)]) for p, n in zip(places, linked)),
         stub=stub,
         repairs=repairs,
     )
+    return with_front(payload, contributions, layout, by_target)
+
+
+def _with_headers(head: bytes, content: Content, layout: Layout) -> bytes:
+    """The start of the file, up to the last header that a loader searches for."""
+    end = max([len(head), *(header.file.end for header in layout.headers)])
+    start = bytearray(head + content.read(len(head), end - len(head)))
+    for header in layout.headers:
+        start[header.file.start : header.file.end] = header.data
+    return bytes(start)
 
 
 def _file_size(payload: Payload, layout: Layout) -> int:
     """Bytes that the image takes at most: each part behind the payload may be padded to a page."""
     headers = len(payload.elf.segments) + len(layout.segments) + 1
     parts = [*(len(s.data) for s in layout.segments), len(layout.notes), headers * PHDR]
+    if layout.relaid is not None:  # each segment may be padded up to a page of 2 MiB
+        parts += [layout.relaid.room, GRANULE * len(payload.elf.segments)]
     copies = 3 * len(payload.elf.loads)  # pages that are loaded with the ELF header
     return payload.elf.content.size + sum(parts) + PAGE * (len(parts) + copies + 1)
 
 
 def entry_point(payload: Payload, layout: Layout) -> int:
-    """e_entry of the image: the payload's own, or the first stub where that is below 1 MiB."""
+    """e_entry of the image: the layout's; else the payload's, or the first stub where that is below 1 MiB."""
+    if layout.entry_point is not None:
+        return layout.entry_point
     if payload.elf.entry >= LOWEST_ENTRY or not layout.entries:
         return payload.elf.entry
     return layout.entries[0][1]

@@ -77,6 +77,28 @@ FILE_TOO_LARGE = Rule(
     "strip the debug sections, or ask for `elf_class = 64` in [payload]",
 )
 
+NO_FRONT = Rule(
+    "BB-W012",
+    "No room at the start of the file",
+    "Multiboot loaders read the first 8 KiB (version 1) or 32 KiB (version 2) of a file, and have to find "
+    "their header and all program headers in it. The file is laid out anew where its own bytes leave no "
+    "room, unless the header is the payload's own.",
+    "link the kernel with fewer segments, or leave the target out of [output] combine",
+)
+CLASS_CLASH = Rule(
+    "BB-W013",
+    "Targets that cannot be in one file",
+    "A file has one ELF class and one e_entry. QEMU takes nothing but ELF32 for Multiboot 1, Xen PV nothing "
+    "but ELF64; a target without another way to name its entry is entered at e_entry.",
+    "put the targets into images of their own: leave one out of [output] combine",
+)
+HEADER_CONTENTS = Rule(
+    "BB-W014",
+    "Header that cannot be filled in",
+    "What is filled into a file header is the address of a symbol that a stub of the same target exports.",
+    "correct the target's HeaderSpec, or export the symbol",
+)
+
 # What is checked in every image after writing.
 
 HEADER_CHANGED = Rule(
@@ -153,6 +175,13 @@ UNREADABLE = Rule(
     "The image is read again by pyelftools, which shares no code with what wrote it.",
     DEFECT,
 )
+HEADER_MISSING = Rule(
+    "BB-W032",
+    "Header that its loader does not find",
+    "The first place at which a loader finds the magic number of its header, at the alignment and within the "
+    "limit that it searches, is the header that was written, byte for byte.",
+    DEFECT,
+)
 
 RULES = (
     LINKED_MAPPING,
@@ -165,6 +194,9 @@ RULES = (
     NO_STARTUP,
     DOUBLE_TARGET,
     FILE_TOO_LARGE,
+    NO_FRONT,
+    CLASS_CLASH,
+    HEADER_CONTENTS,
     HEADER_CHANGED,
     ENTRY_WRONG,
     SEGMENT_CHANGED,
@@ -177,4 +209,5 @@ RULES = (
     TABLE_OVERLAP,
     UNSAFE_NOTES,
     UNREADABLE,
+    HEADER_MISSING,
 )

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bootbuild.containers import rules
+from bootbuild.containers.front import relay
+from bootbuild.containers.verify_front import Found, headers, moved, padding
 from bootbuild.errors import Problem, VerificationError
 from bootbuild.formats import notes as elf_notes
 from bootbuild.formats.elf_readback import ReadBack, read_back
@@ -17,7 +19,6 @@ from bootbuild.formats.notes import NoteError, XenNote
 from bootbuild.model.content import Content, FileContent, chunks
 from bootbuild.model.contribution import Layout
 from bootbuild.model.payload import PT_LOAD, PT_NOTE, PT_NULL, PT_PHDR, Payload, Segment
-from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span
 
 LOWEST_ENTRY = 1 << 20  #: rust-vmm linux-loader elf/mod.rs refuses a lower e_entry
@@ -25,13 +26,11 @@ LOWEST_ENTRY = 1 << 20  #: rust-vmm linux-loader elf/mod.rs refuses a lower e_en
 _SET_FIELDS = {32: (Span(24, 4), Span(28, 4), Span(44, 2)), 64: (Span(24, 8), Span(32, 8), Span(56, 2))}
 _HEADER_SIZE = {32: 52, 64: 64}
 
-Found = tuple[Rule, str]
-
 
 def verify(payload: Payload, layout: Layout, path: Path, name: str) -> None:
     """Check the image at `path`, called `name` in messages.
 
-    Raises VerificationError (BB-W020 to BB-W031) with every rule that it breaks.
+    Raises VerificationError (BB-W020 to BB-W032) with every rule that it breaks.
     """
     content = FileContent(path)
     if not layout.notes:
@@ -40,12 +39,17 @@ def verify(payload: Payload, layout: Layout, path: Path, name: str) -> None:
             found = [(rules.BYTES_CHANGED, f"the file has {content.size} bytes")]
         _raise(found, name)
         return
-    found = list(_bytes(payload, content))
+    given = payload
+    payload = replace(payload, elf=relay(payload.elf, layout.relaid))
+    found = list(_bytes(payload, layout, content))
+    found += headers(layout, content)
     try:
         back = read_back(path)
     except ValueError as error:
         found.append((rules.UNREADABLE, f"pyelftools: {error}"))
     else:
+        if layout.relaid is not None:
+            found += moved(given, layout.relaid, back, content)
         found += _header(payload, layout, back)
         kept = _kept(payload, back)
         found += _segments(payload, layout, back, content, kept)
@@ -59,8 +63,8 @@ def _raise(found: list[Found], name: str) -> None:
         raise VerificationError(Problem(rule, name, message) for rule, message in found)
 
 
-def _bytes(payload: Payload, content: FileContent) -> Iterator[Found]:
-    """Everything of the payload is where it was, but for three fields of its header."""
+def _bytes(payload: Payload, layout: Layout, content: FileContent) -> Iterator[Found]:
+    """Everything of the payload is where it was, but for three fields of its header, and padding."""
     old = payload.elf.content
     bits = payload.elf.bits
     before, after = bytearray(old.read(0, _HEADER_SIZE[bits])), bytearray(content.read(0, _HEADER_SIZE[bits]))
@@ -69,7 +73,11 @@ def _bytes(payload: Payload, content: FileContent) -> Iterator[Found]:
     if before != after:
         at = next((i for i, (a, b) in enumerate(zip(before, after)) if a != b), len(after))
         yield rules.HEADER_CHANGED, f"byte {at:#x} of the ELF header"
-    yield from _same(old, content, _HEADER_SIZE[bits])
+    start = _HEADER_SIZE[bits]
+    if layout.table:
+        start, found = padding(payload, layout, content)
+        yield from found
+    yield from _same(old, content, start)
 
 
 def _same(old: Content, new: Content, at: int) -> Iterator[Found]:
@@ -85,9 +93,12 @@ def _same(old: Content, new: Content, at: int) -> Iterator[Found]:
 
 
 def _header(payload: Payload, layout: Layout, back: ReadBack) -> Iterator[Found]:
-    wanted = payload.elf.entry
-    if wanted < LOWEST_ENTRY and layout.entries:
+    wanted = payload.elf.entry if layout.entry_point is None else layout.entry_point
+    if layout.entry_point is None and wanted < LOWEST_ENTRY and layout.entries:
         wanted = layout.entries[0][1]
+    loads = [s.virtual for s in back.segments if s.type == PT_LOAD]
+    if layout.table and not any(back.header["e_entry"] in span for span in loads):
+        yield rules.ENTRY_WRONG, f"e_entry {back.header['e_entry']:#x} is in no PT_LOAD by p_vaddr"
     if back.header["e_entry"] != wanted:
         yield rules.ENTRY_WRONG, f"e_entry is {back.header['e_entry']:#x}, not {wanted:#x}"
 
@@ -194,7 +205,9 @@ def _places(
         if not behind.covers(s.file) or any(s.file.overlaps(other.file) for other in new[:index]):
             yield rules.SEGMENT_OVERLAP, f"file bytes {s.file}"
     table = Span(back.header["e_phoff"], back.header["e_phnum"] * back.header["e_phentsize"])
-    if not behind.covers(table) or any(table.overlaps(s.file) for s in new):
+    taken = [*(s.file for s in new), *(h.file for h in layout.headers)]
+    where = Span(layout.table, table.size) if layout.table else behind
+    if not where.covers(table) or any(table.overlaps(span) for span in taken):
         yield rules.TABLE_OVERLAP, f"program header table at {table}"
     for s in loads:
         if s.align & (s.align - 1) or (s.align and (s.offset - s.vaddr) % s.align):

@@ -69,13 +69,16 @@ def note_segment(notes: bytes) -> NewSegment:
     return NewSegment(PT_NOTE, PF_R, 0, 0, notes, len(notes), NOTE_ALIGN)
 
 
-def add_segments(image: ElfImage, new: Sequence[NewSegment], entry: int) -> Edit:
+def add_segments(image: ElfImage, new: Sequence[NewSegment], entry: int, table: int = 0) -> Edit:
     """Add `new` to the image and set e_entry.
 
     Every program header but PT_NOTE, PT_PHDR and PT_NULL stays as it is; a new PT_NOTE is thus the only
-    one. The table moves behind the payload's bytes, in no PT_LOAD. Where a PT_LOAD covers the ELF header,
-    its first page is loaded from a copy, so that the guest finds in memory the header that it was linked
-    with, and the table behind it. Raises VerificationError (BB-W010) when LIEF does not do what it is asked.
+    one. The table moves behind the payload's bytes, in no PT_LOAD, or to the file offset `table`, where
+    there must be room for it (`elf_front.first_room`); what was the table is then zeros.
+
+    Where a PT_LOAD covers the ELF header, its first page is loaded from a copy, so that the guest finds in
+    memory the header that it was linked with, and the table behind it. Raises VerificationError (BB-W010)
+    when LIEF does not do what it is asked.
     """
     elf, old = header(image.content)
     dropped = {PT_NULL, PT_PHDR} | ({PT_NOTE} if any(s.type == PT_NOTE for s in new) else set())
@@ -103,6 +106,7 @@ def add_segments(image: ElfImage, new: Sequence[NewSegment], entry: int) -> Edit
         new=added,
         places=tuple(copies),
         entry=entry,
+        at_front=table,
     )
 
 
@@ -215,10 +219,11 @@ def _graft(
     new: Sequence[NewSegment],
     places: Sequence[int],
     entry: int,
+    at_front: int,
 ) -> Edit:
     """Move LIEF's tail behind the payload and put the payload's own program headers back.
 
-    The first of `new` take the `places` of the payload's own.
+    The first of `new` take the `places` of the payload's own; the table goes to `at_front` if that is not 0.
     """
     edited = ElfHeader(*elf.ehdr.unpack_from(raw, IDENT_SIZE))
     at = align_up(image.content.size, PAGE)
@@ -237,10 +242,26 @@ def _graft(
     table = b"".join(map(elf.pack_segment, segments))
     tail = bytearray(raw[start:])
     room = edited.e_phnum * elf.phdr.size
-    tail[edited.e_phoff - start : edited.e_phoff - start + room] = table.ljust(room, b"\0")
-    fields = replace(old, e_entry=entry, e_phoff=edited.e_phoff + shift, e_phnum=len(segments))
-    head = elf.ehdr.pack(*_values(fields))
-    return Edit(image.content.read(0, IDENT_SIZE) + head, at, bytes(tail))
+    behind = b"" if at_front else table
+    tail[edited.e_phoff - start : edited.e_phoff - start + room] = behind.ljust(room, b"\0")
+    phoff = at_front or edited.e_phoff + shift
+    fields = replace(old, e_entry=entry, e_phoff=phoff, e_phnum=len(segments))
+    head = image.content.read(0, IDENT_SIZE) + elf.ehdr.pack(*_values(fields))
+    if at_front:
+        head = _with_table(image, elf, old, head, at_front, table)
+    return Edit(head, at, bytes(tail))
+
+
+def _with_table(
+    image: ElfImage, elf: ElfClass, old: ElfHeader, head: bytes, offset: int, table: bytes
+) -> bytes:
+    """The file's first bytes up to the end of a table at `offset`, or of the old one, which is zeros."""
+    former = old.e_phoff, old.e_phoff + old.e_phnum * elf.phdr.size
+    end = max(offset + len(table), former[1] if former[0] < offset + len(table) else 0)
+    start = bytearray(head + image.content.read(len(head), end - len(head)))
+    start[former[0] : former[1]] = bytes(max(0, min(former[1], end) - former[0]))
+    start[offset : offset + len(table)] = table
+    return bytes(start)
 
 
 def _values(fields: ElfHeader) -> Sequence[int]:

@@ -25,8 +25,11 @@ class Part:
     offset: int
 
 
-def fresh(bits: int, entry: int, parts: Sequence[Part], name: str) -> ElfImage:
+def fresh(bits: int, entry: int, parts: Sequence[Part], name: str, room: int = 0) -> ElfImage:
     """An ET_EXEC of class `bits` (32 or 64) with these program headers, in this order, and no sections.
+
+    With `room` that many zeros follow the program headers, and one null section stands at the end: without
+    any, GRUB from 2.14 on says `invalid section header table offset in e_shoff`.
 
     Bytes are taken by reference. File offsets of PT_LOADs agree with p_vaddr modulo p_align, and modulo
     4 KiB; a p_align above 2 MiB becomes that. Raises InputError (BB-E044) when an address, a size or an
@@ -44,6 +47,7 @@ def fresh(bits: int, entry: int, parts: Sequence[Part], name: str) -> ElfImage:
     if entry >= limit:
         raise refused(f"e_entry {entry:#x}")
     at = IDENT_SIZE + elf.ehdr.size + len(parts) * elf.phdr.size
+    at += room
     table, pieces = b"", []
     for part in parts:
         s = part.segment
@@ -56,7 +60,9 @@ def fresh(bits: int, entry: int, parts: Sequence[Part], name: str) -> ElfImage:
         if s.filesz:  # padding before no bytes would be all that there is
             pieces.append(Piece(offset, part.source, part.offset, s.filesz))
             at = offset + s.filesz
-    head = _header(elf, entry, len(parts)) + table
+    sections = align_up(at, 8) if room else 0
+    head = _header(elf, entry, len(parts), sections) + table
+    at = sections + elf.shdr.size if room else at
     return read_elf(SplicedContent(at, [Piece(0, MemoryContent(head), 0, len(head)), *pieces]), name)
 
 
@@ -67,22 +73,31 @@ def _alignment(s: Segment) -> int:
     return PAGE if s.align & (s.align - 1) or s.type != PT_LOAD else min(s.align, LARGE_PAGE)
 
 
-def _header(elf: ElfClass, entry: int, count: int) -> bytes:
+def _header(elf: ElfClass, entry: int, count: int, sections: int) -> bytes:
+    """The ELF header of `count` program headers; `sections`: offset of the one section header, 0 for none."""
     ident = MAGIC + bytes((elf.bits // 32, 1, 1))
     size = IDENT_SIZE + elf.ehdr.size
     fields = elf.ehdr.pack(
-        ET_EXEC, elf.machine, 1, entry, size, 0, 0, size, elf.phdr.size, count, elf.shdr.size, 0, 0
+        *(ET_EXEC, elf.machine, 1, entry, size, sections, 0, size),
+        *(elf.phdr.size, count, elf.shdr.size, int(bool(sections)), 0),
     )
     return ident.ljust(IDENT_SIZE, b"\0") + fields
 
 
-def rewrap(image: ElfImage, bits: int) -> ElfImage:
+def rewrap(image: ElfImage, bits: int, room: int = 0, *, physical: bool = False) -> ElfImage:
     """The same kernel as an ELF file of class `bits`: what is loaded, its notes, its symbols by name.
 
-    The code stays what it is: rust-vmm's linux-loader takes nothing but ELF64, also for a PVH entry,
-    which is 32-bit code. Raises InputError (BB-E044).
+    The code stays what it is: rust-vmm's linux-loader takes nothing but ELF64, also for a PVH entry, which
+    is 32-bit code; QEMU takes nothing but ELF32 for Multiboot. `room`: as in `fresh`. `physical`: each
+    p_vaddr, and e_entry, becomes the address where it is loaded, which is all that those loaders look at.
+    Raises InputError (BB-E044).
     """
     kept = [s for s in image.segments if s.type == PT_NOTE or (s.type == PT_LOAD and s.memsz)]
+    entry = image.entry
+    if physical:
+        home = image.segment_at(entry)
+        entry = entry if home is None else entry - home.vaddr + home.paddr
+        kept = [replace(s, vaddr=s.paddr) for s in kept]
     parts = [Part(s, image.content, s.offset) for s in kept]
-    new = fresh(bits, image.entry, parts, image.name)
+    new = fresh(bits, entry, parts, image.name, room)
     return replace(new, symbols=image.symbols, section_notes=image.section_notes)

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from bootbuild.abi.handover import (
     BootType,
     Handover,
-    ModuleEntry,
     boot_type_name,
     hypervisor_type_name,
     read_string,
 )
 from bootbuild.api.guest import GuestView
+from bootbuild.guests.given import cmdline_fault, map_fault, module_faults
 from bootbuild.guests.record import record_faults
 from bootbuild.guests.rules import RULES
 from bootbuild.guests.state import identity_faults, ring3_faults, state_faults
-from bootbuild.model.machine import Given, GivenModule
+from bootbuild.model.machine import Given, MapEntry
 from bootbuild.model.payload import Startup
 from bootbuild.model.span import Span
 from bootbuild.model.verdict import Finding
 from bootbuild.model.waist import Piece
 
-_CHUNK = 1 << 20
 _LARGE_PAGE = 2 << 20
 _RULE_OF_FIELD = {
     "boot_type": "BB-H004",
@@ -152,67 +150,29 @@ def _wrong_mapping(view: GuestView, startup: Startup, given: Given, stub: Span |
 
 def _judge_cmdline(record: Handover, given: Given, view: GuestView) -> _Part:
     cmdline = record.read_cmdline(view.read)
-    findings = []
-    if (cmdline or b"") != given.cmdline:
-        text = f"command line is {cmdline!r}, the environment gave {given.cmdline!r}"
-        findings.append(Finding("BB-H008", text))
-    return "cmdline", None if cmdline is None else cmdline.decode("utf-8", "replace"), findings
+    wrong = cmdline_fault(cmdline, given)
+    shown = None if cmdline is None else cmdline.decode("utf-8", "replace")
+    return "cmdline", shown, [Finding("BB-H008", wrong)] if wrong else []
 
 
 def _judge_map(record: Handover, given: Given, view: GuestView) -> _Part:
-    # an entry of no size says nothing (qboot counts one too many): the record leaves it out
-    offered = sorted((e.address, e.size, e.type) for e in given.memory_map if e.size)
-    got = [(e.address, e.size, e.type) for e in record.read_memory_map(view.read)]
-    findings = [Finding("BB-H009", _map_difference(got, offered))] if got != offered else []
-    return "memory_map", [{"address": hex(a), "size": hex(s), "type": t} for a, s, t in got], findings
-
-
-def _map_difference(got: Sequence[tuple[int, int, int]], offered: Sequence[tuple[int, int, int]]) -> str:
-    if len(got) != len(offered):
-        return f"memory map has {len(got)} entries, the environment gave {len(offered)}"
-    for index, (a, b) in enumerate(zip(got, offered, strict=True)):
-        if a != b:
-            return f"memory map entry {index} is {_entry(a)}, the environment gave {_entry(b)}"
-    return "memory map differs"  # unreachable: called on a difference
-
-
-def _entry(entry: tuple[int, int, int]) -> str:
-    return f"{entry[0]:#x}+{entry[1]:#x} type {entry[2]}"
+    found = [MapEntry(e.address, e.size, e.type) for e in record.read_memory_map(view.read)]
+    wrong = map_fault(found, given)
+    shown = [{"address": hex(e.address), "size": hex(e.size), "type": e.type} for e in found]
+    return "memory_map", shown, [Finding("BB-H009", wrong)] if wrong else []
 
 
 def _judge_modules(record: Handover, given: Given, view: GuestView) -> _Part:
     modules = record.read_modules(view.read)
-    report = [{"address": hex(m.address), "size": m.size} for m in modules]
-    if len(modules) != len(given.modules):
-        text = f"{len(modules)} modules, the environment gave {len(given.modules)}"
-        return "modules", report, [Finding("BB-H010", text)]
-    pairs = zip(modules, given.modules, strict=True)
-    wrong = (_wrong_module(index, *pair, view) for index, pair in enumerate(pairs))
-    return "modules", report, [Finding("BB-H010", text) for text in wrong if text]
-
-
-def _wrong_module(index: int, module: ModuleEntry, offered: GivenModule, view: GuestView) -> str:
-    if module.size != offered.span.size:
-        return f"module {index} has {module.size} bytes, the environment gave {offered.span.size}"
-    if _digest(view, module.address, module.size) != offered.digest:
-        return f"module {index} at {module.address:#x} does not hold the bytes that the environment gave"
-    cmdline = read_string(view.read, module.cmdline, f"command line of module {index}")
-    if (cmdline or b"") != offered.cmdline:
-        return f"module {index} has command line {cmdline!r}, the environment gave {offered.cmdline!r}"
-    return ""
+    found = [
+        (Span(m.address, m.size), read_string(view.read, m.cmdline, f"command line of module {index}"))
+        for index, m in enumerate(modules)
+    ]
+    shown = [{"address": hex(m.address), "size": m.size} for m in modules]
+    return "modules", shown, [Finding("BB-H010", text) for text in module_faults(found, given, view)]
 
 
 _RULE_OF = {_judge_cmdline: "BB-H008", _judge_map: "BB-H009", _judge_modules: "BB-H010"}
-
-
-def _digest(view: GuestView, address: int, size: int) -> str:
-    state = hashlib.sha256()
-    try:
-        for offset in range(0, size, _CHUNK):
-            state.update(view.read(address + offset, min(_CHUNK, size - offset)))
-    except LookupError:
-        return ""
-    return state.hexdigest()
 
 
 def _judge_stub(record: Handover, address: int, stub: Span | None, view: GuestView) -> list[Finding]:

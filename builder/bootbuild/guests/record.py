@@ -19,6 +19,8 @@ _ABSENT = (
     "efi_memmap_descriptor_version",
     "framebuffer",
 )
+#: Fields of what lies in the stub range, beside `data` that was copied there.
+_IN_STUB_RANGE = ("cmdline", "modules", "memmap", "module_count", "memmap_count", "post_stub")
 
 
 def record_faults(
@@ -34,7 +36,7 @@ def record_faults(
     """(field, what is wrong with it) for every scalar that does not say what the environment gave.
 
     `stub`: physical range of the inserted stubs, None for a native entry. `kept`: whether the guest keeps
-    that range; if not, `data` that was copied into it is absent. `fresh`: whether nothing of the kernel has
+    that range; if not, what lies in it is absent. `fresh`: whether nothing of the kernel has
     run, so that the environment's structures must still be as it wrote them.
     """
     if not fresh:
@@ -66,6 +68,10 @@ def record_faults(
         yield "flags", f"{text}, the guest is {'' if given.privileged else 'not '}the initial domain"
     if unknown := int(record.flags) & ~int(HandoverFlag.PRIVILEGED | HandoverFlag.DATA_COPIED):
         yield "flags", f"flags {unknown:#x} are set, of which nothing is true here"
+    if not kept:
+        for name in _IN_STUB_RANGE:
+            if getattr(record, name):
+                yield name, f"{name} is not absent: the guest does not keep what it tells of"
     yield from _data(record, given, view, stub, kept)
     yield from _native_map(record, given, view)
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 
 from bootbuild.model.blob import Blob
 from bootbuild.model.payload import Startup
+from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span
 from bootbuild.model.waist import Piece
 
 
 @dataclass(frozen=True)
 class AddressOf:
-    """A note's contents that are known once the stubs are placed: a physical address, little endian."""
+    """What of a note or header is known once the stubs are placed: a physical address, little endian."""
 
     symbol: str
     size: int = 4  #: bytes: 4 or 8
@@ -26,6 +27,28 @@ class NoteSpec:
     owner: str
     type: int
     desc: bytes | AddressOf
+
+
+@dataclass(frozen=True)
+class HeaderSpec:
+    """A header that a loader searches for at the start of the file; it need not be loaded.
+
+    Its first four bytes are what is searched for, at multiples of `align`: nothing like them comes before.
+    """
+
+    data: bytes
+    align: int
+    limit: int  #: bytes from the start of the file in which all of it lies
+    fields: tuple[tuple[int, AddressOf], ...] = ()  #: what is filled in, by its offset in `data`
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """A profile of another target whose program would start the image by this target instead."""
+
+    profile: str
+    rule: Rule
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -44,6 +67,11 @@ class Contribution:
     companions: tuple[Blob, ...] = ()  #: stubs beside the chain, which pieces refer to (post stub)
     notes: tuple[NoteSpec, ...] = ()  #: they take the place of the payload's own of the same type
     own_entry: int | None = None  #: physical; the payload's entry to which a chain that restores all goes on
+    headers: tuple[HeaderSpec, ...] = ()
+    search: int = 0  #: bytes that its loader reads of the file to find program headers; 0: it seeks them
+    entry_point: str = ""  #: symbol at which e_entry has to stand, where its loader knows no other entry
+    elf_class: int | None = None  #: 32 or 64: the only one that its loader takes
+    shadows: tuple[Shadow, ...] = ()
 
     @property
     def hands_over(self) -> bool:
@@ -67,6 +95,27 @@ class PlacedSegment:
 
 
 @dataclass(frozen=True)
+class PlacedHeader:
+    """A header in its place, bytes final."""
+
+    offset: int  #: in the file
+    spec: HeaderSpec
+    data: bytes = field(repr=False)
+
+    @property
+    def file(self) -> Span:
+        return Span(self.offset, len(self.data))
+
+
+@dataclass(frozen=True)
+class Relaid:
+    """The payload's file made anew: for room at its start that it lacks, or in another class."""
+
+    bits: int  #: 32 or 64: its class. Where that is not the payload's, each p_vaddr is p_paddr
+    room: int  #: bytes free behind the program headers
+
+
+@dataclass(frozen=True)
 class Layout:
     """Everything that a container adds to the payload's file, and nothing else."""
 
@@ -75,3 +124,7 @@ class Layout:
     entries: tuple[tuple[str, int], ...]  #: (target, physical address of its inserted entry)
     stub: Span = Span(0, 0)  #: physical range that the guest keeps until it is done with the record
     repairs: tuple[str, ...] = ()  #: what was wrong with the payload's notes and is not with `notes`
+    headers: tuple[PlacedHeader, ...] = ()
+    table: int = 0  #: file offset of the program header table; 0: behind the payload
+    relaid: Relaid | None = None  #: None: the payload's bytes stay where they are in the file
+    entry_point: int | None = None  #: e_entry; None: the payload's own

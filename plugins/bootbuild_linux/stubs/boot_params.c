@@ -15,18 +15,9 @@ static struct {
 } more __attribute__((aligned(8)));
 static unsigned entries;
 
-static void say(const char *text)
-{
-    bb_com1_write(text, bb_length(text));
-    bb_e9_write(text, bb_length(text));
-}
-
 static void __attribute__((noreturn)) die(const char *reason)
 {
-    say("bootbuild: cannot start Linux: ");
-    say(reason);
-    say("\n");
-    bb_stop();
+    bb_give_up("Linux", reason);
 }
 
 static void add_entry(uint64_t address, uint64_t size, uint32_t type)
@@ -98,13 +89,7 @@ static void fill_setup_data(const struct bb_handover *record)
 {
     pair.header.type = BB_SETUP_DATA_TYPE;
     pair.header.len = sizeof pair.record;
-    bb_copy(&pair.record, record, sizeof pair.record);
-    pair.record.cmdline = pair.record.modules = pair.record.memmap = 0;
-    pair.record.framebuffer = pair.record.post_stub = 0;
-    pair.record.module_count = pair.record.memmap_count = 0;
-    if (record->flags & BB_FLAG_DATA_COPIED)
-        pair.record.data = 0;
-    bb_seal(&pair.record);
+    bb_copy_unkept(&pair.record, record);
     params.setup_data = (unsigned long)&pair;
     if (entries > E820_ROOM) {
         more.header.type = SETUP_E820_EXT;

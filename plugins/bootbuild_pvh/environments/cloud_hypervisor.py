@@ -7,9 +7,9 @@ from dataclasses import replace
 from bootbuild.abi import acpi
 from bootbuild.api import ElfImage, MapEntry, Offer, Platform
 from bootbuild.platform import Pc, ReducedAcpi
+from bootbuild.platform.loading import RAM, RESERVED, MiB, put
 from bootbuild_pvh.environments.linux_loader import KVM, LinuxLoaderProfile
-from bootbuild_pvh.environments.placing import RAM, RESERVED, put
-from bootbuild_pvh.environments.profile import MiB, Setting
+from bootbuild_pvh.environments.profile import Setting
 
 
 class CloudHypervisor(LinuxLoaderProfile):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from bootbuild.api import MapEntry, Platform
 from bootbuild.platform import Pc
+from bootbuild.platform.loading import RAM, RESERVED, MiB
 from bootbuild_pvh.environments.linux_loader import KVM, LinuxLoaderProfile
-from bootbuild_pvh.environments.placing import RAM, RESERVED
-from bootbuild_pvh.environments.profile import MiB
 
 
 class Firecracker(LinuxLoaderProfile):

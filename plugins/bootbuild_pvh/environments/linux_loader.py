@@ -25,17 +25,10 @@ from bootbuild.api import (
     TableRegister,
     Undefined,
 )
-from bootbuild_pvh.environments.placing import PlacedModule, Placing, put, ramdisk
-from bootbuild_pvh.environments.poison import UNDEFINED, Poison
-from bootbuild_pvh.environments.profile import (
-    MiB,
-    PvhProfile,
-    Setting,
-    check_fit,
-    flat_state,
-    mmio,
-    module_bytes,
-)
+from bootbuild.platform.flat32 import Poison, flat_state
+from bootbuild.platform.loading import MiB, check_fit, mmio, module_bytes, put
+from bootbuild_pvh.environments.placing import PlacedModule, Placing, ramdisk
+from bootbuild_pvh.environments.profile import UNDEFINED, PvhProfile, Setting
 
 KVM = b"KVMKVMKVM\0\0\0"  #: KVM_SIGNATURE, CPUID leaf 0x40000000
 

@@ -23,15 +23,13 @@ from bootbuild.api import (
     InputError,
     Load,
     MapEntry,
-    MemoryContent,
     Offer,
     Problem,
     Rule,
     Span,
     content_digest,
 )
-
-RAM, RESERVED, ACPI, NVS, UNUSABLE = 1, 2, 3, 4, 5  #: XEN_HVM_MEMMAP_TYPE_*, as in E820
+from bootbuild.platform.loading import put
 
 MODULES = Rule(
     "BB-L004",
@@ -113,11 +111,6 @@ class Placing:
             structures=tuple(self.structures(cmdline)),
             privileged=bool(self.flags & SIF_INITDOMAIN),
         )
-
-
-def put(address: int, data: bytes) -> Load:
-    """Bytes of the environment's own, at a physical address."""
-    return Load(address, MemoryContent(data), 0, len(data), len(data))
 
 
 def ramdisk(image: ElfImage, offer: Offer) -> Content | None:

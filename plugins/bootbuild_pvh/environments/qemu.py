@@ -8,7 +8,6 @@ from bootbuild.abi import acpi
 from bootbuild.abi.handover import HypervisorType
 from bootbuild.abi.hvm_start_info import MAP_ENTRY_SIZE
 from bootbuild.api import (
-    Descriptor,
     ElfImage,
     EntryState,
     Evidence,
@@ -21,24 +20,24 @@ from bootbuild.api import (
     TableRegister,
 )
 from bootbuild.platform import Pc, ReducedAcpi
-from bootbuild_pvh.environments.placing import NVS, RAM, RESERVED, PlacedModule, Placing, put, ramdisk
-from bootbuild_pvh.environments.poison import Poison
-from bootbuild_pvh.environments.profile import (
+from bootbuild.platform.flat32 import Poison, flat_state
+from bootbuild.platform.loading import (
+    NVS,
+    RAM,
+    RESERVED,
+    RESET_TR,
     MiB,
     Overwritten,
-    PvhProfile,
-    Setting,
     check_fit,
-    flat_state,
     mmio,
     module_bytes,
+    put,
 )
+from bootbuild.platform.seabios import EBDA, LOW, RSDP, SHADOW, TCG, VENDOR, SeabiosPc
+from bootbuild_pvh.environments.placing import PlacedModule, Placing, ramdisk
+from bootbuild_pvh.environments.profile import PvhProfile, Setting
 
-_LOW = Span(0, 0xA0000)
 _HEADERS = 0x1000  #: bytes in which ELF and program headers lie
-_EBDA = 0x9FC00
-_TCG, _VENDOR = b"TCGTCGTCGTCG", b"AuthenticAMD"  #: -cpu max
-_RESET_TR = Descriptor(0, limit=0xFFFF, attributes=0x008B)  # no firmware loads TR
 
 
 class _QemuProfile(PvhProfile):
@@ -79,7 +78,7 @@ class _QemuProfile(PvhProfile):
         """`left`: what the firmware's code has in the registers; `idt`: the limit of its IDT at 0."""
         registers = {"rbx": info, "rcx": entry, "rflags": 0x6, **left}
         return flat_state(
-            entry, registers, code=0x08, data=0x10, tr=_RESET_TR, gdtr=gdtr, idtr=TableRegister(0, idt)
+            entry, registers, code=0x08, data=0x10, tr=RESET_TR, gdtr=gdtr, idtr=TableRegister(0, idt)
         )
 
 
@@ -96,11 +95,8 @@ _PC_LOW = (
     Overwritten(Span(0x5A0, 8), "pvh.bin counts the memory map there"),
     Overwritten(Span(0x6700, 0x900), "SeaBIOS and pvh.bin have their stacks there"),
     Overwritten(Span(0x7000, 0x89000), "SeaBIOS clears what it used there", zeroed=True),
-    Overwritten(Span(_EBDA, 0x400), "SeaBIOS keeps the extended BIOS data there"),
+    Overwritten(Span(EBDA, 0x400), "SeaBIOS keeps the extended BIOS data there"),
 )
-# SeaBIOS keeps a zone at the top of RAM (malloc_preinit in src/malloc.c) and works right below it. Scanned
-# with 2 to 128 MiB: the zone has 256 KiB, from 33 MiB of RAM on 16 MiB.
-_HIGH_ZONE, _LARGE_HIGH_ZONE, _RELOCATED = 0x40000, 16 * MiB, 0x1E000
 
 
 class Qemu(_QemuProfile):
@@ -114,60 +110,36 @@ class Qemu(_QemuProfile):
     source = "registers, hvm_start_info and memory dumped under QEMU 7.2.22 -nodefaults (tests/oracles)"
     summary = "QEMU, machine pc (SeaBIOS and pvh.bin)"
 
-    shadow = Overwritten(Span(0xC0000, 0x40000), "option ROMs and SeaBIOS are there, read-only")
-    _INFO, _MODLIST, _CMDLINE, _MEMMAP, _RSDP = 0x21E0, 0x21C0, 0x11C0, 0x5A8, 0xF59D0
+    shadow = SHADOW
+    _INFO, _MODLIST, _CMDLINE, _MEMMAP = 0x21E0, 0x21C0, 0x11C0, 0x5A8
 
     def setting(self, image: ElfImage, entry: int, offer: Offer) -> Setting:
         memory = self.memory_size(image, offer)
-        top = memory - 0x20000  # SeaBIOS keeps the last 128 KiB for ACPI
-        main = Span(MiB, top - MiB)
-        high = Span(self.shadow.span.start, top - self.shadow.span.start)
-        check_fit(image, (_LOW, high), module_bytes(offer) + 0x29000)
+        pc = SeabiosPc(memory)
+        high = Span(SHADOW.span.start, pc.top - SHADOW.span.start)
+        check_fit(image, (LOW, high), module_bytes(offer) + 0x29000)
         placing = Placing(
             info=self._INFO,
             cmdline=self._CMDLINE,
             modlist=self._MODLIST,
             memmap=self._MEMMAP,
-            rsdp=self._RSDP,
-            memory_map=(
-                MapEntry(0, _EBDA, RAM),
-                MapEntry(_EBDA, 0x400, RESERVED),
-                MapEntry(0xF0000, 0x10000, RESERVED),
-                MapEntry(MiB, top - MiB, RAM),
-                MapEntry(top, 0x20000, RESERVED),
-                MapEntry(0xFFFC0000, 0x40000, RESERVED),
-                MapEntry(0xFD00000000, 0x300000000, RESERVED),  # AMD HyperTransport hole
-            ),
+            rsdp=RSDP,
+            memory_map=pc.memory_map,
             modules=self._initrd(image, offer, memory - 0x28000),  # acpi_data_size of hw/i386/pc.c
         )
         left = {"rdx": 0x518, "rsi": self._CMDLINE, "rdi": 0x6EF4, "rsp": 0x6EDC}
         return Setting(
-            regions=(
-                Region(_LOW, RegionKind.RAM),
-                mmio(0xA0000, 0x20000),  # VGA
-                Region(self.shadow.span, RegionKind.ROM),
-                Region(main, RegionKind.RAM),
-                Region(Span(top, 0x20000), RegionKind.RESERVED),
-                mmio(0xFEC00000),  # I/O APIC
-                mmio(0xFED00000),  # HPET
-                mmio(0xFEE00000),  # local APIC
-                Region(Span(0xFFFC0000, 0x40000), RegionKind.ROM),  # flash
-            ),
+            regions=pc.regions,
             placing=placing,
             state=self._state(entry, self._INFO, left, TableRegister(0xC0118, 0x27), 0x3FF),
-            platform=Pc(pm1_control=0x604, hypervisor=_TCG, vendor=_VENDOR),
+            platform=pc.platform(),
             extras=(
-                put(self._RSDP, acpi.rsdp(self._RSDP + 0x30)),
-                put(self._RSDP + 0x30, acpi.xsdt()),
+                put(RSDP, acpi.old_rsdp(RSDP + 0x30, b"BOCHS ")),
+                put(RSDP + 0x30, acpi.rsdt()),
                 put(0xC0118, _PVH_BIN_GDT),
             ),
-            overwritten=(*_PC_LOW, self.shadow, self._relocated(memory)),
+            overwritten=(*_PC_LOW, SHADOW, pc.relocated),
         )
-
-    @staticmethod
-    def _relocated(memory: int) -> Overwritten:
-        zone = memory - (_LARGE_HIGH_ZONE if memory > 2 * _LARGE_HIGH_ZONE else _HIGH_ZONE)
-        return Overwritten(Span(zone - _RELOCATED, _RELOCATED), "SeaBIOS runs there")
 
 
 # qboot's own, in the last bytes of its ROM: null, 32-bit code and data, 16-bit code at 0xF0000 and data at 0
@@ -181,7 +153,7 @@ _QBOOT_GDT = struct.pack(
 _MICROVM_LOW = (
     Overwritten(Span(0, 0x2000), "qboot reads the file's first 8 KiB to 0"),
     Overwritten(Span(0x7500, 0x700), "qboot has its stack there"),
-    Overwritten(Span(_EBDA, 0x400), "qboot puts the MP tables there"),
+    Overwritten(Span(EBDA, 0x400), "qboot puts the MP tables there"),
 )
 
 
@@ -211,8 +183,8 @@ class QemuMicrovm(_QemuProfile):
         memory = self.memory_size(image, offer)
         check_fit(image, (Span(0, memory),), module_bytes(offer))
         memory_map = (
-            MapEntry(0, _EBDA, RAM),
-            MapEntry(_EBDA, 0x400, RESERVED),
+            MapEntry(0, EBDA, RAM),
+            MapEntry(EBDA, 0x400, RESERVED),
             MapEntry(0xD0000, 0x20000, NVS),
             MapEntry(0xF0000, 0x10000, RESERVED),
             MapEntry(MiB, memory - MiB, RAM),
@@ -253,8 +225,8 @@ class QemuMicrovm(_QemuProfile):
                 keyboard=None,
                 reset_control=False,
                 acpi=ReducedAcpi("memory", self._GED, self._GED + 2, 0x42),
-                hypervisor=_TCG,
-                vendor=_VENDOR,
+                hypervisor=TCG,
+                vendor=VENDOR,
             ),
             extras=(
                 put(self._RSDP, acpi.rsdp(self._ACPI)),

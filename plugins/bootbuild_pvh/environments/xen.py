@@ -25,28 +25,11 @@ from bootbuild.api import (
     align_up,
 )
 from bootbuild.platform import XenHvm
+from bootbuild.platform.flat32 import Poison, flat_state
+from bootbuild.platform.loading import ACPI, RAM, RESERVED, UNUSABLE, MiB, check_fit, mmio, module_bytes, put
 from bootbuild.platform.xen import XenDomain
-from bootbuild_pvh.environments.placing import (
-    ACPI,
-    RAM,
-    RESERVED,
-    UNUSABLE,
-    PlacedModule,
-    Placing,
-    one_module,
-    put,
-    ramdisk,
-)
-from bootbuild_pvh.environments.poison import UNDEFINED, Poison
-from bootbuild_pvh.environments.profile import (
-    MiB,
-    PvhProfile,
-    Setting,
-    check_fit,
-    flat_state,
-    mmio,
-    module_bytes,
-)
+from bootbuild_pvh.environments.placing import PlacedModule, Placing, one_module, ramdisk
+from bootbuild_pvh.environments.profile import UNDEFINED, PvhProfile, Setting
 
 _ARGUMENTS = "hypercall arguments"  #: what their registers have after the call
 

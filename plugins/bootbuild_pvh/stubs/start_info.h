@@ -6,7 +6,9 @@
 #include <stdint.h>
 
 #define START_MAGIC 0x336ec578
-#define SIF_INITDOMAIN 2 /* xen/include/public/xen.h */
+/* xen/include/public/xen.h */
+#define SIF_PRIVILEGED 1
+#define SIF_INITDOMAIN 2
 
 struct start_info {
     uint32_t magic;

@@ -1,17 +1,28 @@
 /* SPDX-License-Identifier: 0BSD */
-/* A PVH entry that records every register before it changes one, then says all it was given (dump.c). */
+/* A 32-bit entry that records every register before it changes one, then says all it was given (dump). */
 
+#ifdef MULTIBOOT
+	.section .header, "a", @progbits
+	.balign 8
+multiboot2:
+	.long 0xe85250d6, 0, multiboot2_end - multiboot2, -(0xe85250d6 + multiboot2_end - multiboot2)
+	.word 0, 0			/* MULTIBOOT_HEADER_TAG_END */
+	.long 8
+multiboot2_end:
+	.long 0x1badb002, 3, -(0x1badb002 + 3)	/* page-aligned modules, memory information */
+#else
 	.section .note.Xen, "a", @note
 	.balign 4
 	.long 4, 4, 18			/* namesz, descsz, XEN_ELFNOTE_PHYS32_ENTRY */
 	.asciz "Xen"
-	.long pvh_entry
+	.long entry
+#endif
 
 	.section .entry, "ax", @progbits
 	.code32
-	.globl pvh_entry
-pvh_entry:
-	/* Absolute stores need flat DS only, which the ABI promises; ESP is not promised and not used. */
+	.globl entry
+entry:
+	/* Absolute stores need flat DS only, which the ABIs promise; ESP is not promised and not used. */
 	movl %eax, registers + 0
 	movl %ebx, registers + 4
 	movl %ecx, registers + 8
@@ -48,6 +59,9 @@ pvh_entry:
 	movl %eax, registers + 76
 	sgdt gdtr
 	sidt idtr
+	movl $0xc0000080, %ecx		/* EFER */
+	rdmsr
+	movl %eax, registers + 80
 	cld
 	pushl registers + 4
 	call dump
@@ -65,11 +79,12 @@ no_idt:	.word 0
 	.balign 16
 	.globl registers, gdtr, idtr
 registers:
-	.skip 80
+	.skip 84
 gdtr:	.skip 8
 idtr:	.skip 8
 	.balign 16
 	.skip 8192
 stack_end:
+	.skip ROOM
 
 	.section .note.GNU-stack, "", @progbits

@@ -152,6 +152,24 @@ static inline unsigned long bb_length(const char *text)
     return size;
 }
 
+/* On the consoles of a PC: which of them is there, a back does not know. */
+static inline void bb_say(const char *text)
+{
+    bb_com1_write(text, bb_length(text));
+    bb_e9_write(text, bb_length(text));
+}
+
+/* How a back that cannot go on ends: `whom` it cannot start, and why. */
+static inline void __attribute__((noreturn)) bb_give_up(const char *whom, const char *reason)
+{
+    bb_say("bootbuild: cannot start ");
+    bb_say(whom);
+    bb_say(": ");
+    bb_say(reason);
+    bb_say("\n");
+    bb_stop();
+}
+
 struct bb_hypervisor {
     uint32_t type; /* BB_HYPERVISOR_* */
     uint32_t leaf; /* its first CPUID leaf; 0: none */
@@ -218,6 +236,18 @@ static inline void bb_seal(struct bb_handover *record)
     for (unsigned i = 0; i < sizeof *record / sizeof *word; i++)
         sum += word[i];
     record->checksum = -sum;
+}
+
+/* The record as a kernel has it that does not keep the stub range: what lies there is absent. */
+static inline void bb_copy_unkept(struct bb_handover *to, const struct bb_handover *record)
+{
+    bb_copy(to, record, sizeof *to);
+    to->cmdline = to->modules = to->memmap = 0;
+    to->framebuffer = to->post_stub = 0;
+    to->module_count = to->memmap_count = 0;
+    if (record->flags & BB_FLAG_DATA_COPIED)
+        to->data = 0;
+    bb_seal(to);
 }
 
 #endif /* __ASSEMBLER__ */

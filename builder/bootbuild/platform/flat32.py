@@ -1,22 +1,14 @@
-"""What the PVH ABI leaves undefined, and the garbage that stands there in a poisoned run."""
+"""Entry in flat 32-bit protected mode: the state, and garbage where the ABI promises nothing."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bootbuild.api import Descriptor, EntryState, Filling, TableRegister, Undefined
+from bootbuild.model.machine import Descriptor, EntryState, Filling, TableRegister, Undefined
 
-UNDEFINED = (
-    *(Undefined(name, "BB-U001") for name in ("EAX", "ECX", "EDX", "ESI", "EDI", "EBP")),
-    Undefined("ESP", "BB-U002"),
-    Undefined("GDTR", "BB-U003"),
-    Undefined("IDTR", "BB-U003"),
-    Undefined("selectors", "BB-U004"),
-    Undefined("EFLAGS", "BB-U005"),
-    Undefined("free memory", "BB-U006"),
-)
+_NO_TABLE = TableRegister(0, 0)
 _PATTERN = 1 << 16  #: bytes of garbage that repeat
 _SEEDS = {Filling.EXACT: 0, Filling.POISON_A: 0xA11CE5ED, Filling.POISON_B: 0x0B0B5EED}
 _SELECTORS = {
@@ -27,6 +19,10 @@ _SELECTORS = {
     "fs": (0x40, 0x0888),
     "gs": (0x48, 0x0990),
 }
+# CD and NW as the reset leaves them (SDM volume 3 §9.1.1); WP, NE, MP and what stops x87 code: AM, TS, EM
+_CR0 = (0x60000011, 0x0005003F)
+_CR4 = (0x00000648, 0x000000B0)  # DE, MCE and SSE, as UEFI has it; PSE, PAE, PGE
+_EFER = (0x00000800, 0x00000901)  # NXE; NXE, LME, SCE
 
 
 @dataclass(frozen=True)
@@ -62,9 +58,9 @@ def poison_of(filling: Filling, only: frozenset[str] | None, undefined: Sequence
 
 
 def poisoned_state(exact: EntryState, poison: Poison) -> EntryState:
-    """The profile's state with everything that PVH leaves undefined replaced by this run's garbage.
+    """The profile's state with everything that is named in `poison` replaced by this run's garbage.
 
-    Not replaced: EBX, CR0, CR4, the hidden parts of CS, DS, ES, SS and TR, and EFLAGS.VM, IF and TF.
+    Not replaced: EBX, the hidden parts of CS, DS, ES, SS and TR, CR0.PE and PG, and EFLAGS.VM, IF and TF.
     """
     registers = dict(exact.registers)
     for index, name in enumerate(("EAX", "ECX", "EDX", "ESI", "EDI", "EBP")):
@@ -91,6 +87,9 @@ def poisoned_state(exact: EntryState, poison: Poison) -> EntryState:
     return replace(
         exact,
         registers=registers,
+        cr0=poison.pick("CR0", exact.cr0, *_CR0),
+        cr4=poison.pick("CR4", exact.cr4, *_CR4),
+        efer=poison.pick("EFER", exact.efer, *_EFER),
         cs=segment("cs"),
         ds=segment("ds"),
         es=segment("es"),
@@ -99,4 +98,41 @@ def poisoned_state(exact: EntryState, poison: Poison) -> EntryState:
         gs=segment("gs"),
         gdtr=table("GDTR", exact.gdtr, 0x17),
         idtr=table("IDTR", exact.idtr, 0x07),
+    )
+
+
+def flat_state(
+    entry: int,
+    registers: Mapping[str, int],
+    *,
+    code: int,
+    data: int,
+    fs_gs: Descriptor | None = None,
+    tr: Descriptor,
+    cr0: int = 0x11,
+    cr3: int = 0,
+    cr4: int = 0,
+    efer: int = 0,
+    gdtr: TableRegister = _NO_TABLE,
+    idtr: TableRegister = _NO_TABLE,
+) -> EntryState:
+    """Code and data segments of 4 GiB at 0, with these selectors; FS and GS are as DS unless given."""
+    flat = Descriptor(data, attributes=0xC093)
+    return EntryState(
+        mode="protected32",
+        ip=entry,
+        registers=registers,
+        cr0=cr0,
+        cr3=cr3,
+        cr4=cr4,
+        efer=efer,
+        cs=Descriptor(code, attributes=0xC09B),
+        ds=flat,
+        es=flat,
+        ss=flat,
+        fs=fs_gs or flat,
+        gs=fs_gs or flat,
+        tr=tr,
+        gdtr=gdtr,
+        idtr=idtr,
     )

@@ -1,0 +1,93 @@
+"""After every write: whether loaders find at the start of the file what was put there for them.
+
+A scan of the raw bytes, as loaders make it, and a comparison with the payload's own file; streamed.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from bootbuild.containers import rules
+from bootbuild.formats.elf_readback import ReadBack
+from bootbuild.model.content import Content, chunks
+from bootbuild.model.contribution import Layout, Relaid
+from bootbuild.model.payload import Payload
+from bootbuild.model.rule import Rule
+from bootbuild.model.span import Span
+
+# Elf32_Ehdr, Elf64_Ehdr (gABI chapter 4): offset and form of e_phoff, offset of e_phentsize before e_phnum.
+_TABLE = {32: (28, "<I", 42), 64: (32, "<Q", 54)}
+
+Found = tuple[Rule, str]
+
+
+def padding(payload: Payload, layout: Layout, content: Content) -> tuple[int, list[Found]]:
+    """Compare the start of an image, up to the returned offset, with the payload's.
+
+    They differ in their ELF headers, which are not looked at, in the former table, now zeros, and in what
+    was written over zeros.
+    """
+    old = payload.elf.content
+    former, table = _table(old, payload.elf.bits), _table(content, payload.elf.bits)
+    new = [table, *(header.file for header in layout.headers)]
+    end = max(span.end for span in new)
+    end = max(end, former.end) if former.start < end else end
+    before, after = bytearray(old.read(0, end)), bytearray(content.read(0, end))
+    head = min(former.start, table.start)
+    before[:head] = after[:head]
+    _blank(before, former)
+    found: list[Found] = []
+    for span in new:
+        if any(before[span.start : span.end]) or span.end > len(before):
+            found.append((rules.BYTES_CHANGED, f"what was written at {span} was no padding"))
+        _blank(after, span)
+    if before != after:
+        pairs = zip(before, after, strict=False)
+        differing = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(before), len(after)))
+        found.append((rules.BYTES_CHANGED, f"first at file offset {differing:#x}"))
+    return end, found
+
+
+def _table(content: Content, bits: int) -> Span:
+    """File offsets of the program header table."""
+    at, form, sizes = _TABLE[bits]
+    (start,) = struct.unpack(form, content.read(at, struct.calcsize(form)))
+    each, count = struct.unpack("<HH", content.read(sizes, 4))
+    return Span(start, each * count)
+
+
+def _blank(data: bytearray, span: Span) -> None:
+    end = min(span.end, len(data))
+    if span.start < end:
+        data[span.start : end] = bytes(end - span.start)
+
+
+def headers(layout: Layout, content: Content) -> Iterator[Found]:
+    """Each header is the first thing like it that its loader finds, and whole within the limit."""
+    for placed in layout.headers:
+        spec = placed.spec
+        raw, magic = content.read(0, spec.limit), spec.data[:4]
+        at = raw.find(magic)
+        while at >= 0 and at % spec.align:
+            at = raw.find(magic, at + 1)
+        if at < 0:
+            yield rules.HEADER_MISSING, f"none in the first {spec.limit:#x} bytes"
+        elif at != placed.offset or raw[at : at + len(placed.data)] != placed.data:
+            yield rules.HEADER_MISSING, f"what is found at {at:#x} is not what was written"
+
+
+def moved(given: Payload, relaid: Relaid, back: ReadBack, content: Content) -> Iterator[Found]:
+    """Every PT_LOAD of a file that was laid out anew loads what the payload's own does."""
+    physical = relaid.bits != given.elf.bits
+    for s in given.elf.loads:
+        wanted = (s.flags, s.paddr if physical else s.vaddr, s.paddr, s.filesz, s.memsz)
+        there = [n for n in back.segments if (n.flags, n.vaddr, n.paddr, n.filesz, n.memsz) == wanted]
+        if not any(_equal(given.elf.content, s.offset, content, n.offset, s.filesz) for n in there):
+            yield rules.SEGMENT_CHANGED, f"nothing loads what belongs at physical {s.physical}"
+
+
+def _equal(old: Content, at: int, new: Content, place: int, size: int) -> bool:
+    """Whether `size` bytes are the same."""
+    pairs = zip(chunks(old, at, size), chunks(new, place, size), strict=False)
+    return place + size <= new.size and all(before == after for before, after in pairs)

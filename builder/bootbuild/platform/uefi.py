@@ -1,0 +1,244 @@
+"""What UEFI leaves behind when its boot services are gone: memory, its two maps, the system table.
+
+The firmware is OVMF on QEMU's machine q35. Its memory lies at fixed distances from the end of RAM, and in
+three places at the low end.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+from bootbuild.abi import acpi
+from bootbuild.model.machine import Load, MapEntry, Region, RegionKind
+from bootbuild.model.span import Span, holes
+from bootbuild.platform.loading import ACPI, NVS, RAM, RESERVED, MiB, mmio, put
+from bootbuild.platform.pc import Pc
+from bootbuild.platform.seabios import TCG, VENDOR
+
+PAGE = 4096
+DESCRIPTOR_SIZE, DESCRIPTOR_VERSION = 48, 1  #: bytes: OVMF's are larger than the 40 that the structure has
+_DESCRIPTOR = struct.Struct("<I4x4Q8x")
+_RUNTIME = 1 << 63  #: EFI_MEMORY_RUNTIME
+_CACHES = 0xF  #: UC, WC, WT, WB
+
+
+class MemoryType(IntEnum):
+    """EFI_MEMORY_TYPE, UEFI 2.10 §7.2."""
+
+    RESERVED = 0
+    LOADER_CODE = 1
+    LOADER_DATA = 2
+    BOOT_SERVICES_CODE = 3
+    BOOT_SERVICES_DATA = 4
+    RUNTIME_CODE = 5
+    RUNTIME_DATA = 6
+    CONVENTIONAL = 7
+    ACPI_RECLAIM = 9
+    ACPI_NVS = 10
+    MMIO = 11
+
+
+#: types of which the memory is anybody's, once the boot services are gone
+FREE = frozenset(
+    {
+        MemoryType.LOADER_CODE,
+        MemoryType.LOADER_DATA,
+        MemoryType.BOOT_SERVICES_CODE,
+        MemoryType.BOOT_SERVICES_DATA,
+        MemoryType.CONVENTIONAL,
+    }
+)
+_RUNTIME_CODE = 20  #: as GRUB's map says it (GRUB_MEMORY_CODE)
+_MAP_TYPES = dict.fromkeys(FREE, RAM) | {
+    MemoryType.RESERVED: RESERVED,
+    MemoryType.RUNTIME_CODE: _RUNTIME_CODE,
+    MemoryType.RUNTIME_DATA: RESERVED,
+    MemoryType.ACPI_RECLAIM: ACPI,
+    MemoryType.ACPI_NVS: NVS,
+    MemoryType.MMIO: RESERVED,
+}
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """EFI_MEMORY_DESCRIPTOR: a physical range of whole pages."""
+
+    type: MemoryType
+    span: Span
+
+    @property
+    def attributes(self) -> int:
+        """What OVMF says of such memory."""
+        runtime = _RUNTIME if self.type in (MemoryType.RUNTIME_CODE, MemoryType.RUNTIME_DATA) else 0
+        if self.type is MemoryType.MMIO:
+            return _RUNTIME | 1
+        return runtime | (
+            1 if self.type is MemoryType.RESERVED and self.span.start >= 0xB0000000 else _CACHES
+        )
+
+    def pack(self) -> bytes:
+        """Its bytes, DESCRIPTOR_SIZE of them."""
+        return _DESCRIPTOR.pack(self.type, self.span.start, 0, self.span.size // PAGE, self.attributes)
+
+
+# Bytes below the end of RAM, number of pages, type: what is not free afterwards; 2022.11 has them so
+_HIGH = (
+    (0x1560000, 258, MemoryType.RUNTIME_DATA),
+    (0xB14000, 256, MemoryType.RUNTIME_DATA),
+    (0xA14000, 256, MemoryType.RUNTIME_CODE),
+    (0x914000, 128, MemoryType.RESERVED),
+    (0x894000, 18, MemoryType.ACPI_RECLAIM),
+    (0x882000, 128, MemoryType.ACPI_NVS),
+    (0x10C000, 132, MemoryType.RUNTIME_DATA),
+    (0x88000, 136, MemoryType.ACPI_NVS),
+)
+_LOW = (
+    Descriptor(MemoryType.ACPI_NVS, Span(0x806000, 2 * PAGE)),
+    Descriptor(MemoryType.ACPI_NVS, Span(0x810000, 240 * PAGE)),
+)
+_FAR = (
+    Descriptor(MemoryType.RESERVED, Span(0xB0000000, 0x10000000)),  # MMCONFIG
+    Descriptor(MemoryType.MMIO, Span(0xFFC00000, 0x400000)),  # flash
+)
+_EARLY = Span(0x900000, 0xC00000)  #: boot services' from the first on, PEI included
+_SERVICES = 0x448B000  #: bytes below the end of RAM, from where on boot services and loaders have all
+_TABLE = 0xA14FE8  #: bytes below the end of RAM: the system table, in runtime data
+_SERVICES_TABLE, _VENDOR_NAME, _CONFIGURATION = 0x100, 0x200, 0x240  #: bytes behind it
+_ACPI_TABLES = 0x882000 + 0x2000  #: bytes below the end of RAM
+RSDT, XSDT = 0x74, 0xE8  #: bytes behind that
+_RSDP = 0x881FEC  #: bytes below the end of RAM, in ACPI NVS
+_ACPI_20 = bytes.fromhex("71e86888f1e4d311bc220080c73c8881")  #: EFI_ACPI_20_TABLE_GUID
+_RUNTIME_SERVICES = 14  #: functions that EFI_RUNTIME_SERVICES has, UEFI 2.10 §4.5
+
+
+@dataclass(frozen=True)
+class Ovmf:
+    """`qemu-system-x86_64 -M q35 -m … -cpu max -nodefaults` with OVMF; `memory` in bytes, at most 2 GiB."""
+
+    memory: int
+
+    @property
+    def kept(self) -> tuple[Descriptor, ...]:
+        """What is not free when the boot services are gone, in ascending order."""
+        high = (Descriptor(kind, Span(self.memory - below, pages * PAGE)) for below, pages, kind in _HIGH)
+        return (*_LOW, *high, *_FAR)
+
+    @property
+    def ram(self) -> tuple[Span, ...]:
+        """Memory that anybody may use afterwards, in ascending order."""
+        used = [descriptor.span for descriptor in self.kept]
+        return (Span(0, 0xA0000), *holes(Span(MiB, self.memory - MiB), used))
+
+    @property
+    def conventional(self) -> tuple[Span, ...]:
+        """What of it is nobody's while a loader runs that has taken a quarter of it, as GRUB does."""
+        pages = self.memory // PAGE - 10604
+        heap = self.memory - _SERVICES - pages // 4 * PAGE
+        low = [part for span in self.ram for part in holes(span, [_EARLY]) if part.start < heap]
+        return (*low[:-1], replace(low[-1], size=heap - low[-1].start))
+
+    @property
+    def memory_map(self) -> tuple[MapEntry, ...]:
+        """What GRUB makes of UEFI's map: neighbours of one kind as one entry."""
+        found = [(span.start, span.size, RAM) for span in self.ram]
+        found += [(d.span.start, d.span.size, _MAP_TYPES[d.type]) for d in self.kept]
+        return tuple(MapEntry(*entry) for entry in sorted(found))
+
+    def descriptors(self, loaded: Iterable[Span]) -> tuple[Descriptor, ...]:
+        """UEFI's own map, where a loader has `loaded` these whole pages of conventional memory.
+
+        What lies between the pieces of boot services at the end of RAM is not told from them.
+        """
+        loaded = tuple(loaded)
+        data = [Descriptor(MemoryType.LOADER_DATA, span) for span in loaded]
+        free = [
+            Descriptor(MemoryType.CONVENTIONAL, hole)
+            for span in self.conventional
+            for hole in holes(span, loaded)
+        ]
+        known = [d.span for d in (*data, *free, *self.kept)]
+        services = [
+            Descriptor(MemoryType.BOOT_SERVICES_DATA, hole)
+            for span in self.ram
+            for hole in holes(span, known)
+        ]
+        return tuple(sorted((*data, *free, *services, *self.kept), key=lambda d: d.span))
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """What answers at which address."""
+        reserved = (d for d in self.kept if d.span.end <= self.memory)
+        return (
+            *(Region(span, RegionKind.RAM) for span in self.ram),
+            *(Region(d.span, _region_kind(d.type)) for d in reserved),
+            mmio(0xA0000, 0x20000),  # VGA
+            Region(Span(0xC0000, 0x40000), RegionKind.ROM),
+            mmio(0xB0000000, 0x10000000),
+            mmio(0xFEC00000),  # I/O APIC
+            mmio(0xFED00000),  # HPET
+            mmio(0xFED1C000, 0x4000),  # root complex
+            mmio(0xFEE00000),  # local APIC
+            Region(Span(0xFFC00000, 0x400000), RegionKind.ROM),
+        )
+
+    @property
+    def system_table(self) -> int:
+        """Physical address of the EFI_SYSTEM_TABLE."""
+        return self.memory - _TABLE
+
+    @property
+    def rsdp(self) -> bytes:
+        """The ACPI root pointer, revision 2."""
+        tables = self.memory - _ACPI_TABLES
+        return acpi.rsdp(tables + XSDT, rsdt=tables + RSDT, oem=b"BOCHS ")
+
+    @property
+    def old_rsdp(self) -> bytes:
+        """The one of revision 0."""
+        return acpi.old_rsdp(self.memory - _ACPI_TABLES, b"BOCHS ")
+
+    def tables(self) -> tuple[Load, ...]:
+        """System table, runtime services, configuration table and ACPI, as ExitBootServices() leaves them.
+
+        UEFI 2.10 §4.3: the fields of what is gone are 0. Each service's code is INT3: none can be called from
+        32-bit code without paging.
+        """
+        at, code = self.system_table, self.memory - 0xA14000
+        functions = (code + 16 * number for number in range(_RUNTIME_SERVICES))
+        services = _with_crc(
+            struct.pack(f"<8s4I{_RUNTIME_SERVICES}Q", b"RUNTSERV", 0x20046, 136, 0, 0, *functions)
+        )
+        system = _with_crc(
+            struct.pack("<8s4I", b"IBI SYST", 0x20046, 120, 0, 0)
+            + struct.pack("<QI4x6Q", at + _VENDOR_NAME, 0x10000, *bytes(6))
+            + struct.pack("<4Q", at + _SERVICES_TABLE, 0, 1, at + _CONFIGURATION)
+        )
+        tables = self.memory - _ACPI_TABLES
+        root = self.memory - _RSDP
+        return (
+            put(at, system),
+            put(at + _SERVICES_TABLE, services),
+            put(at + _VENDOR_NAME, "EDK II\0".encode("utf-16-le")),
+            put(at + _CONFIGURATION, _ACPI_20 + struct.pack("<Q", root)),
+            put(code, b"\xcc" * (16 * _RUNTIME_SERVICES)),
+            put(root, self.rsdp),
+            put(tables + RSDT, acpi.rsdt()),
+            put(tables + XSDT, acpi.xsdt()),
+        )
+
+    def platform(self) -> Pc:
+        """The devices."""
+        return Pc(pm1_control=0x604, hypervisor=TCG, vendor=VENDOR)
+
+
+def _region_kind(kind: MemoryType) -> RegionKind:
+    return RegionKind.RAM if kind is MemoryType.ACPI_RECLAIM else RegionKind.RESERVED
+
+
+def _with_crc(table: bytes) -> bytes:
+    """A table whose header has the CRC-32 of all of it (UEFI 2.10 §4.2)."""
+    return table[:16] + struct.pack("<I", zlib.crc32(table)) + table[20:]

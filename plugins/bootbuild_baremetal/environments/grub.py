@@ -1,0 +1,118 @@
+"""GRUB 2.06, whatever firmware it runs on: its command line, its modules, and the state that it leaves."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from bootbuild.api import (
+    ElfImage,
+    EntryState,
+    Evidence,
+    GivenModule,
+    InputError,
+    Load,
+    Offer,
+    Problem,
+    Span,
+    TableRegister,
+    content_digest,
+)
+from bootbuild.platform.flat32 import flat_state
+from bootbuild.platform.loading import DOES_NOT_FIT, RESET_TR, put
+from bootbuild_baremetal.environments.grub_words import WORDS, as_passed
+from bootbuild_baremetal.environments.kernel import Kernel
+from bootbuild_baremetal.environments.profile import MultibootProfile
+from bootbuild_baremetal.environments.relocator import Relocator
+
+VERSION = b"GRUB 2.06-13+deb12u2"  #: PACKAGE_STRING of Debian 12
+MODULE_ALIGN = 4096  #: MULTIBOOT_MOD_ALIGN: modules are page-aligned, asked for or not
+_ESP = 0x7FF00  #: "some random location in low memory" (include/grub/i386/multiboot.h)
+# grub_relocator32_start: GRUB's last code, and its GDT, which lie in low memory when the kernel is entered
+_GDT = struct.pack("<4Q", 0, 0, 0x00CF9A000000FFFF, 0x00CF93000000FFFF)
+_LOWEST, _HIGHEST = 0x1000, 0x9A000  #: where that may be
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The kernel and the modules in memory, as GRUB has put them by the command `boot`."""
+
+    kernel: Kernel
+    cmdline: bytes
+    image: tuple[Load, ...]
+    sections: bytes  #: the kernel's section headers, with addresses
+    homeless: tuple[Load, ...]  #: the sections that got memory
+    modules: tuple[Load, ...]
+    given: tuple[GivenModule, ...]
+
+
+class GrubProfile(MultibootProfile):
+    """What GRUB does the same on every firmware."""
+
+    version = "2.06"
+    evidence = Evidence.ORACLE
+    rules = (*MultibootProfile.rules, WORDS)
+    lowest_module: int  #: physical address below which no module is put
+    code_size: int  #: bytes of grub_relocator32
+    gdt_offset: int  #: of the GDT in that
+
+    def placed(self, image: ElfImage, kernel: Kernel, offer: Offer, memory: Relocator) -> Placed:
+        """Put kernel, sections and modules into `memory`, in GRUB's order. Raises InputError (BB-L003)."""
+        for part in kernel.parts:
+            memory.claim(part.span)
+        addresses = {
+            index: self._room(image, memory, size, align)
+            for index, (_, size, align) in kernel.sections.homeless.items()
+        }
+        homeless = (
+            Load(addresses[index], image.content, offset, size, size)
+            for index, (offset, size, _) in kernel.sections.homeless.items()
+        )
+        modules = []
+        for _, content, text in offer.modules:
+            at = 0
+            if content.size:
+                at = self._room(image, memory, content.size, MODULE_ALIGN, self.lowest_module)
+            modules.append((Load(at, content, 0, content.size, content.size), as_passed(text, image.name)))
+        return Placed(
+            kernel=kernel,
+            cmdline=as_passed(offer.cmdline, image.name),
+            image=tuple(kernel.loads(image.content)),
+            sections=kernel.sections.placed(addresses),
+            homeless=tuple(homeless),
+            modules=tuple(load for load, _ in modules if load.size),
+            given=tuple(
+                GivenModule(Span(load.address, load.size), content_digest(load.content), text)
+                for load, text in modules
+            ),
+        )
+
+    @staticmethod
+    def _room(image: ElfImage, memory: Relocator, size: int, align: int, least: int = 0) -> int:
+        at = memory.place(size, align, least)
+        if at is None:
+            text = f"GRUB finds no room for {size:#x} bytes of it, or of its modules: out of memory"
+            raise InputError(Problem(DOES_NOT_FIT, image.name, text))
+        return at
+
+    def entered(
+        self, kernel: Kernel, magic: int, info: int, memory: Relocator, left: EntryState
+    ) -> tuple[EntryState, Load]:
+        """The state after grub_relocator32, and its GDT. `left`: what the firmware had and GRUB keeps."""
+        code = memory.place(self.code_size, 16, _LOWEST, _HIGHEST) or _LOWEST
+        gdt = code + self.gdt_offset
+        registers = {"rax": magic, "rbx": info, "rsp": _ESP, "rflags": left.registers["rflags"]}
+        state = flat_state(
+            kernel.entry,
+            registers,
+            code=0x10,
+            data=0x18,
+            tr=RESET_TR,
+            cr0=left.cr0,
+            cr3=left.cr3,
+            cr4=left.cr4,
+            efer=left.efer,
+            gdtr=TableRegister(gdt, len(_GDT)),  # not less one: gdt_end - gdt
+            idtr=left.idtr,
+        )
+        return state, put(gdt, _GDT)

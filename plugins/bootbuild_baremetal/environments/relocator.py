@@ -1,0 +1,66 @@
+"""Where GRUB puts what it loads: grub-core/lib/relocator.c, in the memory that one firmware leaves to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bootbuild.api import Span, align_up, holes
+
+_TOP, _LOW = 1 << 32, 1 << 20
+
+
+class Relocator:
+    """Chunks of physical memory: some where the kernel asks for them, the others at the lowest fit.
+
+    `heap`: memory that GRUB has or gets, in ascending order, where a chunk lies at once. `offered`: the RAM
+    of the memory map, to which a chunk that fits into no heap is moved when the kernel is started. `grain`:
+    bytes of which memory is given out in multiples.
+    """
+
+    def __init__(self, heap: Sequence[Span], offered: Sequence[Span], grain: int = 1) -> None:
+        self._heap = heap
+        self._offered = offered
+        self._grain = grain
+        self.chunks: list[Span] = []
+
+    def claim(self, span: Span) -> None:
+        """grub_relocator_alloc_chunk_addr: a chunk at its own address.
+
+        Where that is not all GRUB's, it waits elsewhere for the kernel's start: as near above as it fits, and
+        at the end of memory for what belongs below 1 MiB.
+        """
+        start = span.start - span.start % self._grain
+        span = Span(start, align_up(span.end, self._grain) - start)
+        below = span.start < _LOW
+        if not below and not any(
+            free.covers(span) for within in self._heap for free in holes(within, self.chunks)
+        ):
+            self._lowest(span.size, self._grain, start, _TOP)
+        self.chunks.append(span)
+
+    def place(self, size: int, align: int, least: int = 0, most: int = _TOP) -> int | None:
+        """grub_relocator_alloc_chunk_align: the address of a new chunk; None when there is no room."""
+        size, align = align_up(size, self._grain), max(align, self._grain)
+        at = self._lowest(size, align, least, most)
+        if at is not None:
+            return at
+        for within in self._offered:
+            at = align_up(max(within.start, least), align)
+            if at + size > min(within.end, most):
+                continue
+            while hit := next((c for c in self.chunks if c.overlaps(Span(at, size))), None):
+                at = align_up(hit.end, align)
+            return self._taken(at, size)
+        return None
+
+    def _lowest(self, size: int, align: int, least: int, most: int) -> int | None:
+        for within in self._heap:
+            for free in holes(within, self.chunks):
+                at = align_up(max(free.start, least), align)
+                if at + size <= min(free.end, most):
+                    return self._taken(at, size)
+        return None
+
+    def _taken(self, at: int, size: int) -> int:
+        self.chunks.append(Span(at, size))
+        return at

@@ -1,0 +1,93 @@
+"""Guest `multiboot2`: a 32-bit kernel that understands Multiboot2 information, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from bootbuild.abi.handover import boot_type_name, hypervisor_type_name
+from bootbuild.abi.multiboot2 import Multiboot2Info
+from bootbuild.api import (
+    Blob,
+    ElfImage,
+    Finding,
+    Given,
+    GuestView,
+    Payload,
+    Piece,
+    Span,
+    Startup,
+    Waist,
+    load_blob,
+)
+from bootbuild_baremetal import judge
+from bootbuild_baremetal.demands import header_of, settings
+from bootbuild_baremetal.guest_rules import RULES
+from bootbuild_baremetal.own import entry_of
+
+SHOWN = 64  #: bytes of each tag in the report: all of those that are no list or text
+
+
+class Multiboot2:
+    """Entered at its Multiboot2 entry in 32-bit protected mode, whoever started the image."""
+
+    name = "multiboot2"
+    summary = "a Multiboot2 kernel: the information structure in EBX (Multiboot2 2.0, 3.3 and 3.6)"
+    widths = (32,)
+    entered_at: Literal["linked", "physical"] = "physical"
+    rules = RULES
+
+    def back(self, width: int) -> Piece | None:
+        if width not in self.widths:
+            return None
+        return Piece(
+            load_blob("bootbuild_baremetal", "multiboot2_back"), "bb_multiboot2_back", Waist(32), None
+        )
+
+    def startup_of(self, elf: ElfImage) -> int | None:
+        """The entry address tag of its header, else e_entry; None without a header (Multiboot2, 3.1.6)."""
+        header = header_of(elf)
+        return None if header is None else entry_of(elf, header)
+
+    def settings(self, payload: Payload) -> tuple[Blob, ...]:
+        """What the back is told of the kernel's header. Raises RefusedError as `demands.settings` does."""
+        return (settings(payload),)
+
+    def judge(
+        self,
+        view: GuestView,
+        startup: Startup,
+        given: Given,
+        stub: Span | None,
+        symbols: Mapping[str, int],
+    ) -> tuple[Mapping[str, Any], Sequence[Finding]]:
+        findings = [] if stub is None else judge.state(view, startup, stub)
+        try:
+            info = judge.information(view)
+        except ValueError as reason:
+            return {}, [*findings, Finding("BB-H040", str(reason))]
+        findings += judge.gifts(info, given, view, stub is not None)
+        report = _report(view.get("ebx"), info)
+        if stub is not None:
+            findings += judge.others(info, given, startup)
+            record, wrong = judge.pair(info, given, view, startup, stub)
+            findings += wrong
+            report["record"] = record and {
+                "boot_type": boot_type_name(record.boot_type),
+                "hypervisor_type": hypervisor_type_name(record.hypervisor_type),
+                "data": hex(record.data),
+            }
+        return report, findings
+
+
+def _report(address: int, info: Multiboot2Info) -> dict[str, Any]:
+    return {
+        "information": hex(address),
+        "tags": [{"type": tag.type, "body": tag.body[:SHOWN].hex()} for tag in info.tags],
+        "boot_loader_name": None if info.loader_name is None else info.loader_name.decode("utf-8", "replace"),
+        "cmdline": None if info.cmdline is None else info.cmdline.decode("utf-8", "replace"),
+        "modules": [{"address": hex(m.start), "size": m.end - m.start} for m in info.modules],
+        "memory_map": [
+            {"address": hex(e.address), "size": hex(e.size), "type": e.type} for e in info.memory_map
+        ],
+    }

@@ -1,0 +1,45 @@
+"""What a recipe may say under `[targets.multiboot1]` and `[targets.multiboot2]`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from bootbuild_baremetal.headers import VideoMode
+
+_MODE = re.compile(r"(\d{1,5})x(\d{1,5})(?:x(\d{1,2}))?")
+
+
+def video_mode(text: str | None) -> VideoMode | None:
+    """`any`, or WIDTHxHEIGHT with or without xDEPTH. Raises ValueError."""
+    if text is None:
+        return None
+    if text == "any":
+        return VideoMode()
+    found = _MODE.fullmatch(text)
+    if found is None:
+        raise ValueError(f"framebuffer is {text!r}, neither `any` nor like `1024x768x32`")
+    return VideoMode(*(int(number or 0) for number in found.groups()))
+
+
+@dataclass(frozen=True)
+class Options2:
+    """What the inserted header asks for."""
+
+    module_align: bool = True  #: modules begin at multiples of 4096
+    framebuffer: str | None = None  #: a graphical mode that is wished for: "any", "1024x768", "1024x768x32"
+
+    def __post_init__(self) -> None:
+        video_mode(self.framebuffer)
+
+
+@dataclass(frozen=True)
+class Options1(Options2):
+    """The same, and the file's class."""
+
+    elf_class: int = 32  #: 32, which QEMU asks for, or 64, which GRUB takes as well
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.elf_class not in (32, 64):
+            raise ValueError(f"elf_class is {self.elf_class}, neither 32 nor 64")

@@ -1,0 +1,146 @@
+"""Targets `multiboot1` and `multiboot2`: an image that is started by a header at the start of its file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NoReturn
+
+from bootbuild.api import (
+    AddressOf,
+    Contribution,
+    ElfImage,
+    Guest,
+    NoRoute,
+    Payload,
+    Piece,
+    Problem,
+    RefusedError,
+    Shadow,
+    Waist,
+    load_blob,
+    route,
+    switches,
+)
+from bootbuild_baremetal import headers, own
+from bootbuild_baremetal.headers import HeaderTag, Tag
+from bootbuild_baremetal.options import Options1, Options2, video_mode
+from bootbuild_baremetal.rules import NO_CHAIN, NO_ROUTE, RULES, SHADOWED
+
+ENTRY = "bb_multiboot_entry"
+_BEFORE_PVH = tuple(
+    Shadow(f"pvh@{name}", SHADOWED, "QEMU would start it by its Multiboot 1 header")
+    for name in ("qemu", "qemu-microvm")
+)
+
+
+def _inserted(target: str, payload: Payload, guest: Guest) -> Contribution:
+    """Front → (switch) → the guest's back, and the post stub. Raises RefusedError (BB-L301)."""
+    width = payload.startup.width
+    back = guest.back(width)
+    if back is None:
+        text = f"guest {guest.name} cannot be entered by a stub at width {width}"
+        raise RefusedError(Problem(NO_ROUTE, payload.source, text))
+    front = Piece(load_blob("bootbuild_baremetal", f"{target}_front"), ENTRY, None, Waist(32))
+    try:
+        chain = route(front, back, switches())
+    except NoRoute as reason:
+        raise RefusedError(Problem(NO_ROUTE, payload.source, str(reason))) from reason
+    return Contribution(
+        target=target,
+        guest=guest.name,
+        container="elf",
+        startup=payload.startup,
+        chain=chain,
+        companions=(load_blob("bootbuild_baremetal", f"baremetal_post_{width}"),),
+    )
+
+
+def _native(target: str, payload: Payload, guest: Guest, version: own.Version) -> Contribution:
+    """The payload's own header. Raises RefusedError (BB-L302, BB-L304 to BB-L310)."""
+    if version.find(payload.elf) is None:
+        raise RefusedError(own.why_none(payload.elf, version))
+    return Contribution(
+        target=target,
+        guest=guest.name,
+        container="elf",
+        startup=payload.startup,
+        search=version.search,
+    )
+
+
+def _refuse_chain(payload: Payload) -> NoReturn:
+    text = "a Multiboot loader leaves nothing undone that a chained stub could do"
+    raise RefusedError(Problem(NO_CHAIN, payload.source, text))
+
+
+def _entry_of(image: ElfImage, version: own.Version) -> int | None:
+    try:
+        found = version.find(image)
+    except RefusedError:
+        return None
+    return None if found is None else own.entry_of(image, found)
+
+
+class Multiboot2:
+    """Adds a 32-bit front stub and a Multiboot2 header that leads to it."""
+
+    name = "multiboot2"
+    summary = "Multiboot2: GRUB on BIOS and UEFI"
+    options = Options2
+    rules = RULES
+
+    def contribute(self, payload: Payload, guest: Guest, options: Options2) -> Contribution:
+        """The front, and a header whose entry address tag names it. Raises RefusedError (BB-L301)."""
+        tags = [
+            headers.request_tag(headers.MEMORY_MAP),
+            Tag(HeaderTag.ENTRY_ADDRESS, address=AddressOf(ENTRY)),
+        ]
+        if options.module_align:
+            tags.append(Tag(HeaderTag.MODULE_ALIGN))
+        if video := video_mode(options.framebuffer):
+            tags.append(headers.framebuffer_tag(video))
+        made = _inserted(self.name, payload, guest)
+        return replace(made, headers=(headers.header_2(tags),), search=headers.SEARCH_2)
+
+    def native(self, payload: Payload, guest: Guest, options: Options2) -> Contribution:
+        """The payload's own Multiboot2 header, as it is."""
+        return _native(self.name, payload, guest, own.V2)
+
+    def chain(self, payload: Payload, guest: Guest, options: Options2) -> Contribution:
+        """There is no such stub."""
+        _refuse_chain(payload)
+
+    def entry_of(self, image: ElfImage) -> int | None:
+        return _entry_of(image, own.V2)
+
+
+class Multiboot1:
+    """Adds a 32-bit front stub at e_entry, and a Multiboot header by which loaders enter it."""
+
+    name = "multiboot1"
+    summary = "Multiboot 1: GRUB, QEMU"
+    options = Options1
+    rules = RULES
+
+    def contribute(self, payload: Payload, guest: Guest, options: Options1) -> Contribution:
+        """The front, and a header. Raises RefusedError (BB-L301)."""
+        flags = headers.MEMORY_INFO | (headers.PAGE_ALIGN if options.module_align else 0)
+        return replace(
+            _inserted(self.name, payload, guest),
+            headers=(headers.header_1(flags, video_mode(options.framebuffer)),),
+            search=headers.SEARCH_1,
+            entry_point=ENTRY,
+            elf_class=options.elf_class,
+            shadows=_BEFORE_PVH,
+        )
+
+    def native(self, payload: Payload, guest: Guest, options: Options1) -> Contribution:
+        """The payload's own Multiboot header, as it is."""
+        return replace(_native(self.name, payload, guest, own.V1), shadows=_BEFORE_PVH)
+
+    def chain(self, payload: Payload, guest: Guest, options: Options1) -> Contribution:
+        """There is no such stub."""
+        _refuse_chain(payload)
+
+    def entry_of(self, image: ElfImage) -> int | None:
+        return _entry_of(image, own.V1)

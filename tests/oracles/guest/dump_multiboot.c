@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: 0BSD
+// Says how a Multiboot loader entered us, and the bytes of all that it handed over.
+//
+// What the bytes mean is for the reader to find out: Multiboot 0.6.96 section 3.3, Multiboot2 2.0 section 3.6.
+
+#include "say.h"
+
+static u32 at(u32 address)
+{
+    return *(const volatile u32 *)address;
+}
+
+static void bytes(const char *kind, u32 address, u32 size)
+{
+    begin(kind);
+    field("address", address);
+    field("size", size);
+    for (u32 i = 0; i < size && i < 65536; i++) {
+        if (i % 32 == 0)
+            puts(i ? "\ndump: bytes=x" : "dump: bytes=x");
+        put_hex(*(const volatile u8 *)(address + i), 2);
+    }
+    put('\n');
+}
+
+static void module(u32 start, u32 end)
+{
+    begin("module");
+    field("start", start);
+    field("end", end);
+    field("crc32", crc32((const u8 *)start, end - start));
+}
+
+static u32 length(u32 string)
+{
+    u32 i = 0;
+
+    while (*(const volatile u8 *)(string + i))
+        i++;
+    return i + 1;
+}
+
+static void dump_multiboot(u32 info)
+{
+    u32 flags = at(info), count = at(info + 20), list = at(info + 24);
+
+    bytes("information", info, 116);
+    if (flags & 4)
+        bytes("cmdline", at(info + 16), length(at(info + 16)));
+    if (flags & 0x40)
+        bytes("memory_map", at(info + 48), at(info + 44));
+    if (flags & 0x200)
+        bytes("loader_name", at(info + 64), length(at(info + 64)));
+    if (flags & 0x20)
+        bytes("sections", at(info + 36), at(info + 28) * at(info + 32));
+    if (!(flags & 8))
+        return;
+    bytes("modules", list, count * 16);
+    for (u32 i = 0; i < count; i++) {
+        bytes("module_cmdline", at(list + 16 * i + 8), length(at(list + 16 * i + 8)));
+        module(at(list + 16 * i), at(list + 16 * i + 4));
+    }
+}
+
+static void dump_multiboot2(u32 info)
+{
+    bytes("information", info, at(info));
+    for (u32 tag = info + 8; at(tag); tag += (at(tag + 4) + 7) & ~7u)
+        if (at(tag) == 3)
+            module(at(tag + 8), at(tag + 12));
+}
+
+// Whether addresses that differ in bit 20 alone are the same memory.
+static void dump_a20(void)
+{
+    static volatile u32 mark;
+    volatile u32 *other = (volatile u32 *)((u32)&mark ^ 1 << 20);
+
+    mark = 0x600d;
+    *other = 0xbad;
+    begin("a20");
+    field("on", mark == 0x600d);
+}
+
+void dump(u32 info)
+{
+    put('\n');
+    begin("begin");
+    dump_cpu();
+    dump_hypervisor();
+    bytes("gdt", *(u32 *)(gdtr + 2), *(u16 *)gdtr + 1 < 0x40 ? *(u16 *)gdtr + 1 : 0x40);
+    if (registers[0] == 0x36d76289)
+        dump_multiboot2(info);
+    else
+        dump_multiboot(info);
+    dump_a20();
+    begin("end");
+}

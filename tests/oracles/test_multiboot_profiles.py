@@ -1,0 +1,264 @@
+"""Each Multiboot profile sets up, byte for byte, what real GRUB and QEMU hand over to the same kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import entry_dump
+import grub
+import modelled
+import monitors
+import multiboot_dump
+from bootbuild.abi import multiboot, multiboot2
+from bootbuild.abi.multiboot2 import Multiboot2Info, TagType
+from bootbuild.api import Cpu, Descriptor, FileContent, Filling, MemoryContent, Offer, Platform, Profile
+from bootbuild.api.machine import Cpuid
+from bootbuild.formats.elf_read import read_elf
+from bootbuild.machine import Machine
+from bootbuild.model.trace import StopKind
+from bootbuild.platform import uefi
+from bootbuild.platform.uefi import MemoryType
+from bootbuild_baremetal.environments import grub_bios
+from bootbuild_baremetal.environments import grub_efi as efi_profile
+from bootbuild_baremetal.environments import qemu as qemu_profile
+from entry_dump import Segment
+from grub import Grub, Menu
+from multiboot_dump import MultibootDump
+
+MiB = 1 << 20
+MODULE = b"the bytes of a module, of an odd length\n" * 111 + b"\0"
+# A code segment that is not marked accessed exists under TCG only, and LDTR's hidden part cannot be read
+NOT_COPIED: dict[str, Any] = {"hidden.ldtr": (Segment(0, 0, 0xFFFF, 0x82), Segment(0, 0, 0, 0))}
+GRUB = NOT_COPIED | {
+    "hidden.cs": (Segment(0x10, 0, 0xFFFFFFFF, 0xC09A), Segment(0x10, 0, 0xFFFFFFFF, 0xC09B))
+}
+QEMU = NOT_COPIED | {"hidden.cs": (Segment(8, 0, 0xFFFFFFFF, 0xC09A), Segment(8, 0, 0xFFFFFFFF, 0xC09B))}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is started: where the kernel is linked, and what is offered to it. `memory` in MiB."""
+
+    linked: int = entry_dump.ENTRY
+    bss: int = 0
+    cmdline: str = ""
+    modules: Sequence[tuple[bytes, str]] = ()
+    memory: int = 128
+
+
+CASES = {
+    "nothing": Case(),
+    "command line": Case(cmdline="root=/dev/none quiet"),
+    "words": Case(cmdline="""a="b  c"  'd"e' f\\ g h\\\\x41 "'" -- """),
+    "module": Case(modules=[(MODULE, "")]),
+    "modules": Case(cmdline="a", modules=[(MODULE, "one two"), (b"", "empty"), (b"x", ""), (MODULE, "b=c")]),
+    "at 1 MiB": Case(linked=MiB, modules=[(MODULE, "")]),
+    "at 1 MiB, module": Case(linked=MiB, bss=3 * MiB, modules=[(MODULE * 300, "")]),
+    "below 1 MiB": Case(linked=0x20000, modules=[(MODULE, "")]),
+    "little below": Case(linked=2 * MiB, modules=[(MODULE * 500, ""), (MODULE, "")], memory=64),
+    "too much for below": Case(linked=2 * MiB, modules=[(bytes(MiB), ""), (bytes(0xF0000), "a")], memory=48),
+}
+
+
+@pytest.fixture(scope="module")
+def compile_guest(gcc: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("guests")
+    made: dict[tuple[int, int], Path] = {}
+
+    def compile_once(case: Case) -> Path:
+        key = (case.linked, case.bss)
+        if key not in made:
+            into = folder / f"{case.linked:x}-{case.bss:x}"
+            into.mkdir()
+            made[key] = entry_dump.compile_guest(gcc, into, multiboot=True, linked=case.linked, bss=case.bss)
+        return made[key]
+
+    return compile_once
+
+
+class DebugPort(Platform):
+    """A platform with port 0xE9 beside what it has, as isa-debugcon is."""
+
+    def __init__(self, inner: Platform) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def cpuid(self, cpu: Cpu, leaf: int, subleaf: int, native: Cpuid) -> Cpuid:
+        return self._inner.cpuid(cpu, leaf, subleaf, native)
+
+    def port_out(self, cpu: Cpu, port: int, size: int, value: int) -> None:
+        assert port == 0xE9
+        self.console.append(value)
+
+
+def _modules(case: Case, folder: Path) -> list[tuple[Path, str]]:
+    found = []
+    for number, (data, text) in enumerate(case.modules):
+        path = folder / f"m{number}"
+        path.write_bytes(data)
+        found.append((path, text))
+    return found
+
+
+def emulated(
+    profile: Profile, guest: Path, name: str, case: Case, modules: Sequence[tuple[Path, str]]
+) -> MultibootDump:
+    """What the guest says when it runs in a profile, and the hidden parts that the profile sets."""
+    offered = tuple((str(path), MemoryContent(path.read_bytes()), text.encode()) for path, text in modules)
+    image = read_elf(FileContent(guest), name)
+    offer = Offer(case.cmdline.encode(), offered, case.memory << 20)
+    scene = profile.scene(image, offer, Filling.EXACT)
+    platform = DebugPort(scene.platform)
+    with Machine(replace(scene, platform=platform)) as machine:
+        stop = machine.run(checkpoints={}, budget=200_000_000, seconds=60)
+    assert stop.kind is StopKind.TRIPLE_FAULT, stop
+    said = multiboot_dump.parse(bytes(platform.console).decode())
+    hidden: dict[str, Descriptor] = {name: getattr(scene.state, name) for name in modelled.SELECTORS}
+    return replace(said, hidden={name: modelled.segment(value) for name, value in hidden.items()})
+
+
+def _fields(dump: MultibootDump) -> dict[str, Any]:
+    """Every field by its name. Of Multiboot2 information, its tags: what is between two is anything."""
+    found: dict[str, Any] = {f"cpu.{name}": value for name, value in dump.cpu.items()}
+    found |= {f"hidden.{name}": value for name, value in dump.hidden.items()}
+    found |= {"modules": dump.modules, "a20": dump.a20}
+    blocks = {name: found for name, found in dump.blocks.items() if name != "modules"}
+    for listed in dump.blocks.get("modules", ()):  # GRUB does not write the entries' last word, the reserved
+        entries = multiboot.unpack_modules(listed.bytes)
+        found["module list"] = listed.address, tuple(replace(entry, reserved=0) for entry in entries)
+    if dump.cpu["eax"] == multiboot2.MAGIC:
+        (information,) = blocks.pop("information")
+        found["information.address"] = information.address
+        found["information.size"] = len(information.bytes)
+        for number, tag in enumerate(Multiboot2Info.unpack(information.bytes).tags):
+            found[f"tag {number}, {TagType(tag.type).name}"] = tag.body
+    return found | {f"block {name}": value for name, value in blocks.items()}
+
+
+def differences(real: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
+    """Every field that is not the same, as name → (real, ours)."""
+    names = {**real, **ours}
+    return {name: (real.get(name), ours.get(name)) for name in names if real.get(name) != ours.get(name)}
+
+
+def observed(
+    command: Sequence[str], folder: Path, ours: MultibootDump, case: Case, not_copied: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """All fields of the real loader's dump and of `ours`, and which of them may differ.
+
+    Hidden parts can be seen only where nothing but the guest executes.
+    """
+    seen = case.linked == entry_dump.ENTRY
+    real, _ = multiboot_dump.observe(command, folder, grub.FAILS, case.linked if seen else None)
+    if seen:
+        return _fields(real), _fields(ours), not_copied
+    return _fields(real), _fields(replace(ours, hidden={})), {}
+
+
+def compared(
+    command: Sequence[str], folder: Path, ours: MultibootDump, case: Case, not_copied: dict[str, Any]
+) -> None:
+    """Nothing differs but what a profile does not copy."""
+    real, modelled_fields, allowed = observed(command, folder, ours, case, not_copied)
+    assert differences(real, modelled_fields) == allowed
+
+
+BIOS: dict[str, tuple[grub.Command, Profile]] = {
+    "multiboot1": ("multiboot", grub_bios.Multiboot1()),
+    "multiboot2": ("multiboot2", grub_bios.Multiboot2()),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("protocol", BIOS)
+def test_grub_on_a_bios(
+    qemu: Path, grub_pc: Grub, compile_guest: Any, protocol: str, name: str, tmp_path: Path
+) -> None:
+    case = CASES[name]
+    command, profile = BIOS[protocol]
+    guest, modules = compile_guest(case), _modules(case, tmp_path)
+    menu = Menu(command, guest, case.cmdline, modules)
+    started = grub_pc.bios(qemu, menu, tmp_path, memory=case.memory)
+    compared(started, tmp_path, emulated(profile, guest, guest.name, case, modules), case, GRUB)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "words"])
+def test_qemu(qemu: Path, compile_guest: Any, name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    guest, modules = compile_guest(case), _modules(case, tmp_path)
+    command = monitors.qemu_kernel(qemu, guest, cmdline=case.cmdline, memory=case.memory, debug_port=True)
+    if modules:
+        command += ["-initrd", ",".join(f"{path} {text}".strip() for path, text in modules)]
+    ours = emulated(qemu_profile.Multiboot1(), guest, str(guest), case, modules)
+    compared(command, tmp_path, ours, case, QEMU)
+
+
+def _kept(descriptors: bytes) -> list[tuple[int, int, int, int]]:
+    """What of UEFI's map is not free afterwards: address, pages, type, attributes."""
+    size = uefi.DESCRIPTOR_SIZE
+    found = [descriptors[at : at + size] for at in range(0, len(descriptors), size)]
+    return [
+        (d.start, d.pages, d.type, d.attributes) for d in map(_descriptor, found) if d.type not in uefi.FREE
+    ]
+
+
+@dataclass(frozen=True)
+class _Descriptor:
+    type: int
+    start: int
+    pages: int
+    attributes: int
+
+
+def _descriptor(data: bytes) -> _Descriptor:
+    numbers = [int.from_bytes(data[at : at + 8], "little") for at in (0, 8, 24, 32)]
+    return _Descriptor(numbers[0] & 0xFFFFFFFF, *numbers[1:])
+
+
+def _loaded(descriptors: bytes) -> list[tuple[int, int]]:
+    """What a loader has taken below the 32 MiB that are in every machine: address, pages."""
+    size = uefi.DESCRIPTOR_SIZE
+    found = map(_descriptor, (descriptors[at : at + size] for at in range(0, len(descriptors), size)))
+    return [(d.start, d.pages) for d in found if d.type == MemoryType.LOADER_DATA and d.start < 32 * MiB]
+
+
+EFI_CASES = {name: replace(case, memory=max(case.memory, 512)) for name, case in CASES.items()} | {
+    "256 MiB": Case(memory=256),
+    "2 GiB": Case(memory=2048, modules=[(MODULE, "")]),
+    "over boot services": Case(linked=14 * MiB, bss=12 * MiB, modules=[(bytes(9 * MiB), "")], memory=512),
+}
+
+
+@pytest.mark.parametrize("name", EFI_CASES)
+def test_grub_on_uefi(qemu: Path, grub_efi: Grub, compile_guest: Any, name: str, tmp_path: Path) -> None:
+    case = EFI_CASES[name]
+    guest, modules = compile_guest(case), _modules(case, tmp_path)
+    menu = Menu("multiboot2", guest, case.cmdline, modules)
+    started = grub_efi.efi(qemu, menu, tmp_path, memory=case.memory)
+    ours = emulated(efi_profile.Multiboot2(), guest, guest.name, case, modules)
+    left, right, allowed = observed(started, tmp_path, ours, case, GRUB)
+    maps = []
+    for fields in (left, right):
+        del fields["information.size"]
+        (tag,) = [key for key in fields if key.endswith("EFI_MEMORY_MAP")]
+        maps.append(fields.pop(tag)[8:])
+    assert differences(left, right) == allowed
+    assert _kept(maps[0]) == _kept(maps[1])
+    assert _loaded(maps[0]) == _loaded(maps[1])
+
+
+def test_a_difference_is_seen(compile_guest: Any, tmp_path: Path) -> None:
+    profile = grub_bios.Multiboot2()
+    dumps = []
+    for name in ("nothing", "module"):
+        case = CASES[name]
+        guest = compile_guest(case)
+        dumps.append(_fields(emulated(profile, guest, guest.name, case, _modules(case, tmp_path))))
+    found = differences(*dumps)
+    assert found["modules"][0] == ()
+    assert "tag 4, MODULE" in found
