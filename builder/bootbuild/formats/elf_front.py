@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bootbuild.formats.elf_read import IDENT_SIZE, header
+from bootbuild.formats.elf_structs import IDENT_SIZE, header
 from bootbuild.model.payload import PT_LOAD, PT_NULL, PT_PHDR, ElfImage
 from bootbuild.model.span import Span
 
