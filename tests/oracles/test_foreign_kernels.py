@@ -172,6 +172,16 @@ def test_grub_starts_it(qemu: Path, grub_pc: Grub, made: Made, target: str, tmp_
     assert said[1:3] == [f"cmdline {CMDLINE}", MODULE_LINE]
 
 
+def test_qemu_starts_it_by_multiboot(qemu: Path, made: Made) -> None:
+    """The command line begins with the file's name, and so does the module's (hw/i386/multiboot.c)."""
+    image = made.image("multiboot1")
+    command = monitors.qemu_kernel(qemu, image, cmdline=CMDLINE, initrd=made.module)
+    said = made.said(run_until(command, made.done))
+    emulated = made.emulated("multiboot1@qemu")
+    assert said[1:3] == [f"cmdline {image} {CMDLINE}", MODULE_LINE + str(made.module)]
+    assert said[3:] == emulated[3:]
+
+
 def test_grub_on_uefi_starts_it(qemu: Path, grub_efi: Grub, made: Made, tmp_path: Path) -> None:
     menu = Menu("multiboot2", made.image("multiboot2"), CMDLINE, [(made.module, "")])
     said = made.said(run_until(grub_efi.efi(qemu, menu, tmp_path), made.done, fail=grub.FAILS))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bootbuild.model.machine import MapEntry, Region, RegionKind
+from bootbuild.abi import acpi
+from bootbuild.model.machine import Load, MapEntry, Region, RegionKind
 from bootbuild.model.span import Span
-from bootbuild.platform.loading import RAM, RESERVED, MiB, Overwritten, mmio
+from bootbuild.platform.loading import RAM, RESERVED, MiB, Overwritten, mmio, put
 from bootbuild.platform.pc import Pc
 
 LOW = Span(0, 0xA0000)
 EBDA = 0x9FC00
 SHADOW = Overwritten(Span(0xC0000, 0x40000), "option ROMs and SeaBIOS are there, read-only")
 RSDP = 0xF59D0
+OEM = b"BOCHS "  #: of QEMU's ACPI
 TCG, VENDOR = b"TCGTCGTCGTCG", b"AuthenticAMD"  #: CPUID of -cpu max
 PM1_CONTROL = 0x604
 _ACPI = 0x20000  #: bytes at the end of RAM that SeaBIOS keeps for ACPI tables
@@ -49,6 +51,11 @@ class SeabiosPc:
             MapEntry(0xFFFC0000, 0x40000, RESERVED),
             MapEntry(0xFD00000000, 0x300000000, RESERVED),  # AMD HyperTransport hole
         )
+
+    @property
+    def acpi(self) -> tuple[Load, ...]:
+        """The root pointer, of revision 0, and the least that it may point to."""
+        return put(RSDP, acpi.old_rsdp(RSDP + 0x30, OEM)), put(RSDP + 0x30, acpi.rsdt())
 
     @property
     def regions(self) -> tuple[Region, ...]:

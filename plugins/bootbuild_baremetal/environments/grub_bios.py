@@ -21,7 +21,7 @@ from bootbuild.api import (
     align_up,
 )
 from bootbuild.platform.loading import DOES_NOT_FIT, MiB, check_memory, memory_size, put
-from bootbuild.platform.seabios import SHADOW, SeabiosPc
+from bootbuild.platform.seabios import OEM, RSDP, SHADOW, SeabiosPc
 from bootbuild_baremetal.environments import kernel as read
 from bootbuild_baremetal.environments.grub import VERSION, GrubProfile, Placed
 from bootbuild_baremetal.environments.kernel import Kernel
@@ -60,7 +60,7 @@ class _BiosProfile(GrubProfile):
             modules=placed.modules,
             state=state,
             platform=pc.platform(),
-            extras=(*placed.homeless, gdt, put(rsdt, acpi.rsdt())),
+            extras=(*placed.homeless, gdt, put(RSDP, acpi.old_rsdp(rsdt, OEM)), put(rsdt, acpi.rsdt())),
             overwritten=(SHADOW,),
         )
 
@@ -146,6 +146,7 @@ class Multiboot1(_BiosProfile):
             cmdline=placed.cmdline,
             modules=placed.given,
             memory_map=entries,
+            rsdp=RSDP,  # nobody hands it over: a kernel looks for it
             native_map=Span(mmap, multiboot.MAP_ENTRY_SIZE * len(entries)),
             structures=(put(info, structure.pack()), *loads),
         )
@@ -179,7 +180,7 @@ class Multiboot2(_BiosProfile):
                 ),
                 multiboot2.memory_tag(entries[0].size // 1024, (pc.top - MiB) // 1024),
                 multiboot2.boot_device_tag(_DRIVE, 0),
-                Tag(TagType.ACPI_OLD, acpi.old_rsdp(pc.top + _RSDT, b"BOCHS ")),
+                Tag(TagType.ACPI_OLD, acpi.old_rsdp(pc.top + _RSDT, OEM)),
             )
         )
         data = structure.pack()

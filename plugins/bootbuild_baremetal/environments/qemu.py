@@ -21,7 +21,7 @@ from bootbuild.api import (
 )
 from bootbuild.platform.flat32 import flat_state
 from bootbuild.platform.loading import RESET_TR, MiB, Overwritten, check_memory, memory_size, put
-from bootbuild.platform.seabios import SHADOW, SeabiosPc
+from bootbuild.platform.seabios import RSDP, SHADOW, SeabiosPc
 from bootbuild_baremetal.environments import kernel as read
 from bootbuild_baremetal.environments.kernel import Kernel
 from bootbuild_baremetal.environments.profile import MultibootProfile, Setting
@@ -84,7 +84,7 @@ class Multiboot1(MultibootProfile):
             modules=modules,
             state=state,
             platform=pc.platform(),
-            extras=(put(_GDT_AT, _GDT),),
+            extras=(put(_GDT_AT, _GDT), *pc.acpi),
             overwritten=(_STACK, SHADOW),
         )
 
@@ -131,6 +131,7 @@ class Multiboot1(MultibootProfile):
             cmdline=cmdline,
             modules=tuple(found),
             memory_map=entries,
+            rsdp=RSDP,  # nobody hands it over: a kernel looks for it
             native_map=Span(_MEMORY_MAP, len(mapped)),
             structures=(
                 put(_INFO, structure.pack(multiboot.SIZE_WITHOUT_FRAMEBUFFER)),

@@ -134,8 +134,7 @@ class Qemu(_QemuProfile):
             state=self._state(entry, self._INFO, left, TableRegister(0xC0118, 0x27), 0x3FF),
             platform=pc.platform(),
             extras=(
-                put(RSDP, acpi.old_rsdp(RSDP + 0x30, b"BOCHS ")),
-                put(RSDP + 0x30, acpi.rsdt()),
+                *pc.acpi,
                 put(0xC0118, _PVH_BIN_GDT),
             ),
             overwritten=(*_PC_LOW, SHADOW, pc.relocated),
