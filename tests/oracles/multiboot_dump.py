@@ -21,7 +21,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Module:
-    """A module, by its physical addresses and the CRC-32 of its bytes."""
+    """A module, by its physical addresses and the CRC-32 of its first MiB."""
 
     start: int
     end: int

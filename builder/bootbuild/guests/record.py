@@ -11,14 +11,6 @@ from bootbuild.model.machine import Given, Load
 from bootbuild.model.payload import Startup
 from bootbuild.model.span import Span
 
-#: Fields of things that only some environments have. Those that `Given` does not know are absent.
-_ABSENT = (
-    "efi_memmap",
-    "efi_memmap_size",
-    "efi_memmap_descriptor_size",
-    "efi_memmap_descriptor_version",
-    "framebuffer",
-)
 #: Fields of what lies in the stub range, beside `data` that was copied there.
 _IN_STUB_RANGE = ("cmdline", "modules", "memmap", "module_count", "memmap_count", "post_stub")
 
@@ -54,7 +46,11 @@ def record_faults(
         "hypervisor_leaf": given.hypervisor_leaf,
         "rsdp": given.rsdp,
         "efi_system_table": given.efi_system_table,
-        **dict.fromkeys(_ABSENT, 0),
+        "efi_memmap": given.efi_memmap.start,
+        "efi_memmap_size": given.efi_memmap.size,
+        "efi_memmap_descriptor_size": given.efi_memmap_descriptor_size,
+        "efi_memmap_descriptor_version": given.efi_memmap_descriptor_version,
+        "framebuffer": 0,  # of no environment yet
     }
     for name, offered in expected.items():
         if (value := getattr(record, name)) != offered:

@@ -130,6 +130,9 @@ class Given:
     memory_map: tuple[MapEntry, ...]
     rsdp: int = 0
     efi_system_table: int = 0
+    efi_memmap: Span = Span(0, 0)  #: EFI's own map, of descriptors of this size and version
+    efi_memmap_descriptor_size: int = 0  #: bytes
+    efi_memmap_descriptor_version: int = 0
     native_map: Span = Span(0, 0)  #: the environment's own map in memory; empty if asked for by call
     structures: tuple[Load, ...] = ()  #: what the environment wrote for the guest, without image and modules
     hypervisor_leaf: int = 0x40000000  #: the hypervisor's first CPUID leaf; 0 without one

@@ -88,7 +88,7 @@ class Multiboot2(GrubProfile):
         info = room.place(reserved, multiboot2.ALIGN, _LEAST)
         if info is None:
             raise InputError(Problem(DOES_NOT_FIT, image.name, "GRUB finds no room for its information"))
-        descriptors = b"".join(d.pack() for d in firmware.descriptors(_merged(room.chunks)))
+        descriptors = b"".join(d.pack() for d in firmware.descriptors(_merged(room.taken)))
         efi_map = EfiMemoryMap(DESCRIPTOR_SIZE, DESCRIPTOR_VERSION, descriptors)
         structure = Multiboot2Info((*before, multiboot2.efi_memory_map_tag(efi_map)))
         mmap = info + structure.offset(TagType.MEMORY_MAP) + multiboot2.MAP_HEADER_SIZE
@@ -101,6 +101,11 @@ class Multiboot2(GrubProfile):
             memory_map=entries,
             rsdp=info + structure.offset(TagType.ACPI_NEW),
             efi_system_table=firmware.system_table,
+            efi_memmap=Span(
+                info + structure.offset(TagType.EFI_MEMORY_MAP) + multiboot2.MAP_HEADER_SIZE, len(descriptors)
+            ),
+            efi_memmap_descriptor_size=DESCRIPTOR_SIZE,
+            efi_memmap_descriptor_version=DESCRIPTOR_VERSION,
             native_map=Span(mmap, multiboot2.MAP_ENTRY_SIZE * len(entries)),
             structures=(put(info, structure.pack()),),
         )

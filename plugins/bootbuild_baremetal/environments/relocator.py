@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bootbuild.api import Span, align_up, holes
 
@@ -21,7 +21,8 @@ class Relocator:
         self._heap = heap
         self._offered = offered
         self._grain = grain
-        self.chunks: list[Span] = []
+        self.chunks: list[Span] = []  #: what is in use, before the kernel's start or after it
+        self.taken: list[Span] = []  #: of `heap`
 
     def claim(self, span: Span) -> None:
         """grub_relocator_alloc_chunk_addr: a chunk at its own address.
@@ -31,11 +32,11 @@ class Relocator:
         """
         start = span.start - span.start % self._grain
         span = Span(start, align_up(span.end, self._grain) - start)
-        below = span.start < _LOW
-        if not below and not any(
-            free.covers(span) for within in self._heap for free in holes(within, self.chunks)
-        ):
-            self._lowest(span.size, self._grain, start, _TOP)
+        if start >= _LOW:
+            if any(free.covers(span) for free in self._free()):
+                self.taken.append(span)
+            else:
+                self._lowest(span.size, self._grain, start, _TOP)
         self.chunks.append(span)
 
     def place(self, size: int, align: int, least: int = 0, most: int = _TOP) -> int | None:
@@ -50,17 +51,18 @@ class Relocator:
                 continue
             while hit := next((c for c in self.chunks if c.overlaps(Span(at, size))), None):
                 at = align_up(hit.end, align)
-            return self._taken(at, size)
+            self.chunks.append(Span(at, size))
+            return at
         return None
+
+    def _free(self) -> Iterator[Span]:
+        return (free for within in self._heap for free in holes(within, self.chunks))
 
     def _lowest(self, size: int, align: int, least: int, most: int) -> int | None:
-        for within in self._heap:
-            for free in holes(within, self.chunks):
-                at = align_up(max(free.start, least), align)
-                if at + size <= min(free.end, most):
-                    return self._taken(at, size)
+        for free in self._free():
+            at = align_up(max(free.start, least), align)
+            if at + size <= min(free.end, most):
+                self.chunks.append(Span(at, size))
+                self.taken.append(self.chunks[-1])
+                return at
         return None
-
-    def _taken(self, at: int, size: int) -> int:
-        self.chunks.append(Span(at, size))
-        return at

@@ -5,6 +5,8 @@
 
 #include "say.h"
 
+#define MOST (1 << 20) // bytes of a module that are looked at
+
 static u32 at(u32 address)
 {
     return *(const volatile u32 *)address;
@@ -28,7 +30,7 @@ static void module(u32 start, u32 end)
     begin("module");
     field("start", start);
     field("end", end);
-    field("crc32", crc32((const u8 *)start, end - start));
+    field("crc32", crc32((const u8 *)start, end - start < MOST ? end - start : MOST));
 }
 
 static u32 length(u32 string)
@@ -88,7 +90,7 @@ void dump(u32 info)
     begin("begin");
     dump_cpu();
     dump_hypervisor();
-    bytes("gdt", *(u32 *)(gdtr + 2), *(u16 *)gdtr + 1 < 0x40 ? *(u16 *)gdtr + 1 : 0x40);
+    bytes("gdt", *(u32 *)(gdtr + 2), (*(u16 *)gdtr + 1 < 0x40 ? *(u16 *)gdtr + 1 : 0x40) & ~7);
     if (registers[0] == 0x36d76289)
         dump_multiboot2(info);
     else
