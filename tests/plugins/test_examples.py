@@ -98,7 +98,7 @@ def test_its_own_suite_notices_a_kernel_that_says_something_else(
 ) -> None:
     kernel = copy / one.kernel
     kernel.write_bytes(kernel.read_bytes().replace(one.said, one.said.upper()))
-    choice = "two_protocols or every_monitor or hammer_finds"
+    choice = "two_protocols or by_everybody or hammer_finds"
     done = environment.run("pytest", "-q", "-p", "no:cacheprovider", "-k", choice, folder=copy)
     assert done.returncode == 1
     assert "' was not printed" in done.stdout

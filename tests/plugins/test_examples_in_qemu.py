@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+import grub
+from grub import Grub, Menu
 from monitors import qemu_kernel
 from oracle import run_until
 
@@ -39,22 +41,55 @@ def examples(repository: Path) -> Path:
     return repository / "plugins/examples"
 
 
-def test_hammer_prints_the_same(qemu: Path, environment: Any, examples: Path, tmp_path: Path) -> None:
-    recipe = examples / "bootbuild-freebsd/recipes/hammer.toml"
-    image = built(environment, recipe, tmp_path)
-    module = recipe.with_name("root.img")
-    given = ["--cmdline", CMDLINE, "--module", module, "--memory", "128M"]
-    done = environment.run(
-        "bootbuild", "boot", image, "--as", "pvh@qemu", "--until", "console:hammer: done", *given, "--json"
-    )
-    (emulated,) = json.loads(done.stdout)["runs"]
-    assert emulated["outcome"] == "BOOTED"
-    command = qemu_kernel(qemu, image, memory=128, cmdline=CMDLINE, initrd=module)
-    real = run_until(command, ["hammer: done$"])
+@pytest.fixture
+def hammer(environment: Any, examples: Path, tmp_path: Path) -> Path:
+    return built(environment, examples / "bootbuild-freebsd/recipes/hammer.toml", tmp_path)
+
+
+@pytest.fixture
+def module(examples: Path) -> Path:
+    return examples / "bootbuild-freebsd/recipes/root.img"
+
+
+def emulated(environment: Any, image: Path, profile: str, *options: str) -> list[str]:
+    """What hammer prints in the emulator."""
+    until = ["--until", "console:hammer: done", "--cmdline", CMDLINE, "--memory", "128M"]
+    done = environment.run("bootbuild", "boot", image, "--as", profile, *until, *options, "--json")
+    (run,) = json.loads(done.stdout)["runs"]
+    assert run["outcome"] == "BOOTED"
+    return lines(run["console"], "hammer: ")
+
+
+def test_hammer_prints_the_same_by_pvh(qemu: Path, environment: Any, hammer: Path, module: Path) -> None:
+    real = run_until(qemu_kernel(qemu, hammer, memory=128, cmdline=CMDLINE, initrd=module), ["hammer: done$"])
     assert real.reached, real
     said = lines(real.text, "hammer: ")
-    assert said == lines(emulated["console"], "hammer: ")
+    assert said == emulated(environment, hammer, "pvh@qemu", "--module", str(module))
     assert {"hammer: howto 0x802", "hammer: env hw.physmem=96M", "hammer: env quiet=1"} <= set(said)
+
+
+def test_hammer_prints_the_same_by_grub(
+    qemu: Path, grub_pc: Grub, environment: Any, hammer: Path, module: Path, tmp_path: Path
+) -> None:
+    menu = Menu("multiboot2", hammer, CMDLINE, [(module, "-t md_image /usr.img a b")])
+    real = run_until(grub_pc.bios(qemu, menu, tmp_path), ["hammer: done$"], fail=grub.FAILS)
+    assert real.reached, real
+    options = ["--module", f"{module}=-t md_image /usr.img a b"]
+    said = lines(real.text, "hammer: ")
+    assert twice(said) == emulated(environment, hammer, "multiboot2@grub-bios", *options)
+
+
+def twice(said: list[str]) -> list[str]:
+    """COM1 and port 0xe9 come out on one line: each character is there two times."""
+    return said
+
+
+def test_hammer_is_handed_the_firmwares_own_map_by_grub_on_uefi(
+    qemu: Path, grub_efi: Grub, hammer: Path, tmp_path: Path
+) -> None:
+    menu = Menu("multiboot2", hammer, CMDLINE)
+    real = run_until(grub_efi.efi(qemu, menu, tmp_path), ["done"], fail=grub.FAILS)
+    assert real.reached, real
 
 
 def test_the_unikernel_prints_its_command_line(

@@ -51,7 +51,7 @@ class FreeBsd:
         ends = [preloaded.end, end, *judge.file_ends(preloaded), 0 if stub is None else stub.end]
         findings += [
             *_findings(rules.KERNEL, judge.kernel(own, view, startup, stub)),
-            *_findings(rules.MEMORY, judge.memory(own, given)),
+            *_findings(rules.MEMORY, judge.memory(own, view, given)),
             *_findings(rules.ENVIRONMENT, wrong),
             *_findings(rules.FILES, judge.files(preloaded, own, view, given)),
             *_findings(rules.KEPT, judge.kept(own, ends, (modulep, kernend), given)),

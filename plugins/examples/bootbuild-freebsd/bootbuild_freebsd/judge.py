@@ -91,8 +91,15 @@ def _physical(view: GuestView, at: int, size: int) -> bytes:
         return b""
 
 
-def memory(file: File, given: Given) -> Iterator[str]:
-    """MODINFOMD_SMAP."""
+def memory(file: File, view: GuestView, given: Given) -> Iterator[str]:
+    """MODINFOMD_EFI_MAP where the environment gave one, else MODINFOMD_SMAP; never both."""
+    if given.efi_memmap.size:
+        if SMAP in file.records:
+            yield "there is an SMAP beside the EFI map, which the kernel does not look at"
+        if (found := file.records.get(EFI_MAP)) != _efi_map(view, given):
+            size = "none" if found is None else f"{len(found):#x} bytes"
+            yield f"the EFI map, {size}, is not the environment's of {given.efi_memmap.size:#x} bytes"
+        return
     offered = sorted((e for e in given.memory_map if e.size), key=lambda e: e.address)
     expected = b"".join(struct.pack("<QQI", e.address, e.size, e.type) for e in offered)
     found = file.records.get(SMAP)
@@ -107,6 +114,13 @@ def memory(file: File, given: Given) -> Iterator[str]:
             f"entry {row // 20} is {_entry(found[row : row + 20])}, "
             f"the environment gave {_entry(expected[row : row + 20])}"
         )
+
+
+def _efi_map(view: GuestView, given: Given) -> bytes:
+    """The struct efi_map_header of sys/x86/include/metadata.h, padded to 16, and the descriptors."""
+    size, version = given.efi_memmap_descriptor_size, given.efi_memmap_descriptor_version
+    head = struct.pack("<QQI12x", given.efi_memmap.size, size, version)
+    return head + _physical(view, given.efi_memmap.start, given.efi_memmap.size)
 
 
 def _entry(row: bytes) -> str:

@@ -30,8 +30,8 @@ KERNEL = Rule(
 MEMORY = Rule(
     "FREEBSD-004",
     "memory map in the metadata",
-    "MODINFOMD_SMAP has the environment's memory map, sorted, entry for entry; without one the kernel "
-    "panics.",
+    "MODINFOMD_SMAP has the environment's memory map, sorted, entry for entry; or MODINFOMD_EFI_MAP the "
+    "firmware's, as it is, and then there is no other. Without one the kernel panics.",
     _STUB,
 )
 ENVIRONMENT = Rule(

@@ -161,9 +161,18 @@ static void print_map(char *kernel)
 {
     struct smap *smap = (struct smap *)search_info(kernel, METADATA | SMAP);
 
-    if (search_info(kernel, METADATA | EFI_MAP))
-        print("hammer: an EFI map\n");
-    else if (!smap)
+    uint64_t *efi = (uint64_t *)search_info(kernel, METADATA | EFI_MAP);
+
+    if (efi) {
+        print_number("hammer: EFI memory map of version ", (uint32_t)efi[2]);
+        print_number(", descriptors of ", efi[1]);
+        print_number(" bytes, rest ", efi[0] % efi[1]);
+        print_number("\nhammer: its first descriptor is of type ", *(uint32_t *)(efi + 4));
+        print_number(" at ", efi[5]);
+        print("\n");
+        if (!fetch(kernel, FW_HANDLE))
+            panic("no EFI system table");
+    } else if (!smap)
         panic("No BIOS smap or EFI map info from loader!");
     else
         for (uint32_t i = 0; i < ((uint32_t *)smap)[-1] / sizeof *smap; i++) {

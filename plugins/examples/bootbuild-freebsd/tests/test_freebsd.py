@@ -16,9 +16,15 @@ HERE = Path(__file__).parents[1]
 RECIPE = HERE / "recipes/hammer.toml"
 KERNEL = HERE / "kernel/hammer.elf"
 MONITORS = {
-    f"pvh@{name}"
-    for name in ("cloud-hypervisor", "firecracker", "qemu", "qemu-microvm", "xen-dom0", "xen-domu")
+    "multiboot2@grub-bios",
+    "pvh@cloud-hypervisor",
+    "pvh@firecracker",
+    "pvh@qemu",
+    "pvh@qemu-microvm",
+    "pvh@xen-dom0",
+    "pvh@xen-domu",
 }
+UEFI = {"multiboot2@grub-efi64"}  # whose memory map is the firmware's
 CMDLINE = b"-v boot_single=YES hw.physmem=512M"
 
 
@@ -50,13 +56,18 @@ def told(boots: Boots, recipe: Path, cmdline: str, profile: str = "qemu") -> lis
     return [line.removeprefix("hammer: ") for line in verdict.runs[0].console.decode().splitlines()]
 
 
-def test_every_pvh_monitor_starts_it(boots: Boots) -> None:
+def test_one_image_is_started_by_pvh_monitors_and_grub(boots: Boots) -> None:
     (image,) = boots(RECIPE).images
-    assert {verdict.name for verdict in image.verdicts} >= MONITORS
+    assert {verdict.name for verdict in image.verdicts} >= MONITORS | UEFI
+
+
+def test_multiboot_1_starts_it(boots: Boots, recipe: Path) -> None:
+    recipe.write_text(payload('startup = "btext"\n[targets.multiboot1]\n[expect]\nreached = "mi_startup"\n'))
+    boots(recipe)
 
 
 def test_a_build_is_the_same_everywhere(same_bytes: SameBytes) -> None:
-    assert [path.name for path in same_bytes(RECIPE)] == ["hammer-pvh.elf"]
+    assert [path.name for path in same_bytes(RECIPE)] == ["hammer-pvh+multiboot2.elf"]
 
 
 def test_under_xen_pv_it_cannot_be_started(boots: Boots, recipe: Path) -> None:
@@ -141,6 +152,42 @@ def test_a_module_of_type_symbols_is_the_kernels_symbol_tables(
     boots(recipe)
 
 
+def test_of_several_modules_each_is_what_its_command_line_says(
+    boots: Boots, recipe: Path, tmp_path: Path
+) -> None:
+    from bootbuild_freebsd.symbols import symbol_tables
+
+    (tmp_path / "symbols").write_bytes(symbol_tables(KERNEL.read_bytes()))
+    (tmp_path / "image").write_bytes(bytes(range(256)) * 33)
+    lines = {
+        RECIPE.with_name("root.img"): "",
+        tmp_path / "symbols": "-t symbols",
+        tmp_path / "image": "-t md_image /b c",
+    }
+    tables = "".join(
+        f'[[payload.modules]]\npath = "{path}"\ncmdline = "{line}"\n' for path, line in lines.items()
+    )
+    recipe.write_text(
+        payload(f'startup = "btext"\n{tables}[targets.multiboot2]\n[expect]\nconsole = "hammer: done"\n')
+    )
+    (image,) = boots(recipe).images
+    for verdict in image.verdicts:
+        said = verdict.runs[0].console.decode()
+        files = re.findall(r"^hammer: (file .*), at", said, re.MULTILINE)
+        assert files == ["file initrd, type mfs_root", "file /b, type md_image, arguments c"]
+        assert re.search(r"^hammer: symbols 0xf$", said, re.MULTILINE)
+
+
+def test_on_uefi_the_map_is_the_firmwares(boots: Boots, recipe: Path) -> None:
+    recipe.write_text(
+        payload(
+            'startup = "btext"\n[targets.multiboot2]\nprofiles = ["grub-efi64"]\n'
+            '[expect]\nconsole = "EFI memory map of version 0x1, descriptors of 0x30 bytes, rest 0x0"\n'
+        )
+    )
+    boots(recipe)
+
+
 @pytest.mark.parametrize("data", [b"", b"\x7fELF\x01" + bytes(100), b"\x7fELF\x02" + bytes(100)])
 def test_a_file_without_symbols_is_refused(data: bytes) -> None:
     from bootbuild_freebsd.symbols import symbol_tables
@@ -198,25 +245,26 @@ def broken_by(image: Path, pattern: bytes, new: bytes) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "new", "finding"),
+    ("pattern", "new", "finding", "by"),
     [
-        (rb"\x89\x44\x24\x04", b"\x90" * 4, "FREEBSD-001"),  # mov %eax, 4(%rsp): no modulep
-        (rb"elf kernel\0", b"elf module\0", "FREEBSD-001"),
-        (rb"\x0f\x22\xd8(?=\x0f\x01)", b"\x90" * 3, "FREEBSD-002"),  # mov %rax, %cr3
-        (rb"/boot/kernel/kernel\0", bytes(20), "FREEBSD-003"),
-        (rb"\xbf\x02\x80\0\0", b"\xbf\x0f\x80\0\0", "FREEBSD-003"),  # MODINFOMD_ELFHDR
-        (rb"\xbf\x01\x90\0\0", b"\xbf\x02\x90\0\0", "FREEBSD-004"),  # MODINFOMD_SMAP
-        (rb"boot_single", b"boot_singel", "FREEBSD-005"),
-        (rb"\x89\x44\x24\x08(?=\x31)", b"\x90" * 4, "FREEBSD-007"),  # mov %eax, 8(%rsp): no kernend
-        (rb"\x48\x8b\x73\x60", b"\x48\x8b\x73\x20", "FREEBSD-008"),  # `data` for `efi_system_table`
+        (rb"\x89\x44\x24\x04", b"\x90" * 4, "FREEBSD-001", MONITORS | UEFI),  # mov %eax, 4(%rsp): no modulep
+        (rb"elf kernel\0", b"elf module\0", "FREEBSD-001", MONITORS | UEFI),
+        (rb"\x0f\x22\xd8(?=\x0f\x01)", b"\x90" * 3, "FREEBSD-002", MONITORS | UEFI),  # mov %rax, %cr3
+        (rb"/boot/kernel/kernel\0", bytes(20), "FREEBSD-003", MONITORS | UEFI),
+        (rb"\xbf\x02\x80\0\0", b"\xbf\x0f\x80\0\0", "FREEBSD-003", MONITORS | UEFI),  # MODINFOMD_ELFHDR
+        (rb"\xbf\x01\x90\0\0", b"\xbf\x02\x90\0\0", "FREEBSD-004", MONITORS),  # MODINFOMD_SMAP
+        (rb"\xbf\x04\x90\0\0", b"\xbf\x05\x90\0\0", "FREEBSD-004", UEFI),  # MODINFOMD_EFI_MAP
+        (rb"boot_single", b"boot_singel", "FREEBSD-005", MONITORS | UEFI),
+        (rb"\x89\x44\x24\x08(?=\x31)", b"\x90" * 4, "FREEBSD-007", MONITORS | UEFI),  # mov %eax, 8(%rsp)
+        (rb"\x48\x8b\x73\x60", b"\x48\x8b\x73\x20", "FREEBSD-008", MONITORS | UEFI),  # `data`
+        (rb"\xbf\x0c\x80\0\0", b"\xbf\x1c\x80\0\0", "FREEBSD-008", UEFI),  # MODINFOMD_FW_HANDLE
     ],
 )
-def test_a_broken_back_stub_is_found_in_every_profile(
-    refuses: Refuses, image: Path, pattern: bytes, new: bytes, finding: str
+def test_a_broken_back_stub_is_found_wherever_it_shows(
+    refuses: Refuses, image: Path, pattern: bytes, new: bytes, finding: str, by: set[str]
 ) -> None:
     verdicts = refuses(broken_by(image, pattern, new), finding, cmdline=CMDLINE)
-    assert {verdict.name for verdict in verdicts} >= MONITORS
-    assert all(verdict.findings for verdict in verdicts)
+    assert {verdict.name for verdict in verdicts if verdict.findings} & (MONITORS | UEFI) == by
 
 
 def test_a_root_pointer_of_another_name_is_found_where_there_is_one(refuses: Refuses, image: Path) -> None:
@@ -236,7 +284,7 @@ def test_a_stub_that_says_something_else_of_a_module_is_found(
     refuses: Refuses, image: Path, pattern: bytes, new: bytes
 ) -> None:
     modules = [(RECIPE.with_name("root.img"), b"")]
-    refuses(broken_by(image, pattern, new), "FREEBSD-006", modules=modules)
+    refuses(broken_by(image, pattern, new), "FREEBSD-006", profile="pvh", modules=modules)
 
 
 def test_symbols_that_do_not_arrive_are_found(refuses: Refuses, image: Path) -> None:
