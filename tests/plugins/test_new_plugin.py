@@ -79,7 +79,7 @@ def test_its_own_tests_pass(installed: Path, made: Path) -> None:
 
 
 def test_its_names_are_its_own(installed: Path, made: Path) -> None:
-    command = [installed, "-m", "bootbuild"]
+    command: list[str | Path] = [installed, "-m", "bootbuild"]
     assert re.search(rf"^guest +{NAME} +bootbuild-{NAME} ", run([*command, "plugins"], made), re.MULTILINE)
     assert run([*command, "explain", "MY-OS-002"], made).startswith("MY-OS-002: another command line")
     assert "class MyOs:" in (made / PACKAGE / "guest.py").read_text()
@@ -94,7 +94,7 @@ def test_its_stub_is_rebuilt_where_it_is(installed: Path, made: Path) -> None:
 
 
 def test_what_is_installed_is_not_made_again(installed: Path, tmp_path: Path) -> None:
-    command = [installed, "-m", "bootbuild", "new", "plugin", NAME]
+    command: list[str | Path] = [installed, "-m", "bootbuild", "new", "plugin", NAME]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
     assert f"a guest '{NAME}' is installed already" in done.stderr

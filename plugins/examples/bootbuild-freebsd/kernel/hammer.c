@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: 0BSD */
 /*
- * A kernel that looks for its metadata as FreeBSD's hammer_time does and prints what it finds, on COM1 and port 0xe9.
+ * A kernel that looks for its metadata as FreeBSD's hammer_time does and prints what it finds, on COM1.
  * From FreeBSD's documents of the format, not from the stub that writes it.
  */
 #include <stdint.h>
@@ -23,7 +23,6 @@ static char *preload_metadata;
 static void put(char c)
 {
     __asm__ volatile("outb %0, %1" : : "a"(c), "Nd"((uint16_t)0x3f8));
-    __asm__ volatile("outb %0, %1" : : "a"(c), "Nd"((uint16_t)0xe9));
 }
 
 static void print(const char *text)
