@@ -1,4 +1,4 @@
-"""What targets multiboot1 and multiboot2 make starts for real: hello and Debian's kernel, by GRUB and QEMU."""
+"""What targets multiboot1 and multiboot2 make starts for real, by GRUB and QEMU: hello, Debian's kernel."""
 
 from __future__ import annotations
 
