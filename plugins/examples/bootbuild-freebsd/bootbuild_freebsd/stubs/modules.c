@@ -11,18 +11,25 @@ static uint64_t round_up(uint64_t value)
     return (value + PAGE - 1) & ~(uint64_t)(PAGE - 1);
 }
 
-/* End of a module that lies in [at, at + size), 0 if none does. */
+static int overlap(uint64_t at, uint64_t size, uint64_t other, uint64_t other_size)
+{
+    return other_size && other < at + size && at < other + other_size;
+}
+
+/* End of something in [at, at + size) that has still to be read, 0 if there is nothing. */
 static uint64_t in_the_way(const struct bb_handover *record, uint64_t at, uint64_t size)
 {
     const struct bb_module *module = (const struct bb_module *)record->modules;
 
     for (uint32_t i = 0; i < record->module_count; i++)
-        if (module[i].size && module[i].address < at + size && at < module[i].address + module[i].size)
+        if (overlap(at, size, module[i].address, module[i].size))
             return module[i].address + module[i].size;
+    if (overlap(at, size, record->efi_memmap, record->efi_memmap_size))
+        return record->efi_memmap + record->efi_memmap_size;
     return 0;
 }
 
-/* The lowest RAM behind the stubs and below 1 GiB that is free of modules. */
+/* The lowest RAM behind the stubs and below 1 GiB where nothing is in the way. */
 static uint64_t find_room(const struct bb_handover *record, uint64_t size)
 {
     const struct bb_memory *memory = (const struct bb_memory *)record->memmap;
