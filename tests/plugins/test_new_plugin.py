@@ -111,7 +111,7 @@ def test_what_is_installed_is_not_made_again(installed: Path, tmp_path: Path) ->
         ("x" * 33, "at most 32"),
         ("bb-os", "would begin with BB-"),
         ("linux", "a guest 'linux' is installed already"),
-        ("bootbuild-pvh", "a package bootbuild_pvh is installed already"),
+        ("bootbuild-loaders", "a package bootbuild_loaders is installed already"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused(tmp_path: Path, folder: str, said: str) -> None:
