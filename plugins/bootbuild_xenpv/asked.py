@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from bootbuild.api import AddressOf, NoteSpec, Payload, Problem, RefusedError
 from bootbuild_xenpv import notes
 from bootbuild_xenpv.notes import FEATURE_BITS, M64, PvNotes, contents, number_of, read_notes
-from bootbuild_xenpv.options import Options, words
+from bootbuild_xenpv.options import XEN_3, Options, words
 from bootbuild_xenpv.rules import ASKED_NOTES
 
 OWNER = "Xen"
@@ -21,9 +21,11 @@ def asked(payload: Payload, options: Options) -> dict[int, Contents]:
     """Contents of each note that `options` names, by type. Raises RefusedError (BB-L210)."""
     found: dict[int, Contents] = {}
     for kind, text in (
+        (notes.XEN_VERSION, options.xen_version),
         (notes.GUEST_OS, options.guest_os),
         (notes.GUEST_VERSION, options.guest_version),
         (notes.LOADER, options.loader),
+        (notes.PAE_MODE, options.pae_mode),
         (notes.FEATURES, options.features),
     ):
         if text is not None:
@@ -110,6 +112,10 @@ def _refused(payload: Payload, found: Mapping[int, bytes], shift: int | None) ->
         names = f"'{loader.decode('latin-1')}' and '{system.decode('latin-1')}'"
         said = f"Will only load images built for the generic loader or Linux images (Not {names})"
         yield f"LOADER is no `generic` and GUEST_OS no `linux`: Xen says `{said}`"
+    version = notes.text_of(found.get(notes.XEN_VERSION, b""))[:15]
+    if not version.startswith(XEN_3.encode()):
+        said = f"Xen will only load images built for Xen v3.0 (Not '{version.decode('latin-1')}')"
+        yield f"XEN_VERSION does not begin with `{XEN_3}`: Xen says `{said}`"
     base, offset = number_of(found, notes.VIRT_BASE), number_of(found, notes.PADDR_OFFSET)
     if base is None and offset is not None:
         yield "PADDR_OFFSET without VIRT_BASE: Xen says `ELF_PADDR_OFFSET set, VIRT_BASE unset`"

@@ -49,6 +49,7 @@ class PvNotes:
     init_p2m: int | None  #: where the frame table is to be mapped
     mod_start_pfn: bool  #: the module need not be mapped
     pae: bool  #: PAE_MODE is there, for a 32-bit guest; a 64-bit one may say so too
+    translated: bool  #: FEATURES wants a domain whose frame numbers Xen translates
 
     def pseudo_physical(self, paddr: int) -> int:
         """Where in the domain's memory lies what the file puts at p_paddr."""
@@ -98,6 +99,7 @@ def read_notes(image: ElfImage, found: Mapping[int, bytes] | None = None) -> PvN
         init_p2m=number_of(found, INIT_P2M),
         mod_start_pfn=bool(number_of(found, MOD_START_PFN)),
         pae=pae == b"yes" or b"bimodal" in pae,
+        translated=b"!auto_translated_physmap" in text_of(found.get(FEATURES, b"")).split(b"|"),
     )
     problems = list(_taken_otherwise(image, read))
     if text_of(found.get(BSD_SYMTAB, b"")) == b"yes":

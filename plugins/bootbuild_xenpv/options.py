@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields, replace
 from bootbuild_xenpv.notes import FEATURE_BITS, NAMED_FEATURES, PAGE
 
 RULES_OF_NOTES = ("replace", "merge", "keep")
+XEN_3 = "xen-3.0"  #: all that is asked of XEN_VERSION is that it begins so (elf_xen_note_check)
+PAE_MODES = ("yes", "no", "bimodal")
 _TEXT = 15  #: characters: char guest_os[16], struct elf_dom_parms, of xen/include/xen/libelf.h
 
 
@@ -15,9 +17,11 @@ class Options:
     """One key a note, by what elfnote.h calls it; None: the recipe does not say."""
 
     notes: str = "replace"  #: what becomes of the payload's own note of a type that the recipe gives
+    xen_version: str | None = None  #: note 5
     guest_os: str | None = None  #: note 6
     guest_version: str | None = None  #: note 7
     loader: str | None = None  #: note 8
+    pae_mode: str | None = None  #: note 9
     features: str | None = None  #: note 10, separated by |, required ones with a ! before them
     supported_features: str | None = None  #: note 17, separated by |
     virt_base: int | None = None  #: note 3
@@ -30,10 +34,17 @@ class Options:
     def __post_init__(self) -> None:
         if self.notes not in RULES_OF_NOTES:
             raise ValueError(f"notes is {self.notes!r}; known are {', '.join(RULES_OF_NOTES)}")
-        for name in ("guest_os", "guest_version", "loader"):
+        for name in ("xen_version", "guest_os", "guest_version", "loader"):
             text = getattr(self, name)
             if text is not None and (len(text) > _TEXT or not text.isascii() or "\0" in text):
                 raise ValueError(f"{name} is {text!r}, not ASCII of at most {_TEXT} characters")
+        if self.xen_version is not None and not self.xen_version.startswith(XEN_3):
+            text = "Xen says `Xen will only load images built for Xen v3.0`"
+            raise ValueError(
+                f"xen_version is {self.xen_version!r}, which does not begin with {XEN_3}: {text}"
+            )
+        if self.pae_mode not in (None, *PAE_MODES):
+            raise ValueError(f"pae_mode is {self.pae_mode!r}; known are {', '.join(PAE_MODES)}")
         for word in words(self.features):
             _check_feature(word)
         for word in words(self.supported_features):
@@ -71,4 +82,4 @@ def _check_feature(word: str) -> None:
 
 
 #: What an inserted entry has that the recipe does not speak of. VIRT_BASE and PADDR_OFFSET are computed.
-INSERTED = Options(guest_os="bootbuild", loader="generic", supported_features="dom0")
+INSERTED = Options(xen_version=XEN_3, guest_os="bootbuild", loader="generic", supported_features="dom0")

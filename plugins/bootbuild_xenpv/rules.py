@@ -61,6 +61,14 @@ INIT_P2M = Rule(
     "`DOM0 P->M table overlaps initial mapping`.",
     "name an aligned address well below VIRT_BASE, or drop the note and use start_info.mfn_list",
 )
+TRANSLATED = Rule(
+    "BB-L211",
+    "wants a domain whose frames Xen translates",
+    "A kernel that requires the feature auto_translated_physmap knows no machine frames. No PV domain is "
+    "like that any more: xl begins to build one and says `PV Autotranslate guests no longer supported` "
+    "(bootearly, tools/libs/guest/xg_dom_x86.c). Of a dom0 Xen does not look at it.",
+    "start it as a PVH domain, or leave this profile out of `profiles`",
+)
 ASKED_NOTES = Rule(
     "BB-L210",
     "notes that the recipe asks for make no domain",
@@ -121,8 +129,8 @@ BAD_IRET = Rule(
     "The iret hypercall takes nine words from the stack: rax, r11, rcx, flags, rip, cs, rflags, rsp, ss. "
     "With CS of ring 3 it returns to the guest's user mode, which needs page tables of its own (mmuext_op "
     f"NEW_USER_BASEPTR); otherwise Xen ends the domain ({_GUEST}/iret.c). CS, SS and RIP must be such that "
-    "IRETQ takes them: if it faults Xen calls the failsafe callback, which is not emulated, or ends the "
-    "domain.",
+    "IRETQ takes them: if it faults, the guest has that exception where it wanted to go, and without a "
+    "handler Xen ends the domain.",
     "keep the RPL that Xen cleared in the frame's CS, and push the words that the hypercall wants",
 )
 REFUSED_UPDATE = Rule(
@@ -154,6 +162,7 @@ PROFILE_RULES = (
     HYPERCALL_PAGE,
     INIT_P2M,
     SYMBOL_TABLE,
+    TRANSLATED,
     FRAMES,
     UNHANDLED,
     PRIVILEGED,

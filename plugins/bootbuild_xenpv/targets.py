@@ -152,7 +152,7 @@ def _inserted(payload: Payload, options: Options) -> tuple[dict[int, Contents], 
     if options.hypercall_page == OWN_PAGE:
         wanted[notes.HYPERCALL_PAGE] = AddressOf(HYPERCALL_PAGE, 8, shift)
     written = beside_own(payload, wanted, options.notes)
-    written |= {notes.XEN_VERSION: b"xen-3.0\0"} | _entry(payload, "bb_pv_entry")
+    written |= _entry(payload, "bb_pv_entry")
     try:
         return written, judged(payload, written, shift)
     except InputError as reason:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bootbuild.abi.handover import LAYOUT
+from bootbuild.api import Profile
 from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject, code_at
 from bootbuild.boot.subject import find_startup
@@ -28,6 +29,8 @@ from bootbuild.model.waist import Piece, Waist
 from bootbuild.stubs.pieces import switches
 from bootbuild_pvh.environments import Qemu
 from bootbuild_pvh.targets import Pvh
+from bootbuild_xenpv.environments.xen import XenDom0, XenDomU
+from bootbuild_xenpv.targets import XenPv
 from tiny_guest import u32
 
 CMDLINE = b"one two"
@@ -80,8 +83,11 @@ def between(code: bytes) -> Piece:
     return piece(text, Waist(32), Waist(32), [Fixup(len(text) - 4, "pc32", "bb_next", -4)])
 
 
-def after_back(code: bytes) -> Callable[[tuple[Piece, ...]], tuple[Piece, ...]]:
-    """The chain with `code` run behind its back, which returns to it instead of to the startup path."""
+def after_back(code: bytes, shift: int = 0) -> Callable[[tuple[Piece, ...]], tuple[Piece, ...]]:
+    """The chain with `code` run behind its back, which returns to it instead of to the startup path.
+
+    `shift`: what the stubs' addresses lie above their physical ones when they run.
+    """
 
     def pieces(chain: tuple[Piece, ...]) -> tuple[Piece, ...]:
         *others, own = chain
@@ -94,7 +100,7 @@ def after_back(code: bytes) -> Callable[[tuple[Piece, ...]], tuple[Piece, ...]]:
             else fixup
             for fixup in blob.fixups
         ]
-        fixups.append(Fixup(word, "abs64" if wide else "abs32", ".text", word + 8))
+        fixups.append(Fixup(word, "abs64" if wide else "abs32", ".text", word + 8 + shift))
         fixups.append(Fixup(len(text) - 4, "pc32" if wide else "abs32", "bb_params", -4 if wide else 0))
         return (*others, replace(own, blob=replace(blob, text=text, fixups=tuple(fixups))))
 
@@ -109,9 +115,16 @@ class Hello:
     folder: Path
 
     def prove(
-        self, pieces: Callable[[tuple[Piece, ...]], tuple[Piece, ...]], **kwargs: object
+        self,
+        pieces: Callable[[tuple[Piece, ...]], tuple[Piece, ...]],
+        profile: Profile | None = None,
+        **kwargs: object,
     ) -> ProfileVerdict:
-        contribution = Pvh().contribute(self.payload, Native(), None)
+        """`pieces` makes of the chain another one; the image is tried as pvh@qemu, or as a PV profile."""
+        if profile is None:
+            contribution = Pvh().contribute(self.payload, Native(), None)
+        else:
+            contribution = XenPv().contribute(self.payload, Native(), XenPv.options())
         contribution = replace(contribution, chain=pieces(contribution.chain))
         holder, path = container("elf"), self.folder / "broken.elf"
         layout = holder.lay_out(self.payload, [contribution])
@@ -128,7 +141,7 @@ class Hello:
             timeout=30.0,
             code=code_at(self.payload.elf, self.payload.startup),
         )
-        return prove(what, Qemu(), **kwargs)  # type: ignore[arg-type]
+        return prove(what, profile or Qemu(), **kwargs)  # type: ignore[arg-type]
 
 
 def hello(width: int, folder: Path) -> Hello:
@@ -240,6 +253,19 @@ STATE_CASES = {
 }
 
 
+DATA = b"\x48\x8b\x96" + u32(offset_of("data"))  #: mov data(%rsi), %rdx
+PV_CASES = {  # in ring 3, behind the back
+    "another boot type in the register": ("BB-H004", b"\xbf" + u32(1)),
+    "the record's physical address": ("BB-H002", b"\x81\xe6" + u32(0x7FFFFFFF)),  # and $…, %esi
+    "start_info for a record": ("BB-H002", DATA + b"\x48\x89\xd6" + ZEROS),  # mov %rdx, %rsi
+    "start_info written over": ("BB-H006", DATA + b"\xc6\x02\0" + ZEROS),  # movb $0, (%rdx)
+    "another boot type in the record": ("BB-H002", store("boot_type", 1)),  # which has a checksum
+    "a register that is not 0": ("BB-H003", b"\x41\xb7\x01"),
+    "direction flag set": ("BB-H003", b"\xfd"),
+    "a return address": ("BB-H003", b"\x58\x6a\x01"),
+}
+
+
 def check(verdict: ProfileVerdict, rule: str) -> None:
     assert {finding.rule for finding in verdict.findings} == {rule}, [f.message for f in verdict.findings]
     assert verdict.outcome is Outcome.FAILED
@@ -287,6 +313,19 @@ def test_a_changed_state_has_exactly_its_finding(width: int, name: str, tmp_path
     check(verdict, rule)
     assert len(verdict.findings) == 1 or name == "a stack that is not mapped", verdict.findings
     assert subject.prove(after_back(code), disabled=frozenset({rule})).outcome is not Outcome.FAILED
+
+
+@pytest.mark.parametrize("profile", [XenDomU(), XenDom0()], ids=lambda profile: profile.name)
+@pytest.mark.parametrize("name", PV_CASES)
+def test_a_changed_handover_in_ring_3_has_exactly_its_finding(
+    name: str, profile: Profile, tmp_path: Path
+) -> None:
+    rule, code = PV_CASES[name]
+    subject = hello(64, tmp_path)
+    startup = subject.payload.startup
+    shift = startup.vaddr - startup.paddr
+    assert subject.prove(after_back(b"", shift), profile).findings == ()
+    check(subject.prove(after_back(code, shift), profile), rule)
 
 
 @pytest.mark.parametrize("width", [32, 64])

@@ -135,12 +135,25 @@ CASES = [
     Case("wants its frame table above VIRT_BASE", "BB-L207", guest(notes={15: u64(VIRT_BASE + (1 << 30))})),
     Case("wants its frame table in the middle of a page", "BB-L207", guest(notes={15: u64(0x8000000800)})),
     Case("wants its symbol table loaded", "BB-L209", guest(notes={11: b"yes\0"})),
+    Case("wants its frames translated", "BB-L211", guest(notes={10: b"!auto_translated_physmap\0"})),
     # -- what the loader models say, with Xen's message
     Case("has a physical entry", "BB-L108", guest(notes={1: u64(PHYSICAL)})),
     Case("has the physical addresses of its virtual ones", "BB-L108", guest(notes={4: u64(VIRT_BASE)})),
     Case("is for another Xen", "BB-L106", guest(notes={5: b"xen-2.0\0"})),
     Case("names no loader", "BB-L105", guest(notes={8: None})),
     Case("needs a feature that nobody knows", "BB-L110", guest(notes={10: b"!bogus\0"})),
+    Case("says nothing of its Xen", "BB-L106", guest(notes={5: None})),
+    Case("has an offset without a base", "BB-L107", guest(notes={3: None, 4: u64(0)})),
+    Case("lies below its base", "BB-L108", guest(notes={3: u64(BASE + 0x1000)})),
+    Case("has a base of one byte", "BB-L108", guest(notes={3: b"\0"})),
+    Case("has an entry of twelve bytes, which is 0", "BB-L108", guest(notes={1: b"\1" * 12})),
+    Case("wants its frame table in itself", "BB-L109", guest(notes={15: u64(STARTUP)})),
+    Case("needs a feature whose name is cut off", "BB-L110", guest(notes={10: b"!dom"})),
+    Case("needs to be dom0", "BB-L112", guest(notes={10: b"!dom0\0"})),
+    Case("needs ring 0", "BB-L112", guest(notes={10: b"!supervisor_mode_kernel\0"}), profile="dom0"),
+    Case("supports nothing", "BB-L112", guest(notes={17: b""}), profile="dom0"),
+    Case("wants its hypercalls below its base", "BB-L114", guest(notes={2: u64(VIRT_BASE - 0x1000)}),
+         profile="dom0"),
     Case("says that it is no dom0", "BB-L112", guest(notes={17: struct.pack("<I", 1)}), profile="dom0"),
 ]  # fmt: skip
 
@@ -201,30 +214,46 @@ def test_what_xen_allows_is_no_finding(name: str, profile: str) -> None:
     assert told == [], "what is refused is no finding while the guest goes on"
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("offset", [VIRT_BASE, VIRT_BASE - (1 << 30), 1 << 20])
+def test_p_paddr_may_begin_anywhere_if_paddr_offset_says_where(offset: int, profile: str) -> None:
+    """With VIRT_BASE for an offset, p_paddr is p_vaddr: what a linker makes of a script without AT()."""
+    physical = offset + PHYSICAL & (1 << 64) - 1
+    pushes = b"\x50" * 8  # on the boot stack, which the profile finds by pseudo-physical addresses
+    built = guest(first=pushes, notes={2: u64(HYPERCALLS), 4: u64(offset)}, physical=physical)
+    verdict = judged(subject(built, physical=physical, stub=Span(physical, 0x1000), memory=8 << 20), profile)
+    assert [f.message for f in verdict.findings] == []
+    assert (verdict.outcome, verdict.runs[0].entered) == (Outcome.BOOTED, ENTRY)
+
+
 # NEW_USER_BASEPTR of the very same root; set_callbacks; stack_switch; then into the guest's user mode
 USER = ROOT_FRAME + PIN_RAX + call(4, 0, 0, HANDLER) + call(3, 0, DATA + 0x700) + iret_frame(0xE033)
 USER_ROOT = struct.pack("<IIQQ", 15, 0, 0, 0)
 TO_SHUTDOWN = call(29, 2, DATA + 0x100)  # SCHEDOP_shutdown
-WAYS_BACK = {  # what user mode does, the trap table, what its kernel finds as CS on its stack
-    "a system call": (b"\x0f\x05", b"", 24),
-    "an exception": (UD2, traps({6: HANDLER}), 24),
-    "an exception with an error code": (b"\xf4", traps({13: HANDLER}), 32),
+WAYS_BACK = {  # what user mode does, with which IOPL, the exception, what its kernel finds as CS on its stack
+    "a system call": (b"\x0f\x05", 0, 0, 24),
+    "a system call after a port that IOPL 3 permits": (b"\xe4\x80\x0f\x05", 3, 0, 24),
+    "an exception": (UD2, 0, 6, 24),
+    "an exception with an error code": (b"\xf4", 3, 13, 32),
+    "a port, with the kernel's IOPL": (b"\xe4\x80", 1, 13, 32),
+    "a move from CR0, which Xen emulates for the kernel alone": (b"\x0f\x20\xc0", 3, 13, 32),
 }
 
 
 @pytest.mark.parametrize("name", WAYS_BACK)
 def test_user_mode_leads_back_to_the_kernels_stack(name: str) -> None:
     """There the frame's CS still has RPL 3, and the stack is the one that stack_switch named."""
-    code, table, place = WAYS_BACK[name]
+    code, iopl, vector, place = WAYS_BACK[name]
     # cmpw $0xe033, place(%rsp); jne to ud2; cmp: RSP is just below DATA + 0x700; SCHEDOP_shutdown
     handler = b"\x66\x81\x7c\x24" + bytes([place]) + b"\x33\xe0\x75\xfe"
     handler += (
         b"\x48\x81\xfc" + struct.pack("<i", DATA + 0x700 - place - 32 - (1 << 64)) + b"\x75\xfe" + TO_SHUTDOWN
     )
-    first = call(SET_TRAP_TABLE, DATA + 0x200) + USER if table else USER
+    first = call(PHYSDEV_OP, 6, DATA + 0x180) + call(SET_TRAP_TABLE, DATA + 0x200) + USER
     # the hypercall has taken RSI: start_info is found again by the stack's neighbourhood
     first = b"\x49\x89\xf7" + first.replace(ROOT_FRAME, b"\x4c\x89\xfe" + ROOT_FRAME)
-    data = USER_ROOT.ljust(0x200, b"\0") + table
+    data = USER_ROOT.ljust(0x180, b"\0") + bytes([iopl]).ljust(0x80, b"\0")
+    data += traps({vector: HANDLER} if vector else {})
     built = guest(first=first, data=data, startup=code.ljust(0x200, b"\0") + handler)
     what = subject(built, expect=b"never")
     verdict = judged(what, "domu")
@@ -251,6 +280,17 @@ def test_an_image_that_the_domain_cannot_be_built_of(name: str, profile: str) ->
     rule, what = IMAGES[name]
     verdict = prove(what, PROFILES[profile]())
     assert (rules_of(verdict), verdict.runs) == ({rule}, ())
+
+
+def test_a_frame_table_may_end_at_virt_base_for_xl_alone() -> None:
+    """dom0's builder wants a byte between (setup_pv_physmap); count_pgtables asks whether they overlap."""
+    memory = 64 << 20
+    built = subject(guest(notes={15: u64(VIRT_BASE - memory // 4096 * 8)}), memory=memory)
+    verdicts = {profile: judged(built, profile) for profile in PROFILES}
+    assert {profile: rules_of(verdict) for profile, verdict in verdicts.items()} == {
+        "domu": set(),
+        "dom0": {"BB-L207"},
+    }
 
 
 def test_a_page_that_xen_fills_need_not_be_zero() -> None:

@@ -15,6 +15,7 @@ from bootbuild.model.content import Content, MemoryContent
 from bootbuild.model.machine import Offer
 from bootbuild.model.payload import ElfImage, Startup
 from bootbuild.model.span import Span
+from tiny_file import Load, elf_file
 
 BASE = 0x100000  #: where the image is linked and loaded
 ENTRY, STARTUP, GDT, PAGE, BSS, STACK_TOP = (
@@ -25,7 +26,6 @@ ENTRY, STARTUP, GDT, PAGE, BSS, STACK_TOP = (
     BASE + 0x3000,
     BASE + 0x4000,
 )
-_FILE = 0x1000  #: file offset of ENTRY
 _MEMORY = 0x4000  #: bytes of the one segment in memory
 
 _GDT = struct.pack("<4Q", 0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF, 0)
@@ -71,30 +71,9 @@ def guest(
     image[GDT - BASE : GDT - BASE + len(_GDT)] = _GDT
     image[GDT - BASE + 0x40 : GDT - BASE + 0x46] = struct.pack("<HI", len(_GDT) - 1, GDT)
     image[PAGE - BASE : PAGE - BASE + len(page)] = page
-    return _elf(bytes(image[0x1000:0x3000]), bits)
-
-
-def _elf(text: bytes, bits: int) -> bytes:
-    """One PT_LOAD for ENTRY and what follows, .bss from BSS up to _MEMORY; one PT_NOTE with PHYS32_ENTRY."""
-    note = struct.pack("<III4sI", 4, 4, 18, b"Xen\0", ENTRY)
-    wide = bits == 64
-    header = struct.pack(
-        "<16sHHIQQQIHHHHHH" if wide else "<16sHHIIIIIHHHHHH",
-        b"\x7fELF" + bytes([2 if wide else 1, 1, 1]), 2, 62 if wide else 3, 1, ENTRY,
-        64 if wide else 52, 0, 0, 64 if wide else 52, 56 if wide else 32, 2, 64 if wide else 40, 0, 0,
-    )  # fmt: skip
-
-    def segment(
-        kind: int, flags: int, offset: int, address: int, size: int, memory: int, align: int
-    ) -> bytes:
-        if wide:
-            return struct.pack("<IIQQQQQQ", kind, flags, offset, address, address, size, memory, align)
-        return struct.pack("<8I", kind, offset, address, address, size, memory, flags, align)
-
-    load = segment(1, 7, _FILE, ENTRY, len(text), _MEMORY - 0x1000, 0x1000)
-    notes = segment(4, 4, 0x200, 0, len(note), len(note), 4)
-    head = (header + load + notes).ljust(0x200, b"\0") + note
-    return head.ljust(_FILE, b"\0") + text
+    # ENTRY and what follows, .bss from BSS up to _MEMORY
+    load = Load(ENTRY, ENTRY, bytes(image[0x1000:0x3000]), _MEMORY - 0x1000, 0x1000)
+    return elf_file(bits, ENTRY, load, struct.pack("<III4sI", 4, 4, 18, b"Xen\0", ENTRY))
 
 
 def with_bss(data: bytes, span: Span) -> bytes:

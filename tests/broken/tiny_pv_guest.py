@@ -6,18 +6,21 @@ import struct
 from collections.abc import Mapping
 
 from bootbuild.api.guest import Guest
+from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject, code_at
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.model.content import Content, MemoryContent
 from bootbuild.model.machine import Offer
 from bootbuild.model.payload import Startup
 from bootbuild.model.span import Span
+from bootbuild.model.verdict import Outcome, ProfileVerdict
+from bootbuild_xenpv.environments.xen import XenDom0, XenDomU
+from tiny_file import Load, elf_file
 
 VIRT_BASE = 0xFFFFFFFF80000000
 PHYSICAL = 0x100000
 BASE = VIRT_BASE + PHYSICAL  #: where the image is mapped
 ENTRY, STARTUP, DATA, HYPERCALLS, MEMORY = BASE, BASE + 0x1000, BASE + 0x1800, BASE + 0x2000, 0x4000
-_FILE = 0x1000  #: file offset of ENTRY
 
 # start_info by RSI: xen/include/public/xen.h
 PT_BASE, MFN_LIST = 0x58, 0x68
@@ -31,6 +34,12 @@ NOTES: dict[int, bytes] = {
     5: b"xen-3.0\0",
     8: b"generic\0",
 }
+
+
+# mov MFN_LIST(%rsi), %rax; mov frame of DATA, %rax
+DATAS_FRAME = (
+    b"\x48\x8b\x46" + bytes([MFN_LIST]) + b"\x48\x8b\x80" + struct.pack("<I", (DATA - VIRT_BASE) // 4096 * 8)
+)
 
 
 def u64(value: int) -> bytes:
@@ -62,7 +71,7 @@ def guest(
 ) -> bytes:
     """An ELF file: `first` runs with the registers that Xen sets, then `startup`; `data` lies at DATA.
 
-    `notes` replaces some of NOTES, or with None leaves them out.
+    `notes` replaces some of NOTES, or with None leaves them out. `physical` is its p_paddr.
     """
     code = first + b"\xe9" + struct.pack("<i", STARTUP - (ENTRY + len(first) + 5))
     image = bytearray(0x2000)
@@ -73,21 +82,8 @@ def guest(
         struct.pack("<III4s", 4, len(desc), kind, b"Xen\0") + desc.ljust(-(-len(desc) // 4) * 4, b"\0")
         for kind, desc in found.items()
     )
-    wide = bits == 64
-    header = struct.pack(
-        "<16sHHIQQQIHHHHHH" if wide else "<16sHHIIIIIHHHHHH",
-        b"\x7fELF" + bytes([2 if wide else 1, 1, 1]), 2, 62 if wide else 3, 1, ENTRY if wide else PHYSICAL,
-        64 if wide else 52, 0, 0, 64 if wide else 52, 56 if wide else 32, 2, 64 if wide else 40, 0, 0,
-    )  # fmt: skip
-
-    def segment(kind: int, flags: int, offset: int, vaddr: int, paddr: int, size: int, memory: int) -> bytes:
-        if wide:
-            return struct.pack("<IIQQQQQQ", kind, flags, offset, vaddr, paddr, size, memory, 4)
-        return struct.pack("<8I", kind, offset, vaddr & 0xFFFFFFFF, paddr, size, memory, flags, 4)
-
-    load = segment(1, 7, _FILE, BASE, physical, len(image), MEMORY)
-    head = (header + load + segment(4, 4, 0x200, 0, 0, len(note), len(note))).ljust(0x200, b"\0") + note
-    return head.ljust(_FILE, b"\0") + bytes(image)
+    load = Load(BASE, physical, bytes(image), MEMORY, 4)
+    return elf_file(bits, ENTRY if bits == 64 else PHYSICAL, load, note)
 
 
 def subject(
@@ -98,10 +94,11 @@ def subject(
     modules: tuple[tuple[str, Content, bytes], ...] = (),
     stub: Span | None = None,
     memory: int = 0,
+    physical: int = PHYSICAL,
 ) -> Subject:
     """What is to be proved of a guest: reach STARTUP; by default no handover protocol is known."""
     image = read_elf(MemoryContent(data), "guest")
-    startup = Startup("startup_64", STARTUP, STARTUP - VIRT_BASE, 64)
+    startup = Startup("startup_64", STARTUP, STARTUP - BASE + physical, 64)
     return Subject(
         image=image,
         startup=startup,
@@ -114,3 +111,26 @@ def subject(
         timeout=30.0,
         code=code_at(image, startup),
     )
+
+
+def run(
+    code: bytes, data: bytes = b"", *, dom0: bool = False, startup: bytes = b"\xeb\xfe"
+) -> ProfileVerdict:
+    """What a profile says of a guest that runs `code` first."""
+    built = guest(first=code, data=data, startup=startup)
+    return prove(subject(built), XenDom0() if dom0 else XenDomU())
+
+
+def answer(code: bytes, data: bytes = b"", *, dom0: bool = False) -> int:
+    """RAX as a signed number at the startup path."""
+    verdict = run(code, data, dom0=dom0)
+    assert verdict.outcome is Outcome.BOOTED, [f.message for f in verdict.findings]
+    value = verdict.runs[0].stop.registers["rax"]
+    return value - (1 << 64) if value >> 63 else value
+
+
+def iret(cs: int, ss: int = 0xE02B, flags: int = 0, rip: int = STARTUP) -> bytes:
+    """The iret hypercall with a frame on the stack that goes on at `rip`."""
+    pushes = b"\x54\x58\x68" + struct.pack("<I", ss) + b"\x50\x68\x02\x02\0\0\x68" + struct.pack("<I", cs)
+    pushes += b"\x48\xb9" + u64(rip) + b"\x51\x68" + struct.pack("<I", flags) + b"\x6a\0" * 3
+    return pushes + b"\xb8" + struct.pack("<I", IRET) + b"\x0f\x05"

@@ -11,8 +11,10 @@ import pytest
 
 from bootbuild.api import LoaderVerdict, MemoryContent, Said
 from bootbuild.host import Host
-from corner_cases import DOM0, MATRIX, Case
+from corner_case import Case
+from corner_dom0 import DOM0
 from corner_kernels import START
+from corner_pvh import MATRIX
 from tiny_elf import HIGH
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/loaders.md"

@@ -12,7 +12,8 @@ import pytest
 
 from bootbuild.api import Loader, LoaderVerdict, MemoryContent
 from bootbuild.host import Host
-from corner_cases import CASES, COLUMNS, Case
+from corner_case import COLUMNS, Case
+from corner_cases import CASES
 from corner_kernels import kernel, xen
 
 NAMES = sorted({model for model, _ in COLUMNS})

@@ -12,7 +12,8 @@ from bootbuild.machine.run import Machine
 from bootbuild.machine.strict import CR4_DEFINED
 from bootbuild.machine.traps import native_cpuid
 from bootbuild.platform.pc import Pc
-from bootbuild.platform.xen import XenDomain, XenHvm
+from bootbuild.platform.xen import XenDomain
+from bootbuild.platform.xen_hvm import XenHvm
 from machine_guests import Box, Guest, finish, long_guest
 
 Make = Callable[[Guest | bytes], Machine]

@@ -10,7 +10,8 @@ import pytest
 
 from bootbuild.machine.run import Machine
 from bootbuild.model.machine import Descriptor
-from bootbuild.platform.xen import CONSOLE_IO, EFAULT, ENOSYS, EPERM, XEN_VERSION, XenDomain, XenHvm
+from bootbuild.platform.xen import CONSOLE_IO, EFAULT, ENOSYS, EPERM, XEN_VERSION, XenDomain
+from bootbuild.platform.xen_hvm import XenHvm
 from machine_guests import (
     CODE,
     HANDLERS,

@@ -21,12 +21,29 @@ FLAGS = (
 ).split()
 
 
-def compile_guest(gcc: Path, into: Path, *, outside: bool) -> Path:
-    """Compile the guest; `outside` with the notes INIT_P2M and MOD_START_PFN."""
-    elf = into / f"pv-dump{'-outside' * outside}.elf"
-    sources = [SOURCE / "entry.S", SOURCE / "dump.c"]
-    defined = ["-DOUTSIDE"] if outside else []
-    command: list[str | Path] = [gcc, *FLAGS, *defined, "-T", SOURCE / "guest.ld", *sources, "-o", elf]
+PARTS = ("entry.S", "dump.c", "tables.c", "ports.c", "calls.c", "events.c")
+#: What is defined for the notes, and the linker's OFFSET, by the form of the guest
+FORMS = {
+    "inside": ("", 0xFFFFFFFF80000000),
+    "outside": ("-DOUTSIDE", 0xFFFFFFFF80000000),  #: notes INIT_P2M and MOD_START_PFN
+    "calls": ("-DCALLS", 0xFFFFFFFF80000000),  #: makes hypercalls, and says nothing else
+    "linked": ("-DLINKED", 0),  #: p_paddr is p_vaddr, with note PADDR_OFFSET
+}
+
+
+def compile_guest(gcc: Path, into: Path, form: str) -> Path:
+    """Compile the guest in one of FORMS."""
+    elf = into / f"pv-dump-{form}.elf"
+    defined, offset = FORMS[form]
+    sources = [SOURCE / name for name in PARTS]
+    options: list[str | Path] = [
+        *FLAGS,
+        *defined.split(),
+        f"-Wl,--defsym=OFFSET={offset:#x}",
+        "-T",
+        SOURCE / "guest.ld",
+    ]
+    command: list[str | Path] = [gcc, *options, *sources, "-o", elf]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return elf
 

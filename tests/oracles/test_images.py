@@ -12,14 +12,11 @@ import pytest
 import monitors
 import toolstack
 from bootbuild.abi.boot_params import E820_MAX
-from bootbuild.host import Host
 from bootbuild.model.record import BuildRecord
 from bootbuild.model.verdict import Outcome, ProfileVerdict
-from bootbuild.pipeline import build
-from bootbuild.recipe.overrides import Overrides
-from bootbuild.recipe.read import read
 from debian_kernels import Kernels, LinuxKernel
 from oracle import run_until
+from recipe_text import build_text
 
 CMDLINE = "greeting=hello and=more"
 SYSTEMS = {  # what each profile of target pvh runs under, as hello prints it
@@ -47,13 +44,6 @@ class Hello:
         return [f"size {self.module.stat().st_size} crc32 {crc:#x}", "unknown operation: -38", "hello: done"]
 
 
-def build_recipe(text: str, folder: Path) -> BuildRecord:
-    path = folder / "recipe.toml"
-    path.write_text(text)
-    host = Host.discover()
-    return build(read(path, host, Overrides()), host)
-
-
 @pytest.fixture(scope="module")
 def hello(hello64: Path, hello32: Path, tmp_path_factory: pytest.TempPathFactory) -> Hello:
     folder = tmp_path_factory.mktemp("hello")
@@ -75,7 +65,7 @@ def hello(hello64: Path, hello32: Path, tmp_path_factory: pytest.TempPathFactory
             [expect]
             console = "hello: done"
         """
-        records[width] = build_recipe(text, folder / str(width))
+        records[width] = build_text(text, folder / str(width))
         images[width] = Path(records[width].images[0].path)
     return Hello(images, records, module)
 
@@ -165,7 +155,7 @@ def prove_linux(
         [targets.pvh]
         entry = "native"
     """
-    record = build_recipe(text, folder)
+    record = build_text(text, folder)
     assert record.payload_format.startswith("bzimage")
     assert Path(record.images[0].path).read_bytes() == kernel.vmlinux.read_bytes()
     return record.images[0].verdicts

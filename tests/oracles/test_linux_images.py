@@ -31,6 +31,7 @@ from bootbuild.recipe.read import read
 from debian_kernels import Kernels, LinuxKernel
 from oracle import run_until
 from own_start_info import OwnStartInfo
+from recipe_text import build_text
 
 CMDLINE = "console=ttyS0 panic=-1"
 FLAVOURS = ("cloud", "generic")
@@ -75,13 +76,6 @@ def recipe(kernel: LinuxKernel, vmlinux: Path, initrd: Path, entry: str) -> str:
         [targets.pvh]
         entry = "{entry}"
     """
-
-
-def build_text(text: str, folder: Path) -> BuildRecord:
-    path = folder / "recipe.toml"
-    path.write_text(text)
-    host = Host.discover()
-    return build(read(path, host, Overrides()), host)
 
 
 @pytest.fixture(scope="module")

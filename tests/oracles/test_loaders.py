@@ -9,7 +9,8 @@ import pytest
 
 from bootbuild.api import LoaderVerdict, MemoryContent
 from bootbuild.host import Host
-from corner_cases import CASES, Case
+from corner_case import Case
+from corner_cases import CASES
 from corner_kernels import START
 from debian_kernels import Kernels
 from real_loaders import ask_grub_file, ask_qemu, ask_toolstack, ask_xen, by_hvm_generic

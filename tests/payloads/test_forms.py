@@ -14,12 +14,12 @@ import monitors
 from bootbuild.boot.subject import request_subject
 from bootbuild.host import Host
 from bootbuild.model.payload import Startup
-from bootbuild.model.record import BuildRecord
 from bootbuild.model.request import BootRequest
 from bootbuild.model.verdict import Outcome
-from bootbuild.pipeline import boot, build, read_payloads
+from bootbuild.pipeline import boot, read_payloads
 from bootbuild.recipe.read import read
 from oracle import run_until
+from recipe_text import build_text
 from workshop import HIGH, Workshop
 
 CMDLINE = "greeting=whatever-form"
@@ -120,13 +120,6 @@ def recipe(path: Path, keys: Sequence[str], width: int, entry: str = "insert") -
     return "\n".join(lines)
 
 
-def made(text: str, folder: Path) -> BuildRecord:
-    path = folder / "recipe.toml"
-    path.write_text(text)
-    host = Host.discover()
-    return build(read(path, host), host)
-
-
 #: Says "hello: done" if its ELF header in memory leads to a table that begins with a PT_LOAD of this kernel.
 SELF_READER = """
     .section .text.start, "ax"
@@ -168,7 +161,7 @@ def test_a_kernel_that_reads_its_own_program_headers_finds_those_that_it_was_lin
         "self", 64, [workshop.folder / "self.o"], START="0x100000 + SIZEOF_HEADERS", FIRST="FILEHDR PHDRS"
     )
     text = recipe(kernel, ("guest = 'native'",), 64).replace("[expect]", "profiles = ['qemu']\n[expect]")
-    (image,) = made(text, tmp_path).images
+    (image,) = build_text(text, tmp_path).images
     assert [verdict.outcome for verdict in image.verdicts] == [Outcome.BOOTED], image.verdicts
     transcript = run_until(monitors.qemu_kernel(qemu, Path(image.path)), ["^hello: done"], fail=["FAILED"])
     assert transcript.reached, str(transcript)
@@ -191,7 +184,7 @@ def test_symbols_of_a_system_map_move_with_a_pie_but_absolute_ones_do_not(
         assert payload.elf.symbols["in_the_way"] == 0x1008
         assert dict(payload.elf.symbols)["startup_64"] == 0x201000
     # an image says by how much it was moved: what is asked of it later goes by the same map
-    built = Path(made(recipe(path, keys, 64), tmp_path).images[0].path)
+    built = Path(build_text(recipe(path, keys, 64), tmp_path).images[0].path)
     request = BootRequest(built, ("pvh@qemu",), "startup_64", symbols=tmp_path / "System.map")
     assert request_subject(request, host, 1, 1.0).startup.paddr == 0x201000
 
@@ -204,7 +197,7 @@ def test_symbols_of_a_system_map_move_with_the_image_of_a_pie(
     done = subprocess.run(["nm", "-n", kernel], capture_output=True, text=True, check=True)
     (tmp_path / "System.map").write_text(done.stdout)
     text = recipe(kernel, (f"load = '{load}'",), 64)
-    (image,) = made(text.replace("[expect]", "profiles = ['qemu']\n[expect]"), tmp_path).images
+    (image,) = build_text(text.replace("[expect]", "profiles = ['qemu']\n[expect]"), tmp_path).images
     place = {"1M": "0x100000", "4M": "0x400000"}[load]
     for until in ("startup_64", place, None):
         request = BootRequest(Path(image.path), ("pvh@qemu",), until, symbols=tmp_path / "System.map")
@@ -218,7 +211,7 @@ def test_every_form_boots_and_says_the_same_in_qemu(
     name: str, workshop: Workshop, qemu: Path, tmp_path: Path
 ) -> None:
     make, keys, changes = FORMS[name]
-    record = made(recipe(make(workshop), keys, width_of(name)), tmp_path)
+    record = build_text(recipe(make(workshop), keys, width_of(name)), tmp_path)
     assert re.sub(r"\b[1-9][0-9]* relative", "N relative", ", ".join(record.payload_changes)) == changes
     (image,) = record.images
     assert image.verdicts
@@ -246,7 +239,7 @@ def test_a_structure_in_the_kernels_bss_is_copied_before_that_is_cleared(
     kernel = workshop.plain(f"low{width}", width, START="0x1000")
     text = recipe(kernel, ("elf_class = 64",), width)
     profiles = "profiles = ['firecracker', 'cloud-hypervisor']\n[expect]"
-    (image,) = made(text.replace("[expect]", profiles), tmp_path).images
+    (image,) = build_text(text.replace("[expect]", profiles), tmp_path).images
     for verdict in image.verdicts:
         assert (verdict.outcome, verdict.findings) == (Outcome.BOOTED, ())
         assert verdict.handover is not None

@@ -6,10 +6,16 @@ from itertools import pairwise
 
 import pytest
 
-from bootbuild.api import Filling, Load, MemoryContent
-from bootbuild_xenpv.environments.frames import EXTENT, PAGE, Frames
+from bootbuild.api import Filling, Load, MemoryContent, Profile, Span
+from bootbuild.boot.prove import prove
+from bootbuild.model.verdict import Outcome
+from bootbuild_xenpv.environments import machine
+from bootbuild_xenpv.environments.frames import EXTENT, PAGE, PCI_HOLE, Frames
+from bootbuild_xenpv.environments.xen import XenDom0, XenDomU
+from tiny_pv_guest import guest, subject
 
 COUNTS = [512, 1000, 16384, 70000]
+LARGE = [1 << 18, 0x5FFFF, 3 << 18]  #: 1, 1.5 and 3 GiB
 
 
 @pytest.mark.parametrize("filling", Filling)
@@ -34,6 +40,31 @@ def test_only_the_poisoned_runs_part_neighbours(count: int) -> None:
 
     assert neighbours(Filling.EXACT) == count - -(-count // EXTENT)
     assert [neighbours(filling) for filling in (Filling.POISON_A, Filling.POISON_B)] == [0, 0]
+
+
+@pytest.mark.parametrize("count", [*COUNTS, *LARGE])
+def test_the_machine_has_memory_where_the_domain_has_frames(count: int) -> None:
+    """And none in the hole below 4 GiB, where a PC has its devices and its flash."""
+    frames = Frames(count, Filling.EXACT)
+    entries = machine.memory_map(frames)
+    spans = [Span(entry.address, entry.size) for entry in entries]
+    assert all(one.end <= other.start for one, other in pairwise(spans))
+    memory = [span for entry, span in zip(entries, spans) if entry.type == machine.RAM]
+    assert any(one.covers(frames.region.span) for one in memory)
+    assert any(one.covers(machine.xen_memory(frames)) for one in memory)
+    assert not any(one.overlaps(PCI_HOLE) for one in memory)
+    assert frames.first >= count, "a pseudo-physical number is no machine frame of the domain"
+
+
+def test_only_what_does_not_fit_below_the_hole_lies_behind_it() -> None:
+    first = [Frames(count, Filling.EXACT).first for count in (1 << 18, (1 << 18) + 1, 0x40200, 3 << 18)]
+    assert first == [0x80000, 0x100000, 0x100000, 0x100000]
+
+
+@pytest.mark.parametrize("profile", [XenDomU(), XenDom0()], ids=lambda profile: profile.name)
+def test_the_largest_domain_boots(profile: Profile) -> None:
+    verdict = prove(subject(guest(), memory=3 << 30), profile)
+    assert verdict.outcome is Outcome.BOOTED, [f.message for f in verdict.findings]
 
 
 @pytest.mark.parametrize("filling", Filling)

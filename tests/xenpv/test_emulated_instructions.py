@@ -9,7 +9,7 @@ import pytest
 from bootbuild.boot.prove import prove
 from bootbuild.model.verdict import Outcome
 from bootbuild_xenpv.environments.xen import XenDomU
-from tiny_pv_guest import DATA, PHYSDEV_OP, STARTUP, call, guest, subject
+from tiny_pv_guest import DATA, PHYSDEV_OP, STARTUP, call, guest, subject, u64
 
 IOPL = call(PHYSDEV_OP, 6, DATA)  # PHYSDEVOP_set_iopl of what lies at DATA: 1
 UNCANONICAL, HIGH = 1 << 63, 0xFFFF888000001234
@@ -63,8 +63,68 @@ EMULATED = {  # what is executed, and what RAX then is
     "in (%dx), %ax": (IOPL + b"\xb8\0\0\x34\x12\x66\xed", 0x1234FFFF),
     "in $0x60, %eax": (IOPL + b"\x48\x31\xc0\xe5\x60", 0xFFFFFFFF),
     "out %al, $0x80 with IOPL": (IOPL + b"\x31\xc0\xe6\x80", 0),
+    "the PIT as the third of four ports": (IOPL + b"\xe4\x42\xe5\x40", 0xFFFEFFFF),
     "the PIT, which goes on": (IOPL + b"\x31\xc0\xe4\x42\x88\xc2\xe4\x42\x28\xc2\x0f\xb6\xc2", 1),
 }
+
+
+def string(code: bytes, count: int, address: int, port: int = 0x80) -> bytes:
+    """With IOPL, RSI and RDI at `address`: `count` elements by an instruction; then RAX is that at DATA."""
+    moves = b"\xba" + struct.pack("<I", port) + b"\x48\xbe" + u64(address) + b"\x48\xbf" + u64(address)
+    return IOPL + moves + b"\x48\xb9" + u64(count) + code + b"\x48\xa1" + u64(DATA)
+
+
+INSB, INSL, OUTSB = b"\xf3\x6c", b"\xf3\x6d", b"\xf3\x6e"
+STRINGS = {  # what is executed → RAX, RCX, and how far RSI and RDI have come
+    "rep insb": (string(INSB, 3, DATA), 0xFFFFFF, 0, 0, 3),
+    "rep insl": (string(INSL, 2, DATA), 2**64 - 1, 0, 0, 8),
+    "insw": (string(b"\x66\x6d", 7, DATA), 0xFFFF, 7, 0, 2),
+    "rep insb, backwards": (string(b"\xfd" + INSB + b"\xfc", 2, DATA + 3), 0xFFFF0001, 0, 0, -2),
+    "rep insb of nothing": (string(INSB, 0, DATA), 1, 0, 0, 0),
+    "rep insb of the PIT": (string(INSB, 3, DATA, port=0x42), 0xFDFEFF, 0, 0, 3),
+    "rep insb of more than is done at once": (string(INSB, 0x800, DATA + 0x10), 1, 0, 0, 0x800),
+    "rep outsb": (string(OUTSB, 3, DATA), 1, 0, 3, 0),
+    "repne outsl": (string(b"\xf2\x6f", 3, DATA), 1, 0, 12, 0),
+}
+
+
+@pytest.mark.parametrize("name", STRINGS)
+def test_a_string_instruction_of_ports(name: str) -> None:
+    code, rax, rcx, source, target = STRINGS[name]
+    verdict = prove(subject(guest(first=code, data=b"\1")), XenDomU())
+    assert verdict.outcome is Outcome.BOOTED, [f.message for f in verdict.findings]
+    seen = verdict.runs[0].stop.registers
+    start = DATA + (3 if "backwards" in name else 0x10 if "more" in name else 0)
+    moved = [seen[index] - (start & 2**64 - 1) for index in ("rsi", "rdi")]
+    assert (hex(seen["rax"]), seen["rcx"], *moved) == (hex(rax), rcx, source, target)
+
+
+FS_BASE = call(25, 0, 0x1000)  # set_segment_base: FS
+NO_ACCESS = {  # what is executed → the page fault that the guest gets
+    "ins to a page table": (
+        b"\x49\x89\xf7" + IOPL + b"\x49\x8b\x7f\x58\xba\x80\0\0\0\x6c", "BB-B042", "a page table"
+    ),
+    "ins to nowhere": (string(INSB, 1, 0x1234), "BB-B040", "#PF[0002] for 0x1234"),
+    "outs from nowhere": (string(OUTSB, 1, 0x1234), "BB-B040", "#PF[0000] for 0x1234"),
+    "outs by FS": (FS_BASE + string(b"\x64" + OUTSB, 1, 0x1234), "BB-B040", "#PF[0000] for 0x2234"),
+    "ins by FS, which it ignores": (FS_BASE + string(b"\x64" + INSB, 1, 0x1234), "BB-B040", "for 0x1234"),
+    "outs of addresses of 32 bits": (string(b"\x67" + OUTSB, 1, 3 << 33 | 16), "BB-B040", "for 0x10,"),
+    "ins to what is Xen's": (string(INSB, 1, 0xFFFF800000000000), "BB-B041", "INS at "),
+    "ins without IOPL": (b"\xba\x80\0\0\0\x6c", "BB-B041", "INS at "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NO_ACCESS)
+def test_a_string_instruction_without_access(name: str) -> None:
+    code, rule, said = NO_ACCESS[name]
+    (finding,) = prove(subject(guest(first=code, data=b"\1")), XenDomU()).findings
+    assert (finding.rule, said in finding.message) == (rule, True), finding.message
+
+
+def test_architectural_iopl_gives_a_kernel_its_ports() -> None:
+    assist = call(21, 0, 4)  # vm_assist: enable
+    verdict = prove(subject(guest(first=assist + b"\xe4\x60")), XenDomU())
+    assert verdict.outcome is Outcome.BOOTED, [f.message for f in verdict.findings]
 
 
 @pytest.mark.parametrize("name", EMULATED)

@@ -21,12 +21,11 @@ from bootbuild.model.content import FileContent
 from bootbuild.model.record import BuildRecord
 from bootbuild.model.request import BootRequest
 from bootbuild.model.verdict import Outcome, ProfileVerdict
-from bootbuild.pipeline import BUDGET, TIMEOUT, build
-from bootbuild.recipe.overrides import Overrides
-from bootbuild.recipe.read import read
+from bootbuild.pipeline import BUDGET, TIMEOUT
 from bootbuild_xenpv.environments.xen import XenDom0, XenDomU
 from debian_kernels import Kernels
 from oracle import run_until
+from recipe_text import build_text
 
 CMDLINE = "greeting=hello and=more"
 MODULE = bytes(range(256)) * 33 + b"odd"
@@ -55,13 +54,6 @@ def recipe(payload: Path, module: Path, width: int = 64, guest: str = "native") 
     """
 
 
-def built(text: str, folder: Path) -> BuildRecord:
-    path = folder / "recipe.toml"
-    path.write_text(text)
-    host = Host.discover()
-    return build(read(path, host, Overrides()), host)
-
-
 @pytest.fixture(scope="module")
 def module(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("module") / "module.bin"
@@ -71,7 +63,7 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def record(hello64: Path, module: Path, tmp_path_factory: pytest.TempPathFactory) -> BuildRecord:
-    return built(recipe(hello64, module), tmp_path_factory.mktemp("hello"))
+    return build_text(recipe(hello64, module), tmp_path_factory.mktemp("hello"))
 
 
 def verdicts(record: BuildRecord) -> Mapping[str, ProfileVerdict]:
@@ -166,7 +158,7 @@ def test_what_cannot_run_in_ring_3_is_refused(
 ) -> None:
     payload = hello64 if width == 64 else hello32
     with pytest.raises(RefusedError) as refused:
-        built(recipe(payload, module, width, guest), tmp_path)
+        build_text(recipe(payload, module, width, guest), tmp_path)
     assert [(p.rule.id, p.message) for p in refused.value.problems] == [("BB-L205", reason)]
 
 
@@ -176,7 +168,7 @@ def test_every_note_that_is_asked_for_is_written_and_heard(
     """With the frame table outside the bootstrap region, and a feature that Xen must have."""
     keys = 'init_p2m = 0x8000000000\n        features = "!writable_page_tables|dom0"'
     text = recipe(hello64, module).replace('guest_version = "1.0"', keys)
-    (image,) = built(text, tmp_path).images
+    (image,) = build_text(text, tmp_path).images
     assert {v.outcome for v in image.verdicts} == {Outcome.BOOTED}
     elf = read_elf(FileContent(Path(image.path)), "image")
     found = {note.type: note.desc for note in elf.xen_notes}

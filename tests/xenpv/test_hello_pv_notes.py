@@ -18,11 +18,10 @@ from bootbuild.model.record import BuildRecord
 from bootbuild.model.request import BootRequest
 from bootbuild.model.span import align_up
 from bootbuild.model.verdict import Outcome, ProfileVerdict
-from bootbuild.pipeline import boot, build
-from bootbuild.recipe.overrides import Overrides
-from bootbuild.recipe.read import read
+from bootbuild.pipeline import boot
 from debian_kernels import Kernels
 from oracle import run_until
+from recipe_text import build_text
 
 CMDLINE = "a command line"
 KEYS = {
@@ -46,9 +45,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 
 
 def built(payload: Path, module: Path, keys: str, folder: Path) -> BuildRecord:
-    path = folder / "recipe.toml"
-    path.write_text(
-        f"""
+    text = f"""
 api = 1
 [payload]
 path = {json.dumps(str(payload))}
@@ -63,9 +60,7 @@ path = {json.dumps(str(module))}
 [expect]
 console = "hello: done"
 """
-    )
-    host = Host.discover()
-    return build(read(path, host, Overrides()), host)
+    return build_text(text, folder)
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,18 @@ import pytest
 
 import monitors
 import toolstack
+from bootbuild.api import FileContent, Filling, Offer
+from bootbuild.formats.elf_read import read_elf
 from bootbuild.host import Host
+from bootbuild.machine import Machine
 from bootbuild.model.record import BuildRecord
 from bootbuild.model.request import BootRequest
+from bootbuild.model.trace import StopKind
 from bootbuild.model.verdict import Outcome
 from bootbuild.pipeline import boot, build
 from bootbuild.recipe.overrides import Overrides
 from bootbuild.recipe.read import read
+from bootbuild_xenpv.environments.xen import XenDomU
 from debian_kernels import Kernels
 from oracle import run_until
 
@@ -89,6 +94,19 @@ def test_a_kernel_made_for_dom0_takes_the_hosts_map_for_its_own(kernels: Kernels
     (verdict,) = boot(request, Host.discover())
     assert verdict.outcome is Outcome.BOOTED, verdict.findings
     assert "Xen: [mem 0x000000000009fc00-0x00000000000fffff] reserved" in verdict.runs[0].console.decode()
+
+
+@pytest.mark.slow
+def test_it_comes_to_where_it_waits_for_xenstored(kernels: Kernels) -> None:
+    """As a domU, with events, timers and a scheduler of its own."""
+    image = read_elf(FileContent(kernels.cloud.vmlinux), "vmlinux")
+    scene = XenDomU().scene(image, Offer(CMDLINE.encode(), memory=128 << 20), Filling.EXACT)
+    with Machine(scene) as machine:
+        text = b"xen:balloon: Initialising balloon driver"
+        stop = machine.run(checkpoints={}, budget=2_500_000_000, seconds=600, console=text)
+    assert stop.kind is StopKind.CONSOLE, stop
+    for line in (b"console [hvc0] enabled", b"installing Xen timer for CPU 0", b"Grant table initialized"):
+        assert line in scene.platform.console
 
 
 @pytest.mark.slow

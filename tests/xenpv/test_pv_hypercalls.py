@@ -8,14 +8,13 @@ import pytest
 
 from bootbuild.boot.prove import prove
 from bootbuild.model.span import Span
-from bootbuild.model.verdict import Outcome, ProfileVerdict
+from bootbuild.model.verdict import Outcome
 from bootbuild_xenpv.environments.frames import PAGE
 from bootbuild_xenpv.environments.xen import XenDom0, XenDomU
 from tiny_pv_guest import (
     DATA,
+    DATAS_FRAME,
     HYPERCALLS,
-    IRET,
-    MFN_LIST,
     MMUEXT_OP,
     PHYSICAL,
     PT_BASE,
@@ -23,8 +22,11 @@ from tiny_pv_guest import (
     STARTUP,
     UPDATE_VA_MAPPING,
     VIRT_BASE,
+    answer,
     call,
     guest,
+    iret,
+    run,
     subject,
     traps,
     u64,
@@ -36,37 +38,17 @@ SELF = 0x7FF0
 HANDLER = STARTUP + 0x200
 UD2 = b"\x0f\x0b"
 CAN_WRITE = 0x67  #: present, writable, user, accessed, dirty
-# mov MFN_LIST(%rsi), %rax; mov frame of DATA, %rax
-FRAME = (
-    b"\x48\x8b\x46" + bytes([MFN_LIST])
-    + b"\x48\x8b\x80" + struct.pack("<I", 8 * ((DATA - VIRT_BASE) // PAGE))
-)  # fmt: skip
 FRAME_TO = b"\x48\xa3"  # mov %rax, address
 TABLES = b"\x48\x8b\x76" + bytes([PT_BASE])  # mov PT_BASE(%rsi), %rsi
 VERSION_TO_RSI = b"\xbf\x01\0\0\0\xb8\x11\0\0\0\x0f\x05"  # XENVER_extraversion
 HIGH, UNCANONICAL = 0xFFFF888000001234, 1 << 63
 
 
-def run(
-    code: bytes, data: bytes = b"", *, dom0: bool = False, startup: bytes = b"\xeb\xfe"
-) -> ProfileVerdict:
-    built = guest(first=code, data=data, startup=startup)
-    return prove(subject(built), XenDom0() if dom0 else XenDomU())
-
-
-def answer(code: bytes, data: bytes = b"", *, dom0: bool = False) -> int:
-    """RAX as a signed number at the startup path."""
-    verdict = run(code, data, dom0=dom0)
-    assert verdict.outcome is Outcome.BOOTED, [f.message for f in verdict.findings]
-    value = verdict.runs[0].stop.registers["rax"]
-    return value - (1 << 64) if value >> 63 else value
-
-
 def maps(flags: int) -> bytes:
     """update_va_mapping of a page of its own with these bits."""
     entry = b"\x48\xc1\xe0\x0c\x48\xb9" + u64(flags) + b"\x48\x09\xc8\x48\x89\xc6"  # shl; or; mov %rax, %rsi
     rest = b"\x48\xbf" + u64(HYPERCALLS) + b"\x31\xd2\xb8" + struct.pack("<I", UPDATE_VA_MAPPING)
-    return FRAME + entry + rest + b"\x0f\x05"
+    return DATAS_FRAME + entry + rest + b"\x0f\x05"
 
 
 @pytest.mark.parametrize(
@@ -139,14 +121,16 @@ def test_a_multicall_in_a_multicall_is_refused() -> None:
     ("offset", "result"), [(0x900, 0), (PAGE - 64, 0), (PAGE - 56, -ENXIO), (4, -ENXIO), (0x7FFFFFF0, -ENXIO)]
 )
 def test_where_vcpu_info_may_be(offset: int, result: int) -> None:
-    code = FRAME + FRAME_TO + u64(DATA + 0x100) + call(VCPU_OP, 10, 0, DATA + 0x100)
+    code = DATAS_FRAME + FRAME_TO + u64(DATA + 0x100) + call(VCPU_OP, 10, 0, DATA + 0x100)
     assert answer(code, bytes(0x108) + struct.pack("<Q", offset)) == result
 
 
 def test_vcpu_info_has_one_place_which_is_writable() -> None:
-    code = FRAME + FRAME_TO + u64(DATA + 0x100) + call(VCPU_OP, 10, 0, DATA + 0x100)
+    code = DATAS_FRAME + FRAME_TO + u64(DATA + 0x100) + call(VCPU_OP, 10, 0, DATA + 0x100)
     assert answer(code + call(VCPU_OP, 10, 0, DATA + 0x100), bytes(0x108) + u64(PAGE - 64)) == -EINVAL
-    root = FRAME + TABLES + b"\x48\x8b\x06" + FRAME_TO + u64(DATA + 0x100)  # the frame of the table below
+    root = (
+        DATAS_FRAME + TABLES + b"\x48\x8b\x06" + FRAME_TO + u64(DATA + 0x100)
+    )  # the frame of the table below
     root = root.replace(b"\x48\x8b\x06", b"\x48\x8b\x86" + struct.pack("<I", 8 * 511) + b"\x48\xc1\xe8\x0c")
     root = root.replace(b"\x48\xc1\xe8\x0c", b"\x48\xc1\xe0\x0c\x48\xc1\xe8\x18")  # of bits 12 to 51
     assert answer(root + call(VCPU_OP, 10, 0, DATA + 0x100), bytes(0x110)) == -EINVAL
@@ -154,7 +138,7 @@ def test_vcpu_info_has_one_place_which_is_writable() -> None:
 
 @pytest.mark.parametrize("source", [0x1000, 2**64 - 1])
 def test_a_page_is_copied_of_the_guests_own_alone(source: int) -> None:
-    copy = FRAME + FRAME_TO + u64(DATA + 8) + call(MMUEXT_OP, DATA, 1, 0, SELF)
+    copy = DATAS_FRAME + FRAME_TO + u64(DATA + 8) + call(MMUEXT_OP, DATA, 1, 0, SELF)
     assert answer(copy, struct.pack("<IIQQ", 17, 0, 0, source)) == -EINVAL
 
 
@@ -218,10 +202,25 @@ def test_int_wants_a_gate_of_ring_1(vector: int, dpl: int, works: bool) -> None:
     assert (verdict.outcome is Outcome.BOOTED) == works, [f.message for f in verdict.findings]
 
 
-def iret(cs: int, ss: int = 0xE02B, flags: int = 0, rip: int = STARTUP) -> bytes:
-    pushes = b"\x54\x58\x68" + struct.pack("<I", ss) + b"\x50\x68\x02\x02\0\0\x68" + struct.pack("<I", cs)
-    pushes += b"\x48\xb9" + u64(rip) + b"\x51\x68" + struct.pack("<I", flags) + b"\x6a\0" * 3
-    return pushes + b"\xb8" + struct.pack("<I", IRET) + b"\x0f\x05"
+FAULTY_RETURNS = {  # an iret that faults: vector and error code
+    "no CS": (iret(0), 13, 0),
+    "a CS that is none": (iret(0x10), 13, 0x10),
+    "data for CS": (iret(0xE028), 13, 0xE028),
+    "Xen's own CS": (iret(0xE008), 13, 0xE008),
+    "no SS": (iret(0xE030, ss=0), 13, 0),
+    "code for SS": (iret(0xE030, ss=0xE030), 13, 0xE030),
+    "RIP is no address": (iret(0xE030, rip=UNCANONICAL), 13, 0),
+}
+
+
+@pytest.mark.parametrize("name", FAULTY_RETURNS)
+def test_a_faulting_iret_is_an_exception_of_the_guests(name: str) -> None:
+    code, vector, error = FAULTY_RETURNS[name]
+    handler = b"\x48\x81\x7c\x24\x10" + struct.pack("<I", error) + b"\x74\x02" + UD2  # cmp error, 16(%rsp)
+    handler += b"\xe9" + struct.pack("<i", STARTUP - (HANDLER + len(handler) + 5))
+    startup = b"\xeb\xfe".ljust(0x200, b"\0") + handler
+    verdict = run(call(SET_TRAP_TABLE, DATA) + code, traps({vector: HANDLER}), startup=startup)
+    assert verdict.outcome is Outcome.BOOTED, [f.message for f in verdict.findings]
 
 
 @pytest.mark.parametrize(
@@ -237,7 +236,7 @@ def iret(cs: int, ss: int = 0xE02B, flags: int = 0, rip: int = STARTUP) -> bytes
         iret(0, flags=0x100, rip=UNCANONICAL),
     ],
 )
-def test_an_iret_that_the_processor_cannot_make_ends_the_domain(code: bytes) -> None:
+def test_a_faulting_iret_without_a_handler_ends_the_domain(code: bytes) -> None:
     (finding,) = run(code).findings
     assert finding.rule == "BB-B044"
 

@@ -13,9 +13,11 @@ import pytest
 from bootbuild.containers.elf import ElfContainer
 from bootbuild.errors import RefusedError
 from bootbuild.formats.elf_read import read_elf
+from bootbuild.formats.notes import XenNote
 from bootbuild.host import Host
 from bootbuild.model.content import FileContent, MemoryContent
 from bootbuild.model.payload import Payload, Startup
+from bootbuild.report.inspection import note_name, note_value
 from bootbuild_xenpv.options import Options
 from bootbuild_xenpv.targets import XenPv
 from debian_kernels import Kernels
@@ -74,6 +76,9 @@ class Right:
 
 
 RIGHT = {
+    "xen_version": Right(Options(xen_version="xen-3.0-x86_64"), 5, b"xen-3.0-x86_64\0",
+                         'XEN_VERSION = "xen-3.0-x86_64"'),
+    "pae_mode": Right(Options(pae_mode="bimodal"), 9, b"bimodal\0", 'PAE_MODE = "bimodal"'),
     "guest_os": Right(Options(guest_os="mine"), 6, b"mine\0", 'GUEST_OS = "mine"'),
     "guest_version": Right(Options(guest_version="1.0"), 7, b"1.0\0", 'GUEST_VERSION = "1.0"'),
     "loader": Right(Options(loader="generic2"), 8, b"generic2\0", 'LOADER = "generic2"'),
@@ -129,6 +134,9 @@ BROKEN = {
     "a loader that nobody knows": Broken(Options(loader="bogus"), "BB-L210", {8: b"bogus\0"}),
     "another system for Linux, without a loader": Broken(
         Options(guest_os="mine"), "BB-L210", {6: b"mine\0", 8: None}, own={6: b"linux\0", 8: None}
+    ),
+    "another Xen of its own": Broken(
+        Options(loader="generic"), "BB-L210", {5: b"xen-2\0"}, own={5: b"xen-2\0"}
     ),
     "an offset without a base": Broken(
         Options(paddr_offset=0), "BB-L210", {3: None, 4: u64(0)}, own={3: None}
@@ -202,6 +210,48 @@ def test_own_notes_are_replaced_merged_or_kept(rule: str, entry: str, tmp_path: 
     found = notes_of(image(entry, options, tmp_path, OWN))
     assert (found[6], found[7], found[10], int.from_bytes(found[17], "little")) == BY_RULE[rule]
     assert found[5] == b"xen-3.0\0"
+
+
+ALL = {  # every type that elfnote.h has, and how `inspect` shows it
+    0: ("INFO", b"KEY=value\0", "KEY=value"),
+    1: ("ENTRY", u64(ENTRY), f"{ENTRY:#x}"),
+    2: ("HYPERCALL_PAGE", u64(HYPERCALLS), f"{HYPERCALLS:#x}"),
+    3: ("VIRT_BASE", u64(VIRT_BASE), f"{VIRT_BASE:#x}"),
+    4: ("PADDR_OFFSET", u64(0), "0x0"),
+    5: ("XEN_VERSION", b"xen-3.0\0", "xen-3.0"),
+    6: ("GUEST_OS", b"tiny\0", "tiny"),
+    7: ("GUEST_VERSION", b"1\0", "1"),
+    8: ("LOADER", b"generic\0", "generic"),
+    9: ("PAE_MODE", b"yes\0", "yes"),
+    10: ("FEATURES", b"dom0|pae_pgdir_above_4gb\0", "dom0|pae_pgdir_above_4gb"),
+    11: ("BSD_SYMTAB", b"no\0", "no"),
+    12: ("HV_START_LOW", u64(0xFFFF800000000000), "0xffff800000000000"),
+    13: ("L1_MFN_VALID", u64(1) + u64(1), "0x1 0x1"),
+    14: ("SUSPEND_CANCEL", struct.pack("<I", 1), "0x1"),
+    15: ("INIT_P2M", u64(0x8000000000), "0x8000000000"),
+    16: ("MOD_START_PFN", b"\1", "0x1"),
+    17: ("SUPPORTED_FEATURES", struct.pack("<II", 0x800, 1), "0x800 0x1"),
+    18: ("PHYS32_ENTRY", struct.pack("<I", PHYSICAL), f"{PHYSICAL:#x}"),
+    19: ("PHYS32_RELOC", struct.pack("<III", 0x200000, 0, 0xFFFFFFFF), "0x200000 0x0 0xffffffff"),
+}
+
+
+def test_every_type_is_named_and_read() -> None:
+    own = {note.type: note for note in payload({kind: desc for kind, (_, desc, _) in ALL.items()}).elf.notes}
+    assert {kind: (note_name(note), note.desc, note_value(note)) for kind, note in own.items()} == ALL
+    assert [*ALL] == [kind.value for kind in XenNote]
+
+
+@pytest.mark.parametrize("rule", ["replace", "merge", "keep"])
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_what_no_key_speaks_of_stays_as_it_is(entry: str, rule: str, tmp_path: Path) -> None:
+    own = {kind: desc for kind, (_, desc, _) in ALL.items()}
+    found = notes_of(image(entry, Options(notes=rule, suspend_cancel=True), tmp_path, own))
+    written = {"native": set(), "chain": {1}, "insert": {1, 3, 4, 5, 6, 8, 17}}[entry]
+    assert {kind: found[kind] for kind in own if kind not in written} == {
+        kind: desc for kind, desc in own.items() if kind not in written
+    }
+    assert set(found) == set(own)
 
 
 def test_a_stub_must_be_where_its_code_expects(tmp_path: Path) -> None:

@@ -63,6 +63,16 @@ def test_an_address_is_that_of_a_page(key: str, value: int) -> None:
         dataclasses.replace(Options(), **{key: value})  # type: ignore[arg-type]
 
 
+def test_a_version_of_another_xen_is_an_error_of_the_recipe() -> None:
+    with pytest.raises(ValueError, match="xen_version is 'xen-4', which does not begin with xen-3"):
+        Options(xen_version="xen-4")
+
+
+def test_a_pae_mode_is_one_of_three() -> None:
+    with pytest.raises(ValueError, match="pae_mode is 'maybe'; known are yes, no, bimodal"):
+        Options(pae_mode="maybe")
+
+
 def test_a_supported_feature_is_one_of_xens() -> None:
     with pytest.raises(ValueError, match="supported_features has 'bogus', which is no feature of Xen"):
         Options(supported_features="dom0|bogus")

@@ -13,7 +13,8 @@ class Cpu(Protocol):
     def get(self, register: str) -> int:
         """A register by its lower-case name: "rax", "eax", "cr3", "rip", "rflags", "cs" (the selector).
 
-        "cpl": the privilege level; "code64": 1 where 64-bit code runs (EFER.LMA and CS.L), else 0.
+        "cpl": the privilege level; "code64": 1 where 64-bit code runs (EFER.LMA and CS.L), else 0; "tsc": the
+        time-stamp counter, which does not go on because somebody looks.
         """
 
     def set(self, register: str, value: int) -> None:

@@ -30,6 +30,7 @@ class Board:
         self.events: list[Event] = []
         self.pending: Stop | None = None
         self.calls = 0  #: of the platform, whose state a proof of repetition cannot see
+        self.jumped = False  #: the platform has written RIP, if only what it was
         self.probe_now = False  #: a proof of repetition is to be tried as soon as the engine has returned
         self.before_write: Callable[[int, int], None] | None = None
         """Told of each `system_write` before it is done: physical address, size in bytes."""

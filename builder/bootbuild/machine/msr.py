@@ -98,6 +98,11 @@ class Msrs:
         self._board.calls += 1  # time went on: the machine is not what it was
         return (self._board.instructions + self._tsc_offset) & 0xFFFFFFFFFFFFFFFF
 
+    @property
+    def now(self) -> int:
+        """What the TSC was when it was last read, and the instructions since."""
+        return (self._board.instructions + self._tsc_offset) & 0xFFFFFFFFFFFFFFFF
+
     def rdtsc(self, both: bool) -> None:
         """RDTSC, or RDTSCP if `both`."""
         self._board.out_of_time()

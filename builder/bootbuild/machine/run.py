@@ -58,7 +58,7 @@ class Machine:
         core = self._core
         self._board = board = Board(core, self._memory, scene.platform, self)
         delivery = Delivery(board)
-        msrs = Msrs(board, delivery)
+        self._msrs = msrs = Msrs(board, delivery)
         self._warm_up()
         self._traps = traps = Traps(board, delivery, msrs)
         self._memory.map_into(core, traps.mmio_read, traps.mmio_write)
@@ -209,6 +209,8 @@ class Machine:
         if register.endswith("_limit"):
             self._core.save()
             return self._core.segment(register.removesuffix("_limit")).limit
+        if register == "tsc":
+            return self._msrs.now
         if register in ("tr", "ldtr"):
             self._core.save()
             return self._core.segment(register).selector
@@ -220,6 +222,7 @@ class Machine:
 
     def set(self, register: str, value: int) -> None:
         """Write a general, control or flags register."""
+        self._board.jumped = self._board.jumped or register == "rip"
         self._core.set(register, value)
 
     def read(self, address: int, size: int) -> bytes:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from bootbuild.machine import ports, scan
 from bootbuild.machine.board import Board
 from bootbuild.machine.calibrate import GENERAL
-from bootbuild.machine.delivery import GP, PF, UD, Delivery
+from bootbuild.machine.delivery import Delivery
 from bootbuild.machine.engine import EFER_LMA, Core
+from bootbuild.machine.gates import GP, PF, UD
 from bootbuild.machine.memory import PAGE
 from bootbuild.machine.msr import Msrs, canonical
 from bootbuild.machine.operand import Instruction, Place, code_bits, decode, place

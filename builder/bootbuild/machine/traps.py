@@ -10,8 +10,9 @@ from typing import Literal
 from bootbuild.machine.binding import Uc, uc, x86
 from bootbuild.machine.board import Board
 from bootbuild.machine.calibrate import GENERAL
-from bootbuild.machine.delivery import HAS_ERROR_CODE, PF, UD, Delivery
+from bootbuild.machine.delivery import Delivery
 from bootbuild.machine.engine import Segment
+from bootbuild.machine.gates import HAS_ERROR_CODE, PF, UD
 from bootbuild.machine.memory import PAGE
 from bootbuild.machine.msr import Msrs
 from bootbuild.machine.operand import linear_of
@@ -276,10 +277,11 @@ class Traps:
             return
         ip = core.get("rip")
         board.calls += 1
+        board.jumped = False
         if not board.platform.syscall(board.cpu):
             self._enter_system(ip)
         target = core.get("rip")
-        if target != ip:
+        if board.jumped or target != ip:
             core.set("rip", target - _SYSCALL_SIZE)  # the engine adds it on return from the hook
         board.after_call()
 

@@ -17,7 +17,9 @@ SHOWN_DESC = 24  #: bytes of a note's contents that are shown as hex
 
 _SEGMENTS = {0: "NULL", 1: "LOAD", 2: "DYNAMIC", 3: "INTERP", 4: "NOTE", 6: "PHDR", 7: "TLS"}
 _MACHINES = {3: "386", 62: "x86-64"}
-_STRINGS = (5, 6, 7, 8, 9, 10)  #: Xen notes with text: xen/include/public/elfnote.h
+# Xen notes with text, and those with several numbers, by the bytes of each: xen/include/public/elfnote.h
+_STRINGS = (0, 5, 6, 7, 8, 9, 10, 11)
+_ARRAYS = {13: 8, 17: 4, 19: 4}
 
 
 @dataclass(frozen=True)
@@ -151,11 +153,18 @@ def note_name(note: Note) -> str:
 
 
 def note_value(note: Note) -> str:
-    """A note's contents: text, an address, or the first bytes in hex."""
+    """A note's contents: text, an address or more numbers, or the first bytes in hex."""
     if note.owner == "Xen" and note.type in _STRINGS:
         return note.desc.split(b"\0")[0].decode("latin-1")
-    if note.owner == "Xen" and len(note.desc) in (4, 8):
-        return f"{int.from_bytes(note.desc, 'little'):#x}"
+    each = _ARRAYS.get(note.type, len(note.desc))
+    if (
+        note.owner == "Xen"
+        and each in (1, 2, 4, 8)
+        and 0 < len(note.desc) <= SHOWN_DESC
+        and not len(note.desc) % each
+    ):
+        parts = (note.desc[at : at + each] for at in range(0, len(note.desc), each))
+        return " ".join(f"{int.from_bytes(part, 'little'):#x}" for part in parts)
     return note.desc[:SHOWN_DESC].hex(" ", 4) + (" …" if len(note.desc) > SHOWN_DESC else "")
 
 

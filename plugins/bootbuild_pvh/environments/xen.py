@@ -24,10 +24,9 @@ from bootbuild.api import (
     Undefined,
     align_up,
 )
-from bootbuild.platform import XenHvm
+from bootbuild.platform import XenDomain, XenHvm
 from bootbuild.platform.flat32 import Poison, flat_state
 from bootbuild.platform.loading import ACPI, RAM, RESERVED, UNUSABLE, MiB, check_fit, mmio, module_bytes, put
-from bootbuild.platform.xen import XenDomain
 from bootbuild_pvh.environments.placing import PlacedModule, Placing, one_module, ramdisk
 from bootbuild_pvh.environments.profile import UNDEFINED, PvhProfile, Setting
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 from bootbuild.api import Filling, Load, Region, RegionKind, Span
 
+MiB, GiB = 1 << 20, 1 << 30
 PAGE = 4096
+PCI_HOLE = Span(3 * GiB, GiB)  #: no RAM, but devices and flash; what would be there lies from 4 GiB on
 EXTENT = 512  #: frames: xl populates a PV domain's memory by extents of 2 MiB (meminit_pv, xg_dom_x86.c)
 _FIRST = 0x40000  #: no frame number of a domain of 1 GiB is a machine frame of its own
 _STRIDES = {Filling.POISON_A: 0x9E3779B1, Filling.POISON_B: 0x85EBCA6B}  #: primes larger than any domain
@@ -17,13 +19,16 @@ class Frames:
     """The machine frames of a domain of `count` pages, and the frame table both ways.
 
     With `Filling.EXACT` whole extents are in descending order; with the others no two neighbours are
-    neighbours in the machine. No frame number of the domain is ever a number of its machine frames.
+    neighbours in the machine. No frame number of the domain is ever a number of its machine frames. All lie
+    below PCI_HOLE, or behind it.
     """
 
     def __init__(self, count: int, filling: Filling) -> None:
         self.count = count
-        self.first = max(_FIRST, 1 << count.bit_length())
         self.size = -(-count // EXTENT) * EXTENT  #: machine frames from `first` on, not all of them given out
+        self.first = max(_FIRST, 1 << count.bit_length())
+        if (self.first + self.size) * PAGE > PCI_HOLE.start:
+            self.first = PCI_HOLE.end // PAGE
         stride = _STRIDES.get(filling)
         if stride is None:
             top = self.first + self.size - EXTENT

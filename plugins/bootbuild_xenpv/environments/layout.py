@@ -6,7 +6,7 @@ xg_dom_x86.c for a domU, xen/arch/x86/pv/dom0_build.c for dom0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from bootbuild.api import ElfImage, InputError, Problem, align_up
@@ -18,6 +18,12 @@ PADDING = 512 << 10  #: bytes behind the stack that are mapped
 ROUND = 4 << 20  #: the mapping ends at a multiple
 SHIFTS = (12, 21, 30, 39)  #: of an entry in a table of level 1 to 4
 _M48 = (1 << 48) - 1
+
+Table = tuple[int, int]
+"""A page table: its level, and the number that a table of that level has in 48 bits."""
+
+Taken = dict[Table, int]
+"""Tables that are there, with their frames."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +64,21 @@ class Layout:
 
     virt_base: int
     start_info: Part
-    store: Part | None
-    console: Part | None
     tables: Part
     stack: Part
     p2m: Part
-    p2m_base: int  #: where the frame table is mapped
-    p2m_frames: Part | None  #: the frames that it takes with its page tables, where INIT_P2M says its place
+    p2m_frames: Part  #: the frames that it takes with its page tables, where INIT_P2M says its place
     module: Part | None
-    mappings: tuple[Mapping, ...]
-    numbered: dict[tuple[int, int], int] = field(repr=False)  #: (level, number of the table) → frame
+    mappings: tuple[Mapping, ...]  #: the bootstrap region's, and the frame table's where that lies outside
+    numbered: dict[Table, int] = field(repr=False)  #: their frames
+    store: Part | None
+    console: Part | None
+
+    @property
+    def p2m_base(self) -> int:
+        """Where the frame table is mapped."""
+        outside = self.mappings[1:]
+        return outside[0].start if outside else self.virtual(self.p2m)
 
     def virtual(self, part: Part) -> int:
         """Where the bootstrap region maps a part of it."""
@@ -86,32 +97,61 @@ class _Allocator:
         return part
 
 
+@dataclass(frozen=True)
+class _Builder:
+    """Where the two that build domains differ."""
+
+    rings: bool  #: it gives pages for those of store and console
+    bootstrap: Callable[[int, int], tuple[Mapping, int]]
+    """The mapping, from VIRT_BASE on, that covers all up to an end and its own tables; how many these are."""
+    number: Callable[[Mapping, int, Taken], Iterator[tuple[Table, int]]]
+    """The frames of the mapping's tables, the first one given."""
+    end: Callable[[int, int, int], int]
+    """First frame behind the region, by the frames that are used, are mapped, and are the module's."""
+    tables_first: bool  #: a frame table outside the region lies behind its page tables, not before them
+    apart: int  #: bytes that must be between that and VIRT_BASE
+
+
 def domu(image: ElfImage, notes: PvNotes, module_size: int, frames: int) -> Layout:
-    """As libxenguest builds it, for a domain of `frames` pages. Raises InputError (BB-L202)."""
-    base = notes.virt_base
+    """As libxenguest builds it, for a domain of `frames` pages. Raises InputError (BB-L202, BB-L207)."""
+    return _lay_out(_TOOLSTACK, image, notes, module_size, frames)
+
+
+def dom0(image: ElfImage, notes: PvNotes, module_size: int, frames: int) -> Layout:
+    """As dom0_construct_pv builds it. Raises InputError (BB-L202, BB-L207)."""
+    return _lay_out(_HYPERVISOR, image, notes, module_size, frames)
+
+
+def _lay_out(builder: _Builder, image: ElfImage, notes: PvNotes, module_size: int, frames: int) -> Layout:
+    base, p2m_base = notes.virt_base, notes.init_p2m
     allocator = _Allocator(align_up(notes.kernel.end - base, PAGE) // PAGE)
-    p2m_base = notes.init_p2m
     module = allocator.take(module_size) if module_size and not notes.mod_start_pfn else None
     p2m = allocator.take(8 * frames) if p2m_base is None else None
-    start_info, store, console = allocator.take(PAGE), allocator.take(PAGE), allocator.take(PAGE)
+    start_info = allocator.take(PAGE)
+    store, console = (allocator.take(PAGE), allocator.take(PAGE)) if builder.rings else (None, None)
     _check_room(image, allocator.end, frames)  # before its tables are counted, of which a lie has millions
-    mapping, count = _bootstrap(base, base + allocator.end * PAGE)
+    mapping, count = builder.bootstrap(base, base + allocator.end * PAGE)
     tables = allocator.take(count * PAGE)
-    numbered = dict(_number(mapping, tables.pfn, {}))
+    numbered = dict(builder.number(mapping, tables.pfn, {}))
     stack = allocator.take(PAGE)
-    allocator.end = max(allocator.end, (mapping.last + 1 - base) // PAGE)  # xc_dom_alloc_pad
+    mapped = (mapping.last + 1 - base) // PAGE
+    allocator.end = builder.end(allocator.end, mapped, module.pages if module else 0)
     if module_size and notes.mod_start_pfn:
         module = allocator.take(module_size)
-    mappings, p2m_frames = [mapping], None
+    mappings, first = [mapping], allocator.end
     if p2m is None:
         assert p2m_base is not None
-        p2m = allocator.take(8 * frames)
-        _check_apart(image, base, p2m_base + p2m.pages * PAGE)
+        p2m_end = p2m_base + 8 * frames
+        if p2m_end + builder.apart > base:
+            # count_pgtables: overlapping mappings; setup_pv_physmap: P->M table overlaps initial mapping
+            text = f"the frame table that INIT_P2M asks for ends at {p2m_end:#x}, behind VIRT_BASE {base:#x}"
+            raise InputError(Problem(INIT_P2M, image.name, text))
+        needed = len(dict(_number(Mapping(p2m_base, p2m_end - 1, 0), 0, numbered)))
+        ahead = needed if builder.tables_first else 0
+        p2m = Part(first + ahead, -(-8 * frames // PAGE))
         mappings.append(Mapping(p2m_base, p2m_base + p2m.pages * PAGE - 1, p2m.pfn))
-        more = dict(_number(mappings[-1], allocator.end, numbered))
-        allocator.take(len(more) * PAGE)
-        numbered |= more
-        p2m_frames = Part(p2m.pfn, p2m.pages + len(more))
+        numbered |= dict(_number(mappings[1], first if builder.tables_first else p2m.end, numbered))
+        allocator.take((needed + p2m.pages) * PAGE)
     _check_room(image, allocator.end, frames)
     return Layout(
         virt_base=base,
@@ -121,63 +161,11 @@ def domu(image: ElfImage, notes: PvNotes, module_size: int, frames: int) -> Layo
         tables=tables,
         stack=stack,
         p2m=p2m,
-        p2m_base=base + p2m.address if p2m_base is None else p2m_base,
-        p2m_frames=p2m_frames,
-        module=module,
-        mappings=tuple(mappings),
-        numbered=numbered,
-    )
-
-
-def dom0(image: ElfImage, notes: PvNotes, module_size: int, frames: int) -> Layout:
-    """As dom0_construct_pv builds it. Raises InputError (BB-L202)."""
-    base = notes.virt_base
-    allocator = _Allocator(align_up(notes.kernel.end - base, PAGE) // PAGE)
-    module = allocator.take(module_size) if module_size and not notes.mod_start_pfn else None
-    p2m = allocator.take(8 * frames) if notes.init_p2m is None else None
-    start_info = allocator.take(PAGE)
-    _check_room(image, allocator.end, frames)  # before its tables are counted one by one
-    mapping, count = _bootstrap_dom0(base, base + allocator.end * PAGE)
-    tables = allocator.take(count * PAGE)
-    stack = allocator.take(PAGE)
-    numbered = dict(_number_dom0(mapping, tables.pfn))
-    # get_order_from_bytes: the module has frames of its own
-    pages = (mapping.last + 1 - base) // PAGE - (module.pages if module else 0)
-    allocator.end = (1 << (pages - 1).bit_length()) + (module.pages if module else 0)
-    if module_size and notes.mod_start_pfn:
-        module = allocator.take(module_size)
-    mappings, first = [mapping], allocator.end
-    if p2m is None:
-        assert notes.init_p2m is not None
-        size = align_up(8 * frames, PAGE)
-        _check_apart(image, base, notes.init_p2m + 8 * frames + 1)
-        more = dict(_number(Mapping(notes.init_p2m, notes.init_p2m + size - 1, 0), allocator.end, numbered))
-        allocator.take(len(more) * PAGE)
-        numbered |= more
-        p2m = allocator.take(size)
-        mappings.append(Mapping(notes.init_p2m, notes.init_p2m + size - 1, p2m.pfn))
-    _check_room(image, allocator.end, frames)
-    return Layout(
-        virt_base=base,
-        start_info=start_info,
-        store=None,
-        console=None,
-        tables=tables,
-        stack=stack,
-        p2m=p2m,
-        p2m_base=base + p2m.address if notes.init_p2m is None else notes.init_p2m,
         p2m_frames=Part(first, allocator.end - first),
         module=module,
         mappings=tuple(mappings),
         numbered=numbered,
     )
-
-
-def _check_apart(image: ElfImage, base: int, p2m_end: int) -> None:
-    """count_pgtables: overlapping mappings; setup_pv_physmap: P->M table overlaps initial mapping."""
-    if p2m_end > base:
-        text = f"the frame table that INIT_P2M asks for ends at {p2m_end:#x}, behind VIRT_BASE {base:#x}"
-        raise InputError(Problem(INIT_P2M, image.name, text))
 
 
 def _check_room(image: ElfImage, needed: int, frames: int) -> None:
@@ -199,15 +187,15 @@ def _bootstrap_dom0(base: int, tables: int) -> tuple[Mapping, int]:
             return mapping, count
 
 
-def _number_dom0(mapping: Mapping, first: int) -> Iterator[tuple[tuple[int, int], int]]:
+def _number_dom0(mapping: Mapping, first: int, taken: Taken) -> Iterator[tuple[Table, int]]:
     """The root, then each table of level 1 with those above it that are new."""
     yield (4, 0), first
-    pfn, taken = first + 1, set[tuple[int, int]]()
+    pfn, known = first + 1, set(taken)
     for number in mapping.tables(1):
         for level in (1, 2, 3):
             key = (level, number >> 9 * (level - 1))
-            if key not in taken:
-                taken.add(key)
+            if key not in known:
+                known.add(key)
                 yield key, pfn
                 pfn += 1
 
@@ -225,9 +213,7 @@ def _bootstrap(base: int, end: int) -> tuple[Mapping, int]:
             return mapping, count
 
 
-def _number(
-    mapping: Mapping, first: int, taken: dict[tuple[int, int], int]
-) -> Iterator[tuple[tuple[int, int], int]]:
+def _number(mapping: Mapping, first: int, taken: Taken) -> Iterator[tuple[Table, int]]:
     """Frames for the tables that are not `taken` yet: the root, then level 3, 2 and 1 (count_pgtables)."""
     pfn = first
     for level in (4, 3, 2, 1):
@@ -235,3 +221,17 @@ def _number(
             if (level, number) not in taken:
                 yield (level, number), pfn
                 pfn += 1
+
+
+def _whole_order(_used: int, mapped: int, module: int) -> int:
+    """get_order_from_bytes: a power of two, beside the module, which has frames of its own."""
+    return (1 << (mapped - module - 1).bit_length()) + module
+
+
+def _padded(used: int, mapped: int, _module: int) -> int:
+    """xc_dom_alloc_pad."""
+    return max(used, mapped)
+
+
+_TOOLSTACK = _Builder(True, _bootstrap, _number, _padded, tables_first=False, apart=0)
+_HYPERVISOR = _Builder(False, _bootstrap_dom0, _number_dom0, _whole_order, tables_first=True, apart=1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bootbuild.abi.handover import BootType, HypervisorType
@@ -28,41 +27,21 @@ from bootbuild.api import (
     Span,
     TableRegister,
     Undefined,
-    align_up,
     content_digest,
 )
-from bootbuild_xenpv.environments import start_info
-from bootbuild_xenpv.environments.frames import PAGE, Frames
+from bootbuild_xenpv.environments import machine, start_info
+from bootbuild_xenpv.environments.frames import PAGE, Frames, GiB, MiB
 from bootbuild_xenpv.environments.layout import Layout
+from bootbuild_xenpv.environments.machine import put
 from bootbuild_xenpv.environments.tables import page_tables
 from bootbuild_xenpv.hypervisor import PvDomain, XenPv
-from bootbuild_xenpv.hypervisor.entries import ACCESSED, DIRTY, LARGE, PRESENT, USER, WRITE
 from bootbuild_xenpv.notes import PvNotes, read_notes
 from bootbuild_xenpv.rules import DOES_NOT_FIT, FRAMES, MODULES, PROFILE_RULES
 
-MiB, GiB = 1 << 20, 1 << 30
 FREE_MEMORY, MACHINE_FRAMES, ARGUMENTS = "free memory", "machine frames", "hypercall arguments"
 _CLOBBERED = {Filling.POISON_A: 0xDEADBEEFDEADF00D, Filling.POISON_B: 0x5EED0B0B5EED0B0B}
 _SEEDS = {Filling.EXACT: 0, Filling.POISON_A: 0xA11CE5ED, Filling.POISON_B: 0x0B0B5EED}
 
-# Xen's own memory, at the bottom of the machine: page tables, the vCPU's descriptors, shared_info, the M2P.
-XEN = 16 * MiB
-SHARED_INFO, _ZERO, _DESCRIPTORS, _GDT_L1, _GDT_L2, _GDT_L3, _M2P_L3, _M2P_L2 = (
-    XEN + PAGE * index for index in range(8)
-)
-_M2P = XEN + 2 * MiB
-_M2P_SLOT, _PERDOMAIN_SLOT = 256, 260  #: RO_MPT_VIRT_START, PERDOMAIN_VIRT_START: asm-x86/config.h
-_GDT = 0xFFFF820000000000
-_GDT_LIMIT = 0xEFFF  #: LAST_RESERVED_GDT_BYTE
-_TABLE = PRESENT | WRITE | ACCESSED | DIRTY
-_FLAT = {  # xen/include/public/arch-x86/xen-x86_64.h FLAT_*, and Xen's own two
-    0xE008: 0x00AF9B000000FFFF,
-    0xE010: 0x00CF93000000FFFF,
-    0xE018: 0x00CFBB000000FFFF,
-    0xE020: 0x00CFFB000000FFFF,
-    0xE028: 0x00CFF3000000FFFF,
-    0xE030: 0x00AFFB000000FFFF,
-}
 _NULL = Descriptor(0, limit=0, attributes=0)
 
 
@@ -77,7 +56,6 @@ class Setting:
     domid: int
     ports: tuple[int, int] = (0, 0)  #: event channels of store and console
     io_memory: tuple[Span, ...] = ()  #: machine ranges of devices that the domain may map
-    machine_map: tuple[MapEntry, ...] = ()  #: the host's, for the control domain
     extended_cr3: bool = False  #: the assistance of that name is on from the start
 
 
@@ -111,20 +89,21 @@ class XenPvProfile(ABC):
         written = [
             *_image_loads(image, notes),
             *self._hypercall_page(notes),
-            _put(layout.p2m.address, frames.p2m.tobytes()),
-            *(_put(part.address, bytes(PAGE)) for part in (layout.store, layout.console) if part),
-            _put(layout.start_info.address, setting.info.pack().ljust(PAGE, b"\0")),
+            put(layout.p2m.address, frames.p2m.tobytes()),
+            *(put(part.address, bytes(PAGE)) for part in (layout.store, layout.console) if part),
+            put(layout.start_info.address, setting.info.pack().ljust(PAGE, b"\0")),
         ]
         dirty = _pages(written) if self.builds_in_place else frozenset[int]()
         tables = page_tables(layout, frames, domain.own_slots, dirty)
-        pseudo = [*self._module_loads(setting), *written, *(_put(at, table) for at, table in tables)]
+        pseudo = [*self._module_loads(setting), *written, *(put(at, table) for at, table in tables)]
         return Scene(
             regions=(
                 *(Region(span, RegionKind.MMIO) for span in setting.io_memory),
-                Region(_xen_memory(frames), RegionKind.RESERVED),
+                Region(machine.shared_memory(), RegionKind.RAM),
+                Region(machine.xen_memory(frames), RegionKind.RESERVED),
                 frames.region,
             ),
-            loads=(*_xen_loads(frames), *(part for load in pseudo for part in frames.scatter(load))),
+            loads=(*machine.xen_loads(frames), *(part for load in pseudo for part in frames.scatter(load))),
             state=_state(notes.entry, layout, frames),
             given=self._given(setting, notes, offer),
             platform=XenPv(
@@ -166,15 +145,17 @@ class XenPvProfile(ABC):
             frames=frames,
             root=frames.p2m[layout.tables.pfn],
             kernel_stack=layout.virtual(layout.stack) + PAGE,
-            shared_info=SHARED_INFO,
-            m2p=_M2P,
-            m2p_entries=_m2p_entries(frames),
-            gdt=_GDT,
-            gdt_table=_GDT_L1,
-            zero_page=_ZERO,
-            own_slots=_own_slots(),
+            shared_info=machine.SHARED_INFO,
+            m2p=machine.M2P,
+            m2p_entries=machine.m2p_entries(frames),
+            gdt=machine.GDT,
+            gdt_table=machine.GDT_L1,
+            zero_page=machine.ZERO_PAGE,
+            grant_frames=machine.GRANT_FRAMES,
+            status_frames=machine.STATUS_FRAMES,
+            own_slots=machine.own_slots(),
             memory_map=setting.memory_map,
-            machine_map=setting.machine_map,
+            machine_map=machine.memory_map(frames),
             console_frame=console,
             console_port=setting.ports[1],
             store_frame=store,
@@ -194,7 +175,7 @@ class XenPvProfile(ABC):
         if notes.hypercall_page is None:
             return []
         address = notes.hypercall_page - notes.virt_base
-        return [_put(address, hypercall_page())]
+        return [put(address, hypercall_page())]
 
     def _given(self, setting: Setting, notes: PvNotes, offer: Offer) -> Given:
         layout = setting.layout
@@ -213,7 +194,7 @@ class XenPvProfile(ABC):
             cmdline=offer.cmdline,
             modules=modules,
             memory_map=setting.memory_map,
-            structures=(_put(layout.virtual(layout.start_info), setting.info.pack()),),
+            structures=(put(layout.virtual(layout.start_info), setting.info.pack()),),
             privileged=setting.domid == 0,
         )
 
@@ -291,43 +272,5 @@ def _state(entry: int, layout: Layout, frames: Frames) -> EntryState:
         fs=_NULL,
         gs=_NULL,
         tr=Descriptor(0xE040, limit=0, attributes=0x008B),  # no I/O bitmap: every port traps
-        gdtr=TableRegister(_GDT, _GDT_LIMIT),
+        gdtr=TableRegister(machine.GDT, machine.GDT_LIMIT),
     )
-
-
-def _m2p_entries(frames: Frames) -> int:
-    return frames.first + frames.size
-
-
-def _xen_memory(frames: Frames) -> Span:
-    return Span(XEN, _M2P - XEN + align_up(8 * _m2p_entries(frames), 2 * MiB))
-
-
-def _own_slots() -> Mapping[int, int]:
-    return {_M2P_SLOT: _M2P_L3 | _TABLE | USER, _PERDOMAIN_SLOT: _GDT_L3 | _TABLE}
-
-
-def _xen_loads(frames: Frames) -> list[Load]:
-    """Xen's own pages. The M2P is mapped read-only for ring 3, the vCPU's descriptors not at all."""
-    m2p = b"\xff" * (8 * frames.first) + frames.m2p.tobytes()
-    size = align_up(len(m2p), 2 * MiB)
-    leaves = (_M2P + at | PRESENT | USER | ACCESSED | DIRTY | LARGE for at in range(0, size, 2 * MiB))
-    descriptors = bytearray(PAGE)
-    for selector, value in _FLAT.items():
-        struct.pack_into("<Q", descriptors, selector & 0xFF8, value)
-    gdt = [_ZERO | _TABLE] * 14 + [_DESCRIPTORS | _TABLE]
-    return [
-        _put(XEN, bytes(8 * PAGE)),
-        _put(SHARED_INFO, start_info.shared_info()),
-        _put(_DESCRIPTORS, bytes(descriptors)),
-        _put(_GDT_L1, struct.pack(f"<{len(gdt)}Q", *gdt)),
-        _put(_GDT_L2, struct.pack("<Q", _GDT_L1 | _TABLE)),
-        _put(_GDT_L3, struct.pack("<Q", _GDT_L2 | _TABLE)),
-        _put(_M2P_L3, struct.pack("<Q", _M2P_L2 | _TABLE | USER)),
-        _put(_M2P_L2, b"".join(struct.pack("<Q", leaf) for leaf in leaves)),
-        Load(_M2P, MemoryContent(m2p), 0, len(m2p), size),
-    ]
-
-
-def _put(address: int, data: bytes) -> Load:
-    return Load(address, MemoryContent(data), 0, len(data), len(data))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from bootbuild.api import ElfImage, Evidence, MapEntry, Offer, Span
+from bootbuild.api import ElfImage, Evidence, InputError, MapEntry, Offer, Problem, Span
 from bootbuild_xenpv.environments import layout, start_info
 from bootbuild_xenpv.environments.frames import PAGE, Frames
 from bootbuild_xenpv.environments.layout import Layout
-from bootbuild_xenpv.environments.profile import SHARED_INFO, Setting, XenPvProfile, one_module
+from bootbuild_xenpv.environments.machine import RAM, SHARED_INFO
+from bootbuild_xenpv.environments.profile import Setting, XenPvProfile, one_module
 from bootbuild_xenpv.environments.start_info import (
     SIF_INITDOMAIN,
     SIF_MOD_START_PFN,
@@ -14,8 +15,8 @@ from bootbuild_xenpv.environments.start_info import (
     StartInfo,
 )
 from bootbuild_xenpv.notes import PvNotes
+from bootbuild_xenpv.rules import TRANSLATED
 
-RAM, RESERVED = 1, 2
 MAGIC = b"xen-3.0-x86_64"
 _PM_BITS = 3 << 8  #: XEN_PROCESSOR_PM_CX and _PX: Xen leaves power management to dom0
 
@@ -31,6 +32,9 @@ class XenDomU(XenPvProfile):
     _STORE_PORT, _CONSOLE_PORT = 1, 2
 
     def setting(self, image: ElfImage, notes: PvNotes, offer: Offer, frames: Frames) -> Setting:
+        if notes.translated:
+            text = "FEATURES requires auto_translated_physmap"
+            raise InputError(Problem(TRANSLATED, image.name, text))
         module = one_module(image, offer)
         built = layout.domu(image, notes, module.size if module else 0, frames.count)
         assert built.store is not None
@@ -55,8 +59,8 @@ class XenDomU(XenPvProfile):
                 mod_start=_module_start(notes, built),
                 mod_len=mod_len,
                 cmd_line=offer.cmdline,
-                first_p2m_pfn=outside.pfn if outside else 0,
-                nr_p2m_frames=outside.pages if outside else 0,
+                first_p2m_pfn=outside.pfn if outside.pages else 0,
+                nr_p2m_frames=outside.pages,
             ),
             module=None if module is None else (module, mod_len),
             memory_map=(MapEntry(0, frames.count * PAGE, RAM),),
@@ -81,7 +85,6 @@ class XenDom0(XenPvProfile):
         module = one_module(image, offer)
         size = module.size if module else 0
         built = layout.dom0(image, notes, size, frames.count)
-        assert built.p2m_frames is not None
         return Setting(
             layout=built,
             info=StartInfo(
@@ -103,13 +106,6 @@ class XenDom0(XenPvProfile):
             memory_map=(MapEntry(0, frames.count * PAGE, RAM),),
             domid=0,
             io_memory=(self._LEGACY,),
-            machine_map=(
-                MapEntry(0, 0x9FC00, RAM),
-                MapEntry(0x9FC00, 0x400, RESERVED),
-                MapEntry(0xF0000, 0x10000, RESERVED),
-                MapEntry(0x100000, frames.region.span.end - 0x100000, RAM),
-                MapEntry(0xFFFC0000, 0x40000, RESERVED),
-            ),
             extended_cr3=notes.pae,
         )
 

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bootbuild.api import MapEntry, Span
-from bootbuild_xenpv.environments.frames import Frames
+from bootbuild_xenpv.environments.frames import PAGE, Frames
 
 M2P_BASE, M2P_END = 0xFFFF800000000000, 0xFFFF804000000000  #: MACH2PHYS_VIRT_START, _END: xen-x86_64.h
 XEN_START, XEN_END = 0xFFFF800000000000, 0xFFFF880000000000  #: HYPERVISOR_VIRT_START, _END
+LOW_END = 1 << 47  #: nothing up to XEN_END is a guest's (__addr_ok, asm-x86/x86_64/uaccess.h)
+
+_RAM = 1  #: E820 type
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,22 @@ class PvDomain:
     gdt: int  #: virtual: where Xen maps the descriptor table of the vCPU
     gdt_table: int  #: the page table that maps the guest's fourteen pages of it
     zero_page: int  #: what stands where the guest has no page of descriptors
+    grant_frames: range  #: frames that Xen has for the grant table
+    status_frames: range  #: and, in its second version, for the states of grants
     own_slots: Mapping[int, int]  #: entries of Xen's slots in every root
     memory_map: tuple[MapEntry, ...]
-    machine_map: tuple[MapEntry, ...] = ()  #: the host's own, which only the control domain is told
+    machine_map: tuple[MapEntry, ...]  #: the machine's, which only the control domain is told
     console_frame: int = 0
     console_port: int = 0
     store_frame: int = 0
     store_port: int = 0
     io_memory: tuple[Span, ...] = ()  #: machine ranges that are no RAM and that the domain may map
     extended_cr3: bool = False  #: VMASST_TYPE_pae_extended_cr3 is on
+
+    def is_memory(self, frame: int) -> bool:
+        """Whether the machine has RAM there, the domain's own or not."""
+        at = frame * PAGE
+        return any(e.type == _RAM and e.address <= at < e.address + e.size for e in self.machine_map)
 
     @property
     def privileged(self) -> bool:

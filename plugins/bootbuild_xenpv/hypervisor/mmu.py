@@ -1,16 +1,16 @@
-"""Page types: a frame is a page table of one level, or writable, never both (xen/arch/x86/mm.c).
+"""Page tables: every change of one, checked as Xen checks it (xen/arch/x86/mm.c).
 
-A frame has a type while something needs it to be of that type: an entry that maps it writable, a table
-that leads to it, a pin, the root in use. The last of them gone, it may become anything else.
+A frame is a page table of one level, or writable, never both; what a table leads to is in use by it.
 """
 
 from __future__ import annotations
 
 import struct
-from array import array
 from collections.abc import Iterable
 
 from bootbuild.api import Cpu
+from bootbuild.platform.xen import EPERM
+from bootbuild_xenpv.hypervisor.descriptors import descriptor
 from bootbuild_xenpv.hypervisor.domain import XEN_END, XEN_START, PvDomain
 from bootbuild_xenpv.hypervisor.entries import (
     ENTRIES,
@@ -22,21 +22,12 @@ from bootbuild_xenpv.hypervisor.entries import (
     adjust,
     disallowed,
 )
+from bootbuild_xenpv.hypervisor.frame_types import DESCRIPTORS, L1, L4, NAMES, NONE, WRITABLE, FrameTypes
+from bootbuild_xenpv.hypervisor.hypercall import EBUSY, Refused
+from bootbuild_xenpv.hypervisor.linear import LinearTables
 
-NONE, L1, L2, L3, L4, WRITABLE, DESCRIPTORS = range(7)
-NAMES = (
-    "untyped",
-    *(f"a page table of level {level}" for level in (1, 2, 3, 4)),
-    "writable",
-    "a page of descriptors",
-)
 PAGE = 4096
 _TABLE = struct.Struct(f"<{ENTRIES}Q")
-_PRESENT, _SYSTEM = 1 << 15, 1 << 12  #: P; S is set for code and data
-
-
-class Refused(Exception):
-    """Xen does not do what was asked for; the text says why. The guest is told -EINVAL."""
 
 
 class Mmu:
@@ -44,10 +35,8 @@ class Mmu:
 
     def __init__(self, domain: PvDomain) -> None:
         self._domain = domain
-        frames = domain.frames
-        self._first, self._owned = frames.first, frames.m2p
-        self._type = bytearray(frames.size)
-        self._uses = array("L", bytes(array("L").itemsize * frames.size))
+        self._types = FrameTypes(domain.frames)
+        self._linear = LinearTables()
         self._pinned: set[int] = set()
         self.root = domain.root  #: frame of the root in force
         self.user_root = 0  #: frame of the guest's user mode root, 0 for none
@@ -105,9 +94,9 @@ class Mmu:
             raise Refused(f"slot {index} of the root is Xen's")
         (old,) = struct.unpack("<Q", cpu.read_physical(address, 8))
         new = adjust(entry | old & keep if entry & PRESENT else entry, kind)
-        self._take_entry(cpu, new, kind)
+        self._take_entry(cpu, new, kind, frame)
         cpu.write_physical(address, struct.pack("<Q", new))
-        self._drop_entry(cpu, old, kind)
+        self._drop_entry(cpu, old, kind, frame)
 
     def store(self, cpu: Cpu, address: int, data: bytes) -> None:
         """Write within a page at a machine address. Raises Refused if nobody may write there."""
@@ -131,14 +120,14 @@ class Mmu:
         return True
 
     def leaf(self, cpu: Cpu, address: int) -> int | None:
-        """Machine address of the entry that maps a virtual address, None where there is no table for it."""
+        """Machine address of the entry of level 1 that maps a virtual address, None where there is none."""
         table = self.root
         for shift in (39, 30, 21):
             (entry,) = struct.unpack("<Q", cpu.read_physical(table * PAGE + (address >> shift & 511) * 8, 8))
             if not entry & PRESENT or entry & LARGE:
                 return None
             table = (entry & FRAME) // PAGE
-        return table * PAGE + (address >> 12 & 511) * 8
+        return table * PAGE + (address >> 12 & 511) * 8 if self.is_table(table, L1) else None
 
     def take_descriptors(self, cpu: Cpu, frames: Iterable[int]) -> None:
         """HYPERVISOR_set_gdt: from now on nobody writes to these pages. Raises Refused, with none taken."""
@@ -159,67 +148,37 @@ class Mmu:
 
     def kind(self, frame: int) -> int:
         """The present type of a frame. Raises Refused if it is not the domain's own."""
-        return self._type[self._index(frame)]
+        return self._types.kind(frame)
 
     def is_table(self, frame: int, level: int = 0) -> bool:
         """Whether a machine frame is in use as a page table (of `level`); False for another domain's."""
-        index = frame - self._first
-        kind = self._type[index] if 0 <= index < len(self._type) else NONE
-        return kind == level if level else L1 <= kind <= L4
+        return self._types.is_table(frame, level)
 
     # -- references
 
-    def _index(self, frame: int) -> int:
-        index = frame - self._first
-        if not 0 <= index < len(self._owned) or self._owned[index] == 2**64 - 1:
-            pfn = frame if frame < self._domain.frames.count else None
-            hint = (
-                ""
-                if pfn is None
-                else f"; as a pseudo-physical one it would be machine frame {self._own(pfn)}"
-            )
-            raise Refused(f"machine frame {frame:#x} is not this domain's{hint}")
-        return index
-
-    def _own(self, pfn: int) -> str:
-        return f"{self._domain.frames.p2m[pfn]:#x}"
-
     def _take(self, cpu: Cpu, frame: int, kind: int) -> None:
         """get_page_type: one more use of a frame as `kind`; validated if it is a table and the first use."""
-        index = self._index(frame)
-        if not self._uses[index]:
-            self._type[index] = kind
-            self._uses[index] = 1  # a table may lead to itself
-            try:
-                if L1 <= kind <= L4:
-                    self._validate(cpu, frame, kind)
-                elif kind == DESCRIPTORS:
-                    self._check_descriptors(cpu, frame)
-            except Refused:
-                self._uses[index], self._type[index] = 0, NONE
-                raise
+        if not self._types.take(frame, kind):
             return
-        if self._type[index] != kind:
-            uses = f"{self._uses[index]} time{'s' if self._uses[index] > 1 else ''}"
-            text = (
-                f"machine frame {frame:#x} is {NAMES[self._type[index]]} (in use {uses}), not {NAMES[kind]}"
-            )
-            raise Refused(text)
-        self._uses[index] += 1
+        try:
+            if L1 <= kind <= L4:
+                self._validate(cpu, frame, kind)
+            elif kind == DESCRIPTORS:
+                self._check_descriptors(cpu, frame)
+        except Refused:
+            self._types.drop(frame)
+            raise
 
     def _drop(self, cpu: Cpu, frame: int) -> None:
         """put_page_type; a table that nothing needs any more gives up what it led to."""
-        index = self._index(frame)
-        self._uses[index] -= 1
-        if self._uses[index]:
-            return
-        kind, self._type[index] = self._type[index], NONE
+        kind = self._types.drop(frame)
         if L1 <= kind <= L4:
             for slot, entry in enumerate(_TABLE.unpack(cpu.read_physical(frame * PAGE, PAGE))):
                 if entry & PRESENT and not (kind == L4 and slot in XEN_SLOTS):
-                    self._drop_entry(cpu, entry, kind)
+                    self._drop_entry(cpu, entry, kind, frame)
 
-    def _take_entry(self, cpu: Cpu, entry: int, level: int) -> None:
+    def _take_entry(self, cpu: Cpu, entry: int, level: int, table: int) -> None:
+        """get_page_from_l1e … l4e: what an entry in a table of this level leads to is used by it."""
         if not entry & PRESENT:
             return
         frame = (entry & FRAME) // PAGE
@@ -227,25 +186,40 @@ class Mmu:
             raise Refused(f"entry {entry:#x} of level {level} maps a superpage")
         if bad := disallowed(entry, level, caching=bool(self._domain.io_memory)):
             raise Refused(f"entry {entry:#x} of level {level} has bits {bad:#x}, which no guest may set")
-        if level > 1:
+        if level > 1 and self.is_table(frame, level):
+            self._take_linear(entry, frame, table)
+        elif level > 1:
             self._take(cpu, frame, level - 1)
         elif not self._foreign(frame):
+            # get_page_from_l1e: memory of others is busy, what is no memory at all may not be had
+            self._types.kind(frame, EBUSY if self._domain.is_memory(frame) else EPERM)
             if entry & WRITE:
-                self._take(cpu, frame, WRITABLE)
-            else:
-                self._index(frame)
+                self._types.take(frame, WRITABLE, EBUSY)
 
-    def _drop_entry(self, cpu: Cpu, entry: int, level: int) -> None:
-        if not entry & PRESENT:
+    def _take_linear(self, entry: int, frame: int, table: int) -> None:
+        """get_l2_linear_pagetable and its like: one more entry of `table` that leads to its own level."""
+        if entry & WRITE:
+            raise Refused(f"entry {entry:#x} leads to a table of its own level, and is writable")
+        if frame == table:
             return
+        if why := self._linear.take(table, frame):
+            raise Refused(f"entry {entry:#x} leads to a table of its own level: {why}")
+        self._types.take(frame, self._types.kind(frame))
+
+    def _drop_entry(self, cpu: Cpu, entry: int, level: int, table: int) -> None:
         frame = (entry & FRAME) // PAGE
+        if not entry & PRESENT or frame == table:
+            return
+        if level > 1 and self.is_table(frame, level):
+            self._linear.drop(table, frame)
         if level > 1 or (entry & WRITE and not self._foreign(frame)):
             self._drop(cpu, frame)
 
     def _foreign(self, frame: int) -> bool:
-        """Whether it is a frame that the domain may map and that has no type: shared_info, a device."""
-        address = frame * PAGE
-        return address == self._domain.shared_info or any(address in s for s in self._domain.io_memory)
+        """Whether the domain may map the frame, and it has no type: shared_info, grants, a device."""
+        domain, address = self._domain, frame * PAGE
+        granted = frame in domain.grant_frames or frame in domain.status_frames
+        return granted or address == domain.shared_info or any(address in s for s in domain.io_memory)
 
     def _validate(self, cpu: Cpu, frame: int, level: int) -> None:
         """alloc_l1_table … alloc_l4_table: every entry is taken, and made what Xen wants it to be."""
@@ -258,11 +232,11 @@ class Mmu:
                     continue
                 entries[slot] = adjust(entry, level)
                 changed = changed or entries[slot] != entry
-                self._take_entry(cpu, entries[slot], level)
+                self._take_entry(cpu, entries[slot], level, frame)
                 taken.append(entries[slot])
         except Refused:
             for entry in taken:
-                self._drop_entry(cpu, entry, level)
+                self._drop_entry(cpu, entry, level, frame)
             raise
         if level == L4:
             for slot in XEN_SLOTS:
@@ -275,13 +249,3 @@ class Mmu:
         fixed = b"".join(struct.pack("<Q", descriptor(value)) for value in struct.unpack(f"<{ENTRIES}Q", raw))
         if fixed != raw:
             cpu.write_physical(frame * PAGE, fixed)
-
-
-def descriptor(value: int) -> int:
-    """check_descriptor: code and data for ring 3, or nothing. Raises Refused."""
-    high = value >> 32
-    if not high & _PRESENT:
-        return value
-    if not high & _SYSTEM:
-        raise Refused(f"descriptor {value:#x} is neither code nor data")
-    return value | 3 << 45

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bootbuild.api import Cpu
 
 HAS_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17, 21))
-PAGE_FAULT = 14
+NOT_PRESENT, STACK_FAULT, GP, PAGE_FAULT = 11, 12, 13, 14
 KERNEL_CS, KERNEL_SS = 0xE033, 0xE02B  #: FLAT_KERNEL_CS64, FLAT_KERNEL_SS64
 USER_CS32 = 0xE023  #: FLAT_USER_CS32
 _IF, _IOPL, _VM = 1 << 9, 3 << 12, 1 << 17
@@ -27,14 +27,32 @@ def is_canonical(address: int) -> bool:
     return address >> 47 in (0, 0x1FFFF)
 
 
-def loads(cpu: Cpu, selector: int, *, code: bool) -> bool:
-    """Whether a selector of ring 3 leads to a present segment of code, or else of data, in the GDT."""
-    at = cpu.translate(cpu.get("gdtr") + (selector & 0xFFF8))
-    if at is None:
-        return False
-    (value,) = struct.unpack("<Q", cpu.read_physical(at, 8))
-    wanted = 0xF8 if code else 0xF0  # P, DPL 3, S, and of the type whether it is code
-    return not selector & 4 and value >> 40 & 0xF8 == wanted
+def loads(cpu: Cpu, selector: int) -> bool:
+    """Whether DS, ES, FS or GS takes a selector in ring 3: of data, or of code that can be read."""
+    access = _access(cpu, selector)
+    return access is not None and access & 0xF0 == 0xF0 and access & 0xA != 8
+
+
+def _access(cpu: Cpu, selector: int) -> int | None:
+    """Type, S, DPL and P of a descriptor in the GDT; None if there is no such descriptor."""
+    at = None if selector & 4 else cpu.translate(cpu.get("gdtr") + (selector & 0xFFF8))
+    return None if at is None else cpu.read_physical(at + 5, 1)[0]
+
+
+def _segment_fault(cpu: Cpu, selector: int, *, code: bool) -> tuple[int, int] | None:
+    """Vector and error code of the exception that loading CS, or else SS, raises in ring 3."""
+    if not selector & ~3:
+        return GP, 0
+    access = _access(cpu, selector)
+    if access is None or access & 0x78 != (0x78 if code else 0x70) or not (code or access & 2):
+        return GP, selector & ~3  # S, DPL 3, code or else data, and that writable
+    return None if access & 0x80 else (NOT_PRESENT if code else STACK_FAULT, selector & ~3)
+
+
+def return_fault(cpu: Cpu, place: Place) -> tuple[int, int] | None:
+    """Vector and error code of the exception that IRETQ to ring 3 raises there; None if it goes."""
+    fault = _segment_fault(cpu, place.cs, code=True) or _segment_fault(cpu, place.ss, code=False)
+    return fault or (None if is_canonical(place.rip) else (GP, 0))
 
 
 @dataclass(frozen=True)
@@ -62,25 +80,41 @@ def read_table(cpu: Cpu, address: int) -> dict[int, Trap]:
     return found
 
 
-def frame(cpu: Cpu, code: int | None, *, kernel: bool, masked: bool) -> bytes:
+@dataclass(frozen=True)
+class Place:
+    """Where a guest is interrupted, or goes on."""
+
+    rip: int
+    cs: int
+    rflags: int
+    rsp: int
+    ss: int
+
+    @classmethod
+    def of(cls, cpu: Cpu) -> Place:
+        """Where it is."""
+        return cls(*(cpu.get(name) for name in ("rip", "cs", "rflags", "rsp", "ss")))
+
+
+def frame(cpu: Cpu, place: Place, code: int | None, *, kernel: bool, masked: bool) -> bytes:
     """What is pushed: rcx, r11, the error code if there is one, rip, cs, rflags, rsp, ss.
 
     CS has RPL 0 if the guest's kernel was interrupted. Its upper half says whether events were masked, and
     so does the IF that is pushed.
     """
-    selector = cpu.get("cs") & ~3 if kernel else cpu.get("cs")
-    flags = cpu.get("rflags") & ~(_IF | _IOPL) | (0 if masked else _IF)
+    selector = place.cs & ~3 if kernel else place.cs
+    flags = place.rflags & ~(_IF | _IOPL) | (0 if masked else _IF)
     words = [cpu.get("rcx"), cpu.get("r11")]
     words += [] if code is None else [code]
-    words += [cpu.get("rip"), selector | masked << 32, flags, cpu.get("rsp"), cpu.get("ss")]
+    words += [place.rip, selector | masked << 32, flags, place.rsp, place.ss]
     return struct.pack(f"<{len(words)}Q", *words)
 
 
 def arrive(cpu: Cpu, trap: Trap, stack: int) -> None:
-    """Put the guest at its handler, with its frame at `stack`."""
+    """Put the guest at its handler, with its frame at `stack`; what CS the handler has is Xen's to say."""
     cpu.set("rsp", stack)
     cpu.set("ss", KERNEL_SS)
-    cpu.set("cs", trap.cs)
+    cpu.set("cs", KERNEL_CS)
     cpu.set("rflags", cpu.get("rflags") & ~_CLEARED)
     cpu.set("rip", trap.address)
 
@@ -104,24 +138,18 @@ class IretFrame:
         """From the stack. LookupError if it is not mapped."""
         return cls(*_IRET.unpack(cpu.read(cpu.get("rsp"), _IRET.size)))
 
-    def selectors(self) -> tuple[int, int]:
-        """CS and SS to go on with: after VGCF_in_syscall those of SYSRET (restore_all_guest)."""
+    def place(self) -> Place:
+        """Where it says to go on, in ring 3 whatever it says; after VGCF_in_syscall as SYSRET does it."""
+        rflags = self.rflags & ~(_IOPL | _VM) | _IF | 2
         if self.flags & VGCF_IN_SYSCALL and is_canonical(self.rip):
-            return (USER_CS32 if self.cs & 0xFFFF == USER_CS32 else KERNEL_CS), KERNEL_SS
-        return self.cs & 0xFFFF | 3, self.ss & 0xFFFF | 3
+            cs = USER_CS32 if self.cs & 0xFFFF == USER_CS32 else KERNEL_CS
+            return Place(self.rip, cs, rflags, self.rsp, KERNEL_SS)
+        return Place(self.rip, self.cs & 0xFFFF | 3, rflags, self.rsp, self.ss & 0xFFFF | 3)
 
-    def restore(self, cpu: Cpu) -> None:
-        """Go where it says, in ring 3 whatever it says."""
-        if not self.flags & VGCF_IN_SYSCALL:
-            cpu.set("r11", self.r11)
-            cpu.set("rcx", self.rcx)
-        cpu.set("rax", self.rax)
-        cs, ss = self.selectors()
-        cpu.set("cs", cs)
-        cpu.set("ss", ss)
-        cpu.set("rsp", self.rsp)
-        cpu.set("rflags", self.rflags & ~(_IOPL | _VM) | _IF | 2)
-        cpu.set("rip", self.rip)
+    def registers(self) -> dict[str, int]:
+        """The general registers that it brings back."""
+        rest = {} if self.flags & VGCF_IN_SYSCALL else {"r11": self.r11, "rcx": self.rcx}
+        return {"rax": self.rax, **rest}
 
     @property
     def masks_events(self) -> bool:

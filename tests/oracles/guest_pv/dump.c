@@ -1,32 +1,20 @@
 // SPDX-License-Identifier: 0BSD
-// Says, line by line on the domain's console, how Xen entered a PV guest and what it handed over.
+// Says, line by line on the domain's console, how Xen entered a PV guest and what it handed over. With CALLS,
+// what it answers to hypercalls.
 //
 // What differs from machine to machine is left out: of machine frames only the domain's own number for them is
 // said. Layouts: xen/include/public/xen.h, arch-x86/xen-x86_64.h, io/console.h.
 
-typedef unsigned char u8;
-typedef unsigned int u32;
-typedef unsigned long long u64;
+#include "dump.h"
 
-#define PAGE 4096
-#define BASE 0xffffffff80000000ull // VIRT_BASE
+#ifndef CALLS
+#define CALLS 0 // whether the guest makes hypercalls instead
+#endif
+
 #define M2P ((const u64 *)0xffff800000000000)
 
 extern u64 registers[];
 extern u8 gdtr[];
-
-struct start_info {
-    char magic[32];
-    u64 nr_pages, shared_info;
-    u32 flags, pad0;
-    u64 store_mfn;
-    u32 store_evtchn, pad1;
-    u64 console_mfn;
-    u32 console_evtchn, pad2;
-    u64 pt_base, nr_pt_frames, mfn_list, mod_start, mod_len;
-    char cmd_line[1024];
-    u64 first_p2m_pfn, nr_p2m_frames;
-};
 
 struct ring {
     char in[1024], out[2048];
@@ -36,14 +24,6 @@ struct ring {
 static const struct start_info *info;
 static volatile struct ring *ring;
 static u8 shared[PAGE] __attribute__((aligned(PAGE)));
-
-static long call(long number, u64 a, u64 b, u64 c)
-{
-    long result;
-
-    __asm__ volatile("syscall" : "=a"(result), "+D"(a), "+S"(b), "+d"(c) : "0"(number) : "rcx", "r11", "memory");
-    return result;
-}
 
 static void notify(void)
 {
@@ -86,14 +66,14 @@ static void put_hex(u64 value, int digits)
         put("0123456789abcdef"[value >> shift & 15]);
 }
 
-static void begin(const char *kind)
+void begin(const char *kind)
 {
     puts("dump: [");
     puts(kind);
     puts("]\n");
 }
 
-static void field(const char *name, u64 value)
+void field(const char *name, u64 value)
 {
     puts("dump: ");
     puts(name);
@@ -264,17 +244,12 @@ static void shared_info(void)
     field("has_clock", ((u32 *)shared)[14] != 0); // vcpu_info[0].time.tsc_to_system_mul
 }
 
-void dump(const struct start_info *handed)
+static void entered(void)
 {
     static const char *const names[] = {"rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10",
                                         "r11", "r12", "r13", "r14", "r15", "rflags", "cs", "ss", "ds", "es", "fs",
                                         "gs"};
-    u32 reason = 0;
 
-    info = handed;
-    if (!(info->flags & 2)) // SIF_INITDOMAIN
-        ring = (volatile struct ring *)(BASE + M2P[info->console_mfn] * PAGE);
-    begin("begin");
     begin("cpu");
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
         field(names[i], registers[i]);
@@ -284,7 +259,7 @@ void dump(const struct start_info *handed)
     field("frame", (info->pt_base - BASE) / PAGE);
     tables((const u64 *)info->pt_base, 4, 0);
     entry("start of memory", BASE);
-    entry("code", (u64)dump & -PAGE);
+    entry("code", (u64)entered & -PAGE);
     entry("start_info", (u64)info);
     entry("root", info->pt_base);
     entry("last table", info->pt_base + (info->nr_pt_frames - 1) * PAGE);
@@ -294,6 +269,22 @@ void dump(const struct start_info *handed)
     frames();
     xen();
     shared_info();
+    tables_refused(info);
+    string_ports(info);
+}
+
+void dump(const struct start_info *handed)
+{
+    u32 reason = 0;
+
+    info = handed;
+    if (!(info->flags & 2)) // SIF_INITDOMAIN
+        ring = (volatile struct ring *)(BASE + M2P[info->console_mfn] * PAGE);
+    begin("begin");
+    if (CALLS)
+        hypercalls(info);
+    else
+        entered();
     begin("end");
     while (ring && ring->out_cons != ring->out_prod) {
         notify();

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: 0BSD */
 /*
  * A Xen PV entry that records every register before it changes one, then says all it was given (dump.c).
- * With OUTSIDE, the frame table is wanted outside the bootstrap region, and the module need not be mapped.
+ * With OUTSIDE, the frame table is wanted outside the bootstrap region, and the module need not be mapped. With
+ * LINKED, p_paddr is p_vaddr, and PADDR_OFFSET says so.
  */
 
 .macro note type, size
@@ -18,6 +19,10 @@
 	.asciz "xen-3.0"
 	note 8, 8
 	.asciz "generic"
+#ifdef LINKED
+	note 4, 8
+	.quad 0xffffffff80000000
+#endif
 #ifdef OUTSIDE
 	note 9, 4
 	.asciz "yes"

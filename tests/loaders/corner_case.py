@@ -1,0 +1,54 @@
+"""One file at an edge of what loaders take, and how the row of a table says what each of them does."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from corner_kernels import START
+from tiny_elf import HIGH
+
+Said = tuple[str, str, int | None]  #: verdict, rule or "", entry or None
+
+#: The loader model and the protocol that each cell of a row is about.
+COLUMNS = (
+    ("xen-libelf", "pvh"),
+    ("xen-libelf", "xen-pv"),
+    ("xen-xl", "pvh"),
+    ("xen-xl", "xen-pv"),
+    ("qemu", "pvh"),
+    ("linux-loader", "pvh"),
+    ("firecracker", "pvh"),
+    ("cloud-hypervisor", "pvh"),
+    ("grub-file", "xen-pv"),
+)
+_KINDS = {"": "refuse", "ok": "accept", "-": "ignore", "!": "crash", "~": "wild"}
+_MEANT = {"pvh": START, "xen-pv": HIGH[64] + START}
+_CELL = re.compile(r"(ok|[-!~]?)(:?L\d{3})?(?:@(0x[0-9a-f]+))?")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One file, and what every loader says to it.
+
+    A cell of `row` is `ok`, or a rule without its BB-: a refusal, with `-` ignored, with `!` a crash, with
+    `~` a wild jump. `ok:L116` is accepted by that rule. `@` says where it goes, if that is not where the
+    file means it to.
+    """
+
+    name: str
+    data: bytes = field(repr=False)
+    row: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def said(self, model: str, boot: str) -> Said:
+        """What that loader says, asked for that protocol."""
+        cell = _CELL.fullmatch(self.row.split()[COLUMNS.index((model, boot))])
+        assert cell is not None, self
+        verdict = _KINDS[cell[1]]
+        rule = "BB-" + cell[2].lstrip(":") if cell[2] else ""
+        if cell[3]:
+            return verdict, rule, int(cell[3], 16)
+        return verdict, rule, _MEANT[boot] if verdict == "accept" and model != "grub-file" else None
