@@ -15,7 +15,8 @@ bin := $(VENV)/bin
 stamps := $(VENV)/stamps
 # Everything that ends up in the wheel: a change reinstalls it, and nothing else does.
 sources := pyproject.toml README.md LICENSE $(wildcard LICENSES/*) \
-           $(shell find builder plugins \( -name __pycache__ -o -name examples \) -prune -o -type f -print)
+           $(shell find builder plugins \( -name __pycache__ -o -name examples \) -prune -o -type f -print) \
+           $(shell find plugins/examples/bootbuild-unikernel -name __pycache__ -prune -o -type f -print)
 
 # --no-build-isolation: hatchling is in the venv, pinned, so that a reinstall asks no index.
 install = $(bin)/pip install --quiet --constraint constraints.txt --no-build-isolation
@@ -35,7 +36,7 @@ fuzz: $(stamps)/test ## mutated kernels through all that reads them, CASES of SE
 
 lint: $(stamps)/dev ## ruff, and the import contracts
 	$(bin)/ruff check .
-	PYTHONPATH=builder:plugins:plugins/examples/bootbuild-toymon $(bin)/lint-imports
+	PYTHONPATH=builder:plugins:$(subst $() ,:,$(wildcard plugins/examples/*)) $(bin)/lint-imports
 
 types: $(stamps)/test $(stamps)/dev ## mypy --strict
 	$(bin)/mypy

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -54,12 +54,13 @@ class Refuses(Protocol):
         width: int | None = None,
         guest: str | None = None,
         cmdline: bytes = b"",
+        modules: Sequence[tuple[Path, bytes]] = (),
     ) -> tuple[ProfileVerdict, ...]:
         """The verdicts; none where the file was refused as an input.
 
         `profile` is a profile or a target; without it, all profiles of the targets that the image's own
-        record names. `until`, `width` and `guest` are those of `bootbuild boot`. Fails the test with what was
-        found.
+        record names. `until`, `width`, `guest` and `cmdline` are those of `bootbuild boot`; `modules` are
+        files, each with a command line of its own or b"". Fails the test with what was found.
         """
 
 
@@ -108,6 +109,7 @@ def refuses() -> Refuses:
         width: int | None = None,
         guest: str | None = None,
         cmdline: bytes = b"",
+        modules: Sequence[tuple[Path, bytes]] = (),
     ) -> tuple[ProfileVerdict, ...]:
         from bootbuild.errors import BootbuildError, InputError
         from bootbuild.host import Host
@@ -119,7 +121,15 @@ def refuses() -> Refuses:
         try:
             host = Host.discover()
             names = (profile,) if profile else _claimed(Path(image), host)
-            request = BootRequest(Path(image), names, until=until, width=width, guest=guest, cmdline=cmdline)
+            request = BootRequest(
+                Path(image),
+                names,
+                until=until,
+                width=width,
+                guest=guest,
+                cmdline=cmdline,
+                modules=tuple(modules),
+            )
             verdicts = boot(request, host)
             tried = [verdict for verdict in verdicts if verdict.outcome is not Outcome.REFUSED]
             broken = {found.rule for verdict in tried for found in verdict.findings}

@@ -75,7 +75,7 @@ def test_without_room_it_leaves_nothing_and_can_be_tried_again(
 def test_another_kind_is_a_usage_error(bootbuild: Bootbuild) -> None:
     done = bootbuild("new", "goodbye", "x")
     assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
-    assert "'goodbye' is not one of 'hello', 'linux'" in done.stderr
+    assert "'goodbye' is not one of 'hello', 'linux', 'plugin'" in done.stderr
 
 
 def test_a_recipe_for_a_linux_waits_for_its_kernel(bootbuild: Bootbuild) -> None:

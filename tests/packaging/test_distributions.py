@@ -41,13 +41,21 @@ def test_the_sdist_holds_what_its_manifest_lists(built: Any) -> None:
 
 def test_the_wheel_has_sources_of_all_that_is_binary_in_it(built: Any) -> None:
     names = _wheel_names(built.wheel)
-    blobs = [name for name in names if name.endswith(".bin")]
+    blobs = [name for name in names if name.endswith(".bin") and "/stubs/" in name]
     assert blobs
     for blob in blobs:
         folder, _, stem = blob.removesuffix(".bin").rpartition("/")
         assert f"{folder}/{stem}.json" in names
         assert f"{folder}/stubs.toml" in names, "how it is rebuilt"
         assert any(name.startswith(f"{folder}/") and name.endswith(".S") for name in names)
+
+
+def test_the_wheel_has_the_whole_example_that_new_plugin_copies(built: Any, repository: Path) -> None:
+    example = repository / "plugins/examples/bootbuild-unikernel"
+    files = {str(path.relative_to(example)) for path in example.rglob("*") if path.is_file()}
+    inside = "bootbuild/guests/plugin/"
+    shipped = {name.removeprefix(inside) for name in _wheel_names(built.wheel) if name.startswith(inside)}
+    assert shipped == {name for name in files if "__pycache__" not in name}
 
 
 def test_tests_examples_and_droppings_stay_out_of_the_wheel(built: Any) -> None:

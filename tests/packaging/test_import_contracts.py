@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOTS = ("builder", "plugins", "plugins/examples/bootbuild-toymon")
+EXAMPLES = ("bootbuild-freebsd", "bootbuild-toymon", "bootbuild-unikernel")
+ROOTS = ("builder", "plugins", *(f"plugins/examples/{name}" for name in EXAMPLES))
 VIOLATIONS = {
     "model and errors are standard library only": ("bootbuild/errors.py", "import zstandard"),
     "model knows nothing of what is built on it": ("bootbuild/model/span.py", "import bootbuild.formats"),

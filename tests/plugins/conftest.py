@@ -1,4 +1,4 @@
-"""A clean environment: the wheels of bootbuild and of its example plugin, pytest, and nothing else."""
+"""A clean environment: the wheels of bootbuild and of its example plugins, pytest, and nothing else."""
 
 from __future__ import annotations
 
@@ -48,21 +48,24 @@ class Environment:
 
 @pytest.fixture(scope="session")
 def example(repository: Path) -> Path:
-    """The example distribution's folder."""
+    """The folder of the distribution that has plugins of every kind."""
     return repository / "plugins/examples/bootbuild-toymon"
 
 
 @pytest.fixture(scope="session")
-def example_wheel(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its wheel."""
-    return build_wheel(example, tmp_path_factory.mktemp("example-wheel"))
+def wheels(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """The wheel of every example, by the name of its distribution."""
+    return {
+        folder.name: build_wheel(folder, tmp_path_factory.mktemp("example-wheel"))
+        for folder in sorted((repository / "plugins/examples").iterdir())
+    }
 
 
 @pytest.fixture(scope="session")
 def environment(
-    repository: Path, example_wheel: Path, tmp_path_factory: pytest.TempPathFactory
+    repository: Path, wheels: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Environment:
-    """The venv with both, installed as a user would, at the pinned versions."""
+    """The venv with all of them, installed as a user would, at the pinned versions."""
     root = tmp_path_factory.mktemp("environment")
     wheel = build_wheel(repository, tmp_path_factory.mktemp("bootbuild-wheel"))
     made = Environment(root / "venv", root / "empty")
@@ -71,7 +74,7 @@ def environment(
     options = ["--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]
     done = made.run(
         "python", "-m", "pip", "install", *options,
-        "--constraint", repository / "constraints.txt", wheel, f"{example_wheel}[test]",
+        "--constraint", repository / "constraints.txt", wheel, *(f"{one}[test]" for one in wheels.values()),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return made

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from bootbuild.stubs.build import toolchain
 
 OFFERS = {
     "guest.toyos",
@@ -36,24 +31,6 @@ def outcomes(report: str) -> list[tuple[str, str]]:
 @pytest.fixture
 def recipe(example: Path) -> Path:
     return example / "recipes/toyos.toml"
-
-
-@pytest.fixture
-def copy(example: Path, tmp_path: Path) -> Path:
-    """The distribution as its author has it, without the package: that is the installed one."""
-    ignored = shutil.ignore_patterns("bootbuild_toymon", "__pycache__", ".*_cache")
-    return Path(shutil.copytree(example, tmp_path / "copy", ignore=ignored))
-
-
-def test_the_wheel_holds_the_package_with_its_stubs_and_nothing_else(
-    example: Path, example_wheel: Path
-) -> None:
-    with zipfile.ZipFile(example_wheel) as file:
-        names = {name for name in file.namelist() if ".dist-info/" not in name}
-    package = [*(example / "bootbuild_toymon").rglob("*")]
-    files = {str(path.relative_to(example)) for path in package if path.is_file() and path.suffix != ".pyc"}
-    assert names == files
-    assert {"bootbuild_toymon/stubs/toyos_back.bin", "bootbuild_toymon/stubs/toyos_back.S"} <= names
 
 
 def test_everything_that_it_offers_is_listed_under_its_name(environment: Any) -> None:
@@ -133,77 +110,3 @@ def test_its_rules_and_names_are_explained(environment: Any, topic: str, said: s
     done = environment.run("bootbuild", "explain", topic)
     assert done.returncode == 0, done.stderr
     assert said in done.stdout
-
-
-def test_every_rule_of_its_own_is_told_apart_from_bootbuilds_and_tested(
-    environment: Any, example: Path
-) -> None:
-    source = "".join(path.read_text() for path in sorted((example / "bootbuild_toymon").glob("*.py")))
-    rules = set(re.findall(r'= Rule\(\s*"([^"]+)"', source))
-    assert len(rules) == 10
-    assert not [rule for rule in rules if rule.startswith("BB-")]
-    tested = (example / "tests/test_toymon.py").read_text()
-    assert not [rule for rule in rules if f'"{rule}"' not in tested]
-    listed = environment.run("bootbuild", "explain", "TOYMON-999").stderr
-    assert "TOYMON-00" in listed, "the ids of installed plugins are known"
-
-
-def test_its_own_suite_passes_there(environment: Any, copy: Path) -> None:
-    done = environment.run("pytest", "-q", "-p", "no:cacheprovider", folder=copy)
-    assert done.returncode == 0, done.stdout
-    assert re.search(r"^\d\d passed in", done.stdout, re.MULTILINE), done.stdout
-
-
-def test_its_own_suite_notices_a_kernel_that_says_something_else(environment: Any, copy: Path) -> None:
-    kernel = copy / "kernel/toyos.elf"
-    kernel.write_bytes(kernel.read_bytes().replace(b"toyos: ", b"TOYOS: "))
-    done = environment.run("pytest", "-q", "-p", "no:cacheprovider", "-k", "two_protocols", folder=copy)
-    assert done.returncode == 1
-    assert "toymon@v1: FAILED" in done.stdout
-    assert "'toyos: greeting=hello' was not printed" in done.stdout
-
-
-@pytest.mark.usefixtures("gcc")
-def test_rebuilt_stubs_are_the_shipped_bytes_or_boot_as_well(
-    environment: Any, recipe: Path, tmp_path: Path
-) -> None:
-    shipped = environment.site / "bootbuild_toymon"
-    package = Path(shutil.copytree(shipped, tmp_path / "site/bootbuild_toymon"))
-    blobs = sorted(path.name for path in shipped.glob("stubs/*.bin"))
-    assert len(blobs) == 4
-    descriptions = {
-        name: json.loads((shipped / "stubs" / name).with_suffix(".json").read_text()) for name in blobs
-    }
-    for path in (package / "stubs").iterdir():
-        if path.suffix in (".bin", ".json"):
-            path.unlink()
-    done = environment.run("python", "-m", "bootbuild.stubs", "build", package / "stubs")
-    assert done.returncode == 0, done.stderr
-    for name in blobs:
-        if descriptions[name]["toolchain"] == toolchain():
-            for path in (Path(name), Path(name).with_suffix(".json")):
-                assert (package / "stubs" / path).read_bytes() == (shipped / "stubs" / path).read_bytes(), (
-                    path
-                )
-    built = environment.run(
-        "bootbuild", recipe, "--json", "-o", tmp_path / "out",
-        environment={"PYTHONPATH": str(tmp_path / "site")},
-    )  # fmt: skip
-    assert {outcome for _, outcome in outcomes(built.stdout)} == {"BOOTED", "REFUSED"}
-    assert ("toymon@v1", "BOOTED") in outcomes(built.stdout)
-
-
-@pytest.mark.usefixtures("gcc")
-def test_the_kernel_is_what_its_source_says(environment: Any, copy: Path, tmp_path: Path) -> None:
-    if shutil.which("make") is None:
-        pytest.skip("make is not on PATH: apt-get install make")
-    kernel = copy / "kernel/toyos.elf"
-    shipped = kernel.read_bytes()
-    kernel.unlink()
-    subprocess.run(["make", "-s", "-C", copy / "kernel"], check=True, capture_output=True)
-    description = json.loads((environment.site / "bootbuild_toymon/stubs/toyos_back.json").read_text())
-    if description["toolchain"] == toolchain():
-        assert kernel.read_bytes() == shipped
-    done = environment.run("bootbuild", copy / "recipes/toyos.toml", "--json", "-o", tmp_path / "out")
-    assert ("toymon@v1", "BOOTED") in outcomes(done.stdout)
-    assert {outcome for _, outcome in outcomes(done.stdout)} == {"BOOTED", "REFUSED"}

@@ -62,6 +62,9 @@ def test_refuses_nothing(refuses, made):
 def test_refuses_one_of_two(refuses):
     refuses(HERE / "two.elf", "BB-U002", **TINY)
 
+def test_refuses_module_right(refuses, made):
+    refuses(made, "BB-L004", profile="pvh@qemu", modules=[(HELLO, b""), (HELLO, b"")])
+
 def test_refuses_input_right(refuses):
     assert refuses(HERE / "text.elf", "BB-E030") == ()
 
@@ -147,7 +150,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
     return found
 
 
-RIGHT = {f"test_{name}_right" for name in ("boots", "refuses", "refuses_input", "same_bytes")}
+RIGHT = {
+    f"test_{name}_right" for name in ("boots", "refuses", "refuses_module", "refuses_input", "same_bytes")
+}
 WRONG = {
     "test_boots_not_booted": (
         "pvh@qemu: FAILED\n  'no such words' was not printed: ",

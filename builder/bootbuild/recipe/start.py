@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -14,21 +14,29 @@ SHIPPED = (".elf", ".toml", ".txt")  #: what a user needs; sources and build rul
 
 
 def copy_example(name: str, directory: Path) -> tuple[Path, ...]:
-    """Copy the example `name` into `directory`, which must be empty or not there.
+    """Copy the example `name` into `directory`. Returns the new files, and raises, as `fill` does."""
+    example = resources.files("bootbuild") / "guests" / name
+    return fill(
+        directory,
+        {file.name: file.read_bytes() for file in example.iterdir() if file.name.endswith(SHIPPED)},
+    )
+
+
+def fill(directory: Path, files: Mapping[str, bytes]) -> tuple[Path, ...]:
+    """Write `files`, by their paths below it, into `directory`, which must be empty or not there.
 
     Returns the new files, sorted. Raises OutputError, and then has left nothing.
     """
-    example = resources.files("bootbuild") / "guests" / name
-    files = sorted((file.name, file) for file in example.iterdir() if file.name.endswith(SHIPPED))
-    new = [directory / file_name for file_name, _ in files]
+    new = [directory / name for name in sorted(files)]
+    folders = {folder for path in new for folder in path.parents if not folder.exists()}
     try:
-        folders = [folder for folder in (directory, *directory.parents) if not folder.exists()]
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
             raise OutputError(Problem(rules.NOT_EMPTY, str(directory), "the folder is not empty"))
-        with _whole(new, folders):
-            for path, (_, file) in zip(new, files, strict=True):
-                path.write_bytes(file.read_bytes())
+        with _whole(new, sorted(folders, reverse=True)):
+            for path in new:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(files[str(path.relative_to(directory))])
     except OSError as error:
         message = error.strerror or str(error)
         raise OutputError(
@@ -38,13 +46,14 @@ def copy_example(name: str, directory: Path) -> tuple[Path, ...]:
 
 
 @contextmanager
-def _whole(files: Iterable[Path], folders: Iterable[Path]) -> Iterator[None]:
-    """Remove `files`, then `folders`, the inner first, where not all of them can be made."""
+def _whole(files: list[Path], folders: list[Path]) -> Iterator[None]:
+    """Remove `files`, then those `folders` that are there, the inner first, where not all can be made."""
     try:
         yield
     except BaseException:
         for path in files:
             path.unlink(missing_ok=True)
         for folder in folders:
-            folder.rmdir()
+            if folder.exists():
+                folder.rmdir()
         raise
