@@ -50,6 +50,7 @@ FIRECRACKER = EntryDump(
         "cr0": 0x11,  # regs.rs, X86_CR0_PE | X86_CR0_ET
         "cr3": 0,
         "cr4": 0,
+        "efer": 0,
         **{name: segment.selector for name, segment in _SEGMENTS.items()},
         "gdtr_limit": 31,  # regs.rs, BOOT_GDT_MAX descriptors of 8 bytes, less one
         "gdtr_base": 0x500,  # regs.rs, BOOT_GDT_OFFSET

@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from importlib.metadata import distribution, entry_points
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 
 import bootbuild
 
+COPIED = PurePath("bootbuild/guests/plugin")  #: the example that `bootbuild new plugin` copies
 HEAVY = ("lief", "unicorn", "pydantic", "elftools")
 
 
@@ -30,9 +31,14 @@ def test_what_is_installed_is_what_lies_in_the_source_roots(repository: Path) ->
     sources = [path for path in files if path.suffix == ".py" and path.parts[0].startswith("bootbuild")]
     assert sources
     for path in sources:
-        found = [root / path for root in (repository / "builder", repository / "plugins")]
+        roots = (repository / "builder", repository / "plugins")
+        found = [root / path for root in roots] if COPIED not in path.parents else [_copied(repository, path)]
         (source,) = [candidate for candidate in found if candidate.exists()]
         assert (site / path).read_bytes() == source.read_bytes(), path
+
+
+def _copied(repository: Path, path: PurePath) -> Path:
+    return repository / "plugins/examples/bootbuild-unikernel" / path.relative_to(COPIED)
 
 
 @pytest.mark.parametrize("group", ["bootbuild1", "console_scripts", "pytest11"])

@@ -95,7 +95,7 @@ def test_the_unikernel_prints_its_command_line(
     qemu: Path, environment: Any, examples: Path, tmp_path: Path
 ) -> None:
     image = built(environment, examples / "bootbuild-unikernel/recipes/unikernel.toml", tmp_path)
-    real = run_until(qemu_kernel(qemu, image, cmdline="from=QEMU"), ["started with: .*$"])
+    real = run_until(qemu_kernel(qemu, image, cmdline="from=QEMU"), ["started with: .*\n"])
     assert lines(real.text, "started with: ") == ["started with: from=QEMU"]
 
 

@@ -18,14 +18,17 @@ _KINDS = ("target", "guest", "profile", "loader")
 
 def explain(topic: str, host: Host) -> str:
     """The text for `topic`. Raises PluginError for what nothing has that name."""
+    texts = []  # a target and a guest may share a name: multiboot2, pvh
     if topic in host.names("target"):
-        return _target(host.target(topic), host)
+        texts.append(_target(host.target(topic), host))
     if topic in host.names("guest"):
-        return _guest(host.guest(topic))
+        texts.append(_guest(host.guest(topic)))
     if topic in host.names("profile"):
-        return _profile(host.profile(topic))
+        texts.append(_profile(host.profile(topic)))
     if topic in host.names("loader"):
-        return _loader(host.loader(topic))
+        texts.append(_loader(host.loader(topic)))
+    if texts:
+        return "\n".join(texts)
     catalogue = core_rules()
     if topic.upper() not in catalogue:
         host.load_all()
