@@ -147,6 +147,19 @@ def test_modules_that_do_not_fit(profile: str) -> None:
     assert problem(profile, guest(bits=32, headers=BOTH), Offer(modules=(large,))).rule.id == "BB-L003"
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_modules_that_do_not_fit_together(profile: str) -> None:
+    """Each finds a place in the machine's memory, all of them do not."""
+    many = tuple((f"module{i}", _Large(20 * MiB), b"") for i in range(32))
+    assert problem(profile, guest(bits=32, headers=BOTH), Offer(modules=many)).rule.id == "BB-L003"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_kernel_and_modules_that_would_end_above_4_gib(profile: str) -> None:
+    one = ("module", MemoryContent(bytes(0x3000)), b"")
+    assert problem(profile, linked_at(0xFFFFB000), Offer(modules=(one,))).rule.id == "BB-L003"
+
+
 class _Large:
     """Content of zeros, of any size."""
 
