@@ -93,7 +93,13 @@ def test_addresses_that_are_not_of_the_file(profile: str, name: str) -> None:
     assert problem(profile, guest(bits=32, headers=headers)).rule.id == "BB-L332"
 
 
-@pytest.mark.parametrize("text", [b"a=$b", b"a;b", b"a & b", b"#a", b"a {", b"'a", b'a "b', b"a\\"])
+SHELLS = [
+    *(b"a=$b", b"a;b", b"a & b", b"#a", b"a {", b"a{b", b"a}b", b"'a", b'a "b', b"a\\"),
+    *(b"a\nb", b"a\rb", b"'a\nb'"),  # no line break is ever passed on
+]
+
+
+@pytest.mark.parametrize("text", SHELLS)
 @pytest.mark.parametrize("profile", GRUB)
 def test_a_command_line_that_grubs_shell_takes_for_itself(profile: str, text: bytes) -> None:
     found = problem(profile, guest(bits=32, headers=BOTH), Offer(cmdline=text))
