@@ -21,6 +21,7 @@ LAST_START_1 = SEARCH_1 - 48 - ALIGN_1  #: the highest offset at which QEMU look
 MAGIC_2, ALIGN_2, SEARCH_2 = 0xE85250D6, 8, 32768
 I386 = 0  #: architecture
 OPTIONAL = 1  #: flag of a tag
+WHOLE_FILE = M32  #: load_addr of the address tag: the file is loaded from its start
 MEMORY_MAP = 6  #: MULTIBOOT_TAG_TYPE_MMAP, of the information
 
 WORDS_1 = struct.Struct("<3I")  #: magic, flags, checksum

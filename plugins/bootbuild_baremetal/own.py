@@ -113,7 +113,9 @@ def _read_2(image: ElfImage, offset: int) -> tuple[OwnHeader, list[Problem]]:
             text = f"tag {kind} has {len(body)} bytes of contents, not {_LEAST[kind]}"
             problems.append(_problem(rules.UNTERMINATED, image, at, text))
         elif kind == HeaderTag.ADDRESS:
-            addresses = Addresses(*struct.unpack_from("<4I", body))
+            header, load, *ends = struct.unpack_from("<4I", body)
+            load = header - offset & headers.M32 if load == headers.WHOLE_FILE else load
+            addresses = Addresses(header, load, *ends)
         elif kind == HeaderTag.ENTRY_ADDRESS:
             (entry,) = struct.unpack_from("<I", body)
         elif kind == HeaderTag.ENTRY_ADDRESS_EFI64:

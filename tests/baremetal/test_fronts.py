@@ -170,6 +170,7 @@ DIES: list[tuple[str, Changed, str]] = [
     ("multiboot2", Changed(tag(MAP, 0, 0)), "the information's tags end before it does"),
     ("multiboot2", Changed(tag(MAP, 0, 99)), "the information has no memory map"),
     ("multiboot2", Changed(tag(MAP, 8, 16)), "the memory map's entries have an impossible size"),
+    ("multiboot2", Changed(tag(MAP, 8, 0xFFFFFFF8)), "the information has no memory map"),
     ("multiboot2", Changed(tag(LINE, 12, 0x41414141)), "a string of the information has no end"),
     ("multiboot2", Changed(tag(LINE, 0, 3)), "a module ends before it begins"),
 ]

@@ -39,6 +39,10 @@ END = tag(0)
 ENTRY = tag(3, 0, words(BASE + 0x40))
 
 
+#: An address tag whose load_addr, -1, is where the file begins: here 0x1000 below its one segment.
+WHOLE_FILE = tag(2, 0, words(BASE, M32, 0, 0))
+
+
 def header2(*tags: bytes, architecture: int = 0, wrong: int = 0) -> bytes:
     size = 16 + sum(map(len, tags))
     checksum = -(0xE85250D6 + architecture + size) + wrong & M32
@@ -96,6 +100,10 @@ def test_a_header_that_is_right_is_taken(version: int) -> None:
     assert made.search == {1: 8192, 2: 32768}[version]
 
 
+def test_a_file_that_is_loaded_from_its_start_is_taken() -> None:
+    assert native(Kernel(header2(WHOLE_FILE, ENTRY, END)), 2).search == 32768
+
+
 @pytest.mark.parametrize(
     ("target", "kernel", "entry"),
     [
@@ -104,6 +112,7 @@ def test_a_header_that_is_right_is_taken(version: int) -> None:
         (Multiboot1, Kernel(header1(0x10003, BASE, BASE, 0, 0, BASE + 0x30)), BASE + 0x30),
         (Multiboot2, GOOD[2], BASE + 0x40),
         (Multiboot2, Kernel(header2(END)), BASE + 0x20),
+        (Multiboot2, Kernel(header2(WHOLE_FILE, ENTRY, END)), BASE + 0x40),
         (Multiboot1, GOOD[2], None),
         (Multiboot2, GOOD[1], None),
         (Multiboot1, Kernel(header1(checksum=0)), None),
@@ -154,6 +163,12 @@ BROKEN: list[tuple[str, int, Kernel, Sequence[str]]] = [
     ("bss below end", 1, kludge(3, BASE + 0x1FFF), ["BB-L309 bss_end_addr 0x101fff is below the end"]),
     ("entry behind end", 1, kludge(4, BASE + 0x2000), ["BB-L309 entry_addr 0x102000 is not in"]),
     ("tag: header below load", 2, address_tag(0, BASE - 8), ["BB-L309 header_addr 0xffff8 is below"]),
+    (
+        "tag: end below the file's start",
+        2,
+        Kernel(header2(tag(2, 0, words(BASE, M32, BASE - CODE - 1, 0)), ENTRY, END)),
+        ["BB-L309 load_end_addr 0xfefff is below load_addr 0xff000"],
+    ),
     ("tag: no entry", 2, Kernel(header2(tag(2, 0, words(*KLUDGE[:4])), END)), ["BB-L309 the address tag"]),
     ("table", 1, Kernel(header1(), phoff=0x2000), ["BB-L310 its program headers end at 0x2020, 8192 bytes"]),
     ("e_entry", 1, Kernel(header1(), entry=0x10), ["BB-L310 e_entry 0x10 is in no PT_LOAD by p_vaddr"]),

@@ -93,7 +93,13 @@ def test_addresses_that_are_not_of_the_file(profile: str, name: str) -> None:
     assert problem(profile, guest(bits=32, headers=headers)).rule.id == "BB-L332"
 
 
-@pytest.mark.parametrize("text", [b"a=$b", b"a;b", b"a & b", b"#a", b"a {", b"'a", b'a "b', b"a\\"])
+SHELLS = [
+    *(b"a=$b", b"a;b", b"a & b", b"#a", b"a {", b"a{b", b"a}b", b"'a", b'a "b', b"a\\"),
+    *(b"a\nb", b"a\rb", b"'a\nb'"),  # no line break is ever passed on
+]
+
+
+@pytest.mark.parametrize("text", SHELLS)
 @pytest.mark.parametrize("profile", GRUB)
 def test_a_command_line_that_grubs_shell_takes_for_itself(profile: str, text: bytes) -> None:
     found = problem(profile, guest(bits=32, headers=BOTH), Offer(cmdline=text))
@@ -145,6 +151,19 @@ def test_a_kernel_linked_to_where_no_memory_is_its(name: str) -> None:
 def test_modules_that_do_not_fit(profile: str) -> None:
     large = ("large", _Large(600 * MiB), b"")
     assert problem(profile, guest(bits=32, headers=BOTH), Offer(modules=(large,))).rule.id == "BB-L003"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_modules_that_do_not_fit_together(profile: str) -> None:
+    """Each finds a place in the machine's memory, all of them do not."""
+    many = tuple((f"module{i}", _Large(20 * MiB), b"") for i in range(32))
+    assert problem(profile, guest(bits=32, headers=BOTH), Offer(modules=many)).rule.id == "BB-L003"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_kernel_and_modules_that_would_end_above_4_gib(profile: str) -> None:
+    one = ("module", MemoryContent(bytes(0x3000)), b"")
+    assert problem(profile, linked_at(0xFFFFB000), Offer(modules=(one,))).rule.id == "BB-L003"
 
 
 class _Large:

@@ -38,6 +38,12 @@ class Script(Protocol):
         """The files, as a tar archive."""
 
 
+def by_shell(root: str) -> str:
+    """What GRUB does first: file `commands` is for its shell, as grub.cfg is."""
+    lines = ["serial --unit=0 --speed=115200", "terminal_output serial", f"set root={root}"]
+    return "\n".join([*lines, "configfile /commands"]) + "\n"
+
+
 def archive(files: Mapping[str, bytes]) -> bytes:
     """A tar archive of these files."""
     result = io.BytesIO()
@@ -60,16 +66,17 @@ class Menu:
 
     def config(self, root: str) -> str:
         """The commands, for files that lie at `root`."""
-        module = MODULE_COMMANDS[self.command]
-        lines = ["serial --unit=0 --speed=115200", "terminal_output serial", f"set root={root}"]
-        lines.append(f"{self.command} /kernel {self.cmdline}".strip())
-        lines += [f"{module} /module{i} {text}".strip() for i, (_, text) in enumerate(self.modules)]
-        return "\n".join([*lines, "echo GRUB-BOOT", "boot", "echo GRUB-RETURNED", "halt"]) + "\n"
+        return by_shell(root)
 
     def archive(self) -> bytes:
         """The files, as a tar archive."""
+        module = MODULE_COMMANDS[self.command]
+        lines = [f"{self.command} /kernel {self.cmdline}".strip()]
+        lines += [f"{module} /module{i} {text}".strip() for i, (_, text) in enumerate(self.modules)]
+        lines += ["echo GRUB-BOOT", "boot", "echo GRUB-RETURNED", "halt"]
         files = {"kernel": self.kernel} | {f"module{i}": path for i, (path, _) in enumerate(self.modules)}
-        return archive({name: path.read_bytes() for name, path in files.items()})
+        contents = {name: path.read_bytes() for name, path in files.items()}
+        return archive({"commands": "\n".join([*lines, ""]).encode(), **contents})
 
 
 @dataclass(frozen=True)

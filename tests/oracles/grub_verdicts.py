@@ -24,9 +24,8 @@ class Asked:
     boot: bool = False
 
     def config(self, root: str) -> str:
-        """What GRUB does without its shell, which alone knows `if`: the rest is a file."""
-        lines = ["serial --unit=0 --speed=115200", "terminal_output serial", f"set root={root}"]
-        return "\n".join([*lines, "configfile /commands"]) + "\n"
+        """Only the shell knows `if`."""
+        return grub.by_shell(root)
 
     def archive(self) -> bytes:
         """The files, as a tar archive."""

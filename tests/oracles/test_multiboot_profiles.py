@@ -55,6 +55,7 @@ CASES = {
     "nothing": Case(),
     "command line": Case(cmdline="root=/dev/none quiet"),
     "words": Case(cmdline="""a="b  c"  'd"e' f\\ g h\\\\x41 "'" -- """),
+    "more words": Case(cmdline="""'{a}' \\{b "c}d" e#f \v\f "g\th"\ti"" "" "\\$j" a=b,c ! [ * ]"""),
     "module": Case(modules=[(MODULE, "")]),
     "modules": Case(cmdline="a", modules=[(MODULE, "one two"), (b"", "empty"), (b"x", ""), (MODULE, "b=c")]),
     "at 1 MiB": Case(linked=MiB, modules=[(MODULE, "")]),

@@ -10,13 +10,15 @@ WORDS = Rule(
     "BB-L333",
     "a command line that GRUB's shell would not pass on",
     "A line of grub.cfg is read by GRUB's shell: `$` begins a variable, `;`, `&`, `|`, `<` and `>` end a "
-    "command, `#`, `{` and `}` at the start of a word are no words, and a quotation has an end.",
-    "put the word in single quotation marks, as in grub.cfg",
+    "command, as a line break does; `{` and `}` are in no word, `#` begins none, and a quotation has an end.",
+    "put the word in single quotation marks, as in grub.cfg, and leave line breaks out",
 )
-_BARE = re.compile(rb"[^\s'\"\\$;&|<>]+")
+_BLANKS = (b" ", b"\t")  #: all that there are: other white space is of a word
+_BARE = re.compile(rb"[^ \t'\"\\$;&|<>{}]+")
 _SINGLE = re.compile(rb"'([^']*)'")
 _DOUBLE = re.compile(rb'"((?:[^"\\$]|\\.)*)"', re.DOTALL)
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
+_LINE_END = re.compile(rb"[\r\n]")
 _SPECIAL = re.compile(rb"[\\'\"]")
 
 
@@ -32,21 +34,24 @@ def as_passed(text: bytes, name: str) -> bytes:
 def _words(text: bytes, name: str) -> list[bytes]:
     """As grub-core/kern/parser.c and the lexer of its script language split a line."""
     words: list[bytes] = []
+    if broken := _LINE_END.search(text):
+        raise _refused(text[broken.start() :], name)
     at = 0
     while True:
-        at += len(text[at:]) - len(text[at:].lstrip())
+        while text[at : at + 1] in _BLANKS:
+            at += 1
         if at == len(text):
             return words
-        if text[at : at + 1] in (b"#", b"{", b"}"):
+        if text[at] == ord("#"):
             raise _refused(text[at:], name)
         word = b""
-        while at < len(text) and not text[at : at + 1].isspace():
+        while at < len(text) and text[at : at + 1] not in _BLANKS:
             if found := _BARE.match(text, at):
                 word += found[0]
             elif found := _SINGLE.match(text, at) or _ESCAPE.match(text, at):
                 word += found[1]
             elif found := _DOUBLE.match(text, at):
-                word += re.sub(rb'\\([\\"$\n])', rb"\1", found[1])
+                word += re.sub(rb'\\([\\"$])', rb"\1", found[1])
             else:
                 raise _refused(text[at:], name)
             at = found.end()

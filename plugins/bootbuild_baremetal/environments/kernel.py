@@ -196,9 +196,11 @@ def _sections(image: ElfImage) -> Sections:
         if wide
         else struct.unpack_from("<I", head, 32) + struct.unpack_from("<3H", head, 46)
     )
+    if not number or size != (64 if wide else 40):
+        return Sections()
     headers = image.content.read(offset, number * size)
-    if not number or size != (64 if wide else 40) or len(headers) < number * size:
-        return Sections()  # GRUB refuses the last; its model says so
+    if len(headers) < number * size:
+        return Sections()  # GRUB refuses that; its model says so
     homeless = {}
     for index in range(number):
         fields = struct.unpack_from("<IIQQQQIIQQ" if wide else "<10I", headers, index * size)

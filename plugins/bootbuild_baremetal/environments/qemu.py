@@ -61,8 +61,9 @@ class Multiboot1(MultibootProfile):
     def setting(self, image: ElfImage, kernel: Kernel, offer: Offer) -> Setting:
         pc = SeabiosPc(memory_size(image, offer))
         upper = (pc.top - MiB) // 1024  # KiB
+        check_memory(image, (part.span for part in kernel.parts), pc.ram)  # so that addresses have 32 bits
         given, modules, block = self._handed(image, kernel, offer, pc, upper)
-        check_memory(image, [*(part.span for part in kernel.parts), block], pc.ram)
+        check_memory(image, [block], pc.ram)
         if block.overlaps(_HANDED):
             text = f"QEMU copies {block} as one block, over the information at {_HANDED}"
             raise InputError(Problem(DOES_NOT_FIT, image.name, text))

@@ -40,19 +40,21 @@ class Relocator:
         self.chunks.append(span)
 
     def place(self, size: int, align: int, least: int = 0, most: int = _TOP) -> int | None:
-        """grub_relocator_alloc_chunk_align: the address of a new chunk; None when there is no room."""
+        """grub_relocator_alloc_chunk_align: the address of a new chunk; None when there is no room.
+
+        GRUB itself goes on behind the end of the RAM when chunks are in the way, and writes to nothing.
+        """
         size, align = align_up(size, self._grain), max(align, self._grain)
         at = self._lowest(size, align, least, most)
         if at is not None:
             return at
         for within in self._offered:
             at = align_up(max(within.start, least), align)
-            if at + size > min(within.end, most):
-                continue
             while hit := next((c for c in self.chunks if c.overlaps(Span(at, size))), None):
                 at = align_up(hit.end, align)
-            self.chunks.append(Span(at, size))
-            return at
+            if at + size <= min(within.end, most):
+                self.chunks.append(Span(at, size))
+                return at
         return None
 
     def would_place(self, size: int, align: int, least: int, most: int) -> int | None:

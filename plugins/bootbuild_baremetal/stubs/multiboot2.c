@@ -63,7 +63,7 @@ static void take_map(const struct tag *tag)
         bb_die("the memory map's entries have an impossible size");
     bb_record.env_memmap = kept(tag->body + 2);
     bb_record.env_memmap_size = tag->size - 16;
-    for (uint32_t at = 8; at + step <= tag->size - sizeof *tag; at += step) {
+    for (uint32_t at = 8; tag->size - sizeof *tag - at >= step; at += step) {
         const struct map_entry *entry = (const struct map_entry *)((uint32_t)tag->body + at);
 
         bb_add_memory(entry->address, entry->size, entry->type);
