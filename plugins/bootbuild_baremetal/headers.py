@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from bootbuild.api import AddressOf, HeaderSpec
+from bootbuild.api import AddressOf, HeaderSpec, Loaded
 
 M32 = (1 << 32) - 1
 
@@ -56,13 +56,22 @@ class VideoMode:
     depth: int = 0  #: bits of a pixel
 
 
-def header_1(flags: int, video: VideoMode | None = None) -> HeaderSpec:
-    """A Multiboot 1 header without addresses: the file is ELF, and entered at e_entry."""
-    flags |= VIDEO_MODE if video else 0
+def header_1(flags: int, video: VideoMode | None = None, entry: str = "") -> HeaderSpec:
+    """A Multiboot 1 header: the file is ELF, and entered at e_entry.
+
+    With `entry`, the symbol of a stub, it has addresses: the file is loaded as one piece, from the header on.
+    """
+    flags |= (VIDEO_MODE if video else 0) | (ADDRESSES if entry else 0)
     data = WORDS_1.pack(MAGIC_1, flags, -(MAGIC_1 + flags) & M32)
+    fields: tuple[AddressOf | Loaded, ...] = ()
+    if entry:
+        fields = (Loaded.START, Loaded.START, Loaded.END, Loaded.BSS_END, AddressOf(entry))
+    if entry or video is not None:
+        data += bytes(ADDRESSES_1.size)
     if video is not None:  # mode_type 0: linear graphics
-        data += bytes(ADDRESSES_1.size) + _VIDEO.pack(0, video.width, video.height, video.depth)
-    return HeaderSpec(data, ALIGN_1, LAST_START_1 + len(data))
+        data += _VIDEO.pack(0, video.width, video.height, video.depth)
+    places = range(WORDS_1.size, WORDS_1.size + ADDRESSES_1.size, 4)
+    return HeaderSpec(data, ALIGN_1, LAST_START_1 + len(data), tuple(zip(places, fields, strict=False)))
 
 
 @dataclass(frozen=True)

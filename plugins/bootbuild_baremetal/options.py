@@ -35,9 +35,10 @@ class Options2:
 
 @dataclass(frozen=True)
 class Options1(Options2):
-    """The same, and the file's class."""
+    """The same, the file's class, and how it is read."""
 
     elf_class: int = 32  #: 32, which QEMU asks for, or 64, which GRUB takes as well
+    addresses: bool = False  #: in the header: the file is loaded as one piece, whatever its class
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -123,9 +123,11 @@ class Multiboot1:
         flags = headers.MEMORY_INFO | (headers.PAGE_ALIGN if options.module_align else 0)
         return replace(
             _inserted(self.name, payload, guest),
-            headers=(headers.header_1(flags, video_mode(options.framebuffer)),),
+            headers=(
+                headers.header_1(flags, video_mode(options.framebuffer), ENTRY if options.addresses else ""),
+            ),
             search=headers.SEARCH_1,
-            entry_point=ENTRY,
+            entry_point="" if options.addresses else ENTRY,
             elf_class=options.elf_class,
             shadows=_BEFORE_PVH,
         )

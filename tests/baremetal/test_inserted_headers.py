@@ -88,6 +88,21 @@ def test_the_class_of_the_file_may_stay(payload: Payload, written: Any) -> None:
     assert Multiboot1().entry_of(image) == STUB
 
 
+def test_addresses_lead_to_the_stub_and_leave_e_entry_alone(payload: Payload, tmp_path: Path) -> None:
+    elf = payload.elf
+    segments = tuple(replace(s, paddr=s.paddr + STUB) if s.memsz else s for s in elf.segments)
+    startup = replace(payload.startup, paddr=payload.startup.paddr + STUB)
+    higher = replace(payload, elf=replace(elf, segments=segments, entry=startup.vaddr), startup=startup)
+    made = Multiboot1().contribute(higher, Native(), Options1(elf_class=64, addresses=True))
+    layout = container("elf").lay_out(higher, [made])
+    image = read_elf(container("elf").write(higher, layout, tmp_path / "image.elf"), "image.elf")
+    at, words = found(image, 0x1BADB002, 4)
+    assert words[1] == 0x10003
+    assert words[3] == words[4] == image.loads[0].paddr - (image.loads[0].offset - at)
+    assert words[7] == Multiboot1().entry_of(image) == 2 * STUB
+    assert (image.bits, image.entry) == (64, startup.vaddr)
+
+
 @pytest.mark.parametrize(
     ("options", "more"),
     [

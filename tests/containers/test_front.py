@@ -15,7 +15,7 @@ from bootbuild.containers.verify import verify
 from bootbuild.errors import RefusedError, VerificationError
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.model.content import FileContent, MemoryContent
-from bootbuild.model.contribution import AddressOf, Contribution, HeaderSpec, Layout
+from bootbuild.model.contribution import AddressOf, Contribution, HeaderSpec, Layout, Loaded
 from bootbuild.model.payload import PT_LOAD, ElfImage, Payload
 
 MIB = 1 << 20
@@ -157,6 +157,84 @@ def test_only_what_a_stub_exports_can_be_filled_in(make_payload: Make, contribut
         changes = {"headers": (replace(HEADER, fields=((8, AddressOf("nowhere")),)),)}
     asked = with_header(contribution(payload), **changes)
     assert problems(payload, asked) == [("BB-W014", "no stub exports nowhere")]
+
+
+FLAT = HeaderSpec(
+    MAGIC + bytes(20),
+    4,
+    0x2000,
+    ((4, Loaded.START), (8, Loaded.END), (12, Loaded.BSS_END), (16, AddressOf("entry"))),
+)
+
+
+@pytest.mark.parametrize("bits", [64, 32])
+def test_a_flat_file_is_one_piece_from_its_header_on(
+    make_payload: Make, contribution: Make, tmp_path: Path, bits: int
+) -> None:
+    """Two targets' stubs, and .bss between: loaded by the header's addresses it is what its PT_LOADs say."""
+    payload = make_payload(64, paddr=4 * MIB, entry=4 * MIB)
+    flat = with_header(contribution(payload), headers=(FLAT,), elf_class=bits)
+    layout = container("elf").lay_out(payload, [flat, contribution(payload, "other")])
+    image = write(payload, layout, tmp_path / "image.elf")
+    at = layout.headers[0].offset
+    start, end, bss_end, entry = struct.unpack("<4I", image.content.read(at + 4, 16))
+    memory = image.content.read(at, end - start).ljust(bss_end - start, b"\0")
+    said = bytearray(bss_end - start)
+    for s in image.loads:
+        said[s.paddr - start : s.paddr - start + s.filesz] = image.content.read(s.offset, s.filesz)
+    head = min(s.paddr for s in image.loads) - start  # the header and padding behind it
+    assert memory[head:] == said[head:]
+    assert (image.bits, entry) == (bits, dict(layout.entries)["pvh"])
+    assert bss_end == max(s.physical.end for s in image.loads)
+    assert MIB <= start < 4 * MIB
+
+
+def test_a_kernel_without_room_below_it_is_not_loaded_as_one_piece(
+    make_payload: Make, contribution: Make
+) -> None:
+    payload = make_payload(64)
+    ((rule, message),) = problems(payload, with_header(contribution(payload), headers=(FLAT,)))
+    assert rule == "BB-W015"
+    assert message.startswith("its header would be loaded at 0xff")
+
+
+def test_a_kernel_of_little_but_gaps_is_not_written_as_one_piece(
+    make_payload: Make, contribution: Make
+) -> None:
+    payload = make_payload(64, paddr=4 * MIB, entry=4 * MIB)
+    first, *rest = payload.elf.segments
+    far = [replace(s, paddr=s.paddr + (1 << 29)) if s.filesz == 0x10 else s for s in rest]
+    payload = replace(payload, elf=replace(payload.elf, segments=(first, *far)))
+    ((rule, message),) = problems(payload, with_header(contribution(payload), headers=(FLAT,)))
+    assert rule == "BB-W015"
+    assert message.endswith("zeros would stand between its segments")
+
+
+@pytest.mark.parametrize("field", [4, 8, 12])
+def test_addresses_that_load_something_else_are_found(
+    make_payload: Make, contribution: Make, tmp_path: Path, field: int
+) -> None:
+    payload = make_payload(64, paddr=4 * MIB, entry=4 * MIB)
+    asked = with_header(contribution(payload), headers=(FLAT,))
+    layout = container("elf").lay_out(payload, [asked])
+    path = tmp_path / "image.elf"
+    write(payload, layout, path)
+    (placed,) = layout.headers
+    data = bytearray(placed.data)
+    struct.pack_into("<I", data, field, struct.unpack_from("<I", data, field)[0] - 0x10)
+    layout = replace(layout, headers=(replace(placed, data=bytes(data)),))
+    assert Written(payload, layout, path).found(placed.offset, bytes(data)) == ["BB-W033"]
+
+
+def test_what_stands_in_a_gap_of_a_flat_file_is_found(
+    make_payload: Make, contribution: Make, tmp_path: Path
+) -> None:
+    payload = make_payload(64, paddr=4 * MIB, entry=4 * MIB)
+    layout = container("elf").lay_out(payload, [with_header(contribution(payload), headers=(FLAT,))])
+    image = write(payload, layout, tmp_path / "image.elf")
+    gap = image.loads[0].offset + image.loads[0].filesz
+    damaged = Written(payload, layout, tmp_path / "image.elf")
+    assert damaged.found(gap, b"\1") == ["BB-W023", "BB-W033"]
 
 
 @dataclass

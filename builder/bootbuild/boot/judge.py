@@ -84,9 +84,20 @@ def _judge_bytes(subject: Subject, scene: Scene, machine: Machine | PseudoPhysic
     for load in scene.loads:
         if load.content is not subject.image.content:
             continue
-        at = machine.first_change(load)
+        changes = (machine.first_change(part) for part in _contents(load, subject.image))
+        at = next((change for change in changes if change is not None), None)
         if at is not None:
             yield Finding("BB-B020", f"the byte at {at:#x} is not the payload's any more")
+
+
+def _contents(load: Load, image: ElfImage) -> Iterator[Load]:
+    """What of a load is bytes of a segment: one by addresses in a header has .bss between them, as zeros."""
+    for segment in image.loads:
+        start = max(load.offset, segment.offset)
+        size = min(load.offset + load.size, segment.offset + segment.filesz) - start
+        if size > 0:
+            place = load.address + start - load.offset
+            yield Load(place, load.content, start, size, size)
 
 
 def _judge_bss(image: ElfImage, stub: Span, view: GuestView, filled: Sequence[Span]) -> list[Finding]:

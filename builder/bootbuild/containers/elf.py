@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootbuild.containers import rules
-from bootbuild.containers.front import relay, with_front
+from bootbuild.containers.front import flat_base, relay, with_front
 from bootbuild.containers.notes import merge
 from bootbuild.errors import PluginError, Problem, RefusedError
 from bootbuild.formats.repair import faults
@@ -73,8 +73,13 @@ class ElfContainer:
                 return snapshot(FileContent(output.path))
             from bootbuild.formats.elf_edit import NewSegment, add_segments, note_segment
 
+            base = flat_base(image, layout.relaid)
             new = [
-                NewSegment(PT_LOAD, s.flags, s.vaddr, s.paddr, s.data, s.memsz, PAGE) for s in layout.segments
+                NewSegment(
+                    *(PT_LOAD, s.flags, s.vaddr, s.paddr, s.data, s.memsz, PAGE),
+                    offset=None if base is None else base + s.paddr,
+                )
+                for s in layout.segments
             ]
             edit = add_segments(
                 image, [*new, note_segment(layout.notes)], entry_point(payload, layout), layout.table

@@ -9,12 +9,22 @@ from bootbuild.containers import rules
 from bootbuild.errors import Problem, RefusedError
 from bootbuild.formats.elf_fresh import rewrap
 from bootbuild.formats.elf_front import first_room
-from bootbuild.model.contribution import Contribution, HeaderSpec, Layout, PlacedHeader, PlacedSegment, Relaid
+from bootbuild.formats.relocate import LOWEST
+from bootbuild.model.contribution import (
+    Contribution,
+    HeaderSpec,
+    Layout,
+    Loaded,
+    PlacedHeader,
+    PlacedSegment,
+    Relaid,
+)
 from bootbuild.model.payload import PT_LOAD, PT_NOTE, PT_NULL, PT_PHDR, ElfImage, Payload, Segment
 from bootbuild.model.span import Span, align_up
 from bootbuild.stubs.link import Linked
 
 TABLE_ALIGN = 8  #: bytes, of the program header table
+MAX_GAPS = 256 << 20  #: bytes of zeros that a flat file may have
 PHDR_SIZE = {32: 32, 64: 56}  #: bytes of a program header by ELF class
 
 
@@ -22,7 +32,23 @@ def relay(image: ElfImage, relaid: Relaid | None) -> ElfImage:
     """The payload's file as the layout has it."""
     if relaid is None:
         return image
-    return rewrap(image, relaid.bits, relaid.room, physical=relaid.bits != image.bits)
+    return rewrap(image, relaid.bits, relaid.room, physical=relaid.bits != image.bits, flat=relaid.flat)
+
+
+def flat_base(image: ElfImage, relaid: Relaid | None) -> int | None:
+    """Offset less physical address of all that is loaded of a flat file; None of any other."""
+    if relaid is None or not relaid.flat:
+        return None
+    return image.loads[0].offset - image.loads[0].paddr
+
+
+def _check_flat(payload: Payload) -> None:
+    """Raises RefusedError (BB-W015) where what is loaded cannot be one piece."""
+    start = min(s.paddr for s in payload.elf.loads if s.memsz)
+    gaps = payload.elf.physical_end - start - sum(s.filesz for s in payload.elf.loads)
+    if gaps > MAX_GAPS:
+        text = f"{gaps:#x} zeros would stand between its segments"
+        raise RefusedError(Problem(rules.NOT_FLAT, payload.source, text))
 
 
 def with_front(
@@ -42,8 +68,12 @@ def with_front(
     specs.sort(key=lambda each: each[1].limit)
     search = min((c.search for c in asked if c.search), default=0)
     relaid = None
+    flat = any(spec.flat for _, spec in specs)
+    if flat:
+        _check_flat(payload)
+        relaid = Relaid(bits, _size(payload, layout, specs, bits), flat)
     if bits != payload.elf.bits:
-        relaid = Relaid(bits, _size(payload, layout, specs, bits))
+        relaid = Relaid(bits, _size(payload, layout, specs, bits), flat)
         layout = replace(layout, segments=tuple(replace(s, vaddr=s.paddr) for s in layout.segments))
     fixed = any(c.search and not c.headers for c in asked)  # a header of the payload's own stays where it is
     layout = _placed(payload, layout, specs, linked, relaid, search, fixed)
@@ -86,7 +116,7 @@ def _placed(
     if found is not None:
         table, offsets = found
         headers = tuple(
-            PlacedHeader(at, spec, _filled(payload, c, spec, linked))
+            PlacedHeader(at, spec, _filled(payload, c, spec, linked, _loaded(image, layout, relaid, at)))
             for (c, spec), at in zip(specs, offsets, strict=True)
         )
         return replace(layout, headers=headers, table=table, relaid=relaid)
@@ -125,12 +155,22 @@ def _fits(
 
 
 def _filled(
-    payload: Payload, contribution: Contribution, spec: HeaderSpec, linked: Mapping[str, Linked]
+    payload: Payload,
+    contribution: Contribution,
+    spec: HeaderSpec,
+    linked: Mapping[str, Linked],
+    loaded: Mapping[Loaded, int],
 ) -> bytes:
-    """The header with its addresses. Raises RefusedError (BB-W014)."""
+    """The header with its addresses. Raises RefusedError (BB-W014, BB-W015)."""
+    if spec.flat and loaded[Loaded.START] < LOWEST:
+        text = f"its header would be loaded at {loaded[Loaded.START]:#x}"
+        raise RefusedError(Problem(rules.NOT_FLAT, payload.source, text))
     data = bytearray(spec.data)
     exports = linked[contribution.target].exports if contribution.target in linked else {}
     for at, field in spec.fields:
+        if isinstance(field, Loaded):
+            data[at : at + 4] = loaded[field].to_bytes(4, "little")
+            continue
         address = exports.get(field.symbol)
         if address is None:
             where = f"{payload.source}: {contribution.target}"
@@ -138,6 +178,19 @@ def _filled(
         address = address + field.offset & (1 << 8 * field.size) - 1
         data[at : at + field.size] = address.to_bytes(field.size, "little")
     return bytes(data)
+
+
+def _loaded(image: ElfImage, layout: Layout, relaid: Relaid | None, at: int) -> dict[Loaded, int]:
+    """Where a flat file is loaded from a header at offset `at` on."""
+    base = flat_base(image, relaid)
+    if base is None:
+        return {}
+    loads = _loads(image, layout)
+    return {
+        Loaded.START: at - base,
+        Loaded.END: max(s.paddr + s.filesz for s in loads),
+        Loaded.BSS_END: max(s.paddr + s.memsz for s in loads),
+    }
 
 
 def _entry_point(

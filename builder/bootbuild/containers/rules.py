@@ -98,6 +98,14 @@ HEADER_CONTENTS = Rule(
     "What is filled into a file header is the address of a symbol that a stub of the same target exports.",
     "correct the target's HeaderSpec, or export the symbol",
 )
+NOT_FLAT = Rule(
+    "BB-W015",
+    "Kernel that cannot be loaded as one piece",
+    "A loader that finds addresses in a header loads one piece of the file, from the header on, and reads "
+    "nothing as ELF. So there are not more than 256 MiB of zeros between the segments, and the file's "
+    "head, up to 8 KiB, lies below the first of them and above 1 MiB.",
+    "leave the addresses out (`addresses = false`), or link or `load` the kernel at 2 MiB or above",
+)
 
 # What is checked in every image after writing.
 
@@ -182,6 +190,13 @@ HEADER_MISSING = Rule(
     "limit that it searches, is the header that was written, byte for byte.",
     DEFECT,
 )
+ADDRESSES_WRONG = Rule(
+    "BB-W033",
+    "Addresses in a header that load something else",
+    "What a header's addresses say is loaded has every PT_LOAD's bytes at its p_paddr, zeros between, and an "
+    "end that is not below that of the last.",
+    DEFECT,
+)
 
 RULES = (
     LINKED_MAPPING,
@@ -197,6 +212,7 @@ RULES = (
     NO_FRONT,
     CLASS_CLASH,
     HEADER_CONTENTS,
+    NOT_FLAT,
     HEADER_CHANGED,
     ENTRY_WRONG,
     SEGMENT_CHANGED,
@@ -210,4 +226,5 @@ RULES = (
     UNSAFE_NOTES,
     UNREADABLE,
     HEADER_MISSING,
+    ADDRESSES_WRONG,
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bootbuild.containers import rules
 from bootbuild.containers.front import relay
-from bootbuild.containers.verify_front import Found, headers, moved, padding
+from bootbuild.containers.verify_front import Found, addressed, headers, moved, padding
 from bootbuild.errors import Problem, VerificationError
 from bootbuild.formats import notes as elf_notes
 from bootbuild.formats.elf_readback import ReadBack, read_back
@@ -50,6 +50,7 @@ def verify(payload: Payload, layout: Layout, path: Path, name: str) -> None:
     else:
         if layout.relaid is not None:
             found += moved(given, layout.relaid, back, content)
+        found += addressed(layout, back, content)
         found += _header(payload, layout, back)
         kept = _kept(payload, back)
         found += _segments(payload, layout, back, content, kept)

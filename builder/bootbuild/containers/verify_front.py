@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import pairwise
 
 from bootbuild.containers import rules
 from bootbuild.formats.elf_readback import ReadBack
 from bootbuild.model.content import Content, chunks
-from bootbuild.model.contribution import Layout, Relaid
-from bootbuild.model.payload import Payload
+from bootbuild.model.contribution import Layout, Loaded, Relaid
+from bootbuild.model.payload import PT_LOAD, Payload
 from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span
 
@@ -75,6 +76,32 @@ def headers(layout: Layout, content: Content) -> Iterator[Found]:
             yield rules.HEADER_MISSING, f"none in the first {spec.limit:#x} bytes"
         elif at != placed.offset or raw[at : at + len(placed.data)] != placed.data:
             yield rules.HEADER_MISSING, f"what is found at {at:#x} is not what was written"
+
+
+def addressed(layout: Layout, back: ReadBack, content: Content) -> Iterator[Found]:
+    """Whether the addresses of each header load what the program headers say, and nothing beside it."""
+    loads = sorted((s for s in back.segments if s.type == PT_LOAD and s.memsz), key=lambda s: s.paddr)
+    for placed in layout.headers:
+        if not placed.spec.flat:
+            continue
+        raw = content.read(placed.offset, len(placed.data))
+        said = {
+            field: int.from_bytes(raw[at : at + 4], "little")
+            for at, field in placed.spec.fields
+            if isinstance(field, Loaded)
+        }
+        base = placed.offset - said[Loaded.START]
+        for s in loads:
+            if s.filesz and s.offset - s.paddr != base:
+                yield rules.ADDRESSES_WRONG, f"file bytes {s.file} would be at {s.offset - base:#x}"
+            if s.paddr + s.filesz > said[Loaded.END] or s.paddr + s.memsz > said[Loaded.BSS_END]:
+                yield rules.ADDRESSES_WRONG, f"the end cuts what belongs at physical {s.physical}"
+        if base + said[Loaded.END] > content.size:
+            yield rules.ADDRESSES_WRONG, f"load_end_addr {said[Loaded.END]:#x} is behind the file's end"
+        for lower, upper in pairwise(s for s in loads if s.filesz):
+            gap = Span(lower.file.end, max(0, upper.offset - lower.file.end))
+            if any(any(part) for part in chunks(content, gap.start, gap.size)):
+                yield rules.ADDRESSES_WRONG, f"file bytes {gap} between two segments are not zero"
 
 
 def moved(given: Payload, relaid: Relaid, back: ReadBack, content: Content) -> Iterator[Found]:

@@ -30,7 +30,7 @@ from bootbuild.model.payload import (
     ElfImage,
     Segment,
 )
-from bootbuild.model.span import align_up
+from bootbuild.model.span import Span, align_up
 
 if TYPE_CHECKING:
     import lief
@@ -53,6 +53,7 @@ class NewSegment:
     data: bytes
     memsz: int
     align: int
+    offset: int | None = None  #: in the file, behind the payload's bytes and ascending; None: behind the last
 
 
 @dataclass(frozen=True)
@@ -236,20 +237,38 @@ def _graft(
     if len(added) != len(new) or edited.e_phoff < start:
         raise _refused(image.name, f"made {len(added)} of {len(new)} segments")
     added = [replace(made, flags=wanted.flags) for made, wanted in zip(added, new, strict=True)]
+    tail = bytearray(raw[start:])
+    room = Span(edited.e_phoff - start, edited.e_phnum * elf.phdr.size)
+    tail[room.start : room.end] = bytes(room.size)
+    if at_front:
+        tail, added = _spread(tail, at, added, new)
     segments = [*kept, *added[len(places) :]]
     for place, made in zip(places, added, strict=False):
         segments[place] = made
     table = b"".join(map(elf.pack_segment, segments))
-    tail = bytearray(raw[start:])
-    room = edited.e_phnum * elf.phdr.size
-    behind = b"" if at_front else table
-    tail[edited.e_phoff - start : edited.e_phoff - start + room] = behind.ljust(room, b"\0")
     phoff = at_front or edited.e_phoff + shift
     fields = replace(old, e_entry=entry, e_phoff=phoff, e_phnum=len(segments))
     head = image.content.read(0, IDENT_SIZE) + elf.ehdr.pack(*_values(fields))
     if at_front:
         head = _with_table(image, elf, old, head, at_front, table)
+    else:
+        tail[room.start : room.end] = table.ljust(room.size, b"\0")
     return Edit(head, at, bytes(tail))
+
+
+def _spread(
+    tail: bytearray, at: int, made: Sequence[Segment], new: Sequence[NewSegment]
+) -> tuple[bytearray, list[Segment]]:
+    """What stands from `at` of the file on, with each segment where it was asked for."""
+    if all(wanted.offset is None for wanted in new):
+        return tail, list(made)
+    spread, segments = bytearray(), []
+    for segment, wanted in zip(made, new, strict=True):
+        offset = align_up(at + len(spread), PAGE) if wanted.offset is None else wanted.offset
+        spread += bytes(offset - at - len(spread))
+        spread += tail[segment.offset - at :][: segment.filesz]
+        segments.append(replace(segment, offset=offset))
+    return spread, segments
 
 
 def _with_table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from bootbuild.model.blob import Blob
 from bootbuild.model.payload import Startup
@@ -18,6 +19,17 @@ class AddressOf:
     symbol: str
     size: int = 4  #: bytes: 4 or 8
     offset: int = 0  #: added to it: with the VA-PA difference of the startup path it is where that maps it
+
+
+class Loaded(Enum):
+    """What a header says of a file that is loaded as one piece, from the header on: 4 bytes, little endian.
+
+    Physical. A header with such a field makes the container lay the file out as memory is.
+    """
+
+    START = "start"  #: where the header is loaded
+    END = "end"  #: the end of the file's bytes
+    BSS_END = "bss_end"  #: the end of the zeros behind them
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,12 @@ class HeaderSpec:
     data: bytes
     align: int
     limit: int  #: bytes from the start of the file in which all of it lies
-    fields: tuple[tuple[int, AddressOf], ...] = ()  #: what is filled in, by its offset in `data`
+    fields: tuple[tuple[int, AddressOf | Loaded], ...] = ()  #: what is filled in, by its offset in `data`
+
+    @property
+    def flat(self) -> bool:
+        """Whether its loader reads the file as one piece, and not as ELF."""
+        return any(isinstance(field, Loaded) for _, field in self.fields)
 
 
 @dataclass(frozen=True)
@@ -113,6 +130,7 @@ class Relaid:
 
     bits: int  #: 32 or 64: its class. Where that is not the payload's, each p_vaddr is p_paddr
     room: int  #: bytes free behind the program headers
+    flat: bool = False  #: what is loaded lies in the file as it does in memory, with zeros between
 
 
 @dataclass(frozen=True)
