@@ -90,6 +90,14 @@ UNREAD = Rule(
     'leave the key out, or insert an entry with `entry = "insert"`',
 )
 
+LOW_LINKED = Rule(
+    "BB-L313",
+    "a kernel linked where the firmware's page tables map",
+    "While EFI boot services are alive the firmware's page tables stay in force, which map the lower half one "
+    "to one. Addresses that differ from where the kernel is loaded can be given to it in the upper half only.",
+    "link the kernel in the upper half, or where it is loaded; or leave boot_services out",
+)
+
 RULES = (
     NO_ROUTE,
     NO_ENTRY,
@@ -103,4 +111,5 @@ RULES = (
     NOT_LOADED,
     SHADOWED,
     UNREAD,
+    LOW_LINKED,
 )

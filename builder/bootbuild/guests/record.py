@@ -11,6 +11,7 @@ from bootbuild.model.machine import Given, Load
 from bootbuild.model.payload import Startup
 from bootbuild.model.span import Span
 
+_FLAGS = HandoverFlag.BOOT_SERVICES | HandoverFlag.PRIVILEGED | HandoverFlag.DATA_COPIED
 #: Fields of what lies in the stub range, beside `data` that was copied there.
 _IN_STUB_RANGE = ("cmdline", "modules", "memmap", "module_count", "memmap_count", "post_stub")
 
@@ -62,7 +63,10 @@ def record_faults(
     if privileged != given.privileged:
         text = f"flag PRIVILEGED is {'' if privileged else 'not '}set"
         yield "flags", f"{text}, the guest is {'' if given.privileged else 'not '}the initial domain"
-    if unknown := int(record.flags) & ~int(HandoverFlag.PRIVILEGED | HandoverFlag.DATA_COPIED):
+    if (alive := given.firmware is not None) != bool(record.flags & HandoverFlag.BOOT_SERVICES):
+        text = f"flag BOOT_SERVICES is {'not ' if alive else ''}set"
+        yield "flags", f"{text}, and EFI boot services are {'' if alive else 'not '}alive"
+    if unknown := int(record.flags) & ~int(_FLAGS):
         yield "flags", f"flags {unknown:#x} are set, of which nothing is true here"
     if not kept:
         for name in _IN_STUB_RANGE:
