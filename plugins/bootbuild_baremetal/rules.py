@@ -93,8 +93,8 @@ UNREAD = Rule(
 LOW_LINKED = Rule(
     "BB-L313",
     "a kernel linked where the firmware's page tables map",
-    "While EFI boot services are alive the firmware's page tables stay in force, which map the lower half one "
-    "to one. Addresses that differ from where the kernel is loaded can be given to it in the upper half only.",
+    "While EFI boot services are alive the firmware's page tables stay in force, which map the lower half "
+    "one to one. Other addresses than those can be given to a kernel in the upper half only.",
     "link the kernel in the upper half, or where it is loaded; or leave boot_services out",
 )
 

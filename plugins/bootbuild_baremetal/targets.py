@@ -50,13 +50,11 @@ def _beside_boot_services(payload: Payload, guest: Guest) -> tuple[Piece, ...]:
     """Front → the guest's back where EFI boot services are alive. Raises RefusedError (BB-L301, BB-L313)."""
     startup = payload.startup
     make = getattr(guest, "boot_services_back", None)
-    reason = ""
-    if make is None:
-        reason = f"guest {guest.name} cannot be entered by a stub while EFI boot services are alive"
-    elif startup.width != 64:
-        reason = f"its startup path is {startup.width}-bit code, and boot services are alive in 64-bit code"
-    if reason:
-        raise RefusedError(Problem(NO_ROUTE, payload.source, reason, "leave boot_services out"))
+    if make is None or startup.width != 64:
+        text = f"guest {guest.name} cannot be entered by a stub while EFI boot services are alive"
+        if make is not None:
+            text = f"boot services stay alive in 64-bit code, and its startup path is {startup.width}-bit"
+        raise RefusedError(Problem(NO_ROUTE, payload.source, text, "leave boot_services out"))
     if startup.vaddr != startup.paddr and startup.vaddr < _UPPER_HALF:
         text = f"{startup.name} is linked at {startup.vaddr:#x} and loaded at {startup.paddr:#x}"
         raise RefusedError(Problem(LOW_LINKED, payload.source, text))

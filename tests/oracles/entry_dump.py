@@ -71,7 +71,8 @@ def compile_guest(
     address. `bss`: bytes of .bss more than it needs.
     """
     elf = into / f"entry-dump{'-multiboot' * multiboot}.elf"
-    sources = [SOURCE / f"entry{'_efi64' * efi64}.S", SOURCE / ("dump_multiboot.c" if multiboot else "dump.c")]
+    entry = SOURCE / ("entry_efi64.S" if efi64 else "entry.S")
+    sources = [entry, SOURCE / ("dump_multiboot.c" if multiboot else "dump.c")]
     defined = [f"-Wl,--defsym=linked={linked:#x}", f"-DROOM={bss:#x}", *["-DMULTIBOOT"] * multiboot]
     defined += ["-DEFI64"] * efi64
     command: list[str | Path] = [gcc, *FLAGS, *defined, "-T", SOURCE / "guest.ld", *sources, "-o", elf]

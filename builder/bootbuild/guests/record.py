@@ -59,6 +59,17 @@ def record_faults(
     if record.load_offset != startup.load_offset:
         text = f"load_offset is {record.load_offset:#x}, the kernel was moved by {startup.load_offset:#x}"
         yield "load_offset", text
+    yield from _flags(record, given)
+    if not kept:
+        for name in _IN_STUB_RANGE:
+            if getattr(record, name):
+                yield name, f"{name} is not absent: the guest does not keep what it tells of"
+    yield from _data(record, given, view, stub, kept)
+    yield from _native_map(record, given, view)
+
+
+def _flags(record: Handover, given: Given) -> Iterator[tuple[str, str]]:
+    """Each flag that is true is set, and no other."""
     privileged = bool(record.flags & HandoverFlag.PRIVILEGED)
     if privileged != given.privileged:
         text = f"flag PRIVILEGED is {'' if privileged else 'not '}set"
@@ -68,12 +79,6 @@ def record_faults(
         yield "flags", f"{text}, and EFI boot services are {'' if alive else 'not '}alive"
     if unknown := int(record.flags) & ~int(_FLAGS):
         yield "flags", f"flags {unknown:#x} are set, of which nothing is true here"
-    if not kept:
-        for name in _IN_STUB_RANGE:
-            if getattr(record, name):
-                yield name, f"{name} is not absent: the guest does not keep what it tells of"
-    yield from _data(record, given, view, stub, kept)
-    yield from _native_map(record, given, view)
 
 
 def _data(

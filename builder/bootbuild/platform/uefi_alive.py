@@ -122,12 +122,12 @@ def _stack(firmware: Ovmf) -> Span:
 
 
 def tables(firmware: Ovmf) -> tuple[Load, ...]:
-    """All that `Ovmf.tables` has, with what is there as long as boot services are: consoles, code, page tables."""
+    """All that `Ovmf.tables` has, and what is there beside while boot services are alive."""
     memory = firmware.memory
-    at = {name: address for address, name in _functions(firmware).items()}
+    functions = {name: address for address, name in _functions(firmware).items()}
 
     def services(names: list[str]) -> bytes:
-        return struct.pack(f"<{len(names)}Q", *(at[name] for name in names))
+        return struct.pack(f"<{len(names)}Q", *(functions[name] for name in names))
 
     boot = with_crc(struct.pack("<8s4I", b"BOOTSERV", 0x20046, 376, 0, 0) + services(BOOT_SERVICES))
     handles = [memory - below for below in _CONSOLE_HANDLES]
@@ -138,8 +138,8 @@ def tables(firmware: Ovmf) -> tuple[Load, ...]:
         *firmware.tables(services=services(RUNTIME_SERVICES), alive=(*pairs, memory - _BOOT_SERVICES)),
         put(memory - _BOOT_SERVICES, boot),
         put(consoles[0], services(_INPUT) + bytes(8)),
-        *(put(console, services(names) + bytes(8)) for console, names in zip(consoles[1:], outputs, strict=True)),
-        put(memory - _CODE, b"".join(_VMCALL_RET.ljust(_SLOT, b"\xcc") for _ in at)),
+        *(put(at, services(names) + bytes(8)) for at, names in zip(consoles[1:], outputs, strict=True)),
+        put(memory - _CODE, b"".join(_VMCALL_RET.ljust(_SLOT, b"\xcc") for _ in functions)),
         put(memory - _GDT, struct.pack("<9Q", *_SEGMENTS)),
         put(memory - _IDT, bytes(PAGE)),
         *_page_tables(memory),
@@ -149,9 +149,8 @@ def tables(firmware: Ovmf) -> tuple[Load, ...]:
 def _page_tables(memory: int) -> tuple[Load, ...]:
     """The first TiB one to one, all that 40 bits of physical address reach: OVMF by smaller pages."""
     top = struct.pack("<2Q", memory - _BELOW[0] | _TABLE | _ACCESSED, memory - _BELOW[1] | _TABLE)
-    below = [
-        struct.pack("<512Q", *((number * 512 + index) << 30 | _HUGE for index in range(512))) for number in (0, 1)
-    ]
+    pages = [gib << 30 | _HUGE for gib in range(1024)]
+    below = (struct.pack("<512Q", *half) for half in (pages[:512], pages[512:]))
     loads = (put(memory - at, data) for at, data in zip(_BELOW, below, strict=True))
     return (put(memory - _TOP_TABLE, top.ljust(PAGE, b"\0")), *loads)
 

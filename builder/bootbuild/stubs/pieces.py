@@ -23,7 +23,7 @@ def native_ring3() -> Piece:
 
 
 def native_boot_services() -> Piece:
-    """The back that enters a native guest's startup path beside EFI boot services, on the firmware's tables."""
+    """The back that enters a native guest's startup path on the tables of firmware that is alive."""
     takes = Waist(64, owns_paging=False, boot_services=True)
     return Piece(load(_PACKAGE, "native_64_efi"), "bb_native_64_efi", takes=takes, leaves=None)
 

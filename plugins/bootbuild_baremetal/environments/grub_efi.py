@@ -159,7 +159,7 @@ def _alive(placed: Placed, given: Given, firmware: Ovmf) -> Setting:
     What is GRUB's own in RBP and R8 to R15 is not copied.
     """
     assert placed.kernel.efi64_entry is not None
-    registers = {"rax": multiboot2.MAGIC, "rbx": given.data, "rsp": firmware.memory - _RSP, "r10": 7}
+    registers = {"rax": multiboot2.MAGIC, "rbx": given.data, "rsp": firmware.memory - _RSP}
     state = uefi_alive.state(firmware, placed.kernel.efi64_entry, registers)
     return Setting(
         regions=uefi_alive.regions(firmware),

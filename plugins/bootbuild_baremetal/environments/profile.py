@@ -59,7 +59,8 @@ class Setting:
     platform: Platform
     extras: tuple[Load, ...] = ()  #: descriptor tables, ACPI, sections: what lies beside all that
     overwritten: tuple[Overwritten, ...] = ()
-    poisoned: Callable[[EntryState, Poison], EntryState] = poisoned_state  #: garbage where nothing is promised
+    poisoned: Callable[[EntryState, Poison], EntryState] = poisoned_state
+    """The state with garbage where nothing is promised."""
 
 
 class MultibootProfile(ABC):
