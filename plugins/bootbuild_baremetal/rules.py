@@ -85,7 +85,7 @@ SHADOWED = Rule(
 UNREAD = Rule(
     "BB-L312",
     "key of an inserted header beside a kernel's own",
-    "module_align, framebuffer and elf_class are written into a header, or decide the file around it. A "
+    "Every key but `entry` and `profiles` is written into a header, or decides the file around it. A "
     "kernel's own header says for itself what it asks of its loader.",
     'leave the key out, or insert an entry with `entry = "insert"`',
 )

@@ -70,14 +70,8 @@ _OUTPUT = (
     "Reset OutputString TestString QueryMode SetMode SetAttribute ClearScreen SetCursorPosition EnableCursor"
 ).split()
 
-#: what UEFI and Multiboot2 2.0 §3.5 leave undefined; CR0, CR4, tables and DF are the firmware's own
-UNDEFINED = (
-    *(Undefined(name, "BB-U001", "UEFI") for name in ("ECX", "EDX", "ESI", "EDI", "EBP")),
-    *(Undefined(f"R{number}", "BB-U001", "UEFI") for number in range(8, 16)),
-    Undefined("ESP", "BB-U002", "UEFI"),
-    Undefined("EFLAGS", "BB-U005", "UEFI"),
-    Undefined("free memory", "BB-U006", "UEFI"),
-)
+#: what 64-bit code has beside the registers that 32-bit code knows, and UEFI leaves undefined too
+UPPER_REGISTERS = tuple(Undefined(f"R{number}", "BB-U001") for number in range(8, 16))
 
 
 class Services(Pc):
@@ -180,7 +174,11 @@ def state(firmware: Ovmf, entry: int, registers: Mapping[str, int]) -> EntryStat
 
 
 def poisoned(exact: EntryState, poison: Poison) -> EntryState:
-    """The state with garbage in what is `UNDEFINED`: the stack pointer stays in the stack, aligned or not."""
+    """The state with garbage in everything that is named in `poison`.
+
+    The stack pointer stays in the stack, aligned or not. Not replaced: EBX, tables, segments and control
+    registers, all of which are the firmware's, IF and DF (UEFI 2.10 §2.3.4).
+    """
     registers = dict(exact.registers)
     registers |= general_garbage(registers, poison)
     for number in range(8, 16):

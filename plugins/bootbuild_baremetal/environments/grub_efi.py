@@ -50,7 +50,7 @@ class Multiboot2(GrubProfile):
     summary = "GRUB 2.06 on 64-bit UEFI (OVMF), command multiboot2; boot services ended unless asked for"
 
     rules = (*GrubProfile.rules, BOOT_SERVICES)
-    undefined = (*UNDEFINED, *(u for u in uefi_alive.UNDEFINED if u.name not in {v.name for v in UNDEFINED}))
+    undefined = (*UNDEFINED, *uefi_alive.UPPER_REGISTERS)
 
     def kernel(self, image: ElfImage) -> Kernel:
         kernel = read.multiboot2(image)
