@@ -23,8 +23,8 @@ def video_mode(text: str | None) -> VideoMode | None:
 
 
 @dataclass(frozen=True)
-class Options2:
-    """What the inserted header asks for."""
+class Asked:
+    """What an inserted header asks for, of either version."""
 
     module_align: bool = True  #: modules begin at multiples of 4096
     framebuffer: str | None = None  #: a graphical mode that is wished for: "any", "1024x768", "1024x768x32"
@@ -34,7 +34,14 @@ class Options2:
 
 
 @dataclass(frozen=True)
-class Options1(Options2):
+class Options2(Asked):
+    """The same, and what only version 2 knows."""
+
+    boot_services: bool = False  #: on 64-bit UEFI, enter in 64-bit mode and leave the boot services alive
+
+
+@dataclass(frozen=True)
+class Options1(Asked):
     """The same, the file's class, and how it is read."""
 
     elf_class: int = 32  #: 32, which QEMU asks for, or 64, which GRUB takes as well

@@ -218,9 +218,9 @@ def _judge_elf(image: ElfImage, found: OwnHeader, search: int) -> Iterator[Probl
         yield problem(f"its program headers end at {phoff + each * count:#x}, {search} bytes are read")
     if image.segment_at(image.entry) is None:
         yield problem(f"e_entry {image.entry:#x} is in no PT_LOAD by p_vaddr")
-    entry = entry_of(image, found)
-    if entry is not None and not any(entry in s.physical for s in image.loads):
-        yield problem(f"the entry {entry:#x} is in no PT_LOAD by p_paddr")
+    for name, entry in (("entry", entry_of(image, found)), ("64-bit entry", found.efi_entry)):
+        if entry is not None and not any(entry in s.physical for s in image.loads):
+            yield problem(f"the {name} {entry:#x} is in no PT_LOAD by p_paddr")
     high = next((s for s in image.loads if s.physical.end > 1 << 32), None)
     if high is not None:
         yield problem(f"the PT_LOAD at physical {high.physical} crosses 4 GiB")

@@ -85,9 +85,17 @@ SHADOWED = Rule(
 UNREAD = Rule(
     "BB-L312",
     "key of an inserted header beside a kernel's own",
-    "module_align, framebuffer, elf_class and addresses are written into a header, or decide the file around "
-    "it. A kernel's own header says for itself what it asks of its loader.",
+    "Every key but `entry` and `profiles` is written into a header, or decides the file around it. A "
+    "kernel's own header says for itself what it asks of its loader.",
     'leave the key out, or insert an entry with `entry = "insert"`',
+)
+
+LOW_LINKED = Rule(
+    "BB-L313",
+    "a kernel linked where the firmware's page tables map",
+    "While EFI boot services are alive the firmware's page tables stay in force, which map the lower half "
+    "one to one. Other addresses than those can be given to a kernel in the upper half only.",
+    "link the kernel in the upper half, or where it is loaded; or leave boot_services out",
 )
 
 RULES = (
@@ -103,4 +111,5 @@ RULES = (
     NOT_LOADED,
     SHADOWED,
     UNREAD,
+    LOW_LINKED,
 )

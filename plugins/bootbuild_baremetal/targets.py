@@ -21,10 +21,11 @@ from bootbuild.api import (
 )
 from bootbuild_baremetal import headers, own
 from bootbuild_baremetal.headers import HeaderTag, Tag
-from bootbuild_baremetal.options import Options1, Options2, video_mode
-from bootbuild_baremetal.rules import NO_CHAIN, NO_ROUTE, RULES, SHADOWED, UNREAD
+from bootbuild_baremetal.options import Asked, Options1, Options2, video_mode
+from bootbuild_baremetal.rules import LOW_LINKED, NO_CHAIN, NO_ROUTE, RULES, SHADOWED, UNREAD
 
-ENTRY = "bb_multiboot_entry"
+ENTRY, ENTRY_EFI64 = "bb_multiboot_entry", "bb_multiboot_entry_efi64"
+_UPPER_HALF = 1 << 47
 _BEFORE_PVH = tuple(
     Shadow(f"pvh@{name}", SHADOWED, "QEMU would start it by its Multiboot 1 header")
     for name in ("qemu", "qemu-microvm")
@@ -45,8 +46,25 @@ def _inserted(target: str, payload: Payload, guest: Guest) -> Contribution:
     )
 
 
+def _beside_boot_services(payload: Payload, guest: Guest) -> tuple[Piece, ...]:
+    """Front → the guest's back where EFI boot services are alive. Raises RefusedError (BB-L301, BB-L313)."""
+    startup = payload.startup
+    make = getattr(guest, "boot_services_back", None)
+    if make is None or startup.width != 64:
+        text = f"guest {guest.name} cannot be entered by a stub while EFI boot services are alive"
+        if make is not None:
+            text = f"boot services stay alive in 64-bit code, and its startup path is {startup.width}-bit"
+        raise RefusedError(Problem(NO_ROUTE, payload.source, text, "leave boot_services out"))
+    if startup.vaddr != startup.paddr and startup.vaddr < _UPPER_HALF:
+        text = f"{startup.name} is linked at {startup.vaddr:#x} and loaded at {startup.paddr:#x}"
+        raise RefusedError(Problem(LOW_LINKED, payload.source, text))
+    leaves = Waist(64, owns_paging=False, boot_services=True)
+    blob = load_blob("bootbuild_baremetal", "multiboot2_front_efi64")
+    return chain_of(Piece(blob, ENTRY_EFI64, None, leaves), make(), payload, guest, NO_ROUTE)
+
+
 def _native(
-    target: str, payload: Payload, guest: Guest, options: Options2, version: own.Version
+    target: str, payload: Payload, guest: Guest, options: Asked, version: own.Version
 ) -> Contribution:
     """The payload's own header. Raises RefusedError (BB-L302, BB-L304 to BB-L310, BB-L312)."""
     default = type(options)()
@@ -78,7 +96,7 @@ def _entry_of(image: ElfImage, version: own.Version) -> int | None:
 
 
 class Multiboot2:
-    """Adds a 32-bit front stub and a Multiboot2 header that leads to it."""
+    """Adds a 32-bit front stub and a Multiboot2 header that leads to it; if asked, a 64-bit one for UEFI."""
 
     name = "multiboot2"
     summary = "Multiboot2: GRUB on BIOS and UEFI"
@@ -86,7 +104,7 @@ class Multiboot2:
     rules = RULES
 
     def contribute(self, payload: Payload, guest: Guest, options: Options2) -> Contribution:
-        """The front, and a header whose entry address tag names it. Raises RefusedError (BB-L301)."""
+        """The fronts, and a header whose tags name them. Raises RefusedError (BB-L301, BB-L313)."""
         tags = [
             headers.request_tag(headers.MEMORY_MAP),
             Tag(HeaderTag.ENTRY_ADDRESS, address=AddressOf(ENTRY)),
@@ -96,6 +114,12 @@ class Multiboot2:
         if video := video_mode(options.framebuffer):
             tags.append(headers.framebuffer_tag(video))
         made = _inserted(self.name, payload, guest)
+        if options.boot_services:
+            made = replace(made, chain=made.chain + _beside_boot_services(payload, guest))
+            # a loader that is not UEFI's, or knows neither, has the other entry
+            tags.append(Tag(HeaderTag.EFI_BOOT_SERVICES, headers.OPTIONAL))
+            efi = Tag(HeaderTag.ENTRY_ADDRESS_EFI64, headers.OPTIONAL, address=AddressOf(ENTRY_EFI64))
+            tags.append(efi)
         return replace(made, headers=(headers.header_2(tags),), search=headers.SEARCH_2)
 
     def native(self, payload: Payload, guest: Guest, options: Options2) -> Contribution:

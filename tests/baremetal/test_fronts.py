@@ -25,7 +25,7 @@ from bootbuild.model.verdict import Outcome, ProfileVerdict
 from bootbuild.pipeline import BUDGET, TIMEOUT, build
 from bootbuild.recipe.overrides import Overrides
 from bootbuild.recipe.read import read
-from bootbuild_baremetal.environments import grub_bios
+from bootbuild_baremetal.environments import grub_bios, grub_efi
 
 CMDLINE = b"one two"
 
@@ -78,9 +78,22 @@ class OtherMultiboot2(grub_bios.Multiboot2):
         return changed(super().scene(image, offer, filling, only), self._change, 1 << 16)
 
 
-OTHERS: dict[str, type[OtherMultiboot1 | OtherMultiboot2]] = {
+class OtherEfi(grub_efi.Multiboot2):
+    """multiboot2@grub-efi64 with living boot services, changed."""
+
+    def __init__(self, change: Changed) -> None:
+        self._change = change
+
+    def scene(
+        self, image: ElfImage, offer: Offer, filling: Filling, only: frozenset[str] | None = None
+    ) -> Scene:
+        return changed(super().scene(image, offer, filling, only), self._change, 1 << 16)
+
+
+OTHERS: dict[str, type[OtherMultiboot1 | OtherMultiboot2 | OtherEfi]] = {
     "multiboot1": OtherMultiboot1,
     "multiboot2": OtherMultiboot2,
+    "efi": OtherEfi,
 }
 
 
@@ -96,15 +109,16 @@ def images(hello64: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         [targets.multiboot1]
         profiles = ["grub"]
         [targets.multiboot2]
-        profiles = ["grub-bios"]
+        boot_services = true
     """)
     host = Host.discover()
     record = build(read(path, host, Overrides()), host)
-    return {image.targets[0]: Path(image.path) for image in record.images}
+    images = {image.targets[0]: Path(image.path) for image in record.images}
+    return images | {"efi": images["multiboot2"]}
 
 
 def boot(images: dict[str, Path], target: str, change: Changed) -> ProfileVerdict:
-    request = BootRequest(images[target], (target,), cmdline=CMDLINE)
+    request = BootRequest(images[target], (OTHERS[target].target,), cmdline=CMDLINE)
     subject = request_subject(request, Host.discover(), BUDGET, TIMEOUT)
     return prove(subject, OTHERS[target](change))
 
@@ -142,6 +156,7 @@ def tag(kind: int, at: int, value: int) -> Callable[[bytearray], None]:
 
 MAP = multiboot2.TagType.MEMORY_MAP
 LINE = multiboot2.TagType.CMDLINE
+ALIVE = multiboot2.TagType.EFI_BOOT_SERVICES
 DIES: list[tuple[str, Changed, str]] = [
     ("multiboot1", Changed(registers={"rax": 0}), "EAX and EBX are not those of Multiboot"),
     ("multiboot1", Changed(registers={"rax": multiboot2.MAGIC}), "EAX and EBX are not those of Multiboot"),
@@ -173,6 +188,9 @@ DIES: list[tuple[str, Changed, str]] = [
     ("multiboot2", Changed(tag(MAP, 8, 0xFFFFFFF8)), "the information has no memory map"),
     ("multiboot2", Changed(tag(LINE, 12, 0x41414141)), "a string of the information has no end"),
     ("multiboot2", Changed(tag(LINE, 0, 3)), "a module ends before it begins"),
+    ("efi", Changed(registers={"rax": multiboot.MAGIC}), "EAX and EBX are not those of Multiboot2"),
+    ("efi", Changed(registers={"rbx": 1 << 32}), "the information wraps at 4 GiB"),
+    ("efi", Changed(tag(ALIVE, 0, 99)), "the information does not say that boot services are alive"),
 ]
 
 

@@ -23,6 +23,7 @@ from bootbuild.model.payload import ElfImage, Payload
 from bootbuild.model.waist import Piece, Waist
 from bootbuild_baremetal.options import Options1, Options2
 from bootbuild_baremetal.targets import Multiboot1, Multiboot2
+from bootbuild_linux.guests import Linux
 from bootbuild_pvh.targets import Pvh
 from bootbuild_xenpv.options import Options as PvOptions
 from bootbuild_xenpv.targets import XenPv
@@ -145,8 +146,9 @@ def test_other_values_are_no_options(make: Callable[[], Any], text: str) -> None
 def test_every_key_is_on_the_page() -> None:
     text = PAGE.read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `(\w+)` \| (?:boolean|text|integer) \| (.*?) \|", text, re.MULTILINE))
-    default = Options1()
-    expected = {f.name: getattr(default, f.name) for f in fields(default)}
+    expected = {
+        f.name: getattr(default, f.name) for default in (Options1(), Options2()) for f in fields(default)
+    }
     assert {
         name: "–" if value is None else f"`{json.dumps(value)}`" for name, value in expected.items()
     } == rows
@@ -166,6 +168,41 @@ def test_two_entries_share_a_file_with_their_classes(payload: Payload, written: 
     entries = [target.entry_of(image) for target in (XenPv(), Pvh(), Multiboot1(), Multiboot2())]
     assert None not in entries
     assert len(set(entries)) == 4
+
+
+def test_a_multiboot2_header_leads_uefi_to_an_entry_of_its_own(payload: Payload, written: Any) -> None:
+    """Both tags are optional: a loader that knows neither has the 32-bit entry."""
+    image = written(Multiboot2().contribute(payload, Native(), Options2(boot_services=True)))
+    at, words = found(image, 0xE85250D6, 8)
+    header = image.content.read(at, words[2])
+    tags, at = {}, 16
+    while at < len(header):
+        kind, flags, size = struct.unpack_from("<HHI", header, at)
+        tags[kind] = flags, struct.unpack_from("<I", header, at + 8)[0] if size > 8 else None
+        at += -(-size // 8) * 8
+    assert tags[7] == (1, None)
+    assert tags[9][0] == 1
+    (code,) = (s for s in image.loads if s.paddr == STUB)
+    assert tags[3][1] == Multiboot2().entry_of(image)
+    assert tags[9][1] in range(code.paddr + 16, code.paddr + code.filesz)
+    assert (
+        image.content.read(code.offset + tags[9][1] - code.paddr, 4) == b"\x48\x83\xe4\xf0"
+    )  # and $-16, %rsp
+
+
+def test_boot_services_need_a_guest_and_an_address_that_can_have_them(payload: Payload) -> None:
+    startup = payload.startup
+    low = replace(payload, startup=replace(startup, vaddr=startup.paddr + (1 << 40)))
+    narrow = replace(payload, startup=replace(startup, width=32, vaddr=startup.paddr))
+    for kernel, guest, rule in (
+        (payload, Linux(), "BB-L301"),
+        (narrow, Native(), "BB-L301"),
+        (low, Native(), "BB-L313"),
+    ):
+        assert Multiboot2().contribute(kernel, guest, Options2()).chain
+        with pytest.raises(RefusedError) as caught:
+            Multiboot2().contribute(kernel, guest, Options2(boot_services=True))
+        assert [problem.rule.id for problem in caught.value.problems] == [rule]
 
 
 @pytest.mark.parametrize("target", [Multiboot1(), Multiboot2()])

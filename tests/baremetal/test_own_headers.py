@@ -173,6 +173,7 @@ BROKEN: list[tuple[str, int, Kernel, Sequence[str]]] = [
     ("table", 1, Kernel(header1(), phoff=0x2000), ["BB-L310 its program headers end at 0x2020, 8192 bytes"]),
     ("e_entry", 1, Kernel(header1(), entry=0x10), ["BB-L310 e_entry 0x10 is in no PT_LOAD by p_vaddr"]),
     ("entry", 2, Kernel(header2(tag(3, 0, words(8)), END)), ["BB-L310 the entry 0x8 is in no PT_LOAD"]),
+    ("UEFI's", 2, Kernel(header2(tag(9, 0, words(8)), END)), ["BB-L310 the 64-bit entry 0x8 is in no PT_LO"]),
     (
         "above 4 GiB",
         2,

@@ -22,11 +22,14 @@ from bootbuild.guests.native import Native
 from bootbuild.guests.rules import RULES
 from bootbuild.model.blob import Blob, Fixup, Section
 from bootbuild.model.content import FileContent, MemoryContent
+from bootbuild.model.contribution import Contribution
 from bootbuild.model.machine import Offer
 from bootbuild.model.payload import Payload
 from bootbuild.model.verdict import Outcome, ProfileVerdict
 from bootbuild.model.waist import Piece, Waist
 from bootbuild.stubs.pieces import switches
+from bootbuild_baremetal.options import Options2
+from bootbuild_baremetal.targets import Multiboot2
 from bootbuild_pvh.environments import Qemu
 from bootbuild_pvh.targets import Pvh
 from bootbuild_xenpv.environments.xen import XenDom0, XenDomU
@@ -96,7 +99,7 @@ def after_back(code: bytes, shift: int = 0) -> Callable[[tuple[Piece, ...]], tup
         text = blob.text + bytes(8) + code + b"\xff\x25" + u32(0)  # jmp *bb_params.startup
         fixups = [
             replace(fixup, symbol=".text", addend=fixup.addend + word)
-            if fixup.symbol == "bb_params"
+            if fixup.symbol == "bb_params" and fixup.addend <= 0  # where to go: the first of them
             else fixup
             for fixup in blob.fixups
         ]
@@ -105,6 +108,13 @@ def after_back(code: bytes, shift: int = 0) -> Callable[[tuple[Piece, ...]], tup
         return (*others, replace(own, blob=replace(blob, text=text, fixups=tuple(fixups))))
 
     return pieces
+
+
+CONTRIBUTED: dict[str, Callable[[Payload], Contribution]] = {
+    "pvh": lambda payload: Pvh().contribute(payload, Native(), None),
+    "xen-pv": lambda payload: XenPv().contribute(payload, Native(), XenPv.options()),
+    "multiboot2": lambda payload: Multiboot2().contribute(payload, Native(), Options2(boot_services=True)),
+}
 
 
 @dataclass(frozen=True)
@@ -120,11 +130,9 @@ class Hello:
         profile: Profile | None = None,
         **kwargs: object,
     ) -> ProfileVerdict:
-        """`pieces` makes of the chain another one; the image is tried as pvh@qemu, or as a PV profile."""
-        if profile is None:
-            contribution = Pvh().contribute(self.payload, Native(), None)
-        else:
-            contribution = XenPv().contribute(self.payload, Native(), XenPv.options())
+        """`pieces` makes of the chain another one; the image is tried as pvh@qemu, or in another profile."""
+        profile = profile or Qemu()
+        contribution = CONTRIBUTED[profile.target](self.payload)
         contribution = replace(contribution, chain=pieces(contribution.chain))
         holder, path = container("elf"), self.folder / "broken.elf"
         layout = holder.lay_out(self.payload, [contribution])
@@ -141,7 +149,7 @@ class Hello:
             timeout=30.0,
             code=code_at(self.payload.elf, self.payload.startup),
         )
-        return prove(what, profile or Qemu(), **kwargs)  # type: ignore[arg-type]
+        return prove(what, profile, **kwargs)  # type: ignore[arg-type]
 
 
 def hello(width: int, folder: Path) -> Hello:

@@ -108,10 +108,18 @@ def test_a_command_line_that_grubs_shell_takes_for_itself(profile: str, text: by
     assert problem(profile, guest(bits=32, headers=BOTH), Offer(modules=(module,))).rule.id == "BB-L333"
 
 
-def test_a_kernel_that_wants_uefis_boot_services() -> None:
-    headers = header_2(tag(7), tag(9, ENTRY))
-    found = problem("multiboot2@grub-efi64", guest(bits=32, headers=headers))
+def test_boot_services_without_an_entry_for_them() -> None:
+    found = problem("multiboot2@grub-efi64", guest(bits=32, headers=header_2(tag(7))))
     assert found.rule.id == "BB-L334"
+
+
+def test_a_kernel_over_living_boot_services() -> None:
+    """GRUB would move it there by its last code, and the firmware be gone: without tag 7 that is no harm."""
+    profile, address = "multiboot2@grub-efi64", 0x900000
+    data = linked_at(address, header_2(tag(7), tag(9, address)))
+    assert problem(profile, data).rule.id == "BB-L003"
+    scene = PROFILES[profile]().scene(image_of(linked_at(address)), Offer(), Filling.EXACT)
+    assert scene.state.ip == address
 
 
 @pytest.mark.parametrize(

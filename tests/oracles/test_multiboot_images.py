@@ -85,15 +85,17 @@ def test_hello_boots_in_every_profile_of_the_emulator(hello: Hello, width: int) 
         assert verdict.reached == f"startup_{width}, console 'hello: done'"
 
 
-def said(transcript: Transcript, target: str, cmdline: str) -> None:
-    """What hello prints of the pair, the command line and the module."""
+def said(transcript: Transcript, target: str, cmdline: str, *, alive: bool = False) -> None:
+    """What hello prints of the pair, the command line and the module; `alive`: boot services are."""
     assert transcript.reached, str(transcript)
     lines = transcript.text.replace("\r", "").splitlines()
     assert f"hello from {target} on tcg" in lines
     assert f"cmdline {cmdline}" in lines
     (module,) = (line for line in lines if line.startswith("module 0 "))
     assert f"size {len(MODULE)} crc32 {zlib.crc32(MODULE):#x}" in module
-    assert re.search(r"\nmemory 0x100000 0x[0-9a-f]+ ram\n", "\n".join(lines))
+    assert f"flags {int(alive):#x}" in lines
+    memory = re.search(r"\nmemory 0x100000 0x[0-9a-f]+ ram\n", "\n".join(lines))
+    assert bool(memory) is not alive  # which are asked for it
     assert "unknown operation: -38" in lines
 
 
@@ -108,6 +110,42 @@ def test_grub_starts_hello_on_a_bios(
     said(transcript, target, CMDLINE)
     assert re.search(r"module 0 .* cmdline its own", transcript.text)
     assert re.search(r"^rsdp 0x[0-9a-f]+", transcript.text, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def beside_boot_services(hello64: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """hello with both entries of Multiboot2."""
+    text = f"""
+        api = 1
+        [payload]
+        path = {json.dumps(str(hello64))}
+        startup = "startup_64"
+        [targets.multiboot2]
+        boot_services = true
+        [expect]
+        console = "hello: done"
+    """
+    (image,) = built(text, tmp_path_factory.mktemp("alive")).images
+    assert [verdict.outcome for verdict in image.verdicts] == [Outcome.BOOTED] * 2
+    return Path(image.path)
+
+
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_grub_starts_hello_beside_boot_services_or_without_them(
+    qemu: Path,
+    grub_pc: Grub,
+    grub_efi: Grub,
+    hello: Hello,
+    beside_boot_services: Path,
+    firmware: str,
+    tmp_path: Path,
+) -> None:
+    """One image: where GRUB has no boot services to keep alive, it takes the 32-bit entry."""
+    menu = Menu("multiboot2", beside_boot_services, CMDLINE, [(hello.module, "")])
+    alive = firmware == "uefi"
+    command = grub_efi.efi(qemu, menu, tmp_path) if alive else grub_pc.bios(qemu, menu, tmp_path)
+    transcript = run_until(command, ["^hello: done"], fail=grub.FAILS, timeout=60)
+    said(transcript, "multiboot2", CMDLINE, alive=alive)
 
 
 @pytest.mark.parametrize("width", [64, 32])

@@ -202,6 +202,11 @@ def efi64_tag(system_table: int) -> Tag:
     return Tag(TagType.EFI64, struct.pack("<Q", system_table))
 
 
+def efi64_image_handle_tag(handle: int) -> Tag:
+    """The EFI_HANDLE of the loader's own image, which is a pointer."""
+    return Tag(TagType.EFI64_IMAGE_HANDLE, struct.pack("<Q", handle))
+
+
 def efi_memory_map_tag(found: EfiMemoryMap) -> Tag:
     """EFI's memory map."""
     head = _WORDS.pack(found.descriptor_size, found.descriptor_version)

@@ -38,8 +38,9 @@ class Guest(Protocol):
     """One handover protocol: how to enter it, and how to tell whether it was kept.
 
     A guest that can be entered in ring 3, under Xen PV, has a method more, `ring3_back() -> Piece`: the back
-    for width 64 that leaves segments, page tables and IF to the hypervisor. One whose kernels say in their
-    file how they want to be started is a `SelfDescribed` too.
+    for width 64 that leaves segments, page tables and IF to the hypervisor. One that can be entered while EFI
+    boot services are alive has `boot_services_back() -> Piece`, which leaves them, and the stack, to the
+    firmware. One whose kernels say in their file how they want to be started is a `SelfDescribed` too.
     """
 
     @property

@@ -16,7 +16,7 @@ from bootbuild.api.guest import GuestView
 from bootbuild.guests.given import cmdline_fault, map_fault, module_faults
 from bootbuild.guests.record import record_faults
 from bootbuild.guests.rules import RULES
-from bootbuild.guests.state import identity_faults, ring3_faults, state_faults
+from bootbuild.guests.state import firmware_faults, identity_faults, ring3_faults, state_faults
 from bootbuild.model.machine import Given, MapEntry
 from bootbuild.model.payload import Startup
 from bootbuild.model.span import Span
@@ -51,6 +51,11 @@ class Native:
         from bootbuild.stubs.pieces import native_ring3
 
         return native_ring3()
+
+    def boot_services_back(self) -> Piece:
+        from bootbuild.stubs.pieces import native_boot_services
+
+        return native_boot_services()
 
     def judge(
         self,
@@ -106,9 +111,12 @@ def _arguments(view: GuestView, startup: Startup) -> tuple[int, int]:
 def _judge_cpu(view: GuestView, startup: Startup, given: Given, stub: Span | None) -> list[Finding]:
     """The CPU state that docs/handover.md promises at the startup path."""
     wrong = list(_wrong_stack(view, startup))
-    if stub is not None:
+    arguments = frozenset({"di", "si"})
+    if stub is not None and given.firmware is not None:
+        wrong += firmware_faults(view, arguments, given.firmware)
+    elif stub is not None:
         faults = ring3_faults if _in_ring_3(given) else state_faults
-        wrong += faults(view, startup.width, frozenset({"di", "si"}), stub)
+        wrong += faults(view, startup.width, arguments, stub)
     elif startup.width == 64 and not _in_ring_3(given):
         wrong += identity_faults(view)
     if startup.width == 64:

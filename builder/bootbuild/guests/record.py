@@ -11,6 +11,7 @@ from bootbuild.model.machine import Given, Load
 from bootbuild.model.payload import Startup
 from bootbuild.model.span import Span
 
+_FLAGS = HandoverFlag.BOOT_SERVICES | HandoverFlag.PRIVILEGED | HandoverFlag.DATA_COPIED
 #: Fields of what lies in the stub range, beside `data` that was copied there.
 _IN_STUB_RANGE = ("cmdline", "modules", "memmap", "module_count", "memmap_count", "post_stub")
 
@@ -58,18 +59,26 @@ def record_faults(
     if record.load_offset != startup.load_offset:
         text = f"load_offset is {record.load_offset:#x}, the kernel was moved by {startup.load_offset:#x}"
         yield "load_offset", text
-    privileged = bool(record.flags & HandoverFlag.PRIVILEGED)
-    if privileged != given.privileged:
-        text = f"flag PRIVILEGED is {'' if privileged else 'not '}set"
-        yield "flags", f"{text}, the guest is {'' if given.privileged else 'not '}the initial domain"
-    if unknown := int(record.flags) & ~int(HandoverFlag.PRIVILEGED | HandoverFlag.DATA_COPIED):
-        yield "flags", f"flags {unknown:#x} are set, of which nothing is true here"
+    yield from _flags(record, given)
     if not kept:
         for name in _IN_STUB_RANGE:
             if getattr(record, name):
                 yield name, f"{name} is not absent: the guest does not keep what it tells of"
     yield from _data(record, given, view, stub, kept)
     yield from _native_map(record, given, view)
+
+
+def _flags(record: Handover, given: Given) -> Iterator[tuple[str, str]]:
+    """Each flag that is true is set, and no other."""
+    privileged = bool(record.flags & HandoverFlag.PRIVILEGED)
+    if privileged != given.privileged:
+        text = f"flag PRIVILEGED is {'' if privileged else 'not '}set"
+        yield "flags", f"{text}, the guest is {'' if given.privileged else 'not '}the initial domain"
+    if (alive := given.firmware is not None) != bool(record.flags & HandoverFlag.BOOT_SERVICES):
+        text = f"flag BOOT_SERVICES is {'not ' if alive else ''}set"
+        yield "flags", f"{text}, and EFI boot services are {'' if alive else 'not '}alive"
+    if unknown := int(record.flags) & ~int(_FLAGS):
+        yield "flags", f"flags {unknown:#x} are set, of which nothing is true here"
 
 
 def _data(

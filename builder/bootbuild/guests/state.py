@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bootbuild.api.guest import GuestView
+from bootbuild.model.machine import EntryState, TableRegister
 from bootbuild.model.span import Span
 
 STACK_SIZE = 0x4000  #: bytes, BB_STACK_SIZE of waist.h
 _ARGUMENTS = 32  #: bytes at its top that return address, arguments and alignment may take
 _GENERAL = ("ax", "bx", "cx", "dx", "si", "di", "bp")
 _ONLY_64 = tuple(f"r{number}" for number in range(8, 16))
-_DF = 1 << 10
+_DF, _IF = 1 << 10, 1 << 9
+_SEGMENTS = ("cs", "ds", "es", "ss", "fs", "gs")
 _ET = 1 << 4  #: hard-wired in every CPU with long mode, whatever a monitor says
 # CR0.PE and PG, CR4.PAE, EFER.LME and LMA: SDM volume 3, 2.5 and 2.2.1
 _CONTROL = {32: {"cr0": 0x1, "cr4": 0, "efer": 0}, 64: {"cr0": 0x80000001, "cr4": 0x20, "efer": 0x500}}
@@ -32,7 +34,7 @@ def state_faults(view: GuestView, width: int, arguments: frozenset[str], stub: S
             yield f"{name.upper()} is {value:#x}, not {expected:#x}"
     if limit := view.get("idtr_limit"):
         yield f"the IDT has limit {limit:#x}, not 0"
-    last = max(view.get(name) | 7 for name in ("cs", "ds", "es", "ss", "fs", "gs"))
+    last = max(view.get(name) | 7 for name in _SEGMENTS)
     if last > view.get("gdtr_limit"):
         yield f"the GDT has limit {view.get('gdtr_limit'):#x}, a selector's entry ends at {last:#x}"
     if not _inside(view, view.get("gdtr"), stub):
@@ -50,6 +52,31 @@ def ring3_faults(view: GuestView, width: int, arguments: frozenset[str], stub: S
     if (selector := view.get("cs")) & 3 != 3:
         yield f"CS is {selector:#x}, which is not of ring 3"
     yield from _stack(view, width, stub)
+
+
+def firmware_faults(view: GuestView, arguments: frozenset[str], left: EntryState) -> Iterator[str]:
+    """The same beside EFI boot services: tables, control registers and IF are as the firmware `left` them.
+
+    CR3 may lead to a copy of the firmware's top table: what it maps one to one is looked at.
+    """
+    yield from _registers(view, 64, arguments)
+    flags = view.get("rflags")
+    if flags & _DF:
+        yield "RFLAGS.DF is set"
+    if not flags & _IF:
+        yield "RFLAGS.IF is clear, and the firmware's timer stands still"
+    found = {name: view.get(name) for name in ("cr0", "cr4", "efer")}
+    kept = {"cr0": left.cr0, "cr4": left.cr4, "efer": left.efer}
+    for name in ("gdtr", "idtr"):
+        table: TableRegister = getattr(left, name)
+        found |= {name: view.get(name), f"{name}_limit": view.get(f"{name}_limit")}
+        kept |= {name: table.base, f"{name}_limit": table.limit}
+    for name in _SEGMENTS:
+        found[name], kept[name] = view.get(name), getattr(left, name).selector
+    for name, value in found.items():
+        if value != kept[name]:
+            yield f"{name.upper()} is {value:#x}, the firmware left {kept[name]:#x}"
+    yield from identity_faults(view)
 
 
 def _registers(view: GuestView, width: int, arguments: frozenset[str]) -> Iterator[str]:

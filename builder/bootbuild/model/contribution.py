@@ -73,7 +73,8 @@ class Contribution:
     """One target's part of an image.
 
     With no chain the payload's own entry is used as it is; with `own_entry` the chain runs first, leaves the
-    machine as it found it, and claims no handover.
+    machine as it found it, and claims no handover. A target that is entered in more ways than one has the
+    chains of all in `chain`, one behind another: each begins with a front, the first with that of the entry.
     """
 
     target: str

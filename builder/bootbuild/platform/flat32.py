@@ -57,19 +57,24 @@ def poison_of(filling: Filling, only: frozenset[str] | None, undefined: Sequence
     return Poison(_SEEDS[filling], names if only is None else names & only)
 
 
+def general_garbage(exact: Mapping[str, int], poison: Poison) -> dict[str, int]:
+    """EAX, ECX, EDX, ESI, EDI and EBP, with garbage in those that are named in `poison`."""
+    found = {}
+    for index, name in enumerate(("EAX", "ECX", "EDX", "ESI", "EDI", "EBP")):
+        key = "r" + name[1:].lower()
+        # 0x2BADB002 is what qboot leaves in EAX: a guest must not take it for Multiboot
+        first = 0x2BADB002 if name == "EAX" else 0xDEAD0000 + index
+        found[key] = poison.pick(name, exact.get(key, 0), first, 0x5EED0101 * (index + 1) & 0xFFFFFFFF)
+    return found
+
+
 def poisoned_state(exact: EntryState, poison: Poison) -> EntryState:
     """The profile's state with everything that is named in `poison` replaced by this run's garbage.
 
     Not replaced: EBX, the hidden parts of CS, DS, ES, SS and TR, CR0.PE and PG, and EFLAGS.VM, IF and TF.
     """
     registers = dict(exact.registers)
-    for index, name in enumerate(("EAX", "ECX", "EDX", "ESI", "EDI", "EBP")):
-        key = "r" + name[1:].lower()
-        # 0x2BADB002 is what qboot leaves in EAX: a guest must not take it for Multiboot
-        first = 0x2BADB002 if name == "EAX" else 0xDEAD0000 + index
-        registers[key] = poison.pick(
-            name, registers.get(key, 0), first, 0x5EED0101 * (index + 1) & 0xFFFFFFFF
-        )
+    registers |= general_garbage(registers, poison)
     registers["rsp"] = poison.pick("ESP", registers.get("rsp", 0), 0x90000008, 0x00000003)
     # DF, AC, ID and the arithmetic flags are "unspecified"
     registers["rflags"] = poison.pick("EFLAGS", registers.get("rflags", 2), 0x00000CD7, 0x00240003)

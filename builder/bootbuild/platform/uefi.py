@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -203,27 +203,27 @@ class Ovmf:
         """The one of revision 0."""
         return acpi.old_rsdp(self.memory - _ACPI_TABLES, b"BOCHS ")
 
-    def tables(self) -> tuple[Load, ...]:
+    def tables(self, services: bytes = b"", alive: Sequence[int] = (0,) * 7) -> tuple[Load, ...]:
         """System table, runtime services, configuration table and ACPI, as ExitBootServices() leaves them.
 
         UEFI 2.10 §4.3: the fields of what is gone are 0. Each service's code is INT3: none can be called from
-        32-bit code without paging.
+        32-bit code without paging. `services`: pointers to other code. `alive`: those fields: handle and
+        protocol of input, output and errors, and the boot services.
         """
         at, code = self.system_table, self.memory - 0xA14000
         found = {_ACPI_10: self.memory - _OLD_RSDP, _ACPI_20: self.memory - _RSDP}
         functions = (code + 16 * number for number in range(_RUNTIME_SERVICES))
-        services = _with_crc(
-            struct.pack(f"<8s4I{_RUNTIME_SERVICES}Q", b"RUNTSERV", 0x20046, 136, 0, 0, *functions)
-        )
-        system = _with_crc(
+        services = services or struct.pack(f"<{_RUNTIME_SERVICES}Q", *functions)
+        runtime = with_crc(struct.pack("<8s4I", b"RUNTSERV", 0x20046, 136, 0, 0) + services)
+        system = with_crc(
             struct.pack("<8s4I", b"IBI SYST", 0x20046, 120, 0, 0)
-            + struct.pack("<QI4x6Q", self.memory - _VENDOR_NAME, 0x10000, *bytes(6))
-            + struct.pack("<4Q", at + _SERVICES_TABLE, 0, len(found), at + _CONFIGURATION)
+            + struct.pack("<QI4x6Q", self.memory - _VENDOR_NAME, 0x10000, *alive[:6])
+            + struct.pack("<4Q", at + _SERVICES_TABLE, alive[6], len(found), at + _CONFIGURATION)
         )
         tables = self.memory - _ACPI_TABLES
         return (
             put(at, system),
-            put(at + _SERVICES_TABLE, services),
+            put(at + _SERVICES_TABLE, runtime),
             put(self.memory - _VENDOR_NAME, "EDK II\0".encode("utf-16-le")),
             put(at + _CONFIGURATION, b"".join(guid + struct.pack("<Q", to) for guid, to in found.items())),
             put(code, b"\xcc" * (16 * _RUNTIME_SERVICES)),
@@ -242,6 +242,6 @@ def _region_kind(kind: MemoryType) -> RegionKind:
     return RegionKind.RAM if kind is MemoryType.ACPI_RECLAIM else RegionKind.RESERVED
 
 
-def _with_crc(table: bytes) -> bytes:
+def with_crc(table: bytes) -> bytes:
     """A table whose header has the CRC-32 of all of it (UEFI 2.10 §4.2)."""
     return table[:16] + struct.pack("<I", zlib.crc32(table)) + table[20:]

@@ -22,6 +22,12 @@ def native_ring3() -> Piece:
     return Piece(load(_PACKAGE, "native_64_ring3"), "bb_native_64_ring3", takes=takes, leaves=None)
 
 
+def native_boot_services() -> Piece:
+    """The back that enters a native guest's startup path on the tables of firmware that is alive."""
+    takes = Waist(64, owns_paging=False, boot_services=True)
+    return Piece(load(_PACKAGE, "native_64_efi"), "bb_native_64_efi", takes=takes, leaves=None)
+
+
 def native(width: int) -> Piece:
     """The back that enters a native guest's startup path of `width` 32 or 64 (docs/handover.md)."""
     return Piece(load(_PACKAGE, f"native_{width}"), f"bb_native_{width}", takes=Waist(width), leaves=None)

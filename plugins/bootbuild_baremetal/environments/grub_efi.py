@@ -1,29 +1,31 @@
-"""GRUB as 64-bit UEFI started it, which has ended the boot services: profile `multiboot2@grub-efi64`."""
+"""GRUB as 64-bit UEFI started it: profile `multiboot2@grub-efi64`, with boot services ended or alive."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bootbuild.abi import multiboot2
 from bootbuild.abi.handover import BootType
 from bootbuild.abi.multiboot2 import EfiMemoryMap, Multiboot2Info, Tag, TagType
 from bootbuild.api import ElfImage, EntryState, Given, InputError, Offer, Problem, Rule, Span, TableRegister
+from bootbuild.platform import uefi_alive
 from bootbuild.platform.loading import GiB, MiB, check_memory, memory_size, put
 from bootbuild.platform.rules import DOES_NOT_FIT
 from bootbuild.platform.uefi import DESCRIPTOR_SIZE, DESCRIPTOR_VERSION, PAGE, Ovmf
 from bootbuild_baremetal.environments import kernel as read
 from bootbuild_baremetal.environments.grub import VERSION, GrubProfile, Placed
 from bootbuild_baremetal.environments.kernel import Kernel
-from bootbuild_baremetal.environments.profile import Setting
+from bootbuild_baremetal.environments.profile import UNDEFINED, Setting
 from bootbuild_baremetal.environments.relocator import Relocator
 
 BOOT_SERVICES = Rule(
     "BB-L334",
-    "a kernel that asks for UEFI's boot services",
+    "UEFI's boot services without an entry for them",
     "With tag 7 in its header (Multiboot2 §3.1.9) GRUB leaves the boot services alive and enters the kernel "
-    "in 64-bit mode, at the address of tag 9. This profile is the other entry, in 32-bit mode after "
-    "ExitBootServices().",
-    "leave the tag out, or this profile out of `profiles`",
+    "in 64-bit mode: at the address of tag 9, and without that tag at the address of the 32-bit entry, whose "
+    "code is another then.",
+    "name a 64-bit entry in tag 9, or leave tag 7 out",
 )
 _LEAST = 0x1000  #: MBI_MIN_ADDR
 _MAP_ROOM = 3 * PAGE  #: grub_efi_find_mmap_size: the map's size and a page, in whole pages
@@ -31,6 +33,7 @@ _MAP_ROOM = 3 * PAGE  #: grub_efi_find_mmap_size: the map's size and a page, in 
 # device, the system table of 32-bit UEFI, two image handles; and this much for the head of the map
 _OTHER_ROOM = 8 + 40 + 791 + 35 + 24 + 48 + 16
 _IDT, _CR3 = 0xF84FE8, 0x7FF000  #: bytes below the end of RAM
+_RSP = 0x15F870  #: bytes below the end of RAM: of GRUB's own stack, which OVMF gave it, at a multiple of 16
 
 
 class Multiboot2(GrubProfile):
@@ -44,24 +47,30 @@ class Multiboot2(GrubProfile):
         "grub-core/loader/{multiboot.c,multiboot_mbi2.c}, kern/efi/mm.c; dumped under GRUB 2.06 and OVMF "
         "2022.11 (tests/oracles)"
     )
-    summary = "GRUB 2.06 on 64-bit UEFI (OVMF), command multiboot2, boot services ended"
+    summary = "GRUB 2.06 on 64-bit UEFI (OVMF), command multiboot2; boot services ended unless asked for"
 
     rules = (*GrubProfile.rules, BOOT_SERVICES)
+    undefined = (*UNDEFINED, *uefi_alive.UPPER_REGISTERS)
 
     def kernel(self, image: ElfImage) -> Kernel:
         kernel = read.multiboot2(image)
-        if kernel.keeps_boot_services:
-            text = "the header asks for boot services, which have ended here"
+        if kernel.keeps_boot_services and kernel.efi64_entry is None:
+            text = "the header asks for boot services and names no 64-bit entry"
             raise InputError(Problem(BOOT_SERVICES, image.name, text))
         return kernel
 
     def setting(self, image: ElfImage, kernel: Kernel, offer: Offer) -> Setting:
         memory = memory_size(image, offer, 2 * GiB, least=256 * MiB, usual=512 * MiB)
         firmware = Ovmf(memory)
-        check_memory(image, (part.span for part in kernel.parts), firmware.ram)
-        room = Relocator(firmware.conventional, firmware.ram, PAGE)
+        alive = kernel.keeps_boot_services
+        # GRUB moves a kernel over boot services that have ended, and over living ones too
+        usable = firmware.conventional if alive else firmware.ram
+        check_memory(image, (part.span for part in kernel.parts), usable)
+        room = Relocator(firmware.conventional, usable, PAGE)
         placed = self.placed(image, kernel, offer, room)
         given = self._handed(image, placed, firmware, room)
+        if alive:
+            return _alive(placed, given, firmware)
         left = EntryState(
             "protected32",
             0,
@@ -85,7 +94,8 @@ class Multiboot2(GrubProfile):
 
     def _handed(self, image: ElfImage, placed: Placed, firmware: Ovmf, room: Relocator) -> Given:
         entries, sections = firmware.memory_map, placed.kernel.sections
-        before = (
+        alive = placed.kernel.keeps_boot_services
+        before: tuple[Tag, ...] = (
             multiboot2.load_base_tag(min(part.address for part in placed.kernel.parts)),
             multiboot2.cmdline_tag(placed.cmdline),
             multiboot2.loader_name_tag(VERSION),
@@ -99,23 +109,40 @@ class Multiboot2(GrubProfile):
             Tag(TagType.ACPI_OLD, firmware.old_rsdp),
             Tag(TagType.ACPI_NEW, firmware.rsdp),
         )
-        reserved = len(Multiboot2Info(before).pack()) + _OTHER_ROOM + _MAP_ROOM
+        reserved = len(Multiboot2Info(before).pack()) + _OTHER_ROOM + (0 if alive else _MAP_ROOM)
         info = room.place(reserved, multiboot2.ALIGN, _LEAST)
         if info is None:
             raise InputError(Problem(DOES_NOT_FIT, image.name, "GRUB finds no room for its information"))
-        descriptors = b"".join(d.pack() for d in firmware.descriptors(_merged(room.taken)))
-        efi_map = EfiMemoryMap(DESCRIPTOR_SIZE, DESCRIPTOR_VERSION, descriptors)
-        structure = Multiboot2Info((*before, multiboot2.efi_memory_map_tag(efi_map)))
-        mmap = info + structure.offset(TagType.MEMORY_MAP) + multiboot2.MAP_HEADER_SIZE
-        return Given(
+        given = Given(
             boot_type=self.boot_type,
             hypervisor_type=self.hypervisor,
             data=info,
             cmdline=placed.cmdline,
             modules=placed.given,
+            memory_map=(),
+            efi_system_table=firmware.system_table,
+        )
+        if alive:  # what memory there is the firmware says, when it is asked
+            structure = Multiboot2Info(
+                (
+                    *(tag for tag in before if tag.type not in (TagType.MEMORY_MAP, TagType.MEMORY)),
+                    Tag(TagType.EFI_BOOT_SERVICES),
+                    multiboot2.efi64_image_handle_tag(firmware.memory - uefi_alive.IMAGE_HANDLE),
+                )
+            )
+            return replace(
+                given,
+                rsdp=info + structure.offset(TagType.ACPI_NEW),
+                structures=(put(info, structure.pack()),),
+            )
+        descriptors = b"".join(d.pack() for d in firmware.descriptors(_merged(room.taken)))
+        efi_map = EfiMemoryMap(DESCRIPTOR_SIZE, DESCRIPTOR_VERSION, descriptors)
+        structure = Multiboot2Info((*before, multiboot2.efi_memory_map_tag(efi_map)))
+        mmap = info + structure.offset(TagType.MEMORY_MAP) + multiboot2.MAP_HEADER_SIZE
+        return replace(
+            given,
             memory_map=entries,
             rsdp=info + structure.offset(TagType.ACPI_NEW),
-            efi_system_table=firmware.system_table,
             efi_memmap=Span(
                 info + structure.offset(TagType.EFI_MEMORY_MAP) + multiboot2.MAP_HEADER_SIZE, len(descriptors)
             ),
@@ -124,6 +151,26 @@ class Multiboot2(GrubProfile):
             native_map=Span(mmap, multiboot2.MAP_ENTRY_SIZE * len(entries)),
             structures=(put(info, structure.pack()),),
         )
+
+
+def _alive(placed: Placed, given: Given, firmware: Ovmf) -> Setting:
+    """The machine after grub_relocator64_efi, which leaves all but RAX, RBX, RCX, RDX, RSI and RSP as it was.
+
+    What is GRUB's own in RBP and R8 to R15 is not copied.
+    """
+    assert placed.kernel.efi64_entry is not None
+    registers = {"rax": multiboot2.MAGIC, "rbx": given.data, "rsp": firmware.memory - _RSP}
+    state = uefi_alive.state(firmware, placed.kernel.efi64_entry, registers)
+    return Setting(
+        regions=uefi_alive.regions(firmware),
+        image=placed.image,
+        given=replace(given, firmware=state),
+        modules=placed.modules,
+        state=state,
+        platform=uefi_alive.Services(firmware),
+        extras=(*placed.homeless, *uefi_alive.tables(firmware)),
+        poisoned=uefi_alive.poisoned,
+    )
 
 
 def _merged(chunks: Sequence[Span]) -> list[Span]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bootbuild.abi.handover import BootType, HypervisorType
@@ -19,7 +20,7 @@ from bootbuild.api import (
     Scene,
     Undefined,
 )
-from bootbuild.platform.flat32 import poison_of, poisoned_state
+from bootbuild.platform.flat32 import Poison, poison_of, poisoned_state
 from bootbuild.platform.loading import Overwritten, check_kept, overwrites, written
 from bootbuild.platform.rules import DOES_NOT_FIT
 from bootbuild_baremetal.environments.kernel import ADDRESSES, NO_ENTRY, NO_HEADER, Kernel
@@ -58,6 +59,8 @@ class Setting:
     platform: Platform
     extras: tuple[Load, ...] = ()  #: descriptor tables, ACPI, sections: what lies beside all that
     overwritten: tuple[Overwritten, ...] = ()
+    poisoned: Callable[[EntryState, Poison], EntryState] = poisoned_state
+    """The state with garbage where nothing is promised."""
 
 
 class MultibootProfile(ABC):
@@ -82,7 +85,7 @@ class MultibootProfile(ABC):
         return Scene(
             regions=setting.regions,
             loads=(*loads, *overwrites(loads, setting.overwritten, poison), *own),
-            state=poisoned_state(setting.state, poison),
+            state=setting.poisoned(setting.state, poison),
             given=setting.given,
             platform=setting.platform,
             poisoned=poison.names,

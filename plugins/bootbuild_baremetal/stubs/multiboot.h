@@ -28,15 +28,15 @@ static void begin(uint32_t boot_type)
     bb_record.boot_type = boot_type;
     bb_record.hypervisor_type = hypervisor.type;
     bb_record.hypervisor_leaf = hypervisor.leaf;
-    bb_record.post_stub = (uint32_t)bb_post;
+    bb_record.post_stub = (bb_address)bb_post;
 }
 
 /* `copy` takes the place of the information if that lies in the kernel's .bss. */
 static void keep_data(const void *start, uint32_t size, const void *copy)
 {
-    bb_record.data = (uint32_t)start;
+    bb_record.data = (bb_address)start;
     if (bb_in_bss(bb_record.data, size)) {
-        bb_record.data = (uint32_t)copy;
+        bb_record.data = (bb_address)copy;
         bb_record.flags |= BB_FLAG_DATA_COPIED;
     }
 }
@@ -64,7 +64,7 @@ static void set_framebuffer(const struct bb_framebuffer *shape)
     if (shape->address > 1ull << 32 || shape->size > (1ull << 32) - shape->address)
         return;
     framebuffer = *shape;
-    bb_record.framebuffer = (uint32_t)&framebuffer;
+    bb_record.framebuffer = (bb_address)&framebuffer;
 }
 
 #define FRAMEBUFFER_RGB 1

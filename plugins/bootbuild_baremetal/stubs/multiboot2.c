@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: 0BSD */
-/* From the Multiboot2 information to the record: Multiboot2 2.0 §3.6. The whole of it is copied first. */
+/*
+ * From the Multiboot2 information to the record: Multiboot2 2.0 §3.6. The whole of it is copied first. At width 64 it is
+ * UEFI's, whose boot services are alive: there is no map of memory then, which is theirs and changes.
+ */
 #include "multiboot.h"
 
 #define MAGIC 0x36d76289
 #define MAX_INFORMATION 0x10000 /* bytes; GRUB's has two thousand, and forty for each entry of EFI's map */
 
-enum { END, CMDLINE, MODULE = 3, MEMORY_MAP = 6, FRAMEBUFFER = 8, EFI32 = 11, EFI64, ACPI_OLD = 14, ACPI_NEW, EFI_MAP = 17 };
+#define ON_UEFI (sizeof(bb_address) == 8)
+
+enum { END, CMDLINE, MODULE = 3, MEMORY_MAP = 6, FRAMEBUFFER = 8, EFI32 = 11, EFI64 };
+enum { ACPI_OLD = 14, ACPI_NEW, EFI_MAP = 17, EFI_BOOT_SERVICES };
 
 struct information {
     uint32_t total_size;
@@ -34,9 +40,9 @@ struct framebuffer_tag {
 static struct information copy[MAX_INFORMATION / sizeof(struct information)];
 
 /* Where the kernel finds what `part` of the copy says: in the original, if that stays. */
-static uint32_t kept(const void *part)
+static bb_address kept(const void *part)
 {
-    return (uint32_t)bb_record.data + ((uint32_t)part - (uint32_t)copy);
+    return (bb_address)bb_record.data + ((bb_address)part - (bb_address)copy);
 }
 
 static void need(const struct tag *tag, uint32_t size)
@@ -45,12 +51,12 @@ static void need(const struct tag *tag, uint32_t size)
         bb_die("a tag of the information is too short for its type");
 }
 
-static uint32_t string(const struct tag *tag, uint32_t offset)
+static bb_address string(const struct tag *tag, uint32_t offset)
 {
     need(tag, offset + 1);
     if (((const char *)tag)[tag->size - 1])
         bb_die("a string of the information has no end");
-    return (uint32_t)tag->body + offset;
+    return (bb_address)tag->body + offset;
 }
 
 static void take_map(const struct tag *tag)
@@ -64,7 +70,7 @@ static void take_map(const struct tag *tag)
     bb_record.env_memmap = kept(tag->body + 2);
     bb_record.env_memmap_size = tag->size - 16;
     for (uint32_t at = 8; tag->size - sizeof *tag - at >= step; at += step) {
-        const struct map_entry *entry = (const struct map_entry *)((uint32_t)tag->body + at);
+        const struct map_entry *entry = (const struct map_entry *)((bb_address)tag->body + at);
 
         bb_add_memory(entry->address, entry->size, entry->type);
     }
@@ -122,7 +128,8 @@ static void take(const struct tag *tag)
         break;
     case EFI64:
         need(tag, 8);
-        bb_record.efi_system_table = tag->body[1] ? 0 : tag->body[0]; /* what lies higher cannot be reached */
+        if (ON_UEFI || !tag->body[1]) /* what lies higher cannot be reached */
+            bb_record.efi_system_table = (uint64_t)tag->body[1] << 32 | tag->body[0];
         break;
     case ACPI_OLD:
         if (!bb_record.rsdp)
@@ -134,6 +141,10 @@ static void take(const struct tag *tag)
     case EFI_MAP:
         take_efi_map(tag);
         break;
+    case EFI_BOOT_SERVICES:
+        if (ON_UEFI)
+            bb_record.flags |= BB_FLAG_BOOT_SERVICES;
+        break;
     }
 }
 
@@ -142,14 +153,14 @@ static void check(uint32_t magic, const struct information *start)
 {
     uint32_t at = sizeof *start;
 
-    if (magic != MAGIC || !start || (uint32_t)start % 8)
+    if (magic != MAGIC || !start || (bb_address)start % 8)
         bb_die("EAX and EBX are not those of Multiboot2");
     if (start->total_size < 16 || start->total_size % 8 || start->total_size > sizeof copy)
         bb_die("the information has an impossible size, or more than 64 KiB");
-    bb_reach((uint32_t)start, start->total_size, "the information wraps at 4 GiB");
+    bb_reach((bb_address)start, start->total_size, "the information wraps at 4 GiB");
     bb_copy(copy, start, start->total_size);
     for (;;) {
-        const struct tag *tag = (const struct tag *)((uint32_t)copy + at);
+        const struct tag *tag = (const struct tag *)((bb_address)copy + at);
 
         if (tag->size < sizeof *tag || tag->size > copy->total_size - at)
             bb_die("a tag of the information runs over its end");
@@ -170,9 +181,11 @@ struct bb_handover *bb_multiboot_main(uint32_t magic, const struct information *
     check(magic, start);
     begin(BB_BOOT_MULTIBOOT2);
     keep_data(start, copy->total_size, copy);
-    for (; tag->type != END; tag = (const struct tag *)((uint32_t)tag + ((tag->size + 7) & ~7u)))
+    for (; tag->type != END; tag = (const struct tag *)((bb_address)tag + ((tag->size + 7) & ~7u)))
         take(tag);
-    if (!bb_record.memmap_count)
+    if (ON_UEFI && !(bb_record.flags & BB_FLAG_BOOT_SERVICES))
+        bb_die("the information does not say that boot services are alive");
+    if (!ON_UEFI && !bb_record.memmap_count)
         bb_die("the information has no memory map");
     return finish(copy->total_size);
 }

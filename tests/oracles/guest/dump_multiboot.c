@@ -76,6 +76,9 @@ static void dump_multiboot2(u32 info)
             bytes("system_table", at(tag + 8), 120);
             bytes("runtime_services", at(at(tag + 8) + 88), 24);
             bytes("configuration", at(at(tag + 8) + 112), 24 * at(at(tag + 8) + 104));
+#ifdef EFI64
+            bytes("boot_services", at(at(tag + 8) + 96), 24);
+#endif
             break;
         }
 }
@@ -99,6 +102,9 @@ void dump(u32 info)
     dump_cpu();
     dump_hypervisor();
     bytes("gdt", *(u32 *)(gdtr + 2), (*(u16 *)gdtr + 1 < 0x40 ? *(u16 *)gdtr + 1 : 0x40) & ~7);
+#ifdef EFI64
+    bytes("top_table", (u32)registers[18] & ~0xfffu, 4096);
+#endif
     if (registers[0] == 0x36d76289)
         dump_multiboot2(info);
     else

@@ -9,7 +9,15 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
+#ifdef EFI64
+extern u64 registers[];
+#define REGISTERS "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"
+#define FLAGS "rflags"
+#else
 extern u32 registers[];
+#define REGISTERS "eax", "ebx", "ecx", "edx", "esi", "edi", "ebp", "esp"
+#define FLAGS "eflags"
+#endif
 extern u8 gdtr[], idtr[];
 
 static void put(char c)
@@ -79,11 +87,11 @@ static u32 crc32(const u8 *data, u32 size)
 
 static void dump_cpu(void)
 {
-    static const char names[21][7] = {"eax", "ebx", "ecx", "edx", "esi", "edi", "ebp", "esp", "eflags", "cr0", "cr3",
-                                      "cr4", "cs",  "ds",  "es",  "ss",  "fs",  "gs",  "tr",  "ldtr",   "efer"};
+    static const char names[][7] = {REGISTERS, FLAGS, "cr0", "cr3", "cr4", "cs", "ds",
+                                    "es",      "ss",  "fs",  "gs",  "tr",  "ldtr", "efer"};
 
     begin("cpu");
-    for (int i = 0; i < 21; i++)
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
         field(names[i], registers[i]);
     field("gdtr_limit", *(u16 *)gdtr);
     field("gdtr_base", *(u32 *)(gdtr + 2));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: 0BSD */
 /*
- * What 32-bit fronts share: the record's tables, filled entry by entry, and the kernel's .bss, cleared.
+ * What fronts share that see physical memory: the record's tables, filled entry by entry, and the kernel's .bss, cleared.
  *
  * One C file of a stub includes it and defines `bb_die`. Everything that the record points to is a copy in
  * the stub's own memory, made before anything outside it is written.
@@ -22,12 +22,12 @@ static unsigned bb_strings_used;
 /* Says why on every console that may be there, and stops in the way that the environment reports. */
 static void bb_die(const char *reason) __attribute__((noreturn));
 
-/* A 32-bit pointer, or death: without paging nothing above 4 GiB can be reached. */
+/* A pointer, or death: without paging nothing above 4 GiB can be reached, and no more is asked of page tables. */
 static void *bb_reach(uint64_t address, uint64_t size, const char *beyond)
 {
     if (address > 1ull << 32 || size > (1ull << 32) - address)
         bb_die(beyond);
-    return (void *)(uint32_t)address;
+    return (void *)(bb_address)address;
 }
 
 /* A copy of a command line; 0 stays 0 (absent). */
@@ -39,11 +39,11 @@ static uint64_t bb_copy_string(uint64_t address)
     if (!address)
         return 0;
     for (;;) {
-        if (bb_strings_used == BB_MAX_STRINGS || (uint32_t)from == 0)
+        if (bb_strings_used == BB_MAX_STRINGS || (uint32_t)(bb_address)from == 0)
             bb_die("the command lines take more than 8192 bytes");
         bb_strings[bb_strings_used++] = *from;
         if (!*from++)
-            return (uint32_t)to;
+            return (bb_address)to;
     }
 }
 
@@ -63,7 +63,7 @@ static void bb_add_memory(uint64_t address, uint64_t size, uint32_t type)
     bb_memory_map[at].type = type;
     bb_memory_map[at].reserved = 0;
     bb_record.memmap_count++;
-    bb_record.memmap = (uint32_t)bb_memory_map;
+    bb_record.memmap = (bb_address)bb_memory_map;
 }
 
 static void bb_add_module(uint64_t address, uint64_t size, uint64_t cmdline)
@@ -76,7 +76,7 @@ static void bb_add_module(uint64_t address, uint64_t size, uint64_t cmdline)
     module->size = size;
     module->cmdline = bb_copy_string(cmdline);
     bb_record.module_count++;
-    bb_record.modules = (uint32_t)bb_modules;
+    bb_record.modules = (bb_address)bb_modules;
 }
 
 static inline int bb_overlap(uint64_t a, uint64_t a_size, uint64_t b, uint64_t b_size)
@@ -152,11 +152,11 @@ static void bb_clear_payload(const struct bb_range *kept, unsigned count)
         if (!bb_in_bss(module[i].address, module[i].size))
             continue;
         to = bb_find_room(kept, count, module[i].size);
-        bb_copy((void *)(uint32_t)to, from, (uint32_t)module[i].size);
+        bb_copy((void *)(bb_address)to, from, (uint32_t)module[i].size);
         module[i].address = to;
     }
     for (uint32_t i = 0; i < bb_params.zero_count; i++)
-        bb_clear((void *)(uint32_t)bb_params.zero[i].base, (uint32_t)bb_params.zero[i].size);
+        bb_clear((void *)(bb_address)bb_params.zero[i].base, (uint32_t)bb_params.zero[i].size);
 }
 
 #endif

@@ -36,6 +36,8 @@
 
 #else
 
+typedef unsigned long bb_address; /* as wide as the stub's code */
+
 struct bb_range {
     uint64_t base; /* physical */
     uint64_t size; /* bytes */
