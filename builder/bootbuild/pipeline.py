@@ -12,7 +12,7 @@ import bootbuild
 from bootbuild.api.guest import SelfDescribed
 from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject, code_at
-from bootbuild.boot.subject import find_startup, is_linux, request_subject
+from bootbuild.boot.subject import find_startup, is_linux, own_startup, request_subject
 from bootbuild.errors import Problem, RefusedError
 from bootbuild.formats.whole import whole_files
 from bootbuild.model.content import digest
@@ -131,9 +131,8 @@ def read_payloads(recipe: Recipe, host: Host) -> dict[str, Payload]:
             startup, key = asked.startup, "payload.startup"
         if startup is None and opened.format == "raw":
             startup = elf.entry
-        elif startup is None and isinstance(guest, SelfDescribed):
-            own = guest.startup_of(elf)
-            startup = None if own is None else own - opened.moved
+        elif startup is None and (own := own_startup(guest, elf)) is not None:
+            startup = own - opened.moved
         payloads[name] = Payload(
             elf=elf,
             source=str(asked.path),

@@ -15,6 +15,7 @@ from bootbuild.api import (
     GuestView,
     Payload,
     Piece,
+    RefusedError,
     Span,
     Startup,
     Waist,
@@ -23,7 +24,8 @@ from bootbuild.api import (
 from bootbuild_baremetal import judge
 from bootbuild_baremetal.demands import header_of, settings
 from bootbuild_baremetal.guest_rules import RULES
-from bootbuild_baremetal.own import entry_of
+from bootbuild_baremetal.own import V2, entry_of, why_none
+from bootbuild_baremetal.rules import NO_ENTRY
 
 SHOWN = 64  #: bytes of each tag in the report: all of those that are no list or text
 
@@ -45,9 +47,17 @@ class Multiboot2:
         )
 
     def startup_of(self, elf: ElfImage) -> int | None:
-        """The entry address tag of its header, else e_entry; None without a header (Multiboot2, 3.1.6)."""
+        """The entry address tag of its header, else e_entry (Multiboot2, 3.1.6); None without a header.
+
+        Raises RefusedError for one that no loader would find (BB-L304 to BB-L306), and as `header_of` does.
+        """
         header = header_of(elf)
-        return None if header is None else entry_of(elf, header)
+        if header is not None:
+            return entry_of(elf, header)
+        problem = why_none(elf, V2)
+        if problem.rule is NO_ENTRY:
+            return None
+        raise RefusedError(problem)
 
     def settings(self, payload: Payload) -> tuple[Blob, ...]:
         """What the back is told of the kernel's header. Raises RefusedError as `demands.settings` does."""

@@ -15,6 +15,7 @@ _LEAST: dict[int, int] = {  # bytes of contents of a tag
     HeaderTag.ENTRY_ADDRESS: 4,
     HeaderTag.ENTRY_ADDRESS_EFI64: 4,
 }
+_MIPS = 4  #: the other architecture of Multiboot2 2.0, 3.1.2
 FAR = 1 << 20  #: bytes of a file that are looked at for a header that no loader would find
 
 
@@ -142,7 +143,7 @@ def why_none(image: ElfImage, version: Version) -> Problem:
     at = raw.find(version.magic)
     while at >= 0:
         summed = version.sums(raw, at)
-        if at % 4 == 0 or summed:
+        if summed or (at % 4 == 0 and _meant(raw, at, version)):
             if not summed:
                 return _problem(rules.CHECKSUM, image, at, "its words do not add up to 0 modulo 2^32")
             if at + 4 * version.words > version.search:
@@ -152,6 +153,14 @@ def why_none(image: ElfImage, version: Version) -> Problem:
                 return _problem(rules.UNALIGNED, image, at, f"no multiple of {version.align}")
         at = raw.find(version.magic, at + 1)
     return Problem(rules.NO_ENTRY, image.name, f"the file has no {version.name} header")
+
+
+def _meant(raw: bytes, at: int, version: Version) -> bool:
+    """Whether a magic number whose words do not add up heads a header, and is not a symbol's value."""
+    if version is V1:
+        return True
+    _, architecture, length, _ = headers.HEAD_2.unpack(raw[at : at + headers.HEAD_2.size].ljust(16, b"\xff"))
+    return architecture in (headers.I386, _MIPS) and headers.HEAD_2.size <= length <= headers.SEARCH_2
 
 
 def _problem(rule: Rule, image: ElfImage, offset: int, text: str) -> Problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from bootbuild.formats.elf_read import read_elf
 from bootbuild.guests.native import Native
 from bootbuild.model.content import MemoryContent
 from bootbuild.model.payload import Payload, Startup
+from bootbuild_baremetal.guests import Multiboot2 as Guest
 from bootbuild_baremetal.options import Options1, Options2
 from bootbuild_baremetal.targets import Multiboot1, Multiboot2
 
@@ -123,6 +125,25 @@ def test_where_a_loader_enters_is_told(target: Callable[[], Any], kernel: Kernel
     assert target().entry_of(kernel.payload().elf) == entry
 
 
+def test_a_guest_s_startup_path_is_where_its_header_says() -> None:
+    assert Guest().startup_of(GOOD[2].payload().elf) == BASE + 0x40
+    assert Guest().startup_of(GOOD[1].payload().elf) is None
+
+
+@pytest.mark.parametrize(
+    ("kernel", "said"),
+    [
+        (Kernel(header2(ENTRY, END, wrong=1)), "its words do not add up to 0 modulo 2^32 (BB-L304)"),
+        (Kernel(header2(END), at=32768 - 8), "a loader looks at the first 32768 bytes (BB-L305)"),
+        (Kernel(header2(END), at=CODE + 4), "no multiple of 8 (BB-L306)"),
+        (Kernel(header2(ENTRY)), "no tag of type 0 ends its tags (BB-L307)"),
+    ],
+)
+def test_what_is_wrong_with_it_is_told_where_the_guest_looks_for_it(kernel: Kernel, said: str) -> None:
+    with pytest.raises(RefusedError, match=re.escape(said)):
+        Guest().startup_of(kernel.payload().elf)
+
+
 KLUDGE = (BASE, BASE, BASE + 0x2000, BASE + 0x3000, BASE + 0x30)  #: header, load, load_end, bss_end, entry
 
 
@@ -141,6 +162,7 @@ def address_tag(index: int, value: int) -> Kernel:
 BROKEN: list[tuple[str, int, Kernel, Sequence[str]]] = [
     ("no header 1", 1, Kernel(b""), ["BB-L302 the file has no Multiboot header"]),
     ("no header 2", 2, Kernel(b""), ["BB-L302 the file has no Multiboot2 header"]),
+    ("a symbol's value", 2, Kernel(words(0xE85250D6, 0, 0xFFF10000, 0)), ["BB-L302 the file has no Multi"]),
     ("checksum 1", 1, Kernel(header1(checksum=1)), ["BB-L304 its words do not add up to 0 modulo 2^32"]),
     ("checksum 2", 2, Kernel(header2(ENTRY, END, wrong=1)), ["BB-L304 its words do not add up to 0"]),
     ("far 1", 1, Kernel(header1(), at=8192 - 8), ["BB-L305 a loader looks at the first 8192 bytes"]),

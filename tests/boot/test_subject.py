@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import time
 from dataclasses import replace
@@ -69,6 +70,15 @@ def test_a_startup_path_that_is_not_there(
     assert problem.message.startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("guest", "said"),
+    [("native", "startup path is"), ("pvh", "startup path is: the file has no entry of guest pvh either")],
+)
+def test_where_it_was_looked_for_is_told(image: ElfImage, guest: str, said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"{said} (BB-E080)")):
+        find_startup(image, None, None, Host.discover().guest(guest))
+
+
 def test_the_nearest_symbol_is_suggested_and_the_recipes_place_named(image: ElfImage) -> None:
     many = replace(image, symbols={**image.symbols, **{f"sys_{n}": n for n in range(100_000)}})
     began = time.process_time()
@@ -103,8 +113,10 @@ def test_an_address_that_two_segments_share_is_no_startup_path(image: ElfImage, 
     find_startup(replace(image, segments=(code, data, elsewhere)), asked, None)
 
 
-def startup_of(path: Path, until: str | None, width: int | None = None) -> Startup:
-    request = BootRequest(path, ("pvh@qemu",), until, width)
+def startup_of(
+    path: Path, until: str | None, width: int | None = None, guest: str | None = None, target: str = "pvh"
+) -> Startup:
+    request = BootRequest(path, (f"{target}@qemu",), until, width, guest=guest)
     return request_subject(request, Host.discover(), 1, 1.0).startup
 
 
@@ -175,6 +187,27 @@ def test_its_entry_stands_for_it_when_the_console_is_all_that_is_asked(tmp_path:
     (tmp_path / "kernel").write_bytes(data.replace(b"Xen\0", b"Xem\0"))  # and none that could stand for it
     with pytest.raises(InputError, match="BB-E080"):
         startup_of(tmp_path / "kernel", "console:x")
+
+
+@pytest.mark.parametrize("until", [None, "console:x"])
+def test_a_guest_whose_kernels_describe_themselves_knows_it(tmp_path: Path, until: str | None) -> None:
+    (tmp_path / "kernel").write_bytes(tiny_guest.guest())
+    entry = Startup(f"{tiny_guest.ENTRY:#x}", tiny_guest.ENTRY, tiny_guest.ENTRY, 32, "physical")
+    assert startup_of(tmp_path / "kernel", until, guest="pvh") == entry
+
+
+@pytest.mark.parametrize(
+    ("guest", "target", "said"),
+    [
+        (None, "multiboot1", ", and has no entry for multiboot1 (BB-E080)"),
+        ("native", "pvh", ", where guest native is judged (BB-E080)"),
+        ("multiboot2", "pvh", ", where guest multiboot2 is judged (BB-E080)"),
+    ],
+)
+def test_why_the_entry_cannot_stand_for_it(tmp_path: Path, guest: str | None, target: str, said: str) -> None:
+    (tmp_path / "kernel").write_bytes(tiny_guest.guest())
+    with pytest.raises(InputError, match=re.escape(said)):
+        startup_of(tmp_path / "kernel", "console:x", guest=guest, target=target)
 
 
 def test_these_are_all_the_rules_of_the_module() -> None:

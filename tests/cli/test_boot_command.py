@@ -215,7 +215,10 @@ def test_what_cannot_be_booted_is_one_line(
         ),
         ("out", "out: a directory (BB-E031)"),
         ("absent", "absent: no such file or directory (BB-E031)"),
-        ("hello64.elf", "hello64.elf: the image does not say where its startup path is (BB-E080)"),
+        (
+            "hello64.elf",
+            "hello64.elf: the image does not say where its startup path is, and has no entry for pvh",
+        ),
     ],
 )
 def test_an_image_that_is_none_is_4(bootbuild: Bootbuild, hello: Path, image: str, said: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bootbuild.api.guest import SelfDescribed
 from bootbuild.boot.run import Subject, code_at
 from bootbuild.errors import InputError, Problem
 from bootbuild.host.nearest import nearest_symbol
@@ -61,7 +62,10 @@ def find_startup(
     width = width or elf.bits
     where = where or elf.name
     if asked is None:
-        raise InputError(Problem(STARTUP_UNKNOWN, where, "nothing says where the startup path is"))
+        text = "nothing says where the startup path is"
+        if guest is not None and isinstance(guest, SelfDescribed):
+            text += f": the file has no entry of guest {guest.name} either"
+        raise InputError(Problem(STARTUP_UNKNOWN, where, text))
     if isinstance(asked, str):
         name = asked
         address = elf.symbols.get(asked)
@@ -92,6 +96,14 @@ def find_startup(
     )
 
 
+def own_startup(guest: Guest, elf: ElfImage) -> int | None:
+    """Physical address at which the file itself says that such a kernel is entered; None if it does not.
+
+    Raises RefusedError for a file that contradicts itself.
+    """
+    return guest.startup_of(elf) if isinstance(guest, SelfDescribed) else None
+
+
 def is_linux(image: ElfImage) -> bool:
     """Whether the kernel says that it is Linux: BUILD_SALT and its like (include/linux/elfnote.h)."""
     return any(note.owner == "Linux" for note in image.notes)
@@ -100,8 +112,9 @@ def is_linux(image: ElfImage) -> bool:
 def request_subject(request: BootRequest, host: Host, budget: int, timeout: float) -> Subject:
     """What `bootbuild boot` has to prove of a file.
 
-    Without `until`: the image's own record says it, then `e_entry` for a Linux ELF; else InputError. With
-    `console:TEXT` any image can be asked: where its startup path is unknown, its entry stands for it.
+    Without `until`: the image's own record says it, then the file as `guest` reads it, then `e_entry` of a
+    Linux ELF; else InputError. With `console:TEXT` any image can be asked: where its startup path is unknown
+    and no `guest` is to judge there, its entry stands for it.
     """
     from bootbuild.formats.notes import claims
     from bootbuild.formats.payload import open_content, open_snapshot, read_payload
@@ -133,14 +146,8 @@ def request_subject(request: BootRequest, host: Host, budget: int, timeout: floa
             guest = None  # its handover is at the startup path that the image names, and nowhere behind it
     elif claim is not None:
         startup = claim.startup
-    elif is_linux(image) and (joined := _linux_startup(image, targets, host)) is not None:
-        startup, guest = joined, guest or "linux"
-    elif expect and guest is None and (entry := _entry(image, targets, host)) is not None:
-        startup = replace(find_startup(image, entry, None), name="entry", width=0)
     else:
-        raise InputError(
-            Problem(STARTUP_UNKNOWN, image.name, "the image does not say where its startup path is")
-        )
+        startup, guest = _unrecorded(image, guest, targets, host, expect)
     return Subject(
         image=image,
         startup=replace(startup, width=request.width or startup.width),
@@ -156,6 +163,27 @@ def request_subject(request: BootRequest, host: Host, budget: int, timeout: floa
     )
 
 
+def _unrecorded(
+    image: ElfImage, guest: str | None, targets: Collection[str], host: Host, expect: bytes
+) -> tuple[Startup, str | None]:
+    """The startup path of an image that has no record of it, and the guest. Raises InputError (BB-E080)."""
+    if guest is not None and (own := own_startup(host.guest(guest), image)) is not None:
+        widths = host.guest(guest).widths
+        return find_startup(image, own, widths[0] if len(widths) == 1 else None, host.guest(guest)), guest
+    if is_linux(image) and (joined := _linux_startup(image, targets, host)) is not None:
+        return joined, guest or "linux"
+    entries = {name: host.target(name).entry_of(image) for name in sorted(targets)}
+    first, *others = {*entries.values()}
+    if expect and guest is None and first is not None and not others:
+        return replace(find_startup(image, first, None), name="entry", width=0), None
+    text = "the image does not say where its startup path is"
+    if guest is not None:
+        text += f", where guest {guest} is judged"
+    elif barred := [name for name, entry in entries.items() if entry is None]:
+        text += f", and has no entry for {' or '.join(barred)}"
+    raise InputError(Problem(STARTUP_UNKNOWN, image.name, text))
+
+
 def _linux_startup(image: ElfImage, targets: Iterable[str], host: Host) -> Startup | None:
     """e_entry, but for a target whose entry joins the others later: then that symbol, None if not known."""
     names = {getattr(host.target(name), "linux_startup", None) for name in targets}
@@ -163,12 +191,6 @@ def _linux_startup(image: ElfImage, targets: Iterable[str], host: Host) -> Start
     if name is None:
         return replace(find_startup(image, image.entry, None), name=f"startup_{image.bits}")
     return find_startup(image, name, None) if name in image.symbols else None
-
-
-def _entry(image: ElfImage, targets: Iterable[str], host: Host) -> int | None:
-    """The one physical address at which every target enters `image`; None if there is no such address."""
-    entries = {host.target(name).entry_of(image) for name in targets}
-    return entries.pop() if len(entries) == 1 else None
 
 
 def _offer(request: BootRequest) -> Offer:
