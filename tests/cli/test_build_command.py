@@ -179,6 +179,9 @@ def test_failed_goes_before_inconclusive(bootbuild: Bootbuild, hello: Path) -> N
     ("arguments", "code", "said"),
     [
         (["--frob"], ExitCode.USAGE, "No such option '--frob'."),
+        (["-q", "boot", "hello64.elf"], ExitCode.USAGE, "stand behind the command: bootbuild boot -q"),
+        (["--json", "-f", "plugins"], ExitCode.USAGE, "behind the command: bootbuild plugins --json -f"),
+        (["-o", "boot", "absent.toml"], ExitCode.RECIPE, "absent.toml: No such file or directory (BB-R001)"),
         (["biuld", "hello.toml"], ExitCode.USAGE, "No such command or recipe 'biuld'. Did you mean 'build'?"),
         (["build"], ExitCode.USAGE, "Missing argument 'RECIPE...'."),
         (["absent.toml"], ExitCode.RECIPE, "absent.toml: No such file or directory (BB-R001)"),

@@ -44,6 +44,7 @@ class DefaultGroup(click.Group):
         own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
         if args and args[0] not in self.commands and args[0] not in own:
             self._misspelled(ctx, args[0])
+            self._misplaced(ctx, args)
             args = [DEFAULT, *args]
         return super().parse_args(ctx, args)
 
@@ -54,6 +55,22 @@ class DefaultGroup(click.Group):
         near = get_close_matches(word, self.commands, n=1)
         if near and not os.path.lexists(word):
             raise click.UsageError(f"No such command or recipe {word!r}. Did you mean {near[0]!r}?", ctx)
+
+    def _misplaced(self, ctx: click.Context, args: list[str]) -> None:
+        """Raise a usage error for options that stand before the command that they are meant for."""
+        flags = {
+            name
+            for parameter in self.commands[DEFAULT].get_params(ctx)
+            if isinstance(parameter, click.Option) and parameter.is_flag
+            for name in parameter.opts
+        }
+        for at, word in enumerate(args):
+            if word in self.commands and at and not os.path.lexists(word):
+                options = " ".join(args[:at])
+                text = f"Options stand behind the command: {ctx.command_path} {word} {options}"
+                raise click.UsageError(text, ctx)
+            if word not in flags:  # a recipe, or an option that takes the next word
+                return
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """`--help` and `--version` print from here."""
