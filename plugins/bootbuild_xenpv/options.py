@@ -75,8 +75,8 @@ def words(text: str | None) -> list[str]:
 def _check_feature(word: str) -> None:
     name = word.removeprefix("!")
     if name not in NAMED_FEATURES:
-        text = "Xen refuses the image without a word" if word.startswith("!") else "Xen ignores it"
-        raise ValueError(f"features has {word!r}, of which {text}; known are {', '.join(NAMED_FEATURES)}")
+        text = "for which Xen refuses the image" if word.startswith("!") else "which Xen ignores"
+        raise ValueError(f"features has {word!r}, {text}; known are {', '.join(NAMED_FEATURES)}")
     if word == "!auto_translated_physmap":
         raise ValueError(f"features has {word!r}: xl says `PV Autotranslate guests no longer supported`")
 

@@ -34,6 +34,8 @@ class ToyOptions:
     def __post_init__(self) -> None:
         if self.limit > 100:
             raise ValueError("limit is above 100")
+        if self.limit == 50 and self.mode == "slow":
+            raise ValueError("slow and limit do not go together" + "." * 1000)
 
 
 class Plugin:

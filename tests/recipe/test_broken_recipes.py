@@ -151,7 +151,12 @@ CASES: list[tuple[str, str, str]] = [
     (
         "options that contradict",
         HEAD + "[targets.toy]\nlimit = 101\n",
-        ":4: targets.toy: limit is above 100 (BB-R010)",
+        ":5: targets.toy.limit: is above 100 (BB-R010)",
+    ),
+    (
+        "options that contradict each other",
+        HEAD + "[targets.toy]\nlimit = 50\nmode = 'slow'\n",
+        f":4: targets.toy: slow and limit do not go together{'.' * 567} … (BB-R010)",
     ),
     # plugins
     ("target", HEAD + "[targets.tn]\n", ":4: targets.tn: no target 'tn' is installed (BB-R011)"),

@@ -47,8 +47,8 @@ def test_a_note_that_does_not_fit_xens_buffer_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        ("!bogus", "features has '!bogus', of which Xen refuses the image without a word; known are "),
-        ("dom0|bogus", "features has 'bogus', of which Xen ignores it; known are "),
+        ("!bogus", "features has '!bogus', for which Xen refuses the image; known are "),
+        ("dom0|bogus", "features has 'bogus', which Xen ignores; known are "),
     ],
 )
 def test_a_feature_that_xen_does_not_know_is_an_error_of_the_recipe(features: str, message: str) -> None:

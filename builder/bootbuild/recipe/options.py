@@ -17,6 +17,7 @@ from bootbuild.recipe import rules
 from bootbuild.recipe.faults import Fault
 from bootbuild.recipe.positions import Key
 
+LONGEST = 600  #: characters that a plugin's own message may have
 OWN = ("entry", "profiles", "startup")  #: keys that every target has
 
 
@@ -64,7 +65,16 @@ def read_options(
     try:
         return options(**values), []
     except (TypeError, ValueError) as error:  # from the dataclass's own __post_init__
-        return None, [Fault(at, rules.WRONG_VALUE, " ".join(str(error).split())[:200])]
+        return None, [_own_fault(error, keys, at)]
+
+
+def _own_fault(error: Exception, keys: Mapping[str, Any], at: Key) -> Fault:
+    """What a target says against its options: of the key with whose name it begins, else of its table."""
+    said = " ".join(str(error).split())
+    key, _, rest = said.partition(" ")
+    if key in keys and rest:
+        at, said = (*at, key), rest
+    return Fault(at, rules.WRONG_VALUE, said if len(said) <= LONGEST else f"{said[:LONGEST]} …")
 
 
 def file_problem(path: Path) -> str:

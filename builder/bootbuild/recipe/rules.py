@@ -64,7 +64,7 @@ WRONG_VALUE = Rule(
     "BB-R010",
     "a value that is not allowed",
     "The value has the right type but is outside of what the key can mean.",
-    "choose one of those that are allowed",
+    "give a value that the message allows",
 )
 UNKNOWN_TARGET = Rule(
     "BB-R011",
