@@ -15,6 +15,7 @@ Bootbuild = Callable[..., subprocess.CompletedProcess[str]]
 ACME = """
 from dataclasses import replace
 from bootbuild.api import hookimpl
+from bootbuild.guests.native import Native
 from bootbuild_pvh.environments import Qemu
 
 class Acme(Qemu):
@@ -31,6 +32,19 @@ class Nowhere(Qemu):
     name, rules, loader = "acme", (), ""
     def scene(self, *arguments, **more):
         return replace(super().scene(*arguments, **more), regions=())
+
+class NoHandover(Native):
+    name, rules = "acme", ()
+    def judge(self, *arguments):
+        return None
+
+class NoJson(NoHandover):
+    def judge(self, *arguments):
+        return {"cmdline": b"x"}, []
+
+class NoFinding(NoHandover):
+    def judge(self, *arguments):
+        return {}, ["wrong"]
 
 class Judge:
     @hookimpl
@@ -62,6 +76,23 @@ def test_its_owner_is_named(bootbuild: Bootbuild, hello: Path, added: str, said:
     (line,) = done.stderr.splitlines()[-1:]
     assert said in line
     assert "defect of bootbuild" not in line
+
+
+@pytest.mark.parametrize(
+    ("guest", "returned"),
+    [("NoHandover", "None"), ("NoJson", "({'cmdline': b'x'}, [])"), ("NoFinding", "({}, ['wrong'])")],
+)
+def test_so_is_the_owner_of_a_guest_that_judges_nothing(
+    bootbuild: Bootbuild, hello: Path, guest: str, returned: str
+) -> None:
+    (hello / "acme.py").write_text(ACME)
+    arguments = ("--set", "payload.guest=acme", "-p", f"acme:{guest}")
+    done = bootbuild("hello.toml", "-q", *arguments, env={"PYTHONPATH": str(hello)})
+    assert (done.returncode, done.stdout) == (ExitCode.PLUGIN, "")
+    said = (
+        f"acme, {guest}.judge: -p acme:{guest} (-p) returned {returned}, which is no handover of JSON types"
+    )
+    assert said in done.stderr
 
 
 def test_what_is_raised_in_nobodys_code_is_bootbuilds_own(bootbuild: Bootbuild, hello: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bootbuild.api.environment import Scene
 from bootbuild.api.guest import GuestView
 from bootbuild.boot.pseudo_physical import PseudoPhysical
+from bootbuild.errors import PluginDefect
 from bootbuild.model.machine import Load
 from bootbuild.model.payload import ElfImage, Startup
 from bootbuild.model.span import Span
@@ -16,6 +18,7 @@ from bootbuild.model.trace import Event, Stop, StopKind
 from bootbuild.model.verdict import Finding
 
 if TYPE_CHECKING:
+    from bootbuild.api.guest import Guest
     from bootbuild.boot.run import Subject
     from bootbuild.machine import Machine
 
@@ -55,7 +58,7 @@ def judge(
     findings: list[Finding] = []
     handover: Mapping[str, Any] | None = None
     if subject.guest is not None:
-        handover, found = subject.guest.judge(view, startup, scene.given, subject.stub, subject.symbols)
+        handover, found = _asked(subject.guest, subject, scene, view)
         findings += found
     if lost := stray(view, startup):
         findings.append(lost)
@@ -67,6 +70,22 @@ def judge(
         findings += _judge_bss(subject.image, subject.stub, view, scene.filled)
         findings += _judge_bytes(subject, scene, view)
     return handover, findings
+
+
+def _asked(
+    guest: Guest, subject: Subject, scene: Scene, view: Machine | PseudoPhysical
+) -> tuple[Mapping[str, Any], Sequence[Finding]]:
+    """What the guest says. Raises PluginDefect for what is no handover with findings."""
+    said: Any = guest.judge(view, subject.startup, scene.given, subject.stub, subject.symbols)
+    try:
+        handover, found = said
+        json.dumps(handover)
+        if isinstance(handover, Mapping) and all(isinstance(one, Finding) for one in found):
+            return handover, found
+    except (TypeError, ValueError):
+        pass
+    text = f"returned {said!r:.100}, which is no handover of JSON types with a list of Findings"
+    raise PluginDefect(guest, "judge", text)
 
 
 def stray(view: Machine | PseudoPhysical, place: Startup) -> Finding | None:
