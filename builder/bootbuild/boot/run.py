@@ -147,7 +147,8 @@ def run_once(
             proved = ", ".join((proved, *after.reached))
             findings += after.findings
         elif not findings:
-            findings.append(with_overwritten(finding_of(stop, scene), scene, machine))
+            ended = with_overwritten(finding_of(stop, scene), scene, machine)
+            findings.append(replace(ended, message=f"{startup.name} was not reached: {ended.message}"))
         findings += in_stub(subject, machine.events)
         trace = BootTrace(
             target=profile.target,
