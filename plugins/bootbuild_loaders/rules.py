@@ -144,7 +144,8 @@ RULES = (
         "BB-L121",
         "program headers that the loader does not take",
         "linux-loader wants program headers of 56 bytes, hence ELF64, behind the ELF header.",
-        "link an ELF64, or ask a monitor that takes ELF32",
+        "link an ELF64, or have it wrapped as one (`elf_class = 64` in [payload]); or ask a monitor that "
+        "takes ELF32",
     ),
     Rule(
         "BB-L122",

@@ -41,6 +41,20 @@ def test_a_kernel_without_an_entry(bootbuild: Bootbuild, hello: Path) -> None:
     assert done.stdout.startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(6, "PHDR"), (0x6474E551, "GNU_STACK"), (0x6474E553, "GNU_PROPERTY"), (0x70000000, "0x70000000")],
+)
+def test_segments_are_named_as_readelf_does(bootbuild: Bootbuild, hello: Path, kind: int, name: str) -> None:
+    image = bytearray((hello / "out/hello64-pvh.elf").read_bytes())
+    at = int.from_bytes(image[32:40], "little")
+    image[at : at + 4] = kind.to_bytes(4, "little")
+    (hello / "other.elf").write_bytes(image)
+    assert f"\n{name} " in bootbuild("inspect", "other.elf").stdout
+    found = json.loads(bootbuild("inspect", "other.elf", "--json").stdout)
+    assert found["segments"][0]["type"] == kind
+
+
 def test_an_image_names_its_entry_and_what_it_was_made_for(bootbuild: Bootbuild, hello: Path) -> None:
     text = bootbuild("inspect", "out/hello64-pvh.elf").stdout
     assert "\npvh         0x200000\n" in text

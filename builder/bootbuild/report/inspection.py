@@ -15,7 +15,20 @@ from bootbuild.report.table import plain, printable, table
 INSPECT = "bootbuild/inspect/1"
 SHOWN_DESC = 24  #: bytes of a note's contents that are shown as hex
 
-_SEGMENTS = {0: "NULL", 1: "LOAD", 2: "DYNAMIC", 3: "INTERP", 4: "NOTE", 6: "PHDR", 7: "TLS"}
+#: p_type as readelf names it: gABI, and those of GNU ld (glibc's elf.h)
+_SEGMENTS = {
+    0: "NULL",
+    1: "LOAD",
+    2: "DYNAMIC",
+    3: "INTERP",
+    4: "NOTE",
+    6: "PHDR",
+    7: "TLS",
+    0x6474E550: "GNU_EH_FRAME",
+    0x6474E551: "GNU_STACK",
+    0x6474E552: "GNU_RELRO",
+    0x6474E553: "GNU_PROPERTY",
+}
 _MACHINES = {3: "386", 62: "x86-64"}
 # Xen notes with text, and those with several numbers, by the bytes of each: xen/include/public/elfnote.h
 _STRINGS = (0, 5, 6, 7, 8, 9, 10, 11)
