@@ -422,6 +422,15 @@ def test_a_place_behind_the_startup_path_may_be_expected(
         assert verdict.findings[0].message.startswith("goal was not reached: ")
 
 
+def test_a_startup_path_that_is_not_reached_is_named() -> None:
+    verdict = prove(replace(subject(guest()), budget=3), Qemu())
+    (finding,) = verdict.findings
+    assert (finding.rule, finding.message) == (
+        "BB-B006",
+        "startup_32 was not reached: 3 instructions were executed",
+    )
+
+
 def test_the_expected_places_address_must_lead_to_it() -> None:
     asked = replace(subject(guest(startup=ON, page=b"\xfa\xf4")), goal=replace(GOAL, paddr=PAGE + 16))
     verdict = prove(asked, Qemu())
