@@ -112,7 +112,7 @@ def _back(payload: Payload, guest: Guest) -> Piece:
         )
     if payload.startup.width != 64:
         text = f"its startup path is {payload.startup.width}-bit code, and Xen enters 64-bit code"
-        raise RefusedError(Problem(NO_ROUTE, payload.source, text))
+        raise RefusedError(Problem(NO_ROUTE, payload.source, text, "name 64-bit code, or use target pvh"))
     back = make()
     assert isinstance(back, Piece)
     return back

@@ -147,19 +147,37 @@ def test_xl_starts_it_both_ways_and_refuses_another_xens(
 
 
 @pytest.mark.parametrize(
-    ("width", "guest", "reason"),
+    ("width", "guest", "reason", "remedy"),
     [
-        (32, "native", "its startup path is 32-bit code, and Xen enters 64-bit code"),
-        (64, "linux", "guest linux cannot be entered in ring 3 by a stub"),
+        (
+            32,
+            "native",
+            "its startup path is 32-bit code, and Xen enters 64-bit code",
+            "name 64-bit code, or use target pvh",  # its own entry would be refused, too: BB-L204
+        ),
+        (
+            64,
+            "linux",
+            "guest linux cannot be entered in ring 3 by a stub",
+            'use the kernel\'s own PV entry (`entry = "native"`)',
+        ),
     ],
 )
 def test_what_cannot_run_in_ring_3_is_refused(
-    width: int, guest: str, reason: str, hello32: Path, hello64: Path, module: Path, tmp_path: Path
+    width: int,
+    guest: str,
+    reason: str,
+    remedy: str,
+    hello32: Path,
+    hello64: Path,
+    module: Path,
+    tmp_path: Path,
 ) -> None:
     payload = hello64 if width == 64 else hello32
     with pytest.raises(RefusedError) as refused:
         build_text(recipe(payload, module, width, guest), tmp_path)
-    assert [(p.rule.id, p.message) for p in refused.value.problems] == [("BB-L205", reason)]
+    (problem,) = refused.value.problems
+    assert (problem.rule.id, problem.message, problem.remedy) == ("BB-L205", reason, remedy)
 
 
 def test_every_note_that_is_asked_for_is_written_and_heard(
