@@ -15,6 +15,25 @@ from bootbuild_loaders.window import Window
 HEAP_BROKEN = "(it overwrites its heap)"
 CLEARS_ALL = "(it clears all memory)"
 
+#: The rules that the models of both name.
+BOTH = rules.only(
+    rules.NOT_A_KERNEL,
+    rules.HEADERS_OUTSIDE,
+    rules.MACHINE,
+    rules.DOES_NOT_FIT,
+    rules.SEGMENT_OUTSIDE,
+    rules.OVERLAP,
+    rules.MULTIBOOT_ADDRESSES,
+    rules.NOT_JUDGED,
+    rules.FILE_OVER_MEMORY,
+    rules.NO_MULTIBOOT,
+    rules.UNKNOWN_REQUEST,
+    rules.ELF_TYPE,
+    rules.FAR_PHDRS,
+    rules.ENTRY_OUTSIDE,
+    rules.SCREEN,
+)
+
 
 @dataclass(frozen=True)
 class Addresses:

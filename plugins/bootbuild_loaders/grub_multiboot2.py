@@ -14,7 +14,7 @@ from bootbuild_loaders import rules
 from bootbuild_loaders.grub_chunks import EFI64, PC, Chunks, Platform
 from bootbuild_loaders.grub_elf import WORD32, GrubElf, Loaded, Range
 from bootbuild_loaders.grub_head import Head, not_found
-from bootbuild_loaders.grub_loaded import Addresses, judged
+from bootbuild_loaders.grub_loaded import BOTH, Addresses, judged
 from bootbuild_loaders.grub_opened import opened
 from bootbuild_loaders.stopped import Stopped
 from bootbuild_loaders.window import Window
@@ -35,27 +35,7 @@ class GrubMultiboot2:
     evidence = Evidence.ORACLE
     source = "grub-core/loader/multiboot*.c; held to Debian's GRUB (tests/oracles)"
     platform = PC
-    rules = rules.only(
-        rules.NOT_A_KERNEL,
-        rules.HEADERS_OUTSIDE,
-        rules.MACHINE,
-        rules.DOES_NOT_FIT,
-        rules.RUNS_OUT,
-        rules.SEGMENT_OUTSIDE,
-        rules.OVERLAP,
-        rules.MULTIBOOT_ADDRESSES,
-        rules.NOT_JUDGED,
-        rules.FILE_OVER_MEMORY,
-        rules.NO_MULTIBOOT,
-        rules.UNKNOWN_REQUEST,
-        rules.ENTRY_TAG,
-        rules.ELF_TYPE,
-        rules.FAR_PHDRS,
-        rules.ENTRY_OUTSIDE,
-        rules.RELOCATIONS,
-        rules.RELOCATABLE_RANGE,
-        rules.SCREEN,
-    )
+    rules = (*BOTH, *rules.only(rules.RUNS_OUT, rules.ENTRY_TAG, rules.RELOCATIONS, rules.RELOCATABLE_RANGE))
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
         """For protocol "multiboot2"."""

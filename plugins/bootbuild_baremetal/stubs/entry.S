@@ -7,7 +7,7 @@
  * CR0, CR4, EFER, GDTR, IDTR. So: our own table before any segment is loaded, our own stack before anything is pushed,
  * and the control registers as the waist has them: GRUB on UEFI leaves CR4 and EFER as the firmware had them.
  */
-#include <bootbuild/waist.h>
+#include <bootbuild/flat32.h>
 
 #define STACK_SIZE 0x2000
 #define CR0_PE_ET 0x11
@@ -21,14 +21,7 @@ bb_multiboot_entry:
 	cli
 	cld
 	mov	%eax, %ebp
-	lgdt	gdtr
-	ljmp	$BB_CODE, $1f
-1:	mov	$BB_DATA, %eax
-	mov	%eax, %ds
-	mov	%eax, %es
-	mov	%eax, %ss
-	mov	%eax, %fs
-	mov	%eax, %gs
+	bb_flat_32
 	lidt	no_idt
 	mov	$CR0_PE_ET, %eax
 	mov	%eax, %cr0
@@ -67,15 +60,7 @@ bb_multiboot_entry:
 	mov	RECORD_BOOT_TYPE(%eax), %edi
 	jmp	bb_next
 
-	.balign	8
-gdt:	.quad	0, 0
-	.quad	0x00cf9b000000ffff	/* BB_CODE: 32-bit, flat, read-execute, accessed */
-	.quad	0x00cf93000000ffff	/* BB_DATA: flat, read-write, accessed */
-gdtr:	.word	. - gdt - 1
-	.long	gdt
-	.balign	4
-no_idt:	.word	0
-	.long	0
+	bb_flat_table_32
 
 	.bss
 	.balign	16

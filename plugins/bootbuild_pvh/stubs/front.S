@@ -6,7 +6,7 @@
  * clear. Not promised: ESP, every other register and flag, selectors, FS, GS, GDTR, IDTR. So: our own
  * table before any segment is loaded, our own stack before anything is pushed.
  */
-#include <bootbuild/waist.h>
+#include <bootbuild/flat32.h>
 
 #define STACK_SIZE 0x2000
 
@@ -16,14 +16,7 @@
 bb_pvh_entry:
 	cli
 	cld
-	lgdt	gdtr
-	ljmp	$BB_CODE, $1f
-1:	mov	$BB_DATA, %eax
-	mov	%eax, %ds
-	mov	%eax, %es
-	mov	%eax, %ss
-	mov	%eax, %fs
-	mov	%eax, %gs
+	bb_flat_32
 	lidt	no_idt
 
 	/* A loader may have left anything there: linux-loader does not zero what is not in the file. */
@@ -43,15 +36,7 @@ bb_pvh_entry:
 	mov	$BB_BOOT_PVH, %edi
 	jmp	bb_next
 
-	.balign	8
-gdt:	.quad	0, 0
-	.quad	0x00cf9b000000ffff	/* BB_CODE: 32-bit, flat, read-execute, accessed */
-	.quad	0x00cf93000000ffff	/* BB_DATA: flat, read-write, accessed */
-gdtr:	.word	. - gdt - 1
-	.long	gdt
-	.balign	4
-no_idt:	.word	0
-	.long	0
+	bb_flat_table_32
 
 	.bss
 	.balign	16

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: 0BSD */
-/* For backs that enter 32-bit code: flat segments by a table of our own, whatever the front left. Assembly only. */
+/* Flat segments by a table of our own, for fronts entered in 32-bit code and backs that enter such. Assembly only. */
 #ifndef BOOTBUILD_FLAT32_H
 #define BOOTBUILD_FLAT32_H
 
