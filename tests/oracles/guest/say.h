@@ -25,52 +25,13 @@ static void put(char c)
     __asm__ volatile("outb %0, %1" : : "a"(c), "Nd"((u16)0xe9));
 }
 
-static void puts(const char *text)
-{
-    while (*text)
-        put(*text++);
-}
+#include "words.h"
 
-static void put_hex(u64 value, int digits)
-{
-    for (int shift = 4 * (digits - 1); shift >= 0; shift -= 4)
-        put("0123456789abcdef"[(value >> shift) & 15]);
-}
-
-static void begin(const char *kind)
-{
-    puts("dump: [");
-    puts(kind);
-    puts("]\n");
-}
-
-// One field a line, and short: Xen breaks a line after 80 characters (HVM_PBUF_SIZE).
-static void field(const char *name, u64 value)
-{
-    puts("dump: ");
-    puts(name);
-    puts("=0x");
-    put_hex(value, value >> 32 ? 16 : 8);
-    put('\n');
-}
-
-// As many lines as it takes; the reader joins what has one name.
+// A string, if there is one that can be reached.
 static void field_text(const char *name, u64 address)
 {
-    const u8 *at = (const u8 *)(u32)address;
-
-    if (!address || address >> 32)
-        return;
-    for (int i = 0; i < 4096 && (i == 0 || at[i]); i++) {
-        if (i % 24 == 0) {
-            puts(i ? "\ndump: " : "dump: ");
-            puts(name);
-            puts("=x");
-        }
-        if (at[i])
-            put_hex(at[i], 2);
-    }
-    put('\n');
+    if (address && !(address >> 32))
+        put_text(name, (const char *)(u32)address, 4096);
 }
 
 static u32 crc32(const u8 *data, u32 size)

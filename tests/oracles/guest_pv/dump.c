@@ -54,47 +54,8 @@ static void put(char c)
     used = 0;
 }
 
-static void puts(const char *text)
-{
-    while (*text)
-        put(*text++);
-}
-
-static void put_hex(u64 value, int digits)
-{
-    for (int shift = 4 * (digits - 1); shift >= 0; shift -= 4)
-        put("0123456789abcdef"[value >> shift & 15]);
-}
-
-void begin(const char *kind)
-{
-    puts("dump: [");
-    puts(kind);
-    puts("]\n");
-}
-
-void field(const char *name, u64 value)
-{
-    puts("dump: ");
-    puts(name);
-    puts("=0x");
-    put_hex(value, value >> 32 ? 16 : 8);
-    put('\n');
-}
-
-static void text(const char *name, const char *from, int most)
-{
-    for (int i = 0; i < most && (i == 0 || from[i]); i++) {
-        if (i % 24 == 0) {
-            puts(i ? "\ndump: " : "dump: ");
-            puts(name);
-            puts("=x");
-        }
-        if (from[i])
-            put_hex((u8)from[i], 2);
-    }
-    put('\n');
-}
+#define WORDS // the other parts say things too
+#include "../guest/words.h"
 
 // The domain's own number of the frame that a table entry leads to.
 static u64 own(u64 entry)
@@ -119,7 +80,7 @@ static void entry(const char *name, u64 address)
     }
     address = table[address >> 12 & 511];
     begin("mapped");
-    text("what", name, 16);
+    put_text("what", name, 16);
     field("frame", address & 1 ? own(address) : 0);
     field("bits", address & ~0xffffffffff000ull);
 }
@@ -157,7 +118,7 @@ static void start(void)
 {
     begin("start_info");
     field("address", (u64)info);
-    text("magic", info->magic, 32);
+    put_text("magic", info->magic, 32);
     field("nr_pages", info->nr_pages);
     field("flags", info->flags);
     field("pt_base", info->pt_base);
@@ -167,7 +128,7 @@ static void start(void)
     field("mod_len", info->mod_len);
     field("first_p2m_pfn", info->first_p2m_pfn);
     field("nr_p2m_frames", info->nr_p2m_frames);
-    text("cmd_line", info->cmd_line, 1024);
+    put_text("cmd_line", info->cmd_line, 1024);
     if (ring) {
         field("store_pfn", M2P[info->store_mfn]);
         field("store_evtchn", info->store_evtchn);
