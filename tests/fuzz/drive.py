@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from types import FrameType
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from bootbuild import pipeline
 from bootbuild.api.loader import Said
@@ -34,6 +34,7 @@ from bootbuild.formats.payload import Fit, Opened, open_content, open_payload
 from bootbuild.formats.repair import faults, safe_notes
 from bootbuild.formats.symbols import read_system_map
 from bootbuild.host import Host
+from bootbuild.model.content import MemoryContent
 from bootbuild.model.machine import Filling, Offer
 from bootbuild.model.payload import PT_NULL, Payload
 from bootbuild.model.request import BootRequest
@@ -46,7 +47,7 @@ SECONDS = 2.0  #: of CPU for one case
 ADDRESSES = 3 << 30  #: bytes of address space for the process: a bzImage that states 1 GiB gets that much
 SHOWN = 20  #: findings that are told of
 PRINTED = 0.1  #: share of the cases whose reports are made too
-BUILT = 0.06  #: share of the payloads of which an image is also written; it costs ten times the rest
+BUILT = 0.12  #: share of the payloads of which an image is also written; it costs ten times the rest
 ERRORS = (ExitCode.INPUT, ExitCode.REFUSED)  #: what a file can be blamed for
 UNKNOWN_NAME = "BB-P001"  #: of a plugin: an image may say that it was made for a guest that is not there
 
@@ -65,6 +66,13 @@ FITS = (
     Fit(paddr_offset=0),
     Fit(paddr_offset=0xC0000000),
     Fit(paddr_offset=0xFFFFFFFF80000000, elf_class=32),
+)
+TARGETS = ("pvh", "multiboot1", "multiboot2")
+OFFERS = (  # the last is more than most machines have
+    *(Offer(),) * 3,
+    Offer(cmdline=b"a 'b c' \"d\\\"\" {e}"),
+    Offer(modules=tuple((f"module{i}", MemoryContent(bytes(i << 12 | 1)), b"word") for i in range(4))),
+    Offer(modules=(("module", MemoryContent(bytes(1 << 20)), b""),) * 40, memory=32 << 20),
 )
 STARTUPS = ("startup", "startup_64", "_start", "start_kernel", "absent", 0x100100, 0xFFFFFFFF80100100)
 
@@ -172,8 +180,8 @@ class Driver:
             self._build(opened, Payload(elf, str(path), opened.format, opened.digest, guest, startup), random)
 
     def _build(self, opened: Opened, payload: Payload, random: Random) -> None:
-        target = TargetRecipe("pvh", random.choice(("insert", "native", "chain")), None, None, None)
-        contributions = [pipeline.contribute(payload, target, self.host)]
+        made = made_by(random.choice(TARGETS), random.choice(("insert", "native", "chain")), self.host)
+        contributions = [pipeline.contribute(payload, made, self.host)]
         layout = container("elf").lay_out(payload, contributions)
         if payload.elf.content.size < 1 << 20:
             container("elf").write(payload, layout, self.out)
@@ -187,7 +195,7 @@ class Driver:
         subject = request_subject(BootRequest(path, ("pvh@qemu",), until=until), self.host, 1, 1.0)
         for profile in self._profiles:
             try:
-                profile.scene(subject.image, Offer(), Filling.EXACT)
+                profile.scene(subject.image, random.choice(OFFERS), Filling.EXACT)
                 self.tally.scenes += 1
             except InputError as error:
                 blamed(error)
@@ -214,6 +222,12 @@ class Driver:
         found["count"] += 1
 
 
+def made_by(name: str, entry: Literal["insert", "native", "chain"], host: Host) -> TargetRecipe:
+    """A target as a recipe has it that says no more of it."""
+    options = host.target(name).options
+    return TargetRecipe(name, entry, None, None, options() if options else None)
+
+
 def made_image(folder: Path, host: Host) -> bytes:
     """hello as bootbuild makes it bootable: a file with a claim, and with two segments more."""
     from importlib import resources
@@ -221,7 +235,7 @@ def made_image(folder: Path, host: Host) -> bytes:
     opened = open_payload(Path(str(resources.files("bootbuild") / "guests/hello/hello64.elf")))
     startup = find_startup(opened.elf, "startup_64", 64, host.guest("native"))
     payload = Payload(opened.elf, "hello64.elf", opened.format, opened.digest, "native", startup)
-    contribution = pipeline.contribute(payload, TargetRecipe("pvh", "insert", None, None, None), host)
+    contribution = pipeline.contribute(payload, made_by("pvh", "insert", host), host)
     layout = container("elf").lay_out(payload, [contribution])
     container("elf").write(payload, layout, folder / "image.elf")
     return (folder / "image.elf").read_bytes()

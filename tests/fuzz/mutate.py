@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from specimens import Field, Specimen, elf_fields, pack
+from specimens import MULTIBOOT, Field, Specimen, elf_fields, pack
 
 PAGE = 0x1000
 LIMITS = (0, 1, 2, 4, 8, 1 << 20, 1 << 31, 1 << 32, 1 << 47, 1 << 63, 1 << 64)
@@ -127,6 +127,15 @@ def other(case: Case) -> bytes:
     return case.random.choice(case.others).data
 
 
+def summed(case: Case) -> None:
+    """Multiboot headers add up again: else whatever is changed in one leaves none."""
+    for magic, words in MULTIBOOT.items():
+        at = case.data.find(magic.to_bytes(4, "little"))
+        found = [Field("multiboot", at + 4 * i, 4) for i in range(words)]
+        if at >= 0:
+            case.put(found[-1], -sum(case.number(field) for field in found[:-1]))
+
+
 MUTATIONS: tuple[tuple[Callable[[Case], None], int], ...] = (
     (boundary, 30),
     (nearby, 20),
@@ -148,6 +157,8 @@ def mutate(random: Random, data: bytes, fields: Fields, others: Sequence[Specime
     for mutation in random.choices(_CHOICES, _WEIGHTS, k=random.choice((1, 1, 2, 3))):
         if case.data:
             mutation(case)
+    if "multiboot" in fields and random.random() < 0.8:
+        summed(case)
     return bytes(case.data)
 
 

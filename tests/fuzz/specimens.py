@@ -101,11 +101,35 @@ NOTES = {
 
 
 TEXT = 0x300  #: where the code of `elf` stands in the file
-# Multiboot Specification 0.6.96, 3.1; Multiboot2 Specification 2.0, 3.1: entry address, framebuffer, end
-MULTIBOOT = struct.pack("<3I20x", 0x1BADB002, 3, -0x1BADB005 % (1 << 32))
-MULTIBOOT2 = struct.pack("<4I", 0xE85250D6, 0, 56, -(0xE85250D6 + 56) % (1 << 32)) + struct.pack(
-    "<HHIIxxxxHHIIIIxxxxHHI", 3, 0, 12, 0x100100, 5, 0, 20, 0, 0, 0, 0, 0, 8
-)
+MULTIBOOT = {0x1BADB002: 3, 0xE85250D6: 4}  #: magic numbers, and how many words add up to 0
+
+
+def _summed(*words: int, tags: bytes = b"") -> bytes:
+    """A header whose first words, and the one that makes their sum 0, are these."""
+    return struct.pack(f"<{len(words) + 1}I", *words, -sum(words) % (1 << 32)) + tags
+
+
+def _multiboot2(*tags: tuple[int, ...]) -> bytes:
+    """A header of tags, each its type and words."""
+    body = b""
+    for kind, *words in (*tags, (0,)):
+        body += struct.pack(f"<HHI{len(words)}I", kind, 0, 8 + 4 * len(words), *words)
+        body += bytes(-len(body) % 8)
+    return _summed(0xE85250D6, 0, 16 + len(body), tags=body)
+
+
+# Multiboot 0.6.96, 3.1; Multiboot2 2.0, 3.1. What lies at TEXT is loaded to 0x100100
+_M32, _LOADED = (1 << 32) - 1, 0x100100
+_FILE = (_LOADED, _LOADED, 0, 0)  #: addresses of the header, of what is loaded from there on, and no ends
+HEADERS = {
+    "multiboot": _summed(0x1BADB002, 3) + bytes(20),
+    "multiboot addresses": _summed(0x1BADB002, 0x10003) + struct.pack("<5I", *_FILE, _LOADED + 0x40),
+    "multiboot2": _multiboot2((3, _LOADED), (5, 0, 0, 0)),
+    "multiboot2 addresses": _multiboot2((2, *_FILE), (3, _LOADED), (6,)),
+    "multiboot2 whole file": _multiboot2((2, _LOADED, _M32, 0, 0), (3, _LOADED)),
+    "multiboot2 requests": _multiboot2((1, 1, 3, 6), (4, 2), (10, 0x100000, _M32, 0x1000, 1)),
+    "multiboot2 efi": _multiboot2((7,), (9, _LOADED), (3, _LOADED)),
+}
 
 
 def elf(
@@ -308,7 +332,7 @@ def specimens(image: bytes) -> tuple[Specimen, ...]:
         found.append(
             Specimen(f"pie{bits} section", elf(bits, "pv", "rela" if bits == 64 else "rel", segment=False))
         )
-        for name, text in (("multiboot", MULTIBOOT), ("multiboot2", MULTIBOOT2)):
+        for name, text in HEADERS.items():
             words = tuple(Field("multiboot", at, 4) for at in range(TEXT, TEXT + len(text), 4))
             found.append(Specimen(f"{name} {bits}", elf(bits, "mixed", text=text), more=words))
     found += [_kallsyms(version) for version in ("4.20", "6.2 i386", "6.4", "7.0")]
