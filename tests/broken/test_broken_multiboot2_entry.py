@@ -99,6 +99,13 @@ CASES: dict[str, tuple[str, bytes]] = {
     "EFI where there is none": ("BB-H047", store(head(TagType.LOADER_NAME), TagType.EFI64)),
     "a load base above the kernel": ("BB-H047", store(head(TagType.LOADER_NAME), TagType.LOAD_BASE)),
 }
+#: What is said of a wrong tag, beside what is missing then: the loader's name.
+TOLD = {
+    "a tag of no type that is known": "tag 0x99 tells of what the environment did not give",
+    "a tag that is there twice": "tag 0x1 is there 2 times",
+    "EFI where there is none": "EFI system table is 0x646c6975",
+    "a load base above the kernel": "the load base 0x",
+}
 STATES = {
     "interrupts on": b"\xfb",
     "the direction flag": b"\xfd",
@@ -130,6 +137,13 @@ def test_a_wrong_field_is_exactly_one_finding(name: str, tmp_path: Path) -> None
     verdict = prove(what, Qemu())
     assert ({*rules(verdict)}, verdict.outcome) == ({rule}, Outcome.FAILED), verdict.findings
     assert prove(what, Qemu(), disabled=frozenset({rule})).findings == ()
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_a_wrong_tag_is_told_in_words_of_its_own(name: str, tmp_path: Path) -> None:
+    verdict = prove(subject(tmp_path, CASES[name][1]), Qemu())
+    said = [finding.message for finding in verdict.findings]
+    assert [text for text in said if TOLD[name] in text], said
 
 
 @pytest.mark.parametrize("name", STATES)

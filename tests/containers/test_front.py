@@ -140,6 +140,25 @@ def test_what_does_not_fit_into_the_searched_bytes_is_refused(make_payload: Make
     assert [rule for rule, _ in problems(payload, asked)] == ["BB-W012"]
 
 
+def test_the_header_that_must_be_nearest_comes_first(make_payload: Make, contribution: Make) -> None:
+    payload = make_payload(64)
+    far, near = HeaderSpec(b"FAR " + bytes(0x200), 8, 0x2000), HeaderSpec(b"NEAR", 4, 0x280)
+    asked = [with_header(contribution(payload, name), headers=(h,)) for name, h in (("a", far), ("b", near))]
+    layout = container("elf").lay_out(payload, asked)
+    assert [placed.spec for placed in layout.headers] == [near, far]
+    assert layout.headers[0].file.end <= near.limit and layout.relaid is None
+
+
+def test_program_headers_lie_where_each_loader_reads(make_payload: Make, contribution: Make) -> None:
+    payload = make_payload(64)
+    asked = [
+        with_header(contribution(payload, name), headers=(), search=search)
+        for name, search in (("a", 0x2000), ("b", 0x100))
+    ]
+    ((rule, text),) = problems(payload, *asked)
+    assert (rule, text.endswith("into the first 0x100 bytes")) == ("BB-W012", True)
+
+
 def test_one_file_has_one_class_and_one_entry_point(make_payload: Make, contribution: Make) -> None:
     payload = make_payload(64)
     first = with_header(contribution(payload, "one"), elf_class=32, entry_point="entry")
