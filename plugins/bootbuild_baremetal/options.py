@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bootbuild_baremetal.headers import VideoMode
 
-_MODE = re.compile(r"(\d{1,5})x(\d{1,5})(?:x(\d{1,2}))?")
+_MODE = re.compile(r"(\d{1,5})x(\d{1,5})(?:x(\d{1,2}))?", re.ASCII)
 
 
 def video_mode(text: str | None) -> VideoMode | None:

@@ -135,6 +135,7 @@ def test_a_multiboot2_header_asks_for_what_the_recipe_says(
     ("make", "text"),
     [
         (lambda: Options2(framebuffer="big"), "framebuffer is 'big', neither `any` nor like `1024x768x32`"),
+        (lambda: Options2(framebuffer="\u0663x\u0663"), "framebuffer is '\u0663x\u0663', neither"),
         (lambda: Options1(elf_class=16), "elf_class is 16, neither 32 nor 64"),
     ],
 )

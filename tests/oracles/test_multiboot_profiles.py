@@ -57,7 +57,7 @@ CASES = {
     "words": Case(cmdline="""a="b  c"  'd"e' f\\ g h\\\\x41 "'" -- """),
     "more words": Case(cmdline="""'{a}' \\{b "c}d" e#f \v\f "g\th"\ti"" "" "\\$j" a=b,c ! [ * ]"""),
     "module": Case(modules=[(MODULE, "")]),
-    "modules": Case(cmdline="a", modules=[(MODULE, "one two"), (b"", "empty"), (b"x", ""), (MODULE, "b=c")]),
+    "modules": Case(cmdline="a", modules=[(MODULE, "one two"), (b"", "empty"), (b"x", "a,b"), (MODULE, "b=c,")]),
     "at 1 MiB": Case(linked=MiB, modules=[(MODULE, "")]),
     "at 1 MiB, module": Case(linked=MiB, bss=3 * MiB, modules=[(MODULE * 300, "")]),
     "below 1 MiB": Case(linked=0x20000, modules=[(MODULE, "")]),
@@ -196,7 +196,8 @@ def test_qemu(qemu: Path, compile_guest: Any, name: str, tmp_path: Path) -> None
     guest, modules = compile_guest(case), _modules(case, tmp_path)
     command = monitors.qemu_kernel(qemu, guest, cmdline=case.cmdline, memory=case.memory, debug_port=True)
     if modules:
-        command += ["-initrd", ",".join(f"{path} {text}".strip() for path, text in modules)]
+        values = (f"{path} {text}".strip().replace(",", ",,") for path, text in modules)
+        command += ["-initrd", ",".join(values)]
     ours = emulated(qemu_profile.Multiboot1(), guest, str(guest), case, modules)
     compared(command, tmp_path, ours, case, QEMU)
 

@@ -107,7 +107,8 @@ class Multiboot1(MultibootProfile):
             b" ".join((name.encode(), text)) if text else name.encode() for name, _, text in offer.modules
         ]
         string = listing + multiboot.MODULE_SIZE * len(texts)
-        room = len(cmdline) + 1 + (len(b",".join(texts)) + 1 if texts else 0)  # of -initrd's whole value
+        value = b",".join(text.replace(b",", b",,") for text in texts)  # of -initrd, as one writes it
+        room = len(cmdline) + 1 + (len(value) + 1 if texts else 0)
         name = string + room
         at = align_up(name + len(_NAME) + 1 - first, _PAGE) + first
         strings, listed, modules, found = [], [], [], []
