@@ -57,7 +57,7 @@ CASES = {
     "words": Case(cmdline="""a="b  c"  'd"e' f\\ g h\\\\x41 "'" -- """),
     "more words": Case(cmdline="""'{a}' \\{b "c}d" e#f \v\f "g\th"\ti"" "" "\\$j" a=b,c ! [ * ]"""),
     "module": Case(modules=[(MODULE, "")]),
-    "modules": Case(cmdline="a", modules=[(MODULE, "one two"), (b"", "empty"), (b"x", "a,b"), (MODULE, "b=c,")]),
+    "modules": Case(cmdline="a", modules=[(MODULE, "a b"), (b"", "empty"), (b"x", "a,b"), (MODULE, ",")]),
     "at 1 MiB": Case(linked=MiB, modules=[(MODULE, "")]),
     "at 1 MiB, module": Case(linked=MiB, bss=3 * MiB, modules=[(MODULE * 300, "")]),
     "below 1 MiB": Case(linked=0x20000, modules=[(MODULE, "")]),
