@@ -298,6 +298,8 @@ def test_grub_on_uefi_whose_boot_services_stay_alive(
         services.append((head.address, head.bytes[:16]))
         for register in ALIVE:
             del fields[f"cpu.{register}"]
+        below = case.memory * MiB - fields.pop("cpu.rsp")  # which is as deep as GRUB's shell was
+        assert below in range(0x15F000, 0x15F000 + 0x1000, 16)
         (handle,) = [key for key in fields if key.endswith("EFI64_IMAGE_HANDLE")]
         assert int.from_bytes(fields.pop(handle), "little") in range(MiB, case.memory * MiB)
     assert differences(left, right) == allowed

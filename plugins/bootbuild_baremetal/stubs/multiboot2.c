@@ -155,6 +155,7 @@ static void check(uint32_t magic, const struct information *start)
 
     if (magic != MAGIC || !start || (bb_address)start % 8)
         bb_die("EAX and EBX are not those of Multiboot2");
+    bb_reach((bb_address)start, sizeof *start, "the information wraps at 4 GiB");
     if (start->total_size < 16 || start->total_size % 8 || start->total_size > sizeof copy)
         bb_die("the information has an impossible size, or more than 64 KiB");
     bb_reach((bb_address)start, start->total_size, "the information wraps at 4 GiB");
