@@ -122,6 +122,31 @@ def test_a_timeout_passes_while_the_guest_runs() -> None:
     assert outcome(run(code, data=bytes(0x20) + u64(900_000))) == BOOTED
 
 
+@pytest.mark.parametrize("timeout", [-1, 1 << 62, 1 << 51])
+def test_a_timeout_of_set_timer_op_that_is_absurd_is_one_of_100_ms(timeout: int) -> None:
+    """do_set_timer_op: Linux had wrapped clocks."""
+    looks = b"\x48\xa1" + u64(HYPERCALLS + 48)  # mov system_time, %rax; sub $99 ms; cmp $1 ms; jb
+    looks += b"\x48\x2d" + struct.pack("<I", 99_000_000) + b"\x48\x3d" + struct.pack("<I", 1_000_000)
+    looks += b"\x72\x02" + UD2
+    arm, block = call(15, timeout), call(SCHED_OP, 1, 0)
+    assert outcome(run(SHARED + CALLBACK + TIMER + arm + block + UD2, jump(looks))) == BOOTED
+
+
+def test_a_timeout_of_vcpu_op_is_signed() -> None:
+    data = bytes(0x20) + u64(1 << 63)
+    assert outcome(run(SHARED + CALLBACK + TIMER + UNMASK + ARM + UD2, jump(b""), data)) == BOOTED
+
+
+def test_what_a_guest_writes_into_its_clock_is_not_xens_time() -> None:
+    """Xen tells its time there, and never looks: the run state has it as it is."""
+    wrecks = b"\x48\xc7\xc0\xff\xff\xff\xff" + b"".join(  # mov $-1, %rax; mov %rax, …
+        b"\x48\xa3" + u64(HYPERCALLS + 32 + at) for at in (8, 16, 24)
+    )
+    state = call(VCPU_OP, 4, 0, DATA) + b"\x48\xa1" + u64(DATA + 16)  # time[RUNSTATE_running]
+    sane = b"\x48\x3d" + struct.pack("<I", 1_000_000) + b"\x72\x02" + UD2
+    assert outcome(run(SHARED + wrecks + state + sane)) == BOOTED
+
+
 def test_a_stopped_timer_is_not_told() -> None:
     data = bytes(0x20) + u64(3_600_000_000_000)
     stop, block = call(VCPU_OP, 9, 0, 0), call(SCHED_OP, 1, 0)

@@ -18,25 +18,18 @@ from tiny_pv_guest import (
     MMUEXT_OP,
     PHYSICAL,
     PT_BASE,
-    SET_TRAP_TABLE,
-    STARTUP,
     UPDATE_VA_MAPPING,
     VIRT_BASE,
     answer,
     call,
     guest,
-    iret,
-    run,
     subject,
-    traps,
     u64,
 )
 
 MULTICALL, MMU_UPDATE, XEN_VERSION, VM_ASSIST, VCPU_OP, SET_SEGMENT_BASE = 13, 1, 17, 21, 24, 25
 EPERM, ESRCH, ENXIO, EFAULT, EINVAL, ENOSYS = 1, 3, 6, 14, 22, 38
 SELF = 0x7FF0
-HANDLER = STARTUP + 0x200
-UD2 = b"\x0f\x0b"
 CAN_WRITE = 0x67  #: present, writable, user, accessed, dirty
 FRAME_TO = b"\x48\xa3"  # mov %rax, address
 TABLES = b"\x48\x8b\x76" + bytes([PT_BASE])  # mov PT_BASE(%rsi), %rsi
@@ -108,6 +101,31 @@ def test_the_number_of_a_hypercall_is_all_of_rax() -> None:
     assert answer(call(XEN_VERSION, 0)) == 4 << 16 | 17
 
 
+def test_a_command_is_the_lower_half_of_its_register() -> None:
+    assert answer(call(XEN_VERSION, 1 << 40)) == 4 << 16 | 17
+    assert answer(call(29, 1 << 40)) == 0  # SCHEDOP_yield
+    assert answer(call(33, 1 << 40 | 6, DATA), b"\4") == -EINVAL  # PHYSDEVOP_set_iopl
+
+
+UNCANONICAL_TWIN = HYPERCALLS & (1 << 48) - 1  #: the same entries of the tables lead there
+
+
+@pytest.mark.parametrize(
+    ("address", "flags", "result"),
+    [
+        (UNCANONICAL_TWIN, 0, -EINVAL),
+        (HYPERCALLS, 1 | 4, 0),  # UVMF_TLB_FLUSH | UVMF_ALL
+        (HYPERCALLS, 2 | DATA & -8, 0),  # UVMF_INVLPG, of a set of vCPUs
+        (HYPERCALLS, 2 | 0x1000, -EFAULT),
+        (HYPERCALLS, 3 | 0x1000, 0),  # of no kind that Xen knows
+    ],
+)
+def test_which_address_is_updated_and_where_the_translation_goes(
+    address: int, flags: int, result: int
+) -> None:
+    assert answer(call(UPDATE_VA_MAPPING, address, 0, flags)) == result
+
+
 def test_a_multicall_in_a_multicall_is_refused() -> None:
     inner = struct.pack("<8Q", MULTICALL, 0, DATA, 1, 0, 0, 0, 0)
     assert answer(call(MULTICALL, DATA, 1), inner) == 0
@@ -170,80 +188,6 @@ def test_the_selector_of_user_modes_gs_leaves_the_kernels_base(selector: int) ->
 
 def test_apic_base_says_that_the_apic_is_on() -> None:
     assert answer(rdmsr(0x1B)) == 0xFEE00900
-
-
-@pytest.mark.parametrize(
-    ("first", "code"),
-    [
-        (b"\x48\xa1" + u64(VIRT_BASE + (1 << 30)), 0),  # mov, not mapped
-        (TABLES + b"\x48\x89\x06", 3),  # to a page table
-        (b"\xb8" + struct.pack("<I", 0x1000) + b"\xff\xe0", 16),  # jump
-    ],
-)
-def test_a_kernels_page_fault_is_not_user_modes(first: bytes, code: int) -> None:
-    """In ring 3 the processor says user; Xen takes that out of the guest's error code."""
-    # mov 16(%rsp), %rbx: the error code behind rcx and r11; cmp; jne to itself + ud2
-    handler = b"\x48\x83\x7c\x24\x10" + bytes([code]) + b"\x74\x02" + UD2
-    handler += b"\xe9" + struct.pack("<i", STARTUP - (HANDLER + len(handler) + 5))
-    set_it = b"\x49\x89\xf7" + call(SET_TRAP_TABLE, DATA) + b"\x4c\x89\xfe"
-    verdict = run(set_it + first, traps({14: HANDLER}), startup=b"\xeb\xfe".ljust(0x200, b"\0") + handler)
-    assert verdict.outcome is Outcome.BOOTED, [f.message for f in verdict.findings]
-
-
-def gate(vector: int, flags: int) -> bytes:
-    return struct.pack("<BBHIQ", vector, flags, 0xE033, 0, STARTUP) + bytes(16)
-
-
-@pytest.mark.parametrize(
-    ("vector", "dpl", "works"), [(0x81, 0, False), (0x81, 1, True), (0x80, 0, True), (3, 0, True)]
-)
-def test_int_wants_a_gate_of_ring_1(vector: int, dpl: int, works: bool) -> None:
-    verdict = run(call(SET_TRAP_TABLE, DATA) + b"\xcd" + bytes([vector]), gate(vector, dpl))
-    assert (verdict.outcome is Outcome.BOOTED) == works, [f.message for f in verdict.findings]
-
-
-FAULTY_RETURNS = {  # an iret that faults: vector and error code
-    "no CS": (iret(0), 13, 0),
-    "a CS that is none": (iret(0x10), 13, 0x10),
-    "data for CS": (iret(0xE028), 13, 0xE028),
-    "Xen's own CS": (iret(0xE008), 13, 0xE008),
-    "no SS": (iret(0xE030, ss=0), 13, 0),
-    "code for SS": (iret(0xE030, ss=0xE030), 13, 0xE030),
-    "RIP is no address": (iret(0xE030, rip=UNCANONICAL), 13, 0),
-}
-
-
-@pytest.mark.parametrize("name", FAULTY_RETURNS)
-def test_a_faulting_iret_is_an_exception_of_the_guests(name: str) -> None:
-    code, vector, error = FAULTY_RETURNS[name]
-    handler = b"\x48\x81\x7c\x24\x10" + struct.pack("<I", error) + b"\x74\x02" + UD2  # cmp error, 16(%rsp)
-    handler += b"\xe9" + struct.pack("<i", STARTUP - (HANDLER + len(handler) + 5))
-    startup = b"\xeb\xfe".ljust(0x200, b"\0") + handler
-    verdict = run(call(SET_TRAP_TABLE, DATA) + code, traps({vector: HANDLER}), startup=startup)
-    assert verdict.outcome is Outcome.BOOTED, [f.message for f in verdict.findings]
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        iret(0),
-        iret(0x10),
-        iret(0xE028),  # data
-        iret(0xE008),  # Xen's own
-        iret(0xE030, ss=0),
-        iret(0xE030, ss=0xE030),
-        iret(0xE030, rip=UNCANONICAL),
-        iret(0, flags=0x100, rip=UNCANONICAL),
-    ],
-)
-def test_a_faulting_iret_without_a_handler_ends_the_domain(code: bytes) -> None:
-    (finding,) = run(code).findings
-    assert finding.rule == "BB-B044"
-
-
-def test_an_iret_in_a_system_call_has_the_selectors_of_sysret() -> None:
-    assert run(iret(0xE030, flags=0x100)).outcome is Outcome.BOOTED
-    assert run(iret(0, ss=0, flags=0x100)).outcome is Outcome.BOOTED
 
 
 def linked_at(base: int) -> bytes:

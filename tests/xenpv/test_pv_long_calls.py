@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,10 +12,10 @@ from bootbuild.api import Cpu, Filling, MemoryContent, Offer, Scene
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.machine import Machine
 from bootbuild.model.trace import Stop, StopKind
-from bootbuild_xenpv.environments.xen import XenDomU
+from bootbuild_xenpv.environments.xen import XenDom0, XenDomU
 from bootbuild_xenpv.hypervisor import XenPv
 from bootbuild_xenpv.hypervisor.hypercall import STEPS
-from tiny_pv_guest import DATA, MMUEXT_OP, STARTUP, VIRT_BASE, call, guest, u64
+from tiny_pv_guest import DATA, MMUEXT_OP, SET_TRAP_TABLE, STARTUP, VIRT_BASE, call, guest, u64
 
 SELF, MULTICALL, XEN_VERSION = 0x7FF0, 13, 17
 ARRAY = VIRT_BASE + (2 << 20)  #: free, and mapped
@@ -67,6 +68,55 @@ def test_a_multicall_of_many() -> None:
     """All its words are 6, a number that nobody has; each answers with an error and the call goes on."""
     stop, _ = run(scene_of(FLUSHES + call(MULTICALL, ARRAY, 2000) + b"\x48\xa1" + u64(ARRAY + 64 * 1999 + 8)))
     assert (stop.kind, stop.registers["rax"]) == (StopKind.CHECKPOINT, 2**64 - 38)
+
+
+def test_a_long_trap_table() -> None:
+    """All its words are 6: so many entries of vector 6, up to memory that is zero."""
+    table = ARRAY + 8 * 0x30000 - 16 * 5000
+    (_, none), (stop, longer) = (run(scene_of(FLUSHES + call(SET_TRAP_TABLE, at))) for at in (0, table))
+    assert (stop.kind, stop.registers["rax"]) == (StopKind.CHECKPOINT, 0)
+    assert longer - none == 5000 // STEPS
+
+
+ENTRIES = 512
+PINS = [struct.pack("<IIQQ", command, 0, 0, 0) for command in (1, 4)]  #: MMUEXT_PIN_L2_TABLE, UNPIN_TABLE
+
+
+@pytest.mark.parametrize("by", [MMUEXT_OP, MULTICALL])
+def test_a_call_of_much_work_is_made_again_for_the_rest(by: int) -> None:
+    """Twice a table of level 2 is pinned, with all the entries of its 512 tables, and let go."""
+    again = {MMUEXT_OP: call(MMUEXT_OP, ARRAY, 4, 0, SELF), MULTICALL: call(MULTICALL, ARRAY + 96, 4)}
+    scene = scene_of(again[by])
+    assert scene.frames is not None
+    top, leaf, *tables = scene.frames[8192 : 8192 + ENTRIES + 2]
+    operations = b"".join(PINS) * 2
+    operations = b"".join(operations[at : at + 8] + u64(top) + u64(0) for at in range(0, len(operations), 24))
+    calls = b"".join(
+        struct.pack("<8Q", MMUEXT_OP, 7, ARRAY + 24 * index, 1, 0, SELF, 0, 0) for index in range(4)
+    )
+    with Machine(scene) as machine:
+        for table in tables:
+            machine.write_physical(table << 12, u64(leaf << 12 | 5) * ENTRIES)
+        machine.write_physical(top << 12, b"".join(u64(table << 12 | 0x67) for table in tables))
+        machine.write(ARRAY, operations + calls)
+        stop = machine.run(checkpoints={STARTUP: "startup"}, budget=1000, seconds=60)
+        told = [event.detail for event in machine.events]
+        assert (stop.kind, stop.registers["rax"], told) == (StopKind.CHECKPOINT, 0, [])
+        shortest = 6 if by == MMUEXT_OP else 4
+        assert machine.instructions == shortest + 1 + 3, "each time one operation, and one jump"
+
+
+def test_of_a_console_that_never_ends_the_first_is_kept() -> None:
+    """console_io of 1 MiB at a time, six times."""
+    code = b"\x41\xbf\x06\0\0\0" + call(18, 0, 1 << 20, ARRAY)  # mov $6, %r15d; …; dec; jnz
+    code += b"\x41\xff\xcf\x75" + struct.pack("<b", -(len(code) - 6 + 5))
+    image = read_elf(MemoryContent(guest(first=code)), "guest")
+    scene = XenDom0().scene(image, Offer(memory=64 << 20), Filling.EXACT)
+    with Machine(scene) as machine:
+        stop = machine.run(checkpoints={STARTUP: "startup"}, budget=1000, seconds=60)
+        assert stop.kind is StopKind.CHECKPOINT
+        assert len(scene.platform.console) == 4 << 20
+        assert [event.kind for event in machine.events] == ["console"]
 
 
 class _Defective(XenPv):

@@ -14,6 +14,7 @@ from bootbuild.platform.pc import signature
 CPUID_BASE = 0x40000000
 MSR_HYPERCALL = 0x40000000  #: CPUID base+2, EBX: where the guest asks for its hypercall page
 EPERM, EFAULT, EINVAL, ENOSYS = 1, 14, 22, 38
+_M32 = (1 << 32) - 1  #: of an argument that is an int
 
 # xen/include/public/xen.h, __HYPERVISOR_*
 PLATFORM_OP, MEMORY_OP, XEN_VERSION, CONSOLE_IO, VCPU_OP = 7, 12, 17, 18, 24
@@ -38,6 +39,7 @@ _FEATURES = 1 << 2 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 10  # what an auto-translat
 _FEATURE_DOM0 = 1 << 11
 
 _CONSOLE_PIECE, _CONSOLE_MOST = 127, 1 << 20  #: bytes: guest_console_write's buffer; shown of one call
+_CONSOLE_KEPT = 4 << 20  #: bytes shown of one run
 
 # struct xencons_interface, xen/include/public/io/console.h
 _RING_OUT, _RING_OUT_SIZE, _RING_OUT_CONS, _RING_OUT_PROD = 1024, 2048, 3080, 3084
@@ -139,7 +141,7 @@ class Xen(Platform):
 
     def xen_version(self, cpu: Cpu, arguments: Sequence[int]) -> int:
         """XENVER_version, extraversion, get_features."""
-        command, pointer = arguments[0], arguments[1]
+        command, pointer = arguments[0] & _M32, arguments[1]
         major, minor = self.domain.version
         if command == 0:  # XENVER_version
             return major << 16 | minor
@@ -157,7 +159,7 @@ class Xen(Platform):
         """The hypervisor's own console, for dom0."""
         if not self.domain.privileged:
             return -EPERM  # a release build of Xen serves dom0 alone
-        command, count, at = (arguments[0] & 0xFFFFFFFF, arguments[1] & 0xFFFFFFFF, arguments[2])
+        command, count, at = arguments[0] & _M32, arguments[1] & _M32, arguments[2]
         if command != 0:  # CONSOLEIO_write
             return 0
         if count > _CONSOLE_MOST:
@@ -165,13 +167,13 @@ class Xen(Platform):
         end = at + min(count, _CONSOLE_MOST)
         while at < end:  # what comes before a page that is not there is printed
             piece = cpu.read(at, min(_CONSOLE_PIECE, end - at))
-            self.console += piece
+            self._print(cpu, piece)
             at += len(piece)
         return 0
 
     def sched_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
         """SCHEDOP_shutdown; what yields lets the daemon behind the console run."""
-        command, pointer = arguments[0], arguments[1]
+        command, pointer = arguments[0] & _M32, arguments[1]
         if command == 2:  # SCHEDOP_shutdown
             (reason,) = struct.unpack("<I", cpu.read(pointer, 4))
             name = _SHUTDOWN_REASONS[reason] if reason < len(_SHUTDOWN_REASONS) else f"reason {reason}"
@@ -186,7 +188,7 @@ class Xen(Platform):
 
     def event_channel_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
         """EVTCHNOP_send to console and store."""
-        command, pointer = arguments[0], arguments[1]
+        command, pointer = arguments[0] & _M32, arguments[1]
         if command == 4:  # EVTCHNOP_send
             (port,) = struct.unpack("<I", cpu.read(pointer, 4))
             if port == self.domain.console_port and self.domain.console_frame:
@@ -195,18 +197,24 @@ class Xen(Platform):
             return 0 if port == self.domain.store_port else -EINVAL
         return self.unmodelled(cpu, EVENT_CHANNEL_OP, arguments)
 
+    def _print(self, cpu: Cpu, text: bytes) -> None:
+        room = _CONSOLE_KEPT - len(self.console)
+        self.console += text[:room]
+        if 0 < room <= len(text):
+            cpu.record("console", f"of what comes behind {_CONSOLE_KEPT} bytes nothing is shown")
+
     def drain_console(self, cpu: Cpu) -> None:
         """What xenconsoled does: take everything between out_cons and out_prod."""
         if not self.domain.console_frame:
             return
         ring = self.domain.console_frame << 12
         consumer, producer = struct.unpack("<II", cpu.read_physical(ring + _RING_OUT_CONS, 8))
-        count = (producer - consumer) & 0xFFFFFFFF
+        count = (producer - consumer) & _M32
         if count > _RING_OUT_SIZE:
             cpu.record(
                 "console", f"console ring overrun: {count} bytes claimed in a ring of {_RING_OUT_SIZE}"
             )
             return
         data = cpu.read_physical(ring + _RING_OUT, _RING_OUT_SIZE)
-        self.console += bytes(data[(consumer + i) % _RING_OUT_SIZE] for i in range(count))
+        self._print(cpu, bytes(data[(consumer + i) % _RING_OUT_SIZE] for i in range(count)))
         cpu.write_physical(ring + _RING_OUT_CONS, struct.pack("<I", producer))

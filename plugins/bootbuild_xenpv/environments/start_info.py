@@ -60,12 +60,19 @@ class StartInfo:
         return head + cmdline + _TAIL.pack(self.first_p2m_pfn, self.nr_p2m_frames)
 
 
+def clock(version: int, system_time: int) -> bytes:
+    """The clock of a TSC of 1 GHz, struct vcpu_time_info. `system_time`: what it was at TSC 0, ns.
+
+    version, tsc_timestamp, system_time, tsc_to_system_mul, tsc_shift, flags: ns = tsc × 2³¹ / 2³² × 2
+    """
+    return _TIME.pack(version, 0, system_time, 1 << 31, 1, 0)
+
+
 def shared_info() -> bytes:
     """One page: events masked on every vCPU, and a clock of 1 GHz for the first one, which runs."""
     page = bytearray(4096)
     for vcpu in range(LEGACY_VCPUS):
         page[vcpu * VCPU_INFO_SIZE + UPCALL_MASK] = 1
-    # version, tsc_timestamp, system_time, tsc_to_system_mul, tsc_shift, flags: ns = tsc × 2³¹ / 2³² × 2
-    _TIME.pack_into(page, TIME, 2, 0, 0, 1 << 31, 1, 0)
+    page[TIME : TIME + _TIME.size] = clock(2, 0)
     struct.pack_into("<III", page, _WALLCLOCK, 2, 0, 0)
     return bytes(page)

@@ -24,7 +24,7 @@ from bootbuild_xenpv.hypervisor.hypercall import (
     UnmodelledError,
 )
 from bootbuild_xenpv.hypervisor.memory_calls import MemoryCalls
-from bootbuild_xenpv.hypervisor.mmu import PAGE, Mmu
+from bootbuild_xenpv.hypervisor.mmu import PAGE, WORK, Mmu
 from bootbuild_xenpv.hypervisor.vcpu import Vcpu
 from bootbuild_xenpv.hypervisor.vcpu_calls import VcpuCalls
 from bootbuild_xenpv.hypervisor.vcpu_op import VcpuOp
@@ -97,11 +97,12 @@ class PvCalls(Xen):
         # struct multicall_entry: unsigned long op, result, args[6]
         if self._in_multicall:
             raise Refused("a multicall in a multicall")
-        at, count = arguments[0], arguments[1] & 0xFFFFFFFF
+        at, left = arguments[0], arguments[1] & 0xFFFFFFFF
         cpu.read(at, 0)
+        end = max(0, left - STEPS)
         self._in_multicall = True
         try:
-            for left in range(count, max(0, count - STEPS), -1):
+            while left > end and self._mmu.work < WORK:
                 number, _, *inner = struct.unpack("<8Q", cpu.read(at, 64))
                 try:
                     result = self._serve(cpu, number, inner)
@@ -109,11 +110,11 @@ class PvCalls(Xen):
                     cpu.write(at + 16, struct.pack(f"<{len(rest.arguments)}Q", *rest.arguments))
                     raise PreemptedError((at, left)) from rest
                 cpu.write(at + 8, struct.pack("<q", result))
-                at += 64
+                at, left = at + 64, left - 1
         finally:
             self._in_multicall = False
-        if count > STEPS:
-            raise PreemptedError((at, count - STEPS))
+        if left:
+            raise PreemptedError((at, left))
         return 0
 
     def _vm_assist(self, cpu: Cpu, arguments: Sequence[int]) -> int:
@@ -147,7 +148,7 @@ class PvCalls(Xen):
         return super().memory_op(cpu, arguments)
 
     def xen_version(self, cpu: Cpu, arguments: Sequence[int]) -> int:
-        command, pointer = arguments[0], arguments[1]
+        command, pointer = arguments[0] & 0xFFFFFFFF, arguments[1]
         if command == 6:  # XENVER_get_features
             (submap,) = struct.unpack("<I", cpu.read(pointer, 4))
             features = _FEATURES | (_FEATURE_DOM0 if self._pv.privileged else 0)
@@ -187,7 +188,7 @@ class PvCalls(Xen):
             self._events.raise_port(cpu, self._pv.console_port)  # there is room again (xenconsoled)
 
     def _physdev_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
-        command, pointer = arguments[0], arguments[1]
+        command, pointer = arguments[0] & 0xFFFFFFFF, arguments[1]
         if command == 6:  # PHYSDEVOP_set_iopl
             (level,) = struct.unpack("<I", cpu.read(pointer, 4))
             if level > 3:

@@ -10,9 +10,14 @@ from bootbuild_xenpv.environments.frames import PAGE, Frames
 
 M2P_BASE, M2P_END = 0xFFFF800000000000, 0xFFFF804000000000  #: MACH2PHYS_VIRT_START, _END: xen-x86_64.h
 XEN_START, XEN_END = 0xFFFF800000000000, 0xFFFF880000000000  #: HYPERVISOR_VIRT_START, _END
-LOW_END = 1 << 47  #: nothing up to XEN_END is a guest's (__addr_ok, asm-x86/x86_64/uaccess.h)
+LOW_END = 1 << 47
 
 _RAM = 1  #: E820 type
+
+
+def is_guests(address: int) -> bool:
+    """Whether a virtual address may be a guest's: __addr_ok, asm-x86/x86_64/uaccess.h."""
+    return not LOW_END <= address < XEN_END
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from bootbuild_xenpv.hypervisor.hypercall import (
     Refused,
     UnmodelledError,
 )
-from bootbuild_xenpv.hypervisor.mmu import PAGE, Mmu
+from bootbuild_xenpv.hypervisor.mmu import PAGE, WORK, Mmu
 
 DOMID_IO, DOMID_XEN = 0x7FF1, 0x7FF2
 _GUEST_GDT_PAGES = FIRST_XEN_DESCRIPTOR // 512
@@ -35,6 +35,9 @@ _KEEPS = {0: 0, 2: ACCESSED | DIRTY, 3: 0}
 # MMUEXT_*: every change of a table has flushed already
 _FLUSH, _FLUSH_OF_VCPUS, _FLUSH_CACHE, _FLUSH_CACHE_GLOBAL = (6, 7, 10, 11), (8, 9), 12, 18
 _SET_LDT, _SUPERPAGES = 13, (19, 20)
+
+# Flags of update_va_mapping, xen.h: UVMF_TLB_FLUSH and _INVLPG, of UVMF_LOCAL, of _ALL, or of a set of vCPUs
+_UVMF_FLUSHTYPE, _UVMF_OF_VCPUS, _UVMF_NO_SET = 3, (1, 2), (0, 4)
 
 
 class MemoryCalls:
@@ -87,7 +90,7 @@ class MemoryCalls:
             return error  # mmu_update finds out only when it has something to do
         made = 0
         try:
-            while made < min(count, STEPS):
+            while made < min(count, STEPS) and self._mmu.work < WORK:
                 do(cpu, *operation.unpack(cpu.read(address + made * operation.size, operation.size)))
                 made += 1
         finally:
@@ -163,6 +166,9 @@ class MemoryCalls:
         if entry is None:
             raise Refused(f"no page table covers {arguments[0]:#x}")
         self._mmu.update(cpu, entry, arguments[1])
+        vcpus = arguments[2] & ~_UVMF_FLUSHTYPE
+        if arguments[2] & _UVMF_FLUSHTYPE in _UVMF_OF_VCPUS and vcpus not in _UVMF_NO_SET:
+            cpu.read(vcpus, 1)
         return 0
 
     def _set_gdt(self, cpu: Cpu, arguments: Sequence[int]) -> int:

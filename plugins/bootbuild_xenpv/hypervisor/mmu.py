@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from bootbuild.api import Cpu
 from bootbuild.platform.xen import EPERM
 from bootbuild_xenpv.hypervisor.descriptors import descriptor
-from bootbuild_xenpv.hypervisor.domain import XEN_END, XEN_START, PvDomain
+from bootbuild_xenpv.hypervisor.domain import PvDomain, is_guests
 from bootbuild_xenpv.hypervisor.entries import (
     ENTRIES,
     FRAME,
@@ -27,6 +27,9 @@ from bootbuild_xenpv.hypervisor.hypercall import EBUSY, Refused
 from bootbuild_xenpv.hypervisor.linear import LinearTables
 
 PAGE = 4096
+M64 = (1 << 64) - 1
+WORK = 1 << 18
+"""Entries that are taken and given up in one hypercall, before the guest makes it again for the rest."""
 _TABLE = struct.Struct(f"<{ENTRIES}Q")
 
 
@@ -40,6 +43,7 @@ class Mmu:
         self._pinned: set[int] = set()
         self.root = domain.root  #: frame of the root in force
         self.user_root = 0  #: frame of the guest's user mode root, 0 for none
+        self.work = 0  #: entries that were taken and given up since the hypercall began
         self._started = False
 
     def start(self, cpu: Cpu) -> None:
@@ -111,7 +115,7 @@ class Mmu:
     def writable(self, cpu: Cpu, address: int, size: int) -> bool:
         """Whether the guest can write at virtual addresses."""
         for page in {address & -PAGE, (address + size - 1) & -PAGE}:
-            entry = None if XEN_START <= page < XEN_END else self.leaf(cpu, page)
+            entry = self.leaf(cpu, page)
             if entry is None:
                 return False
             (value,) = struct.unpack("<Q", cpu.read_physical(entry, 8))
@@ -121,6 +125,8 @@ class Mmu:
 
     def leaf(self, cpu: Cpu, address: int) -> int | None:
         """Machine address of the entry of level 1 that maps a virtual address, None where there is none."""
+        if not is_guests(address & M64):
+            return None
         table = self.root
         for shift in (39, 30, 21):
             (entry,) = struct.unpack("<Q", cpu.read_physical(table * PAGE + (address >> shift & 511) * 8, 8))
@@ -173,6 +179,7 @@ class Mmu:
         """put_page_type; a table that nothing needs any more gives up what it led to."""
         kind = self._types.drop(frame)
         if L1 <= kind <= L4:
+            self.work += ENTRIES
             for slot, entry in enumerate(_TABLE.unpack(cpu.read_physical(frame * PAGE, PAGE))):
                 if entry & PRESENT and not (kind == L4 and slot in XEN_SLOTS):
                     self._drop_entry(cpu, entry, kind, frame)
@@ -223,6 +230,7 @@ class Mmu:
 
     def _validate(self, cpu: Cpu, frame: int, level: int) -> None:
         """alloc_l1_table … alloc_l4_table: every entry is taken, and made what Xen wants it to be."""
+        self.work += ENTRIES
         entries = list(_TABLE.unpack(cpu.read_physical(frame * PAGE, PAGE)))
         taken: list[int] = []
         changed = level == L4

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bootbuild.api import Cpu
-from bootbuild_xenpv.hypervisor.domain import XEN_END
+from bootbuild_xenpv.hypervisor.domain import is_guests
 from bootbuild_xenpv.hypervisor.instructions import Instruction
 
 IN, OUT = (0xE4, 0xE5, 0xEC, 0xED), (0xE6, 0xE7, 0xEE, 0xEF)
@@ -98,7 +98,7 @@ def _repeat(cpu: Cpu, found: Instruction, index: str, base: int, element: Callab
     try:
         while done < min(left, _AT_ONCE):
             address = base + at & _M64
-            if 1 << 47 <= address < XEN_END:  # __addr_ok
+            if not is_guests(address):
                 raise FaultError(GP)
             element(address)
             at, done = at + step & mask, done + 1

@@ -14,11 +14,12 @@ HAS_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17, 21))
 NOT_PRESENT, STACK_FAULT, GP, PAGE_FAULT = 11, 12, 13, 14
 KERNEL_CS, KERNEL_SS = 0xE033, 0xE02B  #: FLAT_KERNEL_CS64, FLAT_KERNEL_SS64
 USER_CS32 = 0xE023  #: FLAT_USER_CS32
-_IF, _IOPL, _VM = 1 << 9, 3 << 12, 1 << 17
+_IF, _IOPL_SHIFT, _IOPL, _VM = 1 << 9, 12, 3 << 12, 1 << 17
 _CLEARED = 1 << 8 | 1 << 14 | 1 << 16 | _VM | 1 << 18  #: TF, NT, RF, VM, AC
 TI_IF = 1 << 2  #: of trap_info.flags: events are masked when the handler is entered
 VGCF_IN_SYSCALL = 1 << 8
 _TRAP_INFO = struct.Struct("<BBH4xQ")
+ENTRY_SIZE = _TRAP_INFO.size  #: bytes
 _IRET = struct.Struct("<9Q")
 
 
@@ -68,16 +69,10 @@ class Trap:
         return self.flags & 3 >= (1 if kernel else 3)
 
 
-def read_table(cpu: Cpu, address: int) -> dict[int, Trap]:
-    """The entries at a virtual address up to one without a handler. LookupError if they are not mapped."""
-    found: dict[int, Trap] = {}
-    while len(found) < 256:
-        vector, flags, cs, handler = _TRAP_INFO.unpack(cpu.read(address, _TRAP_INFO.size))
-        if not handler:
-            break
-        found[vector] = Trap(flags, cs | 3, handler)
-        address += _TRAP_INFO.size
-    return found
+def read_entry(cpu: Cpu, address: int) -> tuple[int, Trap]:
+    """A vector and what is to be its trap, from a virtual address. LookupError if it is not mapped."""
+    vector, flags, cs, handler = _TRAP_INFO.unpack(cpu.read(address, ENTRY_SIZE))
+    return vector, Trap(flags, cs | 3, handler)
 
 
 @dataclass(frozen=True)
@@ -96,14 +91,14 @@ class Place:
         return cls(*(cpu.get(name) for name in ("rip", "cs", "rflags", "rsp", "ss")))
 
 
-def frame(cpu: Cpu, place: Place, code: int | None, *, kernel: bool, masked: bool) -> bytes:
-    """What is pushed: rcx, r11, the error code if there is one, rip, cs, rflags, rsp, ss.
+def frame(cpu: Cpu, place: Place, code: int | None, *, kernel: bool, masked: bool, iopl: int) -> bytes:
+    """What is pushed: rcx, r11, the error code if there is one, rip, cs, rflags with that IOPL, rsp, ss.
 
     CS has RPL 0 if the guest's kernel was interrupted. Its upper half says whether events were masked, and
     so does the IF that is pushed.
     """
     selector = place.cs & ~3 if kernel else place.cs
-    flags = place.rflags & ~(_IF | _IOPL) | (0 if masked else _IF)
+    flags = place.rflags & ~(_IF | _IOPL) | (0 if masked else _IF) | iopl << _IOPL_SHIFT
     words = [cpu.get("rcx"), cpu.get("r11")]
     words += [] if code is None else [code]
     words += [place.rip, selector | masked << 32, flags, place.rsp, place.ss]
@@ -135,7 +130,7 @@ class IretFrame:
 
     @classmethod
     def read(cls, cpu: Cpu) -> IretFrame:
-        """From the stack. LookupError if it is not mapped."""
+        """From the stack, by a Cpu of `copies`. LookupError if the guest has nothing there."""
         return cls(*_IRET.unpack(cpu.read(cpu.get("rsp"), _IRET.size)))
 
     def place(self) -> Place:
@@ -150,6 +145,10 @@ class IretFrame:
         """The general registers that it brings back."""
         rest = {} if self.flags & VGCF_IN_SYSCALL else {"r11": self.r11, "rcx": self.rcx}
         return {"rax": self.rax, **rest}
+
+    @property
+    def iopl(self) -> int:
+        return (self.rflags & _IOPL) >> _IOPL_SHIFT
 
     @property
     def masks_events(self) -> bool:

@@ -8,12 +8,11 @@ from bootbuild.api import Cpu
 from bootbuild_xenpv.environments import start_info
 from bootbuild_xenpv.hypervisor.domain import PvDomain
 from bootbuild_xenpv.hypervisor.hypercall import Note, Refused
-from bootbuild_xenpv.hypervisor.mmu import PAGE, Mmu
+from bootbuild_xenpv.hypervisor.mmu import M64, PAGE, Mmu
 from bootbuild_xenpv.hypervisor.traps import KERNEL_CS, Trap
 
 EVENT, FAILSAFE, SYSCALL = 0, 1, 2  #: CALLBACKTYPE_*: xen/include/public/callback.h
 _UPCALL_PENDING = 0  #: in vcpu_info, and evtchn_upcall_mask behind it
-_TIME = struct.Struct("<I4xQQIb")  #: version, tsc_timestamp, system_time, tsc_to_system_mul, tsc_shift
 _DEBUG = {6: 0xFFFF0FF0, 7: 0x400}
 _CR0_TS = 1 << 3
 
@@ -31,6 +30,7 @@ class Vcpu:
         self.task_switched = False  #: CR0.TS as the guest has it
         self.kernel_gs = 0  #: the GS base that is not in force
         self.debug = dict.fromkeys(range(4), 0) | _DEBUG  #: debug registers
+        self._passed = 0  #: ns that passed while the domain waited
         self.timeout: int | None = None  #: of the single-shot timer, ns of system time
 
     def callback(self, kind: int) -> Trap:
@@ -63,18 +63,19 @@ class Vcpu:
     # -- time
 
     def system_time(self, cpu: Cpu) -> int:
-        """Nanoseconds since the domain began, as the guest computes them (struct vcpu_time_info)."""
-        _, stamp, time, factor, shift = _TIME.unpack(self.read_info(cpu, start_info.TIME, _TIME.size))
-        ticks = cpu.get("tsc") - stamp
-        return int(time + ((ticks << shift if shift >= 0 else ticks >> -shift) * factor >> 32))
+        """Nanoseconds since the domain began: of the TSC, which counts as many, and those let pass.
+
+        The guest is told of them in its struct vcpu_time_info; what it writes there changes nothing.
+        """
+        return cpu.get("tsc") + self._passed & M64
 
     def let_pass(self, cpu: Cpu, until: int) -> None:
         """Nothing happens up to that system time."""
         passed = until - self.system_time(cpu)
         if passed > 0:
-            version, stamp, time, *scale = _TIME.unpack(self.read_info(cpu, start_info.TIME, _TIME.size))
-            later = (version + 2 & 0xFFFFFFFF, stamp, time + passed & 2**64 - 1, *scale)
-            self.write_info(cpu, start_info.TIME, _TIME.pack(*later))
+            self._passed += passed
+            (version,) = struct.unpack("<I", self.read_info(cpu, start_info.TIME, 4))
+            self.write_info(cpu, start_info.TIME, start_info.clock(version + 2 & 0xFFFFFFFE, self._passed))
 
     # -- control registers
 

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from bootbuild.api import Cpu
 from bootbuild.platform.xen import EINVAL, ENOSYS, EPERM
 from bootbuild_xenpv.hypervisor import traps
-from bootbuild_xenpv.hypervisor.domain import LOW_END, XEN_END
+from bootbuild_xenpv.hypervisor.domain import is_guests
 from bootbuild_xenpv.hypervisor.hypercall import (
     ENODEV,
+    STEPS,
     Calls,
+    PreemptedError,
     UnmodelledError,
 )
 from bootbuild_xenpv.hypervisor.traps import TI_IF, Trap
@@ -49,11 +51,19 @@ class VcpuCalls:
     # -- where the guest's kernel is entered
 
     def _set_trap_table(self, cpu: Cpu, arguments: Sequence[int]) -> int:
-        if not arguments[0]:
+        at = arguments[0]
+        if not at:
             self._vcpu.traps.clear()
-        else:
-            self._vcpu.traps |= traps.read_table(cpu, arguments[0])
-        return 0
+            return 0
+        for _ in range(STEPS):
+            vector, trap = traps.read_entry(cpu, at)
+            if not trap.address:
+                return 0
+            if not traps.is_canonical(trap.address):
+                return -EINVAL
+            self._vcpu.traps[vector] = trap
+            at += traps.ENTRY_SIZE
+        raise PreemptedError((at,))
 
     def _stack_switch(self, _cpu: Cpu, arguments: Sequence[int]) -> int:
         self._vcpu.kernel_stack = arguments[1]
@@ -107,7 +117,7 @@ class VcpuCalls:
         number, value = arguments[0] & 0xFFFFFFFF, arguments[1]
         number = _DR_ALIAS.get(number, number)
         if number < 4:
-            if LOW_END <= value < XEN_END:
+            if not is_guests(value):
                 return -EPERM
             self._vcpu.debug[number] = value
             return 0

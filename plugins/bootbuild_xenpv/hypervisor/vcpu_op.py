@@ -29,6 +29,8 @@ _CONTEXT_SIZE = 5168  #: struct vcpu_guest_context
 _RUNSTATE = struct.Struct("<I4xQ4Q")  #: struct vcpu_runstate_info: state, state_entry_time, time[4]
 _MILLISECOND, _LONGEST = 1_000_000, (1 << 62) - 1  #: MILLISECS(1), STIME_DELTA_MAX
 
+_TOO_FAR, _INSTEAD = 50, 100 * _MILLISECOND  #: a timeout of set_timer_op 2^50 ns ahead is one 100 ms ahead
+
 
 class VcpuOp:
     """What a guest asks of its vCPU, and the single-shot timer."""
@@ -83,14 +85,17 @@ class VcpuOp:
         return 0
 
     def _set_timer_op(self, cpu: Cpu, arguments: Sequence[int]) -> int:
-        if arguments[0]:
-            self._arm(cpu, arguments[0])
-        else:
+        timeout, now = arguments[0], self._vcpu.system_time(cpu)
+        if not timeout:
             self._vcpu.timeout = None
+        elif timeout >> 63 or timeout - now >= 1 << _TOO_FAR:
+            self._arm(cpu, now + _INSTEAD)
+        else:
+            self._arm(cpu, timeout)
         return 0
 
     def _arm(self, cpu: Cpu, timeout: int) -> None:
-        self._vcpu.timeout = timeout
+        self._vcpu.timeout = 0 if timeout >> 63 else timeout  # s_time_t: negative, which is long ago
         self.look_at_the_clock(cpu)
 
     def look_at_the_clock(self, cpu: Cpu) -> None:

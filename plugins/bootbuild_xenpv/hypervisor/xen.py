@@ -44,6 +44,7 @@ class XenPv(PvCalls):
     def syscall(self, cpu: Cpu) -> bool:
         """A hypercall of the guest's kernel: number in RAX, arguments in RDI, RSI, RDX, R10, R8, R9."""
         self._mmu.start(cpu)
+        self._mmu.work = 0
         if not self._kernel_mode:
             self._user_syscall(cpu)
         elif cpu.get("rax") == IRET:
@@ -213,7 +214,8 @@ class XenPv(PvCalls):
         place = place or Place.of(cpu)
         masked = bool(self._vcpu.read_info(cpu, start_info.UPCALL_MASK, 1)[0])
         stack = place.rsp if self._kernel_mode else self._vcpu.kernel_stack
-        frame = traps.frame(cpu, place, error_code, kernel=self._kernel_mode, masked=masked)
+        iopl = self._vcpu.iopl if _ASSIST_ARCHITECTURAL_IOPL in self._assists else 0
+        frame = traps.frame(cpu, place, error_code, kernel=self._kernel_mode, masked=masked, iopl=iopl)
         if not self._kernel_mode:
             self._switch_mode(cpu, kernel=True)
         at = (stack & ~15) - len(frame)
@@ -228,9 +230,11 @@ class XenPv(PvCalls):
 
     def _iret(self, cpu: Cpu) -> None:
         try:
-            frame = IretFrame.read(cpu)
+            frame = IretFrame.read(copies(cpu, self._mmu))
         except LookupError:
-            cpu.stop("crash", f"iret with a frame at {cpu.get('rsp'):#x}, which is not mapped", BAD_IRET.id)
+            cpu.stop(
+                "crash", f"iret with a frame at {cpu.get('rsp'):#x}, where the guest has none", BAD_IRET.id
+            )
             return
         if frame.cs & 3 == 3:
             if not self._mmu.user_root:
@@ -238,6 +242,8 @@ class XenPv(PvCalls):
                 cpu.stop("crash", f"iret to CS {frame.cs & 0xFFFF:#x}. Xen: {text}", BAD_IRET.id)
                 return
             self._switch_mode(cpu, kernel=False)
+        if _ASSIST_ARCHITECTURAL_IOPL in self._assists:
+            self._vcpu.iopl = frame.iopl
         self._vcpu.mask_events(cpu, frame.masks_events)
         for name, value in frame.registers().items():
             cpu.set(name, value)

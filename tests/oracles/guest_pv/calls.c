@@ -108,9 +108,22 @@ static void traps(void)
                                        {13, 0, 0xe033, 0, trap13},     {14, 0, 0xe033, 0, trap14},
                                        {0x80, 0, 0x1234, 0, trap80},   {0}};
 
+    // An entry to the end of a page that nothing follows; and one that is no address behind another one
+    static struct trap_info ends[2 * PAGE / sizeof(struct trap_info)] __attribute__((aligned(PAGE)));
+    static struct trap_info broken[] = {
+        {6, 0, 0xe033, 0, trap13}, {7, 0, 0xe033, 0, (void (*)(void))UNCANONICAL}, {0}};
+    const int last = PAGE / sizeof *ends - 1;
+
     begin("trap_table");
     field("set", call(0, (u64)table, 0, 0));
     field("nowhere", call(0, NOWHERE, 0, 0));
+    ends[last] = (struct trap_info){6, 0, 0xe033, 0, trap80};
+    field("unmap", call(14, (u64)&ends[last + 1], 0, 2));
+    field("ends", call(0, (u64)&ends[last], 0, 0));
+    TRY("ud2");
+    field("uncanonical", call(0, (u64)broken, 0, 0));
+    TRY("push $0\n ud2"); // trap13 takes an error code
+    field("set", call(0, (u64)table, 0, 0));
     begin("read_fault");
     TRY("mov 0xffffffffc0000000, %%rax");
     begin("fetch_fault");
@@ -246,7 +259,12 @@ static void tables(void)
 
         field("bits", call(14, (u64)page, frame(page) * PAGE | PRESENT | bits[i], 0));
     }
-    field("plain", call(14, (u64)page, frame(page) * PAGE | PRESENT, 0));
+    for (int i = 0; i < 6; i++) {
+        static const u64 flags[] = {0, 2 | 4, 1 | 4, 1 | NOWHERE, 2 | NOWHERE, 3 | NOWHERE}; // UVMF_*
+
+        field("flags", call(14, (u64)page, frame(page) * PAGE | PRESENT, flags[i]));
+    }
+    field("uncanonical", call(14, (u64)page & ~0ull >> 16, frame(page) * PAGE | PRESENT, 0));
 }
 
 static void descriptors(void)
@@ -533,11 +551,22 @@ static void assists_and_others(void)
     field("enable_32", call(21, 0, 32, 0));
     field("enable_77", call(21, 0, 77, 0));
     field("unknown", call(21, 2, 0, 0));
+    level = 3;
+    field("iopl", call(33, 6, (u64)&level, 0));
+    TRY("ud2");
+    field("pushed", taken.flags & 0x3000);
+    iret(0xe030, 0xe02b, 0, 0);
+    TRY("ud2");
+    field("pushed", taken.flags & 0x3000);
+    level = 4;
     for (u64 kind = 0; kind < 8; kind++)
         field("disable", call(21, 1, kind, 0));
 
     begin("copies");
     field("high_number", call(17 | 1ull << 40, 0, 0, 0));
+    field("high_version", call(17, 1ull << 40, 0, 0));
+    field("high_yield", call(29, 1ull << 40, 0, 0));
+    field("high_channel", call(32, 1ull << 40 | 99, (u64)page, 0));
     field("into_m2p", call(17, 1, 0xffff800000000000, 0));
     field("into_gdt", call(17, 1, XENS, 0));
     field("into_root", call(17, 1, info->pt_base, 0));
