@@ -70,7 +70,7 @@ FITS = (
 TARGETS = ("pvh", "multiboot1", "multiboot2")
 OFFERS = (  # the last is more than most machines have
     *(Offer(),) * 3,
-    Offer(cmdline=b"a 'b c' \"d\\\"\" {e}"),
+    Offer(cmdline=b'a \'b c\' "d\\"" {e}'),
     Offer(modules=tuple((f"module{i}", MemoryContent(bytes(i << 12 | 1)), b"word") for i in range(4))),
     Offer(modules=(("module", MemoryContent(bytes(1 << 20)), b""),) * 40, memory=32 << 20),
 )

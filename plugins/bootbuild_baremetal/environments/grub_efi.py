@@ -33,7 +33,7 @@ _MAP_ROOM = 3 * PAGE  #: grub_efi_find_mmap_size: the map's size and a page, in 
 # device, the system table of 32-bit UEFI, two image handles; and this much for the head of the map
 _OTHER_ROOM = 8 + 40 + 791 + 35 + 24 + 48 + 16
 _IDT, _CR3 = 0xF84FE8, 0x7FF000  #: bytes below the end of RAM
-# Bytes below the end of RAM: of the stack that OVMF gave GRUB. A multiple of 16; how deep, is its script's matter
+# Below the end of RAM: the stack that OVMF gave GRUB. A multiple of 16; how deep is its script's matter
 _RSP = 0x15FA10
 
 
