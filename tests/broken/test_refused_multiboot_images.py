@@ -194,3 +194,12 @@ SIZES = [("multiboot1@grub", "2 MiB to 3 GiB"), ("multiboot2@grub-efi64", "256 M
 def test_a_machine_of_a_size_that_does_not_exist(profile: str, least: str) -> None:
     found = problem(profile, guest(bits=32, headers=BOTH), Offer(memory=MiB))
     assert (found.rule.id, least in found.message) == ("BB-L003", True)
+
+
+def test_bss_over_qemus_stack_is_garbage_in_a_poisoned_run() -> None:
+    """The option ROM has its stack there after the kernel was loaded: nobody clears it again."""
+    address, size = 0x6E00, 0x200
+    image = image_of(linked_at(0x4000))  # its .bss is 0x6000-0x7000
+    scene = PROFILES["multiboot1@qemu"]().scene(image, Offer(), Filling.POISON_A)
+    left = [load for load in scene.loads if (load.address, load.memsz) == (address, size)]
+    assert len(left) == 1 and any(left[0].content.read(0, size))
