@@ -99,7 +99,7 @@ def test_a_kernel_made_for_dom0_takes_the_hosts_map_for_its_own(kernels: Kernels
 
 
 def give_it_a_frame_table_of_one_gib(machine: Machine, image: ElfImage) -> None:
-    """As if CONFIG_XEN_MEMORY_HOTPLUG_LIMIT were 1: it looks at each entry that a table of 512 GiB could have."""
+    """As if CONFIG_XEN_MEMORY_HOTPLUG_LIMIT were 1, not 512: it looks at each entry that there could be."""
     start = image.symbols["xen_vmalloc_p2m_tree"]
     at = machine.read(start, 64).index(struct.pack("<I", (512 << 30) // PAGE))
     machine.write(start + at, struct.pack("<I", (1 << 30) // PAGE))
