@@ -53,7 +53,7 @@ class PvNotes:
 
     def pseudo_physical(self, paddr: int) -> int:
         """Where in the domain's memory lies what the file puts at p_paddr."""
-        return paddr - self.paddr_offset
+        return paddr - self.paddr_offset & M64
 
 
 def contents(image: ElfImage) -> dict[int, bytes]:

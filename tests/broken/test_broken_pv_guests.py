@@ -215,9 +215,12 @@ def test_what_xen_allows_is_no_finding(name: str, profile: str) -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("offset", [VIRT_BASE, VIRT_BASE - (1 << 30), 1 << 20])
+@pytest.mark.parametrize("offset", [VIRT_BASE, VIRT_BASE - (1 << 30), 1 << 20, -PHYSICAL])
 def test_p_paddr_may_begin_anywhere_if_paddr_offset_says_where(offset: int, profile: str) -> None:
-    """With VIRT_BASE for an offset, p_paddr is p_vaddr: what a linker makes of a script without AT()."""
+    """With VIRT_BASE for an offset, p_paddr is p_vaddr: what a linker makes of a script without AT().
+
+    Xen adds and subtracts in 64 bits, and so an offset may be negative.
+    """
     physical = offset + PHYSICAL & (1 << 64) - 1
     pushes = b"\x50" * 8  # on the boot stack, which the profile finds by pseudo-physical addresses
     built = guest(first=pushes, notes={2: u64(HYPERCALLS), 4: u64(offset)}, physical=physical)
@@ -270,6 +273,7 @@ IMAGES: dict[str, tuple[str, Subject]] = {
     "two modules": ("BB-L203", subject(guest(), modules=(MODULE, MODULE))),
     "a module with a command line": ("BB-L203", subject(guest(), modules=((*MODULE[:2], b"x"),))),
     "32 bits": ("BB-L204", subject(guest(bits=32))),
+    "a kernel below VIRT_BASE": ("BB-L202", subject(guest(notes={4: u64(PHYSICAL + 0x1000)}))),
 }
 
 

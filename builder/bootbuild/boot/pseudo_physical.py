@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from bootbuild.machine import Machine
 
 _PAGE = 4096
+_M64 = (1 << 64) - 1
 
 
 class PseudoPhysical:
     """A view whose physical addresses count the guest's frames, wherever in the machine they lie.
 
-    `frames`: the machine frame of each of them; `start`: the address that the image has for the first.
+    `frames`: the machine frame of each of them; `start`: the address that the image has for the first, from
+    which they count on modulo 2^64.
     """
 
     def __init__(self, machine: Machine, frames: Sequence[int], start: int = 0) -> None:
@@ -42,7 +44,7 @@ class PseudoPhysical:
         """Bytes of the guest's own memory. LookupError where it has none."""
         parts = []
         while size > 0:
-            frame, offset = divmod(address - self._start, _PAGE)
+            frame, offset = divmod(address - self._start & _M64, _PAGE)
             if not 0 <= frame < len(self._frames):
                 raise LookupError(f"the guest has no memory at physical address {address:#x}")
             part = min(size, _PAGE - offset)
@@ -60,4 +62,4 @@ class PseudoPhysical:
 
     def _own_address(self, machine: int | None) -> int | None:
         own = None if machine is None else self._own.get(machine // _PAGE)
-        return None if machine is None or own is None else self._start + own * _PAGE + machine % _PAGE
+        return None if machine is None or own is None else self._start + own * _PAGE + machine % _PAGE & _M64

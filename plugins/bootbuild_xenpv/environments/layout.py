@@ -124,6 +124,9 @@ def dom0(image: ElfImage, notes: PvNotes, module_size: int, frames: int) -> Layo
 
 def _lay_out(builder: _Builder, image: ElfImage, notes: PvNotes, module_size: int, frames: int) -> Layout:
     base, p2m_base = notes.virt_base, notes.init_p2m
+    if notes.kernel.start < base:
+        text = f"the kernel lies at {notes.kernel}, and the domain's memory is mapped from {base:#x} on"
+        raise InputError(Problem(DOES_NOT_FIT, image.name, text))
     allocator = _Allocator(align_up(notes.kernel.end - base, PAGE) // PAGE)
     module = allocator.take(module_size) if module_size and not notes.mod_start_pfn else None
     p2m = allocator.take(8 * frames) if p2m_base is None else None

@@ -35,7 +35,7 @@ from bootbuild_xenpv.environments.layout import Layout
 from bootbuild_xenpv.environments.machine import put
 from bootbuild_xenpv.environments.tables import page_tables
 from bootbuild_xenpv.hypervisor import PvDomain, XenPv
-from bootbuild_xenpv.notes import PvNotes, read_notes
+from bootbuild_xenpv.notes import M64, PvNotes, read_notes
 from bootbuild_xenpv.rules import DOES_NOT_FIT, FRAMES, MODULES, PROFILE_RULES
 
 FREE_MEMORY, MACHINE_FRAMES, ARGUMENTS = "free memory", "machine frames", "hypercall arguments"
@@ -185,7 +185,7 @@ class XenPvProfile(ABC):
             padded = (
                 content if size == content.size else MemoryContent(content.read(0, size).ljust(size, b"\0"))
             )
-            place = Span(layout.module.address + notes.paddr_offset, size)
+            place = Span(layout.module.address + notes.paddr_offset & M64, size)
             modules = (GivenModule(place, content_digest(padded), b""),)
         return Given(
             boot_type=BootType.XEN_PV,
@@ -248,7 +248,7 @@ def _image_loads(image: ElfImage, notes: PvNotes) -> list[Load]:
 def _filled(notes: PvNotes) -> tuple[Span, ...]:
     if notes.hypercall_page is None:
         return ()
-    return (Span(notes.hypercall_page - notes.virt_base + notes.paddr_offset, PAGE),)
+    return (Span(notes.hypercall_page - notes.virt_base + notes.paddr_offset & M64, PAGE),)
 
 
 def _state(entry: int, layout: Layout, frames: Frames) -> EntryState:
