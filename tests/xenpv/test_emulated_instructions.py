@@ -112,7 +112,7 @@ NO_ACCESS = {  # what is executed → the page fault that the guest gets
     "outs from nowhere": (string(OUTSB, 1, 0x1234), "BB-B040", page_fault(0, 0x1234)),
     "outs by FS": (FS_BASE + string(b"\x64" + OUTSB, 1, 0x1234), "BB-B040", page_fault(0, 0x2234)),
     "ins by FS, which it ignores": (FS_BASE + string(b"\x64" + INSB, 1, 0x1234), "BB-B040", "for 0x1234"),
-    "outs of addresses of 32 bits": (string(b"\x67" + OUTSB, 1, 3 << 33 | 16), "BB-B040", page_fault(0, 0x10)),
+    "outs of addresses of 32 bits": (string(b"\x67" + OUTSB, 1, 3 << 33 | 8), "BB-B040", page_fault(0, 8)),
     "ins to what is Xen's": (string(INSB, 1, 0xFFFF800000000000), "BB-B041", "INS at "),
     "ins without IOPL": (b"\xba\x80\0\0\0\x6c", "BB-B041", "INS at "),
 }  # fmt: skip

@@ -269,7 +269,8 @@ class XenPv(PvCalls):
         if trap is not None:
             self._deliver(cpu, trap, traps.name(vector), error_code, place)
             return
-        text = f"iret to CS:RIP {place.cs:#x}:{place.rip:#x}, SS {place.ss:#x}: IRETQ raises {traps.name(vector)}"
+        what = traps.name(vector)
+        text = f"iret to CS:RIP {place.cs:#x}:{place.rip:#x}, SS {place.ss:#x}: IRETQ raises {what}"
         said = traps.unhandled(vector, error_code)
         cpu.stop("crash", f"{text}, and the guest has no handler. Xen says `{said}`", BAD_IRET.id)
 
