@@ -96,7 +96,7 @@ UNHANDLED = Rule(
     "BB-B040",
     "exception that the guest has no handler for",
     "Xen hands an exception to the handler that set_trap_table named. Without one it ends the domain: "
-    f"`Unhandled: vec …, domain_crash called` ({_GUEST}/traps.c).",
+    f"`Unhandled: vec …` ({_GUEST}/traps.c).",
     "look at the exception that the report names; set the trap table before anything can fault",
 )
 PRIVILEGED = Rule(

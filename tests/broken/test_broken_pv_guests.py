@@ -235,6 +235,7 @@ USER_ROOT = struct.pack("<IIQQ", 15, 0, 0, 0)
 TO_SHUTDOWN = call(29, 2, DATA + 0x100)  # SCHEDOP_shutdown
 WAYS_BACK = {  # what user mode does, with which IOPL, the exception, what its kernel finds as CS on its stack
     "a system call": (b"\x0f\x05", 0, 0, 24),
+    "a system call with DF set, which its kernel has clear": (b"\xfd\x0f\x05", 0, 0, 24),
     "a system call after a port that IOPL 3 permits": (b"\xe4\x80\x0f\x05", 3, 0, 24),
     "an exception": (UD2, 0, 6, 24),
     "an exception with an error code": (b"\xf4", 3, 13, 32),
@@ -248,7 +249,9 @@ def test_user_mode_leads_back_to_the_kernels_stack(name: str) -> None:
     """There the frame's CS still has RPL 3, and the stack is the one that stack_switch named."""
     code, iopl, vector, place = WAYS_BACK[name]
     # cmpw $0xe033, place(%rsp); jne to ud2; cmp: RSP is just below DATA + 0x700; SCHEDOP_shutdown
-    handler = b"\x66\x81\x7c\x24" + bytes([place]) + b"\x33\xe0\x75\xfe"
+    # pushf; testl $DF, (%rsp); lea 8(%rsp), %rsp; jne to itself
+    handler = b"\x9c\xf7\x04\x24\0\x04\0\0\x48\x8d\x64\x24\x08\x75\xfe"
+    handler += b"\x66\x81\x7c\x24" + bytes([place]) + b"\x33\xe0\x75\xfe"
     handler += (
         b"\x48\x81\xfc" + struct.pack("<i", DATA + 0x700 - place - 32 - (1 << 64)) + b"\x75\xfe" + TO_SHUTDOWN
     )
@@ -324,6 +327,16 @@ REFUSALS = {  # what Xen answers with -EINVAL: the guest goes on, and the trace 
         ROOT_FRAME + b"\x48\x05\0\x08\0\0" + TO_DATA + call(1, DATA, 1, 0, 0x7FF0),
         bytes(16),
         "slot 256 of the root is Xen's",
+    ),
+    "maps what was its user mode's root": (  # start_info is kept in R15: NEW_USER_BASEPTR, of it and of 0
+        b"\x49\x89\xf7"
+        + PIN_ROOT
+        + call(MMUEXT_OP, DATA + 24, 1, 0, 0x7FF0)
+        + b"\x4c\x89\xfe"
+        + ROOT_FRAME
+        + MAP_RAX,
+        struct.pack("<IIQQIIQQ", 15, 0, 0, 0, 15, 0, 0, 0),
+        "is a page table of level 4 (in use 2 times), not writable",
     ),
     "makes a GDT of a page that it can write to": (
         DATA_FRAME + b"\x48\xc1\xe8\x0c" + TO_DATA + call(2, DATA, 512),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,12 @@ def emulated(profile: Profile, guest: Path, cmdline: str, module: bytes, memory:
 
 
 def parse(console: str) -> dict[str, Any]:
-    """Field by field, named by its record and, where there are many of a kind, by what that is about.
+    """Field by field, named by its record and, where there are many of a kind, what it is of or its number.
 
     ValueError for a dump that is cut off.
     """
     found: dict[str, Any] = {}
+    records: Counter[str] = Counter()
     texts: dict[str, bytes] = {}
     numbers: dict[str, int] = {}
     kind = ""
@@ -77,6 +79,9 @@ def parse(console: str) -> dict[str, Any]:
             name = f"table {numbers['level']} {numbers['number']:#x}"
         elif kind == "memory":
             name = f"memory {numbers['addr']:#x}"
+        records[name] += 1
+        if records[name] > 1:
+            name += f" {records[name]}"
         found.update({f"{name}.{key}": value for key, value in (numbers | texts).items()})
         numbers.clear()
         texts.clear()

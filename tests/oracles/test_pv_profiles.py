@@ -107,6 +107,13 @@ def test_xen_domu(from_xl: dict[str, dict[str, Any]], guests: dict[str, Path], o
     assert differences(from_xl[offer], modelled(XenDomU(), guests, offer)) == {}
 
 
+def test_each_record_of_a_kind_counts() -> None:
+    said = (
+        "dump: [begin]\ndump: [iret]\ndump: cs=0x1\ndump: [iret]\ndump: cs=0x2\ndump: cs=0x3\ndump: [end]\n"
+    )
+    assert pv_dump.parse(said) == {"iret.cs": 1, "iret 2.cs": 2, "iret 2.cs1": 3}
+
+
 def test_a_difference_is_seen(guests: dict[str, Path]) -> None:
     with_all, with_nothing = (modelled(XenDomU(), guests, offer) for offer in ("all", "nothing"))
     found = differences(with_all, with_nothing)

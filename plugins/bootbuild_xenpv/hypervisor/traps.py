@@ -23,6 +23,23 @@ ENTRY_SIZE = _TRAP_INFO.size  #: bytes
 _IRET = struct.Struct("<9Q")
 
 
+_NAMES = (  # vector_name, xen/arch/x86/traps.c
+    "#DE #DB NMI #BP #OF #BR #UD #NM #DF CSO #TS #NP #SS #GP #PF SPV #MF #AC #MC #XM #VE #CP".split()
+)
+_NO_ERROR_CODE = 0xFFFFFFFF  #: X86_EVENT_NO_EC
+
+
+def name(vector: int) -> str:
+    """How Xen calls an exception."""
+    return _NAMES[vector] if vector < len(_NAMES) else "???"
+
+
+def unhandled(vector: int, error_code: int) -> str:
+    """What Xen says when a guest has no handler (pv_inject_event, xen/arch/x86/pv/traps.c)."""
+    code = error_code if vector in HAS_ERROR_CODE else _NO_ERROR_CODE
+    return f"Unhandled: vec {vector}, {name(vector)}[{code:04x}]"
+
+
 def is_canonical(address: int) -> bool:
     """Whether a processor takes 64 bits for an address."""
     return address >> 47 in (0, 0x1FFFF)

@@ -14,7 +14,7 @@ from bootbuild_xenpv.hypervisor.cpuid import Cpuid
 from bootbuild_xenpv.hypervisor.domain import PvDomain
 from bootbuild_xenpv.hypervisor.frame_types import L1
 from bootbuild_xenpv.hypervisor.hypercall import IRET, PreemptedError, Refused
-from bootbuild_xenpv.hypervisor.mmu import PAGE
+from bootbuild_xenpv.hypervisor.mmu import M64, PAGE
 from bootbuild_xenpv.hypervisor.ports import FaultError
 from bootbuild_xenpv.hypervisor.traps import IretFrame, Place, Trap
 from bootbuild_xenpv.hypervisor.vcpu import EVENT, SYSCALL
@@ -22,6 +22,7 @@ from bootbuild_xenpv.rules import BAD_IRET, PRIVILEGED, REFUSED_UPDATE, STACK, T
 
 UD, NM, GP, PF = 6, 7, 13, 14
 _SYSCALL_SIZE, _DF = 2, 1 << 10
+_CRASHES = "Xen says `domain_crash_sync called from entry.S` and ends the domain"
 _SOFTWARE = (3, 4)  #: INT3 and INTO raise exceptions of their own
 _INT80 = 0x80  #: has a gate of its own, which asks for no DPL (int80_direct_trap)
 _PAGE_FAULT_WRITE, _PAGE_FAULT_USER = 2, 4
@@ -83,7 +84,7 @@ class XenPv(PvCalls):
             self._deliver(cpu, upcall, "an event", None)
         else:
             text = f"an event is pending at {cpu.get('rip'):#x}, not masked, and there is no event callback"
-            cpu.stop("crash", f"{text}. Xen: domain_crash called", UNHANDLED.id)
+            cpu.stop("crash", f"{text}. {_CRASHES}", UNHANDLED.id)
 
     def _user_syscall(self, cpu: Cpu) -> None:
         """A system call of the guest's user mode, for its kernel (lstar_enter, x86_64/entry.S)."""
@@ -182,12 +183,12 @@ class XenPv(PvCalls):
             self._vcpu.write_info(cpu, start_info.CR2, struct.pack("<Q", cpu.get("cr2")))
         if trap is not None:
             code_pushed = error_code if vector in traps.HAS_ERROR_CODE else None
-            self._deliver(cpu, trap, f"exception {vector}", code_pushed)
+            self._deliver(cpu, trap, traps.name(vector), code_pushed)
             return
-        name = f"vec {vector}" + (f", #PF[{error_code:04x}] for {cpu.get('cr2'):#x}" if vector == PF else "")
         rule, why = self._cause(cpu, vector, error_code, code)
         after = f"; before that Xen refused: {self._refusal}" if rule == REFUSED_UPDATE.id else ""
-        detail = f"{why}. The guest has no handler. Xen: Unhandled: {name}, domain_crash called{after}"
+        said = traps.unhandled(vector, error_code)
+        detail = f"{why}. The guest has no handler. Xen says `{said}` and ends the domain{after}"
         cpu.stop("crash", detail, rule)
 
     def _cause(self, cpu: Cpu, vector: int, error_code: int, code: bytes) -> tuple[str, str]:
@@ -199,9 +200,9 @@ class XenPv(PvCalls):
             at = self._frame_of(cpu, cpu.get("cr2"))
             if at is not None and self._mmu.is_table(at):
                 return TABLE_WRITE.id, f"write at {ip:#x} to {cpu.get('cr2'):#x}, a page table"
-        if self._refusal:
-            return REFUSED_UPDATE.id, f"exception {vector} at {ip:#x}"
-        return UNHANDLED.id, f"exception {vector} at {ip:#x}"
+        rule = REFUSED_UPDATE if self._refusal else UNHANDLED
+        place = f" for {cpu.get('cr2'):#x}" if vector == PF else ""
+        return rule.id, f"{traps.name(vector)} at {ip:#x}{place}"
 
     def _frame_of(self, cpu: Cpu, address: int) -> int | None:
         physical = cpu.translate(address)
@@ -220,8 +221,8 @@ class XenPv(PvCalls):
             self._switch_mode(cpu, kernel=True)
         at = (stack & ~15) - len(frame)
         if not self._mmu.writable(cpu, at, len(frame)):
-            text = f"the frame of {what} at {place.rip:#x} does not fit at {at:#x}"
-            cpu.stop("crash", f"{text}, where the guest cannot write", STACK.id)
+            text = f"the frame of {what} at {place.rip:#x} does not fit at {at & M64:#x}"
+            cpu.stop("crash", f"{text}, where the guest cannot write. {_CRASHES}", STACK.id)
             return
         cpu.write(at, frame)
         if trap.flags & traps.TI_IF:
@@ -232,14 +233,14 @@ class XenPv(PvCalls):
         try:
             frame = IretFrame.read(copies(cpu, self._mmu))
         except LookupError:
-            cpu.stop(
-                "crash", f"iret with a frame at {cpu.get('rsp'):#x}, where the guest has none", BAD_IRET.id
-            )
+            text = f"iret with a frame at {cpu.get('rsp'):#x}, where the guest has none"
+            said = "Fault while reading IRET context from guest stack"
+            cpu.stop("crash", f"{text}. Xen says `{said}`", BAD_IRET.id)
             return
         if frame.cs & 3 == 3:
             if not self._mmu.user_root:
                 text = "Guest switching to user mode with no user page tables"
-                cpu.stop("crash", f"iret to CS {frame.cs & 0xFFFF:#x}. Xen: {text}", BAD_IRET.id)
+                cpu.stop("crash", f"iret to CS {frame.cs & 0xFFFF:#x}. Xen says `{text}`", BAD_IRET.id)
                 return
             self._switch_mode(cpu, kernel=False)
         if _ASSIST_ARCHITECTURAL_IOPL in self._assists:
@@ -266,12 +267,12 @@ class XenPv(PvCalls):
         """IRETQ faults: an exception of the guest's, as if it were where it wanted to go."""
         trap = self._vcpu.traps.get(vector)
         if trap is not None:
-            self._deliver(cpu, trap, f"exception {vector}", error_code, place)
+            self._deliver(cpu, trap, traps.name(vector), error_code, place)
             return
-        text = (
-            f"iret to CS:RIP {place.cs:#x}:{place.rip:#x}, SS {place.ss:#x}: IRETQ raises exception {vector}"
-        )
-        cpu.stop("crash", f"{text} with code {error_code:#x}, and the guest has no handler", BAD_IRET.id)
+        what = traps.name(vector)
+        text = f"iret to CS:RIP {place.cs:#x}:{place.rip:#x}, SS {place.ss:#x}: IRETQ raises {what}"
+        said = traps.unhandled(vector, error_code)
+        cpu.stop("crash", f"{text}, and the guest has no handler. Xen says `{said}`", BAD_IRET.id)
 
     @staticmethod
     def _code(cpu: Cpu) -> bytes:

@@ -432,6 +432,7 @@ static void grants(void)
     version = 1;
     field("one", call(20, 8, (u64)&version, 1));
     field("kept", ((u64 *)page)[9]);
+    ((u64 *)page)[30] = 0x1234;
     states.dom = SELF;
     states.status = 5;
     states.nr_frames = 1;
@@ -443,6 +444,7 @@ static void grants(void)
     call(20, 10, (u64)&get, 1);
     field("is_now", get.version);
     field("cleared", ((u64 *)page)[18]);
+    field("cleared_behind", ((u64 *)page)[30]);
     field("states", call(20, 9, (u64)&states, 1));
     field("states_status", (u32)states.status);
     states.nr_frames = 9;
