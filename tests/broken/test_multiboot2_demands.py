@@ -159,7 +159,9 @@ def test_its_header_says_where_a_kernel_is_entered() -> None:
     assert startup(b"") is None
 
 
-def test_what_has_another_checksum_is_no_header() -> None:
-    assert startup(header(checksum=1)) is None
+def test_a_header_that_no_loader_finds_is_refused_by_what_is_wrong_with_it() -> None:
+    with pytest.raises(RefusedError, match="BB-L304"):
+        startup(header(checksum=1))
     assert startup(header(checksum=1) + header((ENTRY_TAG, 0, words(STARTUP)))) == STARTUP
-    assert startup(bytes(4) + header()) is None  # not at a multiple of 8
+    with pytest.raises(RefusedError, match="BB-L306"):
+        startup(bytes(4) + header())  # not at a multiple of 8

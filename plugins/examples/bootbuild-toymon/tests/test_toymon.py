@@ -85,7 +85,7 @@ def test_an_entry_that_is_there_already_is_proved_as_it_is(boots: Boots, image: 
     [
         ('[targets.toymon]\nentry = "native"\n', "TOYMON-001"),
         ("width = 64\n[targets.toymon]\n", "TOYMON-006"),
-        ("[targets.toymon]\nmemory = 0\n", "memory is 0 MiB, not between 1 and 4095"),
+        ("[targets.toymon]\nmemory = 0\n", "targets.toymon.memory: is 0 MiB, not between 1 and 4095"),
         ("[targets.toymon]\nmemroy = 8\n", "did you mean 'memory'?"),
     ],
 )
@@ -160,7 +160,8 @@ def test_a_front_without_a_stack_of_its_own_relies_on_the_monitors(refuses: Refu
 def test_a_front_that_is_given_something_else_says_so(refuses: Refuses, image: Path) -> None:
     (verdict,) = refuses(replace(image, b"TOYM", b"toym"), "BB-B022", profile="toymon")
     assert b"ESI does not point to a toymon_info" in verdict.runs[0].console
-    assert verdict.findings[0].message == "0x1 was written to toymon's power port", "a crash, for the monitor"
+    (finding,) = verdict.findings
+    assert finding.message.endswith(": 0x1 was written to toymon's power port"), "a crash, for the monitor"
 
 
 def test_what_the_console_cannot_show_is_found_by_the_hook(refuses: Refuses, image: Path) -> None:
