@@ -239,6 +239,7 @@ WAYS_BACK = {  # what user mode does, with which IOPL, the exception, what its k
     "a system call after a port that IOPL 3 permits": (b"\xe4\x80\x0f\x05", 3, 0, 24),
     "an exception": (UD2, 0, 6, 24),
     "an exception with an error code": (b"\xf4", 3, 13, 32),
+    "a page fault, which is told as user mode's": (b"\x48\xa1" + u64(0x1234), 0, 14, 32),
     "a port, with the kernel's IOPL": (b"\xe4\x80", 1, 13, 32),
     "a move from CR0, which Xen emulates for the kernel alone": (b"\x0f\x20\xc0", 3, 13, 32),
 }
@@ -255,6 +256,8 @@ def test_user_mode_leads_back_to_the_kernels_stack(name: str) -> None:
     handler += (
         b"\x48\x81\xfc" + struct.pack("<i", DATA + 0x700 - place - 32 - (1 << 64)) + b"\x75\xfe" + TO_SHUTDOWN
     )
+    if vector == 14:
+        handler = b"\x48\x83\x7c\x24\x10\x04\x75\xfe" + handler  # cmpq $4, 16(%rsp); jne to itself
     first = call(PHYSDEV_OP, 6, DATA + 0x180) + call(SET_TRAP_TABLE, DATA + 0x200) + USER
     # the hypercall has taken RSI: start_info is found again by the stack's neighbourhood
     first = b"\x49\x89\xf7" + first.replace(ROOT_FRAME, b"\x4c\x89\xfe" + ROOT_FRAME)

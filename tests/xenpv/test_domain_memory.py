@@ -11,6 +11,7 @@ from bootbuild.boot.prove import prove
 from bootbuild.model.verdict import Outcome
 from bootbuild_xenpv.environments import machine
 from bootbuild_xenpv.environments.frames import EXTENT, PAGE, PCI_HOLE, Frames
+from bootbuild_xenpv.environments.start_info import StartInfo
 from bootbuild_xenpv.environments.xen import XenDom0, XenDomU
 from tiny_pv_guest import guest, subject
 
@@ -79,3 +80,9 @@ def test_a_load_is_scattered_and_its_zeros_with_it(filling: Filling) -> None:
     seen = bytes(memory[frames.machine(load.address + at)] for at in range(load.memsz))
     assert seen == content.read(7, 10_000) + bytes(10_000)
     assert len(memory) == load.memsz
+
+
+def test_a_command_line_is_cut_before_its_nul() -> None:
+    """MAX_GUEST_CMDLINE, 1024 bytes."""
+    packed = StartInfo(b"xen-3.0-x86_64", 1, 0, 0, 0, 0, 0, cmd_line=b"c" * 2000).pack()
+    assert (len(packed), packed.count(b"c")) == (0x490, 1023)

@@ -107,6 +107,20 @@ def test_a_command_is_the_lower_half_of_its_register() -> None:
     assert answer(call(33, 1 << 40 | 6, DATA), b"\4") == -EINVAL  # PHYSDEVOP_set_iopl
 
 
+@pytest.mark.parametrize(
+    ("dr7", "result"),
+    [
+        (2 << 16, 0),  # DR0 would watch a port, and is not in use
+        (1 | 2 << 16, -EPERM),
+        (1 | 3 << 16, 0),
+        (1 << 13, -EPERM),  # GD
+        (1 << 32, -EINVAL),
+    ],
+)
+def test_which_breakpoints_a_guest_may_set(dr7: int, result: int) -> None:
+    assert answer(call(8, 7, dr7)) == result
+
+
 UNCANONICAL_TWIN = HYPERCALLS & (1 << 48) - 1  #: the same entries of the tables lead there
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from bootbuild.api import Cpu
-from bootbuild_xenpv.hypervisor.domain import LOW_END, XEN_END
+from bootbuild_xenpv.hypervisor.domain import is_guests
 from bootbuild_xenpv.hypervisor.hypercall import BadAddressError
 from bootbuild_xenpv.hypervisor.mmu import Mmu
 
@@ -23,7 +23,7 @@ class _Copies:
         return getattr(self._cpu, name)
 
     def read(self, address: int, size: int) -> bytes:
-        if address < XEN_END and address + size > LOW_END:
+        if not is_guests(address):
             raise BadAddressError(f"{address:#x} is Xen's")
         try:
             return self._cpu.read(address, size)
