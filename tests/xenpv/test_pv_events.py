@@ -86,6 +86,14 @@ def test_iret_unmasks_events_by_the_if_of_its_frame() -> None:
     assert outcome(run(READY + SEND + frame, jump(b""))) == BOOTED
 
 
+def test_a_console_that_has_taken_what_was_in_its_ring_tells() -> None:
+    """Xenconsoled: there is room again. Its ring is the second page behind start_info, and its port is 2."""
+    puts = b"\xc7\x86" + struct.pack("<II", 0x2000 + 3084, 1)  # movl $1, out_prod(%rsi)
+    port = struct.pack("<II", 0, 2)
+    assert outcome(run(puts + SHARED + CALLBACK + UNMASK + SEND + UD2, jump(b""), port)) == BOOTED
+    assert outcome(run(SHARED + CALLBACK + UNMASK + SEND, data=port)) == BOOTED, "nothing was there"
+
+
 TIMER = call(EVENT_CHANNEL_OP, 1, DATA + 0x40)  # bind_virq of VIRQ_TIMER
 ARM = call(VCPU_OP, 8, 0, DATA + 0x20)  # the timeout is at DATA + 0x20
 
