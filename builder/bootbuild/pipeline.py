@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import bootbuild
 from bootbuild.api.guest import SelfDescribed
+from bootbuild.api.target import takes_packed
 from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject, code_at
 from bootbuild.boot.subject import find_startup, is_linux, own_startup, request_subject
@@ -66,7 +67,7 @@ def build(recipe: Recipe, host: Host, progress: Progress = lambda _: None) -> Bu
         contributions = [contribute(payloads[name], recipe.targets[name], host) for name in names]
         refuse_shadows(recipe, contributions, host)
         image, path, layout = make_image(recipe, payloads[names[0]], contributions, host, progress)
-        made = digest(image.content)  # before the boots: the record vouches for these bytes
+        made = digest(image.file)  # before the boots: the record vouches for these bytes
         verdicts: list[ProfileVerdict] = []
         for name, contribution in zip(names, contributions, strict=True):
             subject = recipe_subject(recipe, payloads[name], contribution, image, layout, host)
@@ -77,7 +78,7 @@ def build(recipe: Recipe, host: Host, progress: Progress = lambda _: None) -> Bu
             ImageRecord(
                 path=str(path),
                 targets=tuple(names),
-                size=image.content.size,
+                size=image.file.size,
                 digest=made,
                 entries={n: entry for n in names if (entry := host.target(n).entry_of(image)) is not None},
                 verdicts=tuple(verdicts),
@@ -205,6 +206,7 @@ def make_image(
     """Lay out, write whole or not at all, have it checked by other code, and read back what was written.
 
     The image is of those bytes, not of what a file of its name holds later: they are what will be booted.
+    Where the payload was packed in them, the check has found it there, and it is not unpacked again.
     """
     from bootbuild.containers import container
     from bootbuild.formats.elf_read import read_elf
@@ -219,6 +221,8 @@ def make_image(
     spare((recipe.path, *inputs(recipe)), path)
     layout = host.hooks.build(payload, contributions, lambda: holder.lay_out(payload, contributions))
     written = holder.write(payload, layout, path)
+    if kind != "elf":
+        return replace(payload.elf, name=str(path), packing=written), path, layout
     return read_elf(written, str(path)), path, layout
 
 
@@ -263,6 +267,8 @@ def boot_in_all(
 def boot_in(subject: Subject, name: str, host: Host, *, required: bool) -> ProfileVerdict:
     """Prove one image in one profile; plugins may add findings."""
     profile = host.profile(name)
+    if not takes_packed(host.target(profile.target)):
+        subject = replace(subject, image=subject.image.unpacked)
     loader = host.loader(profile.loader) if profile.loader else None
     verdict = host.hooks.boot(
         subject.image, profile, lambda: prove(subject, profile, loader, required=required)

@@ -14,7 +14,9 @@ class Target(Protocol):
     """A boot protocol: what an image needs so that its environments start it.
 
     A target whose own entry of Linux does not lead to e_entry has an attribute more, `linux_startup`: the
-    symbol at which it joins the other entries.
+    symbol at which it joins the other entries. One whose loaders take packed kernels (bzImage, PE) as they
+    are has `packed`, which is True: its profiles and loader models read `ElfImage.file`. To all others a
+    packed kernel is the ELF file in it.
     """
 
     @property
@@ -56,3 +58,8 @@ class Target(Protocol):
 
     def entry_of(self, image: ElfImage) -> int | None:
         """Physical address where this target enters a finished image; None when it cannot (`inspect`)."""
+
+
+def takes_packed(target: Target) -> bool:
+    """Whether the target's loaders take bzImages or PE files as they are."""
+    return bool(getattr(target, "packed", False))

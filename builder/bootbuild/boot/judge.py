@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bootbuild.machine import Machine
 
 CLOCK = "BB-B025"  #: the one finding that proves nothing
+_STEP = 1 << 20  #: bytes of memory looked at in one piece
 _NO_WAY_ON = frozenset((StopKind.HALTED, StopKind.IDLE, StopKind.LOOP, StopKind.BUDGET))
 
 
@@ -100,6 +101,9 @@ def stray(view: Machine | PseudoPhysical, place: Startup) -> Finding | None:
 
 def _judge_bytes(subject: Subject, scene: Scene, machine: Machine | PseudoPhysical) -> Iterator[Finding]:
     """Every byte of the payload that was loaded is still there: nothing was written over it."""
+    if subject.image.packing is not None:
+        yield from _judge_unpacked(subject.image, machine)
+        return
     for load in scene.loads:
         if load.content is not subject.image.content:
             continue
@@ -107,6 +111,20 @@ def _judge_bytes(subject: Subject, scene: Scene, machine: Machine | PseudoPhysic
         at = next((change for change in changes if change is not None), None)
         if at is not None:
             yield Finding("BB-B020", f"the byte at {at:#x} is not the payload's any more")
+
+
+def _judge_unpacked(image: ElfImage, view: GuestView) -> Iterator[Finding]:
+    """Every byte of the kernel that was packed is where its program headers have it."""
+    for segment in image.loads:
+        for offset in range(0, segment.filesz, _STEP):
+            size = min(_STEP, segment.filesz - offset)
+            expected = image.content.read(segment.offset + offset, size)
+            found = view.read_physical(segment.paddr + offset, size)
+            if found != expected:
+                at = next(at for at, pair in enumerate(zip(found, expected)) if len({*pair}) > 1)
+                text = f"the byte at {segment.paddr + offset + at:#x} is not the payload's"
+                yield Finding("BB-B020", text)
+                return
 
 
 def _contents(load: Load, image: ElfImage) -> Iterator[Load]:
@@ -125,8 +143,8 @@ def _judge_bss(image: ElfImage, stub: Span, view: GuestView, filled: Sequence[Sp
         rest = Span(segment.paddr + segment.filesz, segment.memsz - segment.filesz)
         if rest.size <= 0 or stub.overlaps(segment.physical):
             continue
-        for offset in range(0, rest.size, 1 << 20):
-            here = Span(rest.start + offset, min(1 << 20, rest.size - offset))
+        for offset in range(0, rest.size, _STEP):
+            here = Span(rest.start + offset, min(_STEP, rest.size - offset))
             part = bytearray(view.read_physical(here.start, here.size))
             for other in filled:
                 start, end = max(here.start, other.start), min(here.end, other.end)

@@ -54,7 +54,7 @@ def _refusal(subject: Subject, profile: Profile, loader: Loader | None) -> list[
     """Why the profile's loader does not start the file as the profile would; empty if it does."""
     meant: set[int | None] = {None}
     if loader is not None:
-        said = [v for v in loader.judge(subject.image.content) if v.boot == profile.target]
+        said = [v for v in loader.judge(subject.image.file) if v.boot == profile.target]
         if not said:
             return [Finding("BB-B024", f"{loader.name} {loader.version} starts nothing as {profile.target}")]
         meant = {v.entry for v in said if v.verdict == "accept"}

@@ -106,6 +106,7 @@ def boot(  # noqa: PLR0917 - click passes every option by name
 ) -> ExitCode:
     """Boot IMAGE on the embedded core, as one or more environments would."""
     from bootbuild import pipeline
+    from bootbuild.api.target import takes_packed
     from bootbuild.formats import bzimage
     from bootbuild.formats.payload import open_content
     from bootbuild.model.request import BootRequest
@@ -130,11 +131,12 @@ def boot(  # noqa: PLR0917 - click passes every option by name
         budget=budget,
         timeout=timeout,
     )
-    packed = bzimage.is_bzimage(open_content(image))
     verdicts = pipeline.boot(request, host, progress(quiet, verbose))
     if as_json:
         write(json_form.boot(str(image), verdicts, trace))
     else:
-        name = f"{image} (its vmlinux)" if packed else str(image)
+        unpacked = not all(takes_packed(host.target(verdict.target)) for verdict in verdicts)
+        inner = unpacked and bzimage.is_bzimage(open_content(image))
+        name = f"{image} (its vmlinux)" if inner else str(image)
         write(text.boot(name, verdicts, trace, columns(), color()))
     return exit_code([verdict.outcome for verdict in verdicts])

@@ -46,12 +46,16 @@ def open_snapshot(path: Path) -> Content:
 
 
 def read_payload(content: Content, name: str) -> tuple[ElfImage, str]:
-    """The kernel in a file, and what that file was: "elf", "bzimage (lz4)" … Raises InputError."""
+    """The kernel in a file, and what that file was: "elf", "bzimage (lz4)" … Raises InputError.
+
+    Of a packed one `packing` is the file.
+    """
     if content.read(0, 4) == MAGIC:
         return read_elf(content, name), "elf"
     if bzimage.is_bzimage(content):
         unpacked, compression = bzimage.unpack(content, name)
-        return read_elf(unpacked, f"{name} (vmlinux)"), f"bzimage ({compression})"
+        elf = read_elf(unpacked, f"{name} (vmlinux)")
+        return replace(elf, packing=content), f"bzimage ({compression})"
     start = content.read(0, 8)
     shown = repr(start.decode()) if start.isascii() and start.decode().isprintable() else start.hex(" ")
     text = f"not a kernel: neither ELF nor bzImage; it begins with {shown if start else 'nothing'}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bootbuild.model.content import Content
@@ -55,7 +55,11 @@ class Note:
 
 @dataclass(frozen=True)
 class ElfImage:
-    """An ELF file as read: headers in full, contents by reference."""
+    """A kernel's ELF file as read: headers in full, contents by reference.
+
+    It may come packed, as in a bzImage or a PE file: then `file` is what a loader reads, and `content` the
+    kernel that is in it.
+    """
 
     name: str  #: how messages call it
     bits: int  #: 32 or 64
@@ -69,6 +73,17 @@ class ElfImage:
     section_notes: tuple[
         Note, ...
     ] = ()  #: of SHT_NOTE sections that lie in no PT_NOTE, which few loaders read
+    packing: Content | None = field(default=None, repr=False, compare=False)  #: the file that it is packed in
+
+    @property
+    def file(self) -> Content:
+        """The bytes that a loader reads."""
+        return self.content if self.packing is None else self.packing
+
+    @property
+    def unpacked(self) -> ElfImage:
+        """The kernel as a file of its own."""
+        return self if self.packing is None else replace(self, packing=None)
 
     @property
     def loads(self) -> tuple[Segment, ...]:
