@@ -120,6 +120,21 @@ def test_e_entry_is_moved_into_a_segment_by_its_linked_address(
     assert layout.entry_point == linked.elf.entry
 
 
+def test_an_e_entry_that_is_nowhere_is_refused(make_payload: Make, contribution: Make) -> None:
+    payload = make_payload(64, entry=0x5000000)
+    ((rule, text),) = problems(payload, with_header(contribution(payload)))
+    assert (rule, text[:17]) == ("BB-W016", "e_entry 0x5000000")
+    container("elf").lay_out(payload, [contribution(payload)])  # nobody else minds
+
+
+def test_an_e_entry_that_linux_loader_refuses_is_the_stub(make_payload: Make, contribution: Make) -> None:
+    """Below 1 MiB: in an image that GRUB starts as in any other, by the linked address of the stub."""
+    payload = make_payload(64, entry=0)
+    layout = container("elf").lay_out(payload, [with_header(contribution(payload))])
+    stub = layout.segments[0]
+    assert layout.entry_point == stub.vaddr + dict(layout.entries)["pvh"] - stub.paddr
+
+
 def test_a_kernels_own_header_stays_where_it_is(make_payload: Make, contribution: Make) -> None:
     """Beside a stub of another target the program headers have to be at the front all the same."""
     payload = make_payload(64)
@@ -130,7 +145,7 @@ def test_a_kernels_own_header_stays_where_it_is(make_payload: Make, contribution
     own = replace(contribution(covered, "multiboot2", chain=()), search=0x2000)
     ((rule, text),) = problems(covered, contribution(covered), own)
     assert rule == "BB-W012"
-    assert text.endswith("do not fit into the first 0x2000 bytes")
+    assert "a PT_LOAD brings the ELF header into memory" in text
 
 
 def test_what_does_not_fit_into_the_searched_bytes_is_refused(make_payload: Make, contribution: Make) -> None:

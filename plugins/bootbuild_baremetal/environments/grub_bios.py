@@ -83,7 +83,7 @@ class Multiboot1(_BiosProfile):
     _BLOCK = Span(0x10000, 0x90000)  #: where the block may lie
 
     def kernel(self, image: ElfImage) -> Kernel:
-        return read.multiboot1(image)
+        return read.multiboot1(image, read.grub_entry)
 
     def handed(self, image: ElfImage, placed: Placed, pc: SeabiosPc, memory: Relocator) -> Given:
         texts = [module.cmdline for module in placed.given]
