@@ -1,7 +1,7 @@
 """Every front before every back that is installed: what the waist allows boots, and the rest has its reason.
 
 Made from what is installed, so that a new target is held to it without a word here, whoever it is from; only
-what is refused is written down. A guest of another distribution may want more of a kernel than the tiny one has.
+what is refused is written down. Another distribution's guest may want more of a kernel than the tiny one has.
 """
 
 from __future__ import annotations
