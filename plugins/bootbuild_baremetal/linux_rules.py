@@ -25,5 +25,19 @@ NO_CHAIN = Rule(
     "zeroes its own .bss: no loader of it can leave that undone.",
     'use the kernel\'s own entries (`entry = "native"`), or `entry = "insert"`',
 )
+UNWRITTEN = Rule(
+    "BB-L404",
+    "key of an inserted bzImage beside a kernel's own",
+    "`container`, `compress`, `cmdline_size` and `initrd_addr_max` say how an image is made. A kernel's own "
+    "bzImage is left as it is, but for the fields that `header` names.",
+    'leave the key out; or set the field: `header = { cmdline_size = … }`',
+)
+UNREAD = Rule(
+    "BB-L405",
+    "`header` beside an inserted entry",
+    "`header` sets fields of a kernel's own setup header. An inserted one is made anew, and what can be said "
+    "of it has keys of its own: `cmdline_size`, `initrd_addr_max`.",
+    'leave `header` out, or use the kernel\'s own bzImage with `entry = "native"`',
+)
 
-RULES = (NO_ROUTE, NO_BZIMAGE, NO_CHAIN)
+RULES = (NO_ROUTE, NO_BZIMAGE, NO_CHAIN, UNWRITTEN, UNREAD)

@@ -15,7 +15,7 @@ from bootbuild.api.machine import Cpu, Platform
 from bootbuild.api.stubs import chain_of, load_blob, switches
 from bootbuild.api.target import Target
 from bootbuild.errors import InputError, PluginError, Problem, RefusedError
-from bootbuild.formats.notes import phys32_entry
+from bootbuild.formats.notes import claims_target, phys32_entry
 from bootbuild.guests.given import cmdline_fault, map_fault, module_faults
 from bootbuild.guests.record import record_faults
 from bootbuild.guests.state import state_faults
@@ -24,6 +24,7 @@ from bootbuild.model.content import Content, FileContent, MemoryContent
 from bootbuild.model.content import digest as content_digest
 from bootbuild.model.contribution import (
     AddressOf,
+    BzimageSpec,
     Contribution,
     HeaderSpec,
     Layout,
@@ -62,6 +63,7 @@ __all__ = [
     "Blob",
     "BootTrace",
     "BuildRecord",
+    "BzimageSpec",
     "Content",
     "Contribution",
     "Cpu",
@@ -120,6 +122,7 @@ __all__ = [
     "Waist",
     "align_up",
     "chain_of",
+    "claims_target",
     "cmdline_fault",
     "content_digest",
     "decompress",

@@ -70,7 +70,7 @@ def with_front(
     the wrong class, all of it is laid out anew. Raises RefusedError (BB-W012 to BB-W016), InputError
     (BB-E044).
     """
-    asked = [c for c in contributions if c.headers or c.search or c.elf_class]
+    asked = [c for c in contributions if c.headers or c.search or c.elf_class or c.entry_point]
     if not asked or not layout.notes:
         return layout
     bits = _elf_class(payload, asked)
@@ -227,7 +227,13 @@ def _entry_point(
         if entry is None:
             where = f"{payload.source}: {c.target}"
             raise RefusedError(Problem(rules.HEADER_CONTENTS, where, f"no stub exports {c.entry_point}"))
-        return next(_virtual(entry, layout, ()))
+        if not c.physical_entry:
+            return next(_virtual(entry, layout, ()))
+        loads = _loads(relay(payload.elf, layout.relaid), layout)
+        if any(o.search for o in asked) and not any(entry in s.virtual for s in loads):
+            text = f"{c.target} is entered at physical {entry:#x}, where no PT_LOAD is linked"
+            raise RefusedError(Problem(rules.CLASS_CLASH, payload.source, text))
+        return entry
     if not any(c.search for c in asked):
         return layout.entry_point
     image = relay(payload.elf, layout.relaid)

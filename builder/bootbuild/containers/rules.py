@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bootbuild.containers import bzimage_rules
 from bootbuild.model.rule import Rule
 
 SAFE_SUBSET = "the subset on which Xen's libelf, QEMU and rust-vmm's linux-loader agree (docs/design.md)"
@@ -237,4 +238,5 @@ RULES = (
     UNREADABLE,
     HEADER_MISSING,
     ADDRESSES_WRONG,
+    *bzimage_rules.RULES,
 )

@@ -17,6 +17,7 @@ PIECE = 1 << 20  #: compressed bytes given to a library at a time
 LZ4_BLOCK = 8 << 20  #: unpacked bytes of a legacy block at most (lz4 frame format, Legacy frame)
 LZ4_BLOCKS = 2 * (MAX_UNPACKED // LZ4_BLOCK)  #: frames and blocks of a whole kernel at most
 LZ4_MAGIC = 0x184C2102
+ELF_MAGIC = b"\x7fELF"
 SECTOR = 512
 SIGNATURE = b"HdrS"
 OLDEST_PROTOCOL = 0x0208
@@ -250,12 +251,14 @@ def unpack(content: Content, name: str) -> tuple[MemoryContent, str]:
     """The vmlinux inside a bzImage, and the name of its compression.
 
     What is unpacked is what the kernel's own decompressor would see: the ELF file, with its relocations
-    appended where it has some. Raises InputError (BB-E020 to BB-E024).
+    appended where it has some; "stored" if it is not compressed. Raises InputError (BB-E020 to BB-E024).
     """
     start, length = _payload_span(content, name)
     packed = memoryview(bytearray(length))
     content.read_into(start, packed)
     where = f"{name}@{start:#x}"
+    if packed[:4].tobytes() == ELF_MAGIC:  # as it is, without a size behind it
+        return MemoryContent(packed), "stored"
     compression = next((c for c in COMPRESSIONS if packed[:8].tobytes().startswith(c.magics)), None)
     if compression is None:
         raise InputError(Problem(rules.COMPRESSION, where, f"begins with {packed[:8].hex(' ')}"))

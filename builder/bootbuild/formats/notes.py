@@ -190,6 +190,13 @@ def phys32_note(notes: Sequence[Note]) -> Note | None:
     return found[-1] if found else None
 
 
+def claims_target(image: ElfImage, target: str) -> bool:
+    """Whether the image says that it was made for `target`; a malformed claim says nothing."""
+    with suppress(InputError):
+        return any(claim.target == target for claim in claims(image))
+    return False
+
+
 def phys32_entry(image: ElfImage, *, repaired: bool = False) -> int | None:
     """Physical PVH entry of `image`; None where no note says it. The only reading of that note here.
 

@@ -69,6 +69,15 @@ class Shadow:
 
 
 @dataclass(frozen=True)
+class BzimageSpec:
+    """What makes a bzImage of a kernel with stubs (Linux Documentation/arch/x86/boot.rst)."""
+
+    setup: Blob  #: the real-mode code, with a setup header in which nothing is missing but sizes and `fields`
+    head: Piece  #: the protected-mode code, which unpacks the kernel and goes on at its first stub
+    compress: str = ""  #: "lz4", or "" to store the kernel as it is
+
+
+@dataclass(frozen=True)
 class Contribution:
     """One target's part of an image.
 
@@ -79,7 +88,7 @@ class Contribution:
 
     target: str
     guest: str
-    container: str  #: which container can hold it: "elf" (`bootbuild.containers.NAMES`)
+    container: str  #: which container can hold it: "elf", "bzimage" (`bootbuild.containers.NAMES`)
     startup: Startup
     chain: tuple[Piece, ...] = ()
     companions: tuple[Blob, ...] = ()  #: stubs beside the chain, which pieces refer to (post stub)
@@ -88,8 +97,11 @@ class Contribution:
     headers: tuple[HeaderSpec, ...] = ()
     search: int = 0  #: bytes that its loader reads of the file to find program headers; 0: it seeks them
     entry_point: str = ""  #: symbol at which e_entry has to stand, where its loader knows no other entry
+    physical_entry: bool = False  #: whether that loader takes e_entry for a physical address
     elf_class: int | None = None  #: 32 or 64: the only one that its loader takes
     shadows: tuple[Shadow, ...] = ()
+    bzimage: BzimageSpec | None = None  #: of an inserted entry in container "bzimage"
+    setup_header: tuple[tuple[str, int], ...] = ()  #: fields by name that are written into it
 
     @property
     def hands_over(self) -> bool:
@@ -147,3 +159,5 @@ class Layout:
     table: int = 0  #: file offset of the program header table; 0: behind the payload
     relaid: Relaid | None = None  #: None: the payload's bytes stay where they are in the file
     entry_point: int | None = None  #: e_entry; None: the payload's own
+    bzimage: BzimageSpec | None = None  #: what packs the ELF file that all of the above makes
+    setup_header: tuple[tuple[str, int], ...] = ()  #: fields of a bzImage's header

@@ -7,11 +7,9 @@
  * CR0, CR4, EFER, GDTR, IDTR. So: our own table before any segment is loaded, our own stack before anything is pushed,
  * and the control registers as the waist has them: GRUB on UEFI leaves CR4 and EFER as the firmware had them.
  */
-#include <bootbuild/flat32.h>
+#include "flat.h"
 
 #define STACK_SIZE 0x2000
-#define CR0_PE_ET 0x11
-#define MSR_EFER 0xc0000080
 #define RECORD_BOOT_TYPE 0x10
 
 	.text
@@ -23,35 +21,15 @@ bb_multiboot_entry:
 	mov	%eax, %ebp
 	bb_flat_32
 	lidt	no_idt
-	mov	$CR0_PE_ET, %eax
-	mov	%eax, %cr0
-	xor	%eax, %eax
-	mov	%eax, %cr4
-
-	mov	bb_params + BB_PARAMS_BSS_BASE, %edi
-	mov	bb_params + BB_PARAMS_BSS_SIZE, %ecx
-	shr	$2, %ecx
-	rep stosl
+	plain_control_registers
+	clear_nobits
 
 	mov	$(stack + STACK_SIZE), %esp
 	pushl	$0
 	popfl
 
-	/* EFER is there if the CPU has long mode (CPUID 0x80000001, EDX bit 29); firmware may have left LME set. */
 	mov	%ebx, %esi
-	mov	$0x80000000, %eax
-	cpuid
-	cmp	$0x80000001, %eax
-	jb	2f
-	mov	$0x80000001, %eax
-	cpuid
-	bt	$29, %edx
-	jnc	2f
-	mov	$MSR_EFER, %ecx
-	xor	%eax, %eax
-	xor	%edx, %edx
-	wrmsr
-2:
+	clear_efer_if_any		/* firmware may have left LME set */
 	subl	$8, %esp		/* the i386 psABI wants a multiple of 16 before the call */
 	pushl	%esi
 	pushl	%ebp

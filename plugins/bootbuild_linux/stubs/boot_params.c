@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: 0BSD */
 /* From the record to Linux's boot_params. One source for both widths. */
+#include <bootbuild/boot_params.h>
 #include <bootbuild/waist.h>
-
-#include "zero_page.h"
 
 #define ISA_HOLE 0xa0000 /* video memory and option ROMs of a PC, up to 1 MiB */
 #define ISA_HOLE_END 0x100000
