@@ -152,7 +152,7 @@ struct bb_handover *bb_linux_main(uint32_t boot_type, uint32_t low, uint32_t hig
     uint64_t at = join(low, high);
 
     far_copy(&page, at, sizeof page);
-    if (!at || page.boot_flag != BOOT_FLAG || page.header != HEADER_MAGIC)
+    if (!at || page.header != HEADER_MAGIC) /* GRUB leaves boot_flag 0 */
         bb_die("there is no boot_params with the setup header");
     if (page.sentinel) /* such a loader has left what it did not know of as it was in the file: code */
         page.ext_ramdisk_image = page.ext_ramdisk_size = page.ext_cmd_line_ptr = 0;
