@@ -5,6 +5,7 @@
 #define STARTED_BY "the Linux boot protocol"
 #include "baremetal.h"
 #include "far.h"
+#include "rsdp.h"
 
 #define MAX_SETUP_DATA 64 /* nodes; a longer list is taken for a loop */
 #define LOWMEM_END 0x9f000 /* what Linux takes for granted where no map says it: arch/x86/kernel/e820.c */
@@ -102,16 +103,21 @@ static void take_ramdisk(void)
     bb_add_module(at, size, 0);
 }
 
+static int has_efi(void)
+{
+    return page.efi_info.loader_signature == EFI32_SIGNATURE || page.efi_info.loader_signature == EFI64_SIGNATURE;
+}
+
 static void take_efi(void)
 {
     const struct efi_info *efi = &page.efi_info;
     uint64_t table = join(efi->systab, efi->systab_hi), map = join(efi->memmap, efi->memmap_hi);
 
-    if (efi->loader_signature == EFI32_SIGNATURE) {
+    if (!has_efi())
+        return;
+    if (efi->loader_signature == EFI32_SIGNATURE) { /* the upper halves came later */
         table = efi->systab;
         map = efi->memmap;
-    } else if (efi->loader_signature != EFI64_SIGNATURE) {
-        return;
     }
     if (!ABOVE(table))
         bb_record.efi_system_table = table;
@@ -163,16 +169,19 @@ struct bb_handover *bb_linux_main(uint32_t boot_type, uint32_t low, uint32_t hig
     } else {
         keep_data((const void *)low, sizeof page, &page);
     }
-    if (page.e820_entries && !(bb_record.flags & BB_FLAG_DATA_COPIED)) {
+    /* Our own real-mode code has asked the BIOS for the map. */
+    if (page.e820_entries && !(bb_record.flags & BB_FLAG_DATA_COPIED) && boot_type != BB_BOOT_LINUX_16) {
         bb_record.env_memmap = bb_record.data + __builtin_offsetof(struct boot_params, e820_table);
         bb_record.env_memmap_size = page.e820_entries * sizeof *page.e820_table;
     }
     take_memory();
     take_cmdline();
     take_ramdisk();
+    take_efi();
     if (!ABOVE(page.acpi_rsdp_addr))
         bb_record.rsdp = page.acpi_rsdp_addr;
-    take_efi();
+    if (!page.acpi_rsdp_addr && !has_efi()) /* loaders under a BIOS leave the search to the kernel */
+        bb_record.rsdp = search_rsdp();
     take_screen();
     return finish(sizeof page);
 }

@@ -3,8 +3,9 @@
  * The real-mode part of a bzImage: Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header" and "Running the Kernel".
  *
  * A loader puts it at a paragraph of its own, enters it 0x200 bytes behind with CS 0x20 above DS = ES = SS, SP at the end of
- * the heap, IF = 0. It asks the BIOS for memory, opens A20 and enters the protected-mode code with its own boot_params. The
- * video mode is left alone. What loaders read of the header beside what is here bootbuild writes (containers/bzimage.py).
+ * the heap, IF = 0. Its first page becomes boot_params, where the loader has filled in the header already: it asks the BIOS for
+ * memory, opens A20, and enters the protected-mode code with that. The video mode is left alone. What loaders read of the
+ * header beside what is here bootbuild writes (containers/bzimage.py).
  */
 #include <bootbuild/waist.h>
 
@@ -14,15 +15,16 @@
 #define AT_EXT_MEM_K 0x002
 #define AT_ALT_MEM_K 0x1e0
 #define AT_E820_ENTRIES 0x1e8
+#define AT_SENTINEL 0x1ef
 #define AT_HEADER 0x1f1
 #define AT_E820_TABLE 0x2d0
+#define PAGE_SIZE 0x1000
 #define LOADED_HIGH 1
 #define CAN_USE_HEAP 0x80
 #define STACK_SIZE 0x400
 
 	/* An offset in the loader's segment. */
 #define HERE(symbol) (symbol - bb_linux_setup)
-#define PAGE(field) (boot_params - bb_linux_setup + field)
 
 	.text
 	.code16
@@ -32,8 +34,8 @@ bb_linux_setup:
 	int	$0x18
 	jmp	bb_linux_setup
 
-	.org	0x1ef
-	.byte	0xff, 0xff		/* sentinel: not 0 in boot_params if a loader copied more than the header */
+	.org	AT_SENTINEL
+	.byte	0xff, 0xff		/* not 0 in the boot_params of a loader that copied more than the header */
 
 	.org	AT_HEADER
 	.byte	0			/* setup_sects */
@@ -65,6 +67,10 @@ heap_end_ptr:
 	.org	0x26c			/* from initrd_addr_max to kernel_info_offset */
 
 start:
+	jmp	code
+
+	.org	PAGE_SIZE		/* behind what is boot_params */
+code:
 	cld
 	mov	%ds, %ax
 	mov	%ax, %es
@@ -90,13 +96,14 @@ start:
 	lretw
 4:	sti
 
-	mov	$AT_HEADER, %si
-	mov	$PAGE(AT_HEADER), %di
-	mov	$(HERE(start) - AT_HEADER), %cx
-	rep movsb
+	xor	%eax, %eax
+	mov	%eax, 0			/* what no loader fills is 0 in boot_params */
+	mov	%ax, AT_SENTINEL
+	mov	%al, HERE(start)
+	mov	%ax, HERE(start) + 1
 
 	/* INT 15h, E820: entries of 20 bytes until EBX is 0, or carry says that there are no more. */
-	mov	$PAGE(AT_E820_TABLE), %di
+	mov	$AT_E820_TABLE, %di
 	xor	%ebx, %ebx
 1:	mov	$E820_SIZE, %ecx
 	mov	$SMAP, %edx
@@ -107,14 +114,14 @@ start:
 	jc	3f
 	cmp	$SMAP, %eax
 	jne	2f
-	incb	PAGE(AT_E820_ENTRIES)
+	incb	AT_E820_ENTRIES
 	add	$E820_SIZE, %di
 	test	%ebx, %ebx
 	jz	3f
-	cmpb	$E820_ROOM, PAGE(AT_E820_ENTRIES)
+	cmpb	$E820_ROOM, AT_E820_ENTRIES
 	jb	1b
 	jmp	3f
-2:	movb	$0, PAGE(AT_E820_ENTRIES)	/* a BIOS that forgets how half-way: nothing it said counts */
+2:	movb	$0, AT_E820_ENTRIES	/* a BIOS that forgets how half-way: nothing it said counts */
 3:
 	/* E801: AX KiB from 1 MiB to 16, BX pieces of 64 KiB above; or the same in CX and DX. */
 	xor	%bx, %bx
@@ -136,14 +143,14 @@ start:
 	movzwl	%bx, %ebx
 	shl	$6, %ebx
 	add	%ebx, %eax
-2:	mov	%eax, PAGE(AT_ALT_MEM_K)
+2:	mov	%eax, AT_ALT_MEM_K
 3:
 	/* 88h: KiB from 1 MiB, 64 MiB at the most. */
 	mov	$0x8800, %ax
 	stc
 	int	$0x15
 	jc	1f
-	mov	%ax, PAGE(AT_EXT_MEM_K)
+	mov	%ax, AT_EXT_MEM_K
 1:
 	/* From here on no interrupt comes. A loader may have left a routine that sees to that. */
 	cmpl	$0, HERE(realmode_swtch)
@@ -207,7 +214,7 @@ flat:	mov	$BB_DATA, %ecx
 	mov	%ecx, %gs
 	mov	%ecx, %ss
 	add	%ebx, %esp
-	lea	PAGE(0)(%ebx), %esi
+	mov	%ebx, %esi
 	bb_zero	ecx, edx, ebp, edi
 	/* boot.rst has 0 there: so the entry knows that it was we who came. */
 	mov	$BB_HANDOVER_MAGIC, %ebx
@@ -274,8 +281,4 @@ far:	.long	HERE(flat)
 	.balign	4
 no_idt:	.word	0
 	.long	0
-
-	.balign	16
-boot_params:
-	.skip	4096
 end:
