@@ -21,8 +21,8 @@ NO_BZIMAGE = Rule(
 NO_CHAIN = Rule(
     "BB-L403",
     "nothing to do before an entry of Linux",
-    "A chained stub does what a loader left undone before the kernel's own entry. A bzImage unpacks itself and "
-    "zeroes its own .bss: no loader of it can leave that undone.",
+    "A chained stub does what a loader left undone before the kernel's own entry. A bzImage unpacks itself "
+    "and zeroes its own .bss: no loader of it can leave that undone.",
     'use the kernel\'s own entries (`entry = "native"`), or `entry = "insert"`',
 )
 UNWRITTEN = Rule(
@@ -30,7 +30,7 @@ UNWRITTEN = Rule(
     "key of an inserted bzImage beside a kernel's own",
     "`container`, `compress`, `cmdline_size` and `initrd_addr_max` say how an image is made. A kernel's own "
     "bzImage is left as it is, but for the fields that `header` names.",
-    'leave the key out; or set the field: `header = { cmdline_size = … }`',
+    "leave the key out; or set the field: `header = { cmdline_size = … }`",
 )
 UNREAD = Rule(
     "BB-L405",

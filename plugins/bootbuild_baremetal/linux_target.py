@@ -71,7 +71,7 @@ class Linux:
         )
 
     def native(self, payload: Payload, guest: Guest, options: LinuxOptions) -> Contribution:
-        """The bzImage, with other fields in its header if so asked. Raises RefusedError (BB-L402, BB-L404)."""
+        """The bzImage, with other header fields if so asked. Raises RefusedError (BB-L402, BB-L404)."""
         default = LinuxOptions()
         said = [
             f.name

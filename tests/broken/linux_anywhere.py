@@ -34,7 +34,12 @@ from bootbuild.platform.pc import Pc
 MiB, GiB = 1 << 20, 1 << 30
 LOW, HIGH = Span(0, 128 * MiB), Span(4 * GiB, 128 * MiB)
 RSDP = 0xF0000
-MAP = (MapEntry(0, 0x9F000, 1), MapEntry(RSDP, 0x10000, 2), MapEntry(MiB, 127 * MiB, 1), MapEntry(4 * GiB, 128 * MiB, 1))
+MAP = (
+    MapEntry(0, 0x9F000, 1),
+    MapEntry(RSDP, 0x10000, 2),
+    MapEntry(MiB, 127 * MiB, 1),
+    MapEntry(4 * GiB, 128 * MiB, 1),
+)
 _FLAT, _LARGE = 0x3, 0x83
 
 
@@ -47,7 +52,7 @@ def tables(at: int, spans: Iterable[Span]) -> Load:
     pages = [bytearray(4096)]
 
     def below(table: int, index: int) -> int:
-        (entry,) = struct.unpack_from("<Q", pages[table], 8 * index)
+        entry = int.from_bytes(pages[table][8 * index : 8 * index + 8], "little")
         if not entry:
             pages.append(bytearray(4096))
             entry = at + 4096 * (len(pages) - 1) | _FLAT
@@ -106,7 +111,11 @@ class Anywhere:
             put(at, struct.pack("<QII", after, kind, len(data)) + data)
             for at, after, kind, data in places.nodes
         ]
-        mapped = (Span(kernel.address, init_size), Span(params.address, 4096), Span(cmdline.address, cmdline.size))
+        mapped = (
+            Span(kernel.address, init_size),
+            Span(params.address, 4096),
+            Span(cmdline.address, cmdline.size),
+        )
         root = LOW.end - 64 * 4096
         given = {
             "boot_type": BootType.LINUX_64 if places.width == 64 else BootType.LINUX_32,
@@ -126,7 +135,14 @@ class Anywhere:
                 Region(Span(MiB, 127 * MiB), RegionKind.RAM),
                 Region(HIGH, RegionKind.RAM),
             ),
-            loads=(kernel, params, cmdline, *nodes, *modules, put(RSDP, acpi.old_rsdp(RSDP + 0x30, b"TEST  ")))
+            loads=(
+                kernel,
+                params,
+                cmdline,
+                *nodes,
+                *modules,
+                put(RSDP, acpi.old_rsdp(RSDP + 0x30, b"TEST  ")),
+            )
             + ((tables(root, mapped),) if places.width == 64 else ()),
             state=self._state(root),
             given=Given(**{**given, **self._given}),  # type: ignore[arg-type]

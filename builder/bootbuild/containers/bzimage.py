@@ -1,4 +1,4 @@
-"""The bzImage container: real-mode code, protected-mode code that unpacks, and the kernel's ELF file behind it."""
+"""The bzImage container: real-mode code, protected-mode code that unpacks, and the kernel's ELF file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""After a bzImage is written: whether loaders find in it what was put there, by code that wrote none of it."""
+"""After a bzImage is written: whether loaders find in it what was put there."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def verify_same(old: Content, layout: Layout, path: Path, name: str) -> None:
         if before != after:
             pairs = enumerate(zip(before, after, strict=False), at)
             found += [
-                (rules.BYTES_CHANGED, f"at file offset {i:#x}") for i, (a, b) in pairs if a != b and i not in free
+                (rules.BYTES_CHANGED, f"at file offset {i:#x}")
+                for i, (a, b) in pairs
+                if a != b and i not in free
             ][:1]
         at += len(before)
     for key, value in layout.setup_header:
@@ -110,8 +112,8 @@ def _header(parts: Parts, content: Content) -> Iterator[Found]:
         yield rules.HEADER_WRONG, f"setup_sects is {head[0x1F1]}, of {len(parts.setup)} bytes"
     loaded = _number(head, 0x1F4, 4) * 16
     if loaded != content.size - len(parts.setup):
-        text = f"syssize says {loaded:#x} bytes, behind the real-mode code are {content.size - len(parts.setup):#x}"
-        yield rules.HEADER_WRONG, text
+        there = content.size - len(parts.setup)
+        yield rules.HEADER_WRONG, f"syssize says {loaded:#x} bytes of code, and {there:#x} are there"
     info = len(parts.setup) + _number(head, 0x268, 4)
     if content.read(info, len(_KERNEL_INFO)) != _KERNEL_INFO:
         yield rules.HEADER_WRONG, f"kernel_info_offset leads to file offset {info:#x}, where none is"
@@ -152,7 +154,9 @@ def _loads(kernel: Content) -> Iterator[tuple[int, int]]:
     """p_paddr and p_memsz of every PT_LOAD (System V gABI, chapter 5)."""
     wide = kernel.read(4, 1) == b"\x02"
     head = kernel.read(0, 64)
-    table, count = (_number(head, 32, 8), _number(head, 56, 2)) if wide else (_number(head, 28, 4), _number(head, 44, 2))
+    table, count = (
+        (_number(head, 32, 8), _number(head, 56, 2)) if wide else (_number(head, 28, 4), _number(head, 44, 2))
+    )
     kind = struct.Struct("<I20xQ8xQ8x" if wide else "<I8xI4xI8x")
     for index in range(count):
         is_load, paddr, memsz = kind.unpack(kernel.read(table + index * kind.size, kind.size))

@@ -48,7 +48,7 @@ def _power(own: int, asked: int) -> str:
     return _higher(own, asked) or ("has to be a power of 2" if asked & (asked - 1) else "")
 
 
-def _any(own: int, asked: int) -> str:
+def _any(_own: int, _asked: int) -> str:
     return ""
 
 
