@@ -75,7 +75,7 @@ class BzimageContainer:
                 return snapshot(FileContent(output.path))
         with tempfile.TemporaryDirectory() as folder:
             kernel = ElfContainer().write(_unpacked(payload), layout, Path(folder) / "kernel.elf")
-        parts = _parts(payload, layout, layout.bzimage, kernel)
+        parts = assemble(payload, layout, layout.bzimage, kernel)
         with writing(destination) as output:
             for part in _summed(parts):
                 output.write(part)
@@ -142,7 +142,7 @@ def _with_fields(old: Content, fields: Sequence[tuple[str, int]]) -> Iterator[by
     yield crc.to_bytes(setup_header.CRC_SIZE, "little")
 
 
-def _parts(payload: Payload, layout: Layout, spec: BzimageSpec, kernel: Content) -> Parts:
+def assemble(payload: Payload, layout: Layout, spec: BzimageSpec, kernel: Content) -> Parts:
     """Place and link everything. Raises RefusedError (BB-W041)."""
     packed = pack(kernel, spec.compress)
     chain = [spec.head]
