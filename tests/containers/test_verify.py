@@ -262,7 +262,8 @@ def test_every_rule_of_a_written_image_is_broken_by_a_case() -> None:
     covered = {rule for _, _, expected in DAMAGE for rule in expected}
     covered |= {"BB-W027", "BB-W029", "BB-W030"}  # by the tests of their own above
     covered |= {"BB-W032", "BB-W033"}  # test_front.py
-    assert covered == {rule.id for rule in rules.RULES if rule.id >= "BB-W020"}
+    # from BB-W040 on they are of other containers, with tests of their own
+    assert covered == {rule.id for rule in rules.RULES if "BB-W020" <= rule.id < "BB-W040"}
 
 
 def test_rule_ids_are_unique_and_every_rule_says_how_to_get_on() -> None:
