@@ -13,11 +13,23 @@ LONGEST_CMDLINE = 8191  #: bytes without the NUL: BB_MAX_STRINGS of bootbuild/fr
 class LinuxOptions:
     """How the kernel is packed, and what its setup header says."""
 
-    container: Literal["bzimage", "elf"] = "bzimage"  #: "elf" for monitors whose 64-bit Linux boot takes ELF
-    compress: Literal["none", "lz4"] = "none"  #: of the kernel in the bzImage
-    cmdline_size: int = 2047  #: the longest command line, in bytes
-    initrd_addr_max: int = 0x7FFFFFFF  #: the highest address of an initrd's last byte
-    header: Mapping[str, int] = field(default_factory=dict)  #: fields of a native bzImage that are set
+    container: Literal["bzimage", "elf"] = field(
+        default="bzimage",
+        metadata={"meaning": "`elf` for monitors whose 64-bit Linux boot takes ELF files only"},
+    )
+    compress: Literal["none", "lz4"] = field(
+        default="none", metadata={"meaning": "how the kernel is packed in the bzImage"}
+    )
+    cmdline_size: int = field(
+        default=2047, metadata={"meaning": f"the longest command line, in bytes, at most {LONGEST_CMDLINE}"}
+    )
+    initrd_addr_max: int = field(
+        default=0x7FFFFFFF, metadata={"meaning": "the highest address that a byte of the initrd may have"}
+    )
+    header: Mapping[str, int] = field(
+        default_factory=dict,
+        metadata={"meaning": "of a kernel's own bzImage: fields of the setup header that are set"},
+    )
 
     def __post_init__(self) -> None:
         if not 0 < self.cmdline_size <= LONGEST_CMDLINE:

@@ -32,7 +32,17 @@ def undo(gcc: Path, tmp_path_factory: pytest.TempPathFactory) -> Undo:
     (folder / "undo.c").write_text(SOURCE)
     stubs = resources.files("bootbuild_baremetal") / "stubs"
     library = folder / "undo.so"
-    command = [gcc, "-O1", "-shared", "-fPIC", "-I", str(stubs), "-o", library, folder / "undo.c"]
+    command: list[str | Path] = [
+        gcc,
+        "-O1",
+        "-shared",
+        "-fPIC",
+        "-I",
+        Path(str(stubs)),
+        "-o",
+        library,
+        folder / "undo.c",
+    ]
     subprocess.run(command, check=True)
     function = ctypes.CDLL(str(library)).undo
     function.restype = ctypes.c_uint32
