@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import zlib
 from collections.abc import Callable
@@ -116,6 +117,28 @@ def test_lz4_is_a_legacy_frame_with_the_size_behind(
     packed = image.data[image.packed :][: image.parts.payload.size]
     assert packed[:4] == struct.pack("<I", 0x184C2102)
     assert packed[-4:] == struct.pack("<I", image.kernel.size)
+
+
+def noisy(make_payload: Make) -> Payload:
+    """A payload of some MiB that nothing compresses: files are read in pieces of one."""
+    payload: Payload = make_payload(64)
+    raw = payload.elf.content.read(0, payload.elf.content.size)
+    raw += random.Random(1).randbytes((3 << 20) + 5)  # noqa: S311
+    return replace(payload, elf=replace(payload.elf, content=MemoryContent(raw)))
+
+
+@pytest.mark.parametrize("compress", ["", "lz4"])
+def test_a_large_kernel_is_written_as_a_small_one(
+    make_payload: Make, contribution: Make, tmp_path: Path, compress: str
+) -> None:
+    """Each step checks the file that it has written: the checksum, and the kernel byte for byte."""
+    payload = noisy(make_payload)
+    image = make(payload, contribution, tmp_path, compress)
+    assert sums_up(MemoryContent(image.data))
+    kernel = own(payload, bytes(image.data))
+    assert write(kernel, tmp_path / "native") == image.data
+    changed = write(kernel, tmp_path / "changed", vid_mode=0x317)
+    assert sums_up(MemoryContent(changed))
 
 
 def test_it_is_the_same_every_time(payload: Payload, contribution: Make, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import struct
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from bootbuild.containers import bzimage_rules as rules
@@ -138,15 +139,14 @@ def _with_fields(old: Content, fields: Sequence[tuple[str, int]]) -> Iterator[by
     rest = old.size - len(head) - setup_header.CRC_SIZE
     yield bytes(head)
     yield from chunks(old, len(head), rest)
-    crc = setup_header.checksum([head, *chunks(old, len(head), rest)])
+    crc = setup_header.checksum(chain([head], chunks(old, len(head), rest)))
     yield crc.to_bytes(setup_header.CRC_SIZE, "little")
 
 
 def assemble(payload: Payload, layout: Layout, spec: BzimageSpec, kernel: Content) -> Parts:
     """Place and link everything. Raises RefusedError (BB-W041)."""
     packed = pack(kernel, spec.compress)
-    chain = [spec.head]
-    room = extent(chain, ())
+    room = extent([spec.head], ())
     offset = align_up(room.text_size, PARAGRAPH)
     size = align_up(offset + packed.size + setup_header.CRC_SIZE, PARAGRAPH)
     low = min(s.paddr for s in payload.elf.loads) // PAGE * PAGE
@@ -158,7 +158,7 @@ def assemble(payload: Payload, layout: Layout, spec: BzimageSpec, kernel: Conten
         text = f"it would take physical {Span(low, high - low)}"
         raise RefusedError(Problem(rules.NO_ROOM, payload.source, text))
     (_, entry), *_ = layout.entries
-    linked = link(chain, (), Params(entry, Span(place, high - place)), place, bss)
+    linked = link([spec.head], (), Params(entry, Span(place, high - place)), place, bss)
     words = (place, size, low, high, place + offset, packed.size, unpacked.start, unpacked.size)
     code = bytearray(linked.text.ljust(offset, b"\0"))
     _WORDS.pack_into(code, linked.exports["bb_bzimage"] - place, *words)
@@ -185,7 +185,7 @@ def assemble(payload: Payload, layout: Layout, spec: BzimageSpec, kernel: Conten
 def _summed(parts: Parts) -> Iterator[bytes | memoryview]:
     """Everything in its order, with the checksum at the end."""
     padding = bytes(parts.size - len(parts.code) - parts.payload.size - setup_header.CRC_SIZE)
-    crc = setup_header.checksum([parts.setup, parts.code, *chunks(parts.payload), padding])
+    crc = setup_header.checksum(chain([parts.setup, parts.code], chunks(parts.payload), [padding]))
     yield parts.setup
     yield parts.code
     yield from chunks(parts.payload)
