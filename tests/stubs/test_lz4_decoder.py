@@ -119,6 +119,13 @@ def test_damage_is_refused_where_the_library_refuses_it(undo: Undo) -> None:
     assert refusals > 50
 
 
+@pytest.mark.parametrize("literals", [34, 35, 36])
+def test_a_short_match_behind_many_literals_stays_in_its_room(undo: Undo, literals: int) -> None:
+    """Copies of eight bytes at once are for where there is room; this one has a match of four behind it."""
+    block = bytes([0xF0, literals - 15]) + b"n" * literals + b"\4\0" + bytes(40)
+    assert undo(framed(block, size=36), 36) is None
+
+
 @pytest.mark.parametrize(
     "packed",
     [

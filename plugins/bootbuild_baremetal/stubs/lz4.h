@@ -9,10 +9,25 @@
 #define LZ4_LEAST_MATCH 4
 #define LZ4_LONG 15 /* a length of four bits that goes on in bytes */
 
-/* Byte by byte and forward: what overlaps repeats itself, which is how LZ4 says a run. */
-static inline void lz4_copy(uint8_t *to, const uint8_t *from, uint32_t size)
+#define LZ4_SHORT 8  /* bytes of which a copy is made at once: most have no more */
+#define LZ4_ROOMY 32 /* bytes that must be left on both sides for that */
+
+/*
+ * Forward: what overlaps repeats itself, which is how LZ4 says a run. By words where none is read before it is written.
+ */
+static __attribute__((noinline)) void lz4_copy(uint8_t *to, const uint8_t *from, uint32_t size)
 {
-    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
+    unsigned long words = (uint32_t)(to - from) < 4 ? 0 : size / 4, rest = size - 4 * words;
+
+    __asm__ volatile("rep movsl" : "+D"(to), "+S"(from), "+c"(words) : : "memory");
+    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(rest) : : "memory");
+}
+
+/* LZ4_SHORT bytes, of which those behind `size` are written over later; a kernel has millions, and an emulator counts. */
+static inline void lz4_copy_short(uint8_t *to, const uint8_t *from)
+{
+    __builtin_memcpy(to, from, 4);
+    __builtin_memcpy(to + 4, from + 4, 4);
 }
 
 static uint32_t lz4_word(const uint8_t *at)
@@ -20,13 +35,12 @@ static uint32_t lz4_word(const uint8_t *at)
     return at[0] | at[1] << 8 | at[2] << 16 | (uint32_t)at[3] << 24;
 }
 
-/* A length whose first four bits are `size`; `*at` moves on behind it. Too long a one runs into `end`. */
-static uint32_t lz4_length(uint32_t size, const uint8_t **at, const uint8_t *end)
+/* A length of four bits that goes on; `*at` moves on behind it. Too long a one runs into `end`. */
+static __attribute__((noinline)) uint32_t lz4_length(const uint8_t **at, const uint8_t *end)
 {
+    uint32_t size = LZ4_LONG;
     uint8_t more = 255;
 
-    if (size < LZ4_LONG)
-        return size;
     while (more == 255 && *at < end && size < 1u << 30) {
         more = *(*at)++;
         size += more;
@@ -41,25 +55,37 @@ static uint8_t *lz4_block(const uint8_t *at, uint32_t size, uint8_t *start, uint
     uint8_t *to = start;
 
     while (at < end) {
-        uint8_t token = *at++;
-        uint32_t length = lz4_length(token >> 4, &at, end);
-        uint32_t back;
+        uint32_t token = *at++, length = token >> 4, back;
+        int roomy = end - at >= LZ4_ROOMY && limit - to >= LZ4_ROOMY;
 
-        if (length > (uint32_t)(end - at) || length > (uint32_t)(limit - to))
-            return 0;
-        lz4_copy(to, at, length);
+        if (roomy && length <= LZ4_SHORT) {
+            lz4_copy_short(to, at);
+        } else {
+            if (length == LZ4_LONG)
+                length = lz4_length(&at, end);
+            if (length > (uint32_t)(end - at) || length > (uint32_t)(limit - to))
+                return 0;
+            lz4_copy(to, at, length);
+            roomy = 0;
+        }
         to += length;
         at += length;
-        if (at == end)
-            return to; /* the last sequence has no match */
         if (end - at < 2)
-            return 0;
+            return at == end ? to : 0; /* the last sequence has no match */
         back = at[0] | at[1] << 8;
         at += 2;
-        length = lz4_length(token & 15, &at, end) + LZ4_LEAST_MATCH;
-        if (!back || back > (uint32_t)(to - start) || length > (uint32_t)(limit - to))
+        if (!back || back > (uint32_t)(to - start))
             return 0;
-        lz4_copy(to, to - back, length);
+        length = (token & 15) + LZ4_LEAST_MATCH;
+        if (roomy && length <= LZ4_SHORT && back >= 4) {
+            lz4_copy_short(to, to - back);
+        } else {
+            if (length == LZ4_LONG + LZ4_LEAST_MATCH)
+                length = lz4_length(&at, end) + LZ4_LEAST_MATCH;
+            if (length > (uint32_t)(limit - to))
+                return 0;
+            lz4_copy(to, to - back, length);
+        }
         to += length;
     }
     return 0;
