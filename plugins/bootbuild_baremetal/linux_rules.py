@@ -39,5 +39,12 @@ UNREAD = Rule(
     "of it has keys of its own: `cmdline_size`, `initrd_addr_max`.",
     'leave `header` out, or use the kernel\'s own bzImage with `entry = "native"`',
 )
+PVH_FIRST = Rule(
+    "BB-L406",
+    "PVH note in an ELF file for the Linux boot protocol",
+    "Firecracker enters an ELF file by its PVH note, and only one without such a note by Linux's 64-bit "
+    "protocol, at e_entry (linux-loader, loader/elf/mod.rs). With a note of the kernel's the stub never runs.",
+    "use [targets.pvh], by which Firecracker starts the kernel as well",
+)
 
-RULES = (NO_ROUTE, NO_BZIMAGE, NO_CHAIN, UNWRITTEN, UNREAD)
+RULES = (NO_ROUTE, NO_BZIMAGE, NO_CHAIN, UNWRITTEN, UNREAD, PVH_FIRST)

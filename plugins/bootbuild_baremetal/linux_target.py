@@ -17,9 +17,18 @@ from bootbuild.api import (
     chain_of,
     claims_target,
     load_blob,
+    phys32_entry,
 )
 from bootbuild_baremetal.linux_options import LinuxOptions
-from bootbuild_baremetal.linux_rules import NO_BZIMAGE, NO_CHAIN, NO_ROUTE, RULES, UNREAD, UNWRITTEN
+from bootbuild_baremetal.linux_rules import (
+    NO_BZIMAGE,
+    NO_CHAIN,
+    NO_ROUTE,
+    PVH_FIRST,
+    RULES,
+    UNREAD,
+    UNWRITTEN,
+)
 
 ENTRY, ENTRY_64 = "bb_linux_entry", "bb_linux_entry_64"
 # XLF_KERNEL_64, XLF_CAN_BE_LOADED_ABOVE_4G, XLF_5LEVEL: asm/bootparam.h. The 64-bit entry leaves long mode.
@@ -36,11 +45,14 @@ class Linux:
     packed = True  #: its loaders read the file that the kernel is packed in
 
     def contribute(self, payload: Payload, guest: Guest, options: LinuxOptions) -> Contribution:
-        """One front for all three entries. Raises RefusedError (BB-L401, BB-L405)."""
+        """One front for all three entries. Raises RefusedError (BB-L401, BB-L405, BB-L406)."""
         if options.header:
             names = ", ".join(options.header)
             text = f"header: {names}: an inserted header has keys of its own"
             raise RefusedError(Problem(UNREAD, payload.source, text))
+        if options.container == "elf" and (own := phys32_entry(payload.elf, repaired=True)) is not None:
+            text = f"the kernel's own PVH note leads to {own:#x}"
+            raise RefusedError(Problem(PVH_FIRST, payload.source, text))
         width = payload.startup.width
         blob = load_blob("bootbuild_baremetal", "linux_front")
         elf = options.container == "elf"

@@ -28,6 +28,7 @@ from bootbuild_baremetal.targets import Multiboot2
 from bootbuild_pvh.guests import PvhGuest
 from bootbuild_pvh.targets import Pvh
 from tiny_bzimage import bzimage
+from tiny_guest import ENTRY, STARTUP, guest
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/linux.md"
 TARGET = Linux()
@@ -52,6 +53,19 @@ def test_a_guest_that_no_stub_can_enter_is_refused(payload: Payload) -> None:
         "BB-L401",
         "guest pvh cannot be entered by a stub at width 64",
     )
+
+
+def test_an_elf_file_has_no_pvh_note_of_the_kernels(payload: Payload) -> None:
+    """Firecracker takes that first; in a bzImage nobody looks at it."""
+    raw = guest()
+    own = replace(payload, elf=read_elf(MemoryContent(raw), "kernel.elf"))
+    startup = find_startup(own.elf, STARTUP, 64, Native())
+    own = replace(own, startup=startup)
+    assert refused(lambda: TARGET.contribute(own, Native(), LinuxOptions(container="elf"))) == (
+        "BB-L406",
+        f"the kernel's own PVH note leads to {ENTRY:#x}",
+    )
+    assert TARGET.contribute(own, Native(), LinuxOptions()).hands_over
 
 
 def test_native_wants_a_bzimage(payload: Payload) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -46,12 +47,17 @@ REFUSED = {
 
 CONTAINERS = {"linux": ("bzimage", "elf")}
 """Targets whose programs do not all take the same kind of file, with the kinds; each takes one."""
+PHYS32_ENTRY, OTHER_NOTE = (struct.pack("<III", 4, 4, kind) + b"Xen\0" for kind in (18, 99))
 
 
 def build_pair(target: str, guest_name: str, width: int, folder: Path, options: str = "") -> BuildRecord:
     """The tiny kernel, which stops at its startup path, as that guest: from recipe to verdicts."""
     folder.mkdir(exist_ok=True)
-    (folder / "kernel.elf").write_bytes(guest())
+    kernel = guest()
+    assert PHYS32_ENTRY in kernel
+    if options:  # a PVH note comes before Linux's protocol
+        kernel = kernel.replace(PHYS32_ENTRY, OTHER_NOTE)
+    (folder / "kernel.elf").write_bytes(kernel)
     (folder / "module").write_bytes(os.urandom(5000))
     path = folder / "recipe.toml"
     path.write_text(f"""

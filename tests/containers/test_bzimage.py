@@ -123,7 +123,7 @@ def noisy(make_payload: Make) -> Payload:
     """A payload of some MiB that nothing compresses: files are read in pieces of one."""
     payload: Payload = make_payload(64)
     raw = payload.elf.content.read(0, payload.elf.content.size)
-    raw += random.Random(1).randbytes((3 << 20) + 5)  # noqa: S311
+    raw += random.Random(1).randbytes((3 << 20) + 5)
     return replace(payload, elf=replace(payload.elf, content=MemoryContent(raw)))
 
 
