@@ -43,7 +43,7 @@ PVH_FIRST = Rule(
     "BB-L406",
     "PVH note in an ELF file for the Linux boot protocol",
     "Firecracker enters an ELF file by its PVH note, and only one without such a note by Linux's 64-bit "
-    "protocol, at e_entry (linux-loader, loader/elf/mod.rs). With a note of the kernel's the stub never runs.",
+    "protocol, at e_entry (linux-loader, loader/elf/mod.rs). With a kernel's own the stub never runs.",
     "use [targets.pvh], by which Firecracker starts the kernel as well",
 )
 

@@ -13,6 +13,7 @@ import pytest
 from bootbuild.boot.subject import find_startup
 from bootbuild.containers import container
 from bootbuild.errors import RecipeError, RefusedError
+from bootbuild.formats.elf_read import read_elf
 from bootbuild.formats.payload import open_payload, read_payload
 from bootbuild.guests.native import Native
 from bootbuild.host import Host

@@ -272,8 +272,9 @@ def own(payload: Payload, raw: bytes) -> Payload:
 def theirs(payload: Payload) -> bytes:
     """A bzImage of somebody's, with a right checksum."""
     kernel = payload.elf.content.read(0, payload.elf.content.size)
-    raw = tiny_bzimage(kernel, None)[:-4]
-    return raw + (zlib.crc32(raw) ^ 0xFFFFFFFF).to_bytes(4, "little")
+    raw = bytearray(tiny_bzimage(kernel, None)[:-4])
+    struct.pack_into("<I", raw, 0x238, 0x7FF)  # cmdline_size
+    return bytes(raw) + (zlib.crc32(raw) ^ 0xFFFFFFFF).to_bytes(4, "little")
 
 
 def native(payload: Payload, **fields: int) -> Contribution:
@@ -314,7 +315,7 @@ def test_an_elf_file_is_no_bzimage(payload: Payload) -> None:
 
 
 OBJECTIONS = {
-    "raised": ({"cmdline_size": 0x7FFFFFFF}, "cmdline_size is 0x0, and can only be lowered: 0x7fffffff"),
+    "raised": ({"cmdline_size": 0x7FFFFFFF}, "cmdline_size is 0x7ff, and can only be lowered: 0x7fffffff"),
     "lowered": ({"kernel_alignment": 0x1000}, "kernel_alignment is 0x200000, and can only be raised: 0x1000"),
     "no power": ({"kernel_alignment": 0x300000}, "kernel_alignment has to be a power of 2: 0x300000"),
     "more bits": ({"xloadflags": 0x80}, "xloadflags is 0x7f, of which bits can only be cleared: 0x80"),
