@@ -233,7 +233,7 @@ DIES: dict[str, tuple[Callable[[int], Places], str]] = {
     ),
     "boot_params in the way": (lambda place: Places(params=place), HEAD + WAY),
     "a command line in the way": (lambda place: Places(cmdline=place), HEAD + WAY),
-    "an initrd in the way": (lambda _: Places(ramdisk=0x101000), HEAD + WAY),
+    "an initrd in the way": (lambda _: Places(ramdisk=0x160000), HEAD + WAY),
     "too near": (
         lambda place: Places(kernel=place - 0x800),
         HEAD + "it was loaded less than a page from where it goes",

@@ -71,7 +71,7 @@ class Places:
     """Where the loader puts things, and what it says. Physical addresses."""
 
     width: int = 32  #: of the entry
-    kernel: int = MiB
+    kernel: int = 0x140000  #: below where it goes, above where the kernel does
     params: int = 0x10000
     cmdline: int = 0x20000
     ramdisk: int = 64 * MiB
