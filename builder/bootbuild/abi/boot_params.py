@@ -40,6 +40,8 @@ FIELDS: Mapping[str, tuple[int, str]] = {
     "orig_video_lines": (0x0E, "B"),
     "orig_video_isVGA": (0x0F, "B"),
     "orig_video_points": (0x10, "H"),
+    "cl_magic": (0x20, "H"),
+    "cl_offset": (0x22, "H"),
     "acpi_rsdp_addr": (ACPI_RSDP_ADDR, "Q"),
     "ext_ramdisk_image": (EXT_RAMDISK_IMAGE, "I"),
     "ext_ramdisk_size": (EXT_RAMDISK_SIZE, "I"),
@@ -55,6 +57,7 @@ FIELDS: Mapping[str, tuple[int, str]] = {
     "alt_mem_k": (0x1E0, "I"),
     "sentinel": (SENTINEL, "B"),
     "vid_mode": (0x1FA, "H"),
+    "root_dev": (0x1FC, "H"),
     "boot_flag": (BOOT_FLAG_AT, "H"),
     "header": (HDR_MAGIC, "I"),
     "type_of_loader": (TYPE_OF_LOADER, "B"),
@@ -67,6 +70,7 @@ FIELDS: Mapping[str, tuple[int, str]] = {
     "ext_loader_type": (0x227, "B"),
     "cmd_line_ptr": (CMD_LINE_PTR, "I"),
     "kernel_alignment": (0x230, "I"),
+    "cmdline_size": (0x238, "I"),
     "setup_data": (SETUP_DATA, "Q"),
 }
 

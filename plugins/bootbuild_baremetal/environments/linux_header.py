@@ -12,6 +12,7 @@ HEADER_AT = 0x1F1  #: of the header, in the file and in boot_params
 _JUMP_OFFSET = 0x201  #: a byte: how far behind 0x202 the header ends
 ENTRY_64 = 0x200  #: bytes behind the start of the protected-mode code
 LOADED_HIGH, CAN_USE_HEAP = 0x01, 0x80  #: of loadflags
+XLF_CAN_BE_LOADED_ABOVE_4G = 1 << 1  #: of xloadflags
 _LONGEST = 0x202 + 0xFF  #: offset of the end of the longest header
 
 NOT_LINUX = Rule(
@@ -32,7 +33,9 @@ class Bzimage:
     header: bytes = field(repr=False)  #: the file up to the end of its setup header
     setup_size: int  #: of the real-mode code, and so the offset of the protected-mode code
     version: int
+    type_of_loader: int
     loadflags: int
+    code32_start: int
     initrd_addr_max: int
     kernel_alignment: int
     relocatable: bool
@@ -81,7 +84,9 @@ def bzimage(image: ElfImage) -> Bzimage:
         header=header,
         setup_size=setup_size,
         version=number(0x206, 2),
+        type_of_loader=number(0x210, 1),
         loadflags=number(0x211, 1),
+        code32_start=number(0x214, 4),
         initrd_addr_max=number(0x22C, 4),
         kernel_alignment=number(0x230, 4),
         relocatable=bool(number(0x234, 1)),

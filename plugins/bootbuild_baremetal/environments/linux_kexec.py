@@ -17,7 +17,6 @@ from bootbuild.api import (
     EntryState,
     Evidence,
     Given,
-    GivenModule,
     InputError,
     Load,
     Offer,
@@ -26,11 +25,10 @@ from bootbuild.api import (
     Span,
     TableRegister,
     align_up,
-    content_digest,
 )
 from bootbuild.platform.flat32 import Poison
 from bootbuild.platform.identity import PAGE, identity_map
-from bootbuild.platform.loading import MiB, put
+from bootbuild.platform.loading import MiB, put, ramdisk
 from bootbuild.platform.rules import DOES_NOT_FIT
 from bootbuild.platform.seabios import RSDP, SeabiosPc
 from bootbuild_baremetal.environments.linux_header import ENTRY_64, Bzimage
@@ -39,10 +37,10 @@ from bootbuild_baremetal.environments.linux_profile import (
     UNDEFINED_64,
     LinuxProfile,
     Setting,
-    merged,
+    given_modules,
     poisoned_64,
-    ramdisk,
 )
+from bootbuild_baremetal.environments.profile import CONTROL_BITS
 
 # arch/x86/kernel/kexec-bzimage64.c
 _LEAST_PURGATORY = _LEAST_PARAMS = 0x3000
@@ -102,7 +100,7 @@ class Kexec(LinuxProfile):
     summary = "Linux's kexec_file_load, into the 64-bit entry"
     hypervisor = HypervisorType.TCG
     undefined = UNDEFINED_64
-    rules: tuple[Rule, ...] = (*LinuxProfile.rules, MAPPED)
+    rules: tuple[Rule, ...] = (*LinuxProfile.rules, MAPPED, CONTROL_BITS)
 
     def setting(self, image: ElfImage, offer: Offer) -> Setting:
         pc = SeabiosPc(self.memory(image, offer))
@@ -138,9 +136,7 @@ class Kexec(LinuxProfile):
                 hypervisor_type=self.hypervisor,
                 data=params,
                 cmdline=offer.cmdline,
-                modules=tuple(
-                    GivenModule(Span(m.address, m.size), content_digest(m.content), b"") for m in modules
-                ),
+                modules=given_modules(modules),
                 memory_map=pc.memory_map,
                 rsdp=RSDP,
                 native_map=Span(
@@ -148,7 +144,7 @@ class Kexec(LinuxProfile):
                 ),
                 structures=structures,
             ),
-            modules=merged(modules),
+            modules=modules,
             state=_state(kernel + ENTRY_64, params, purgatory, tables),
             platform=pc.platform(),
             extras=extras,

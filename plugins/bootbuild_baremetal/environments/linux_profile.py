@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 from bootbuild.abi.handover import HypervisorType
 from bootbuild.api import (
-    Content,
     ElfImage,
     EntryState,
     Filling,
     Given,
+    GivenModule,
     InputError,
     Load,
     Offer,
@@ -21,12 +21,15 @@ from bootbuild.api import (
     Region,
     Rule,
     Scene,
+    Span,
     Undefined,
+    content_digest,
 )
-from bootbuild.platform.flat32 import Poison, general_garbage, poison_of
+from bootbuild.platform.flat32 import Poison, general_garbage, poison_of, poisoned_state
 from bootbuild.platform.loading import GiB, memory_size
-from bootbuild.platform.rules import DOES_NOT_FIT
+from bootbuild.platform.rules import DOES_NOT_FIT, MODULES
 from bootbuild_baremetal.environments.linux_header import NOT_LINUX, Bzimage, bzimage
+from bootbuild_baremetal.environments.profile import CONTROL_BITS
 
 CMDLINE = Rule(
     "BB-L441",
@@ -35,15 +38,8 @@ CMDLINE = Rule(
     "refuse more, or cut it off.",
     "shorten the command line",
 )
-RAMDISK = Rule(
-    "BB-L442",
-    "more modules than the Linux boot protocol passes on",
-    "boot_params has one ramdisk (ramdisk_image, ramdisk_size), without a command line of its own. What else "
-    "the recipe lists would silently not arrive.",
-    "join the cpio archives into one file, and leave its command line out",
-)
 MAPPED = Rule(
-    "BB-L443",
+    "BB-L442",
     "relies on memory above the promised identity map",
     "The 64-bit entry promises an identity map of the kernel (init_size bytes from where it was loaded), "
     "boot_params and the command line, and of nothing else (boot.rst, 64-bit BOOT PROTOCOL). The kernel is "
@@ -75,7 +71,7 @@ class LinuxProfile(ABC):
     loader = ""
     hypervisor: HypervisorType
     undefined: tuple[Undefined, ...]
-    rules: tuple[Rule, ...] = (NOT_LINUX, DOES_NOT_FIT, CMDLINE, RAMDISK)
+    rules: tuple[Rule, ...] = (NOT_LINUX, DOES_NOT_FIT, MODULES, CMDLINE)
     memory_limit = 3 * GiB  #: the most RAM, in bytes
 
     def scene(
@@ -86,7 +82,7 @@ class LinuxProfile(ABC):
         return Scene(
             regions=setting.regions,
             loads=(
-                *setting.kernel,
+                *self.kernel_loads(image, setting, poison),
                 *setting.given.structures,
                 *setting.modules,
                 *setting.extras(poison),
@@ -101,6 +97,10 @@ class LinuxProfile(ABC):
     @abstractmethod
     def setting(self, image: ElfImage, offer: Offer) -> Setting:
         """The machine at the kernel's first instruction. Raises InputError."""
+
+    def kernel_loads(self, image: ElfImage, setting: Setting, poison: Poison) -> Sequence[Load]:
+        """The kernel in memory."""
+        return setting.kernel
 
     @abstractmethod
     def poisoned(self, exact: EntryState, poison: Poison) -> EntryState:
@@ -120,15 +120,6 @@ class LinuxProfile(ABC):
         return found
 
 
-def ramdisk(image: ElfImage, offer: Offer) -> Content | None:
-    """The one module. Raises InputError (BB-L442)."""
-    if len(offer.modules) > 1 or any(text for _, _, text in offer.modules):
-        names = ", ".join(name for name, _, _ in offer.modules)
-        text = f"one ramdisk without a command line is passed, not {names}"
-        raise InputError(Problem(RAMDISK, image.name, text))
-    return next((content for _, content, _ in offer.modules), None)
-
-
 # boot.rst promises at the 64-bit entry: RSI, CS, DS, ES, SS and a GDT with them, IF clear, the identity map
 UNDEFINED_64 = (
     *(Undefined(name, "BB-U001") for name in ("EAX", "EBX", "ECX", "EDX", "EDI", "EBP")),
@@ -137,6 +128,7 @@ UNDEFINED_64 = (
     Undefined("IDTR", "BB-U003"),
     Undefined("FS and GS", "BB-U004"),
     Undefined("EFLAGS", "BB-U005"),
+    *(Undefined(name, CONTROL_BITS.id) for name in ("CR0", "CR4", "EFER")),
     Undefined("identity map", MAPPED.id),
     Undefined("free memory", "BB-U006"),
 )
@@ -155,14 +147,48 @@ def poisoned_64(exact: EntryState, poison: Poison) -> EntryState:
     registers["rsp"] = poison.pick("ESP", registers.get("rsp", 0), 0xFFFF_9000_0000_0008, 0x3)
     registers["rflags"] = poison.pick("EFLAGS", registers.get("rflags", 2), 0xCD7, 0x240003)
     return replace(
-        exact,
+        poisoned_selectors(exact, poison),
         registers=registers,
-        fs=replace(exact.fs, selector=poison.pick("FS and GS", exact.fs.selector, 0x40, 0x888)),
-        gs=replace(exact.gs, selector=poison.pick("FS and GS", exact.gs.selector, 0x48, 0x990)),
+        cr0=exact.cr0 | poison.pick("CR0", 0, 0x50022, 0x20),
+        cr4=exact.cr4 | poison.pick("CR4", 0, 0x648, 0x80),
+        efer=exact.efer | poison.pick("EFER", 0, 0x800, 0x1),
         idtr=replace(exact.idtr, base=poison.pick("IDTR", exact.idtr.base, 0xFFFFF000, 0x7F000000)),
     )
 
 
-def merged(loads: Sequence[Load]) -> tuple[Load, ...]:
-    """Loads without those that have no bytes."""
-    return tuple(load for load in loads if load.memsz)
+# At the 32-bit entry: ESI, EBP, EDI and EBX, CS, DS, ES and SS and a GDT with them, no paging, IF clear
+UNDEFINED_32 = (
+    *(Undefined(name, "BB-U001") for name in ("EAX", "ECX", "EDX")),
+    Undefined("ESP", "BB-U002"),
+    Undefined("IDTR", "BB-U003"),
+    Undefined("FS and GS", "BB-U004"),
+    Undefined("EFLAGS", "BB-U005"),
+    *(Undefined(name, CONTROL_BITS.id) for name in ("CR0", "CR4", "EFER")),
+    Undefined("free memory", "BB-U006"),
+)
+# At the real-mode entry: the segments, SP behind the heap, IF clear
+UNDEFINED_16 = (
+    *(Undefined(name, "BB-U001") for name in ("EAX", "EBX", "ECX", "EDX", "ESI", "EDI", "EBP")),
+    Undefined("GDTR", "BB-U003"),
+    Undefined("EFLAGS", "BB-U005"),
+    Undefined("free memory", "BB-U006"),
+)
+
+
+def poisoned_32(exact: EntryState, poison: Poison) -> EntryState:
+    """The state at a 32-bit entry with this run's garbage in what `poison` names of UNDEFINED_32."""
+    return poisoned_selectors(poisoned_state(exact, poison), poison)
+
+
+def poisoned_selectors(exact: EntryState, poison: Poison) -> EntryState:
+    """FS and GS with other selectors."""
+    return replace(
+        exact,
+        fs=replace(exact.fs, selector=poison.pick("FS and GS", exact.fs.selector, 0x40, 0x888)),
+        gs=replace(exact.gs, selector=poison.pick("FS and GS", exact.gs.selector, 0x48, 0x990)),
+    )
+
+
+def given_modules(loads: Sequence[Load]) -> tuple[GivenModule, ...]:
+    """The ramdisk as a kernel must find it."""
+    return tuple(GivenModule(Span(m.address, m.size), content_digest(m.content), b"") for m in loads)
