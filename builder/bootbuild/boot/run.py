@@ -132,6 +132,8 @@ def run_once(
             findings += found
         if not findings and subject.own_entry not in stops:  # else it stands there already
             passed.append(machine.run(checkpoints=stops, budget=budget, seconds=left()))
+            while _still_packed(subject, passed[-1], machine):
+                passed[-1] = machine.run(checkpoints=stops, budget=budget, seconds=left())
         stop = passed[-1]
         reached = not findings and stop.kind is StopKind.CHECKPOINT
         blocks_to_startup = len(machine.blocks)
@@ -165,6 +167,22 @@ def run_once(
             seconds=time.perf_counter() - began,
         )
     return Run(trace, handover, tuple(findings), proved)
+
+
+def _still_packed(subject: Subject, stop: Stop, machine: Machine) -> bool:
+    """Whether other code stands where the startup path will be: that of a kernel yet to be unpacked there.
+
+    A bzImage is loaded, and by 32-bit loaders entered, at the very address that its kernel is linked at.
+    """
+    if subject.image.packing is None or stop.kind is not StopKind.CHECKPOINT:
+        return False
+    startup = subject.startup
+    if startup.width and machine.code_width != startup.width:
+        return True
+    try:
+        return machine.read(machine.get("rip"), len(subject.code)) != subject.code
+    except LookupError:
+        return False
 
 
 @dataclass

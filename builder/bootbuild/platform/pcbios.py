@@ -30,7 +30,7 @@ ENTRIES = {
 }
 NO_SERVICE = 0xFF53
 _STUB = b"\x0f\x01\xc1\xcf"  # vmcall; iret
-_DATA_AREA = 0x400
+_DATA_AREA, _DATA_AREA_SIZE, _EBDA_SIZE = 0x400, 0x100, 0x400
 _LOW_MEMORY = EBDA // 1024  #: KiB
 _EQUIPMENT = 0x0206  #: a coprocessor, a pointing device, one serial port
 _CARRY, _ZERO = 1 << 0, 1 << 6
@@ -48,13 +48,14 @@ _CONFIGURATION = 0xE6F5  #: the table that INT 15h, C0 tells
 
 
 def low_memory() -> tuple[Load, ...]:
-    """The vectors, and of the BIOS data area (400h) what a kernel may look at."""
+    """The vectors, of the BIOS data areas what a kernel may look at (the rest is 0), and the code in ROM."""
     vectors = (ENTRIES.get(number, NO_SERVICE) for number in range(256))
     table = b"".join(struct.pack("<HH", offset, SEGMENT) for offset in vectors)
     area = struct.pack("<4H6xHHxH", COM1, 0, 0, 0, EBDA >> 4, _EQUIPMENT, _LOW_MEMORY)
     stubs = [put((SEGMENT << 4) + at, _STUB) for at in ENTRIES.values()]
     rest = put((SEGMENT << 4) + NO_SERVICE, _STUB[-1:])
-    return (put(0, table), put(_DATA_AREA, area), put(EBDA, b"\x01"), *stubs, rest)
+    extended = put(EBDA, b"\x01".ljust(_EBDA_SIZE, b"\0"))
+    return (put(0, table), put(_DATA_AREA, area.ljust(_DATA_AREA_SIZE, b"\0")), extended, *stubs, rest)
 
 
 class BiosPc(Pc):

@@ -18,6 +18,7 @@ from bootbuild.api import (
     Span,
     align_up,
 )
+from bootbuild.platform import pcbios
 from bootbuild.platform.flat32 import Poison
 from bootbuild.platform.loading import check_memory, put, ramdisk
 from bootbuild.platform.rules import DOES_NOT_FIT
@@ -48,8 +49,9 @@ _STRUCTURE = 0x3FC  #: bytes of boot_params that GRUB's own structure has; the r
 _REAL_MODE = Span(0x10000, 0x80000)  #: where boot_params go, at the end of what is free there
 _PAGE = 4096
 _INIT_SIZE_SINCE = 0x020A
-#: bytes at the end of RAM that GRUB's own code and data take, as measured with the modules of tests/oracles
-_OWN = 0x74000
+# GRUB's own code and data are at the end of RAM, and leave a hole there; with the modules of tests/oracles, so many
+# bytes below the end
+_FREE_BELOW, _HOLE, _HOLE_SIZE = 0x94000, 0x7B000, 0x7000
 
 
 class Grub(LinuxProfile):
@@ -69,15 +71,16 @@ class Grub(LinuxProfile):
         header, initrd = self.header(image, offer), ramdisk(image, offer)
         cmdline = self._cmdline(image, header, offer)
         _, main = pc.ram
-        memory = Relocator([Span(main.start, main.size - _OWN)], pc.ram)
+        heap = [Span(main.start, main.size - _FREE_BELOW), Span(pc.top - _HOLE, _HOLE_SIZE)]
+        memory = Relocator(heap, pc.ram)
         at, alignment, size = _place(image, header, memory)
         kernel = header.kernel(at)
         check_memory(image, [Span(at, max(size, kernel.size))], pc.ram)
         modules: tuple[Load, ...] = ()
         if initrd is not None:
-            most = min(header.initrd_addr_max, _INITRD_MAX) - _BELOW_MAX
             room = align_up(initrd.size, _PAGE)
-            place = memory.place_high(room, _PAGE, at + align_up(size, _PAGE), most & -_PAGE)
+            highest = (min(header.initrd_addr_max, _INITRD_MAX) - _BELOW_MAX - room) & -_PAGE
+            place = memory.place_high(room, _PAGE, at + align_up(size, _PAGE), highest - room)
             if place is None:
                 raise _no_room(image, room)
             modules = (Load(place, initrd, 0, initrd.size, initrd.size),)
@@ -110,14 +113,18 @@ class Grub(LinuxProfile):
             modules=modules,
             state=state,
             platform=pc.platform(),
-            extras=lambda _: (gdt, *pc.acpi),
+            extras=lambda _: (*pcbios.low_memory(), gdt, *pc.acpi),
         )
 
     @staticmethod
     def _cmdline(image: ElfImage, header: Bzimage, offer: Offer) -> bytes:
         """BOOT_IMAGE=, the file as the command names it, and the words. InputError (BB-L333, BB-L441)."""
         passed = as_passed(offer.cmdline, image.name)
-        whole = b"BOOT_IMAGE=/" + PurePath(image.name).name.encode() + (b" " + passed if passed else b"")
+        whole = (
+            b"BOOT_IMAGE=/"
+            + PurePath(image.name.removesuffix(" (vmlinux)")).name.encode()
+            + (b" " + passed if passed else b"")
+        )
         if len(whole) > header.cmdline_size:
             text = f"{len(whole)} bytes with BOOT_IMAGE=; this kernel takes {header.cmdline_size}"
             raise InputError(Problem(CMDLINE, image.name, text))

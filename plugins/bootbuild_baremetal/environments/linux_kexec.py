@@ -26,6 +26,7 @@ from bootbuild.api import (
     TableRegister,
     align_up,
 )
+from bootbuild.platform import pcbios
 from bootbuild.platform.flat32 import Poison
 from bootbuild.platform.identity import PAGE, identity_map
 from bootbuild.platform.loading import MiB, put, ramdisk
@@ -126,7 +127,7 @@ class Kexec(LinuxProfile):
                 mapped = identity_map(tables, promised, page=PAGE)
             else:
                 mapped = identity_map(tables, (_LOW, *pc.ram))
-            return (mapped, put(gdt + 0x10, struct.pack("<2Q", _CODE, _DATA)), *pc.acpi)
+            return (mapped, put(gdt + 0x10, struct.pack("<2Q", _CODE, _DATA)), *pcbios.low_memory(), *pc.acpi)
 
         return Setting(
             regions=pc.regions,
