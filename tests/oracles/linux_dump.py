@@ -6,12 +6,10 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import entry_dump
 import modelled
-from bootbuild.api import Cpu, Filling, MemoryContent, Offer, Platform, Profile, Scene
-from bootbuild.api.machine import Cpuid
+from bootbuild.api import Filling, MemoryContent, Offer, Profile
 from bootbuild.formats.payload import open_content
 from bootbuild.machine import Machine
 from bootbuild.model.payload import ElfImage
@@ -86,24 +84,6 @@ def parse(console: str, log: str = "") -> LinuxDump:
     )
 
 
-class DebugPort(Platform):
-    """A platform with port 0xE9 beside what it has, as isa-debugcon is."""
-
-    def __init__(self, inner: Platform) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def cpuid(self, cpu: Cpu, leaf: int, subleaf: int, native: Cpuid) -> Cpuid:
-        return self.inner.cpuid(cpu, leaf, subleaf, native)
-
-    def hypercall(self, cpu: Cpu, instruction: Any) -> bool:
-        return self.inner.hypercall(cpu, instruction)
-
-    def port_out(self, cpu: Cpu, port: int, size: int, value: int) -> None:
-        assert port == 0xE9
-        self.console.append(value)
-
-
 def packed(path: Path, name: str) -> ElfImage:
     """A bzImage without a kernel that could be read: what a profile needs is the file."""
     return ElfImage(name, 64, 62, 2, 0, (), (), MemoryContent(b""), packing=open_content(path))
@@ -111,13 +91,13 @@ def packed(path: Path, name: str) -> ElfImage:
 
 def emulated(
     profile: Profile, image: ElfImage, cmdline: str, modules: Sequence[Path] = (), memory: int = 128
-) -> tuple[LinuxDump, Scene]:
+) -> LinuxDump:
     """What the guest says when it runs in a profile, and the hidden parts that the profile sets."""
     offered = tuple((str(path), MemoryContent(path.read_bytes()), b"") for path in modules)
     scene = profile.scene(image, Offer(cmdline.encode(), offered, memory << 20), Filling.EXACT)
-    platform = DebugPort(scene.platform)
+    platform = modelled.DebugPort(scene.platform)
     with Machine(replace(scene, platform=platform)) as machine:
         stop = machine.run(checkpoints={}, budget=200_000_000, seconds=60)
     assert stop.kind is StopKind.TRIPLE_FAULT, stop
     hidden = {name: modelled.segment(getattr(scene.state, name)) for name in modelled.SELECTORS}
-    return replace(parse(bytes(platform.console).decode()), hidden=hidden), scene
+    return replace(parse(bytes(platform.console).decode()), hidden=hidden)
