@@ -10,7 +10,6 @@ from pathlib import Path
 import entry_dump
 import modelled
 from bootbuild.api import Filling, MemoryContent, Offer, Profile
-from bootbuild.formats.payload import open_content
 from bootbuild.machine import Machine
 from bootbuild.model.payload import ElfImage
 from bootbuild.model.trace import StopKind
@@ -82,11 +81,6 @@ def parse(console: str, log: str = "") -> LinuxDump:
         ramdisk=numbers.get("ramdisk", {}),
         a20=bool(numbers["a20"]["on"]),
     )
-
-
-def packed(path: Path, name: str) -> ElfImage:
-    """A bzImage without a kernel that could be read: what a profile needs is the file."""
-    return ElfImage(name, 64, 62, 2, 0, (), (), MemoryContent(b""), packing=open_content(path))
 
 
 def emulated(

@@ -1,4 +1,4 @@
-"""A profile's scene read as if it were a real monitor's dump, so that the two can be compared; and what that takes."""
+"""A profile's scene read as if it were a real monitor's dump, so that the two can be compared."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import linux_dump
 import modelled
 import monitors
 from bootbuild.api import Profile
+from bootbuild.formats.payload import open_content, sealed
 from bootbuild_baremetal.environments.linux_grub import Grub as GrubProfile
 from bootbuild_baremetal.environments.linux_qemu import Qemu
 from entry_dump import Segment
@@ -105,7 +106,7 @@ def fields(dump: LinuxDump) -> dict[str, Any]:
 
 
 def emulated(profile: Profile, guest: Path, name: str, case: Case, modules: Sequence[Path]) -> dict[str, Any]:
-    image = linux_dump.packed(guest, name)
+    image = sealed(open_content(guest), name)
     return fields(linux_dump.emulated(profile, image, case.cmdline, modules, case.memory))
 
 

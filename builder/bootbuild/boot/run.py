@@ -54,6 +54,7 @@ class Subject:
     own_entry: int | None = None  #: physical; where a chained stub must leave the machine as it found it
     goal: Startup | None = None  #: a place behind the startup path that must be reached as well
     untouched: bool = True  #: nothing of the payload runs before: its .bss is as the stubs left it
+    from_entry: bool = False  #: the startup path is unknown, and wherever the image is entered stands for it
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,9 @@ def run_once(
     self_test()
     began = time.perf_counter()
     scene = scene_of(profile, subject, filling, only)
+    if subject.from_entry:
+        entry = scene.state.cs.base + scene.state.ip
+        subject = replace(subject, startup=replace(subject.startup, vaddr=entry, paddr=entry))
     startup = subject.startup
     stops = {startup.vaddr: STARTUP, startup.paddr: STARTUP}  # by its linked or its physical address
 

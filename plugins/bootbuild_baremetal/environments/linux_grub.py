@@ -49,8 +49,8 @@ _STRUCTURE = 0x3FC  #: bytes of boot_params that GRUB's own structure has; the r
 _REAL_MODE = Span(0x10000, 0x80000)  #: where boot_params go, at the end of what is free there
 _PAGE = 4096
 _INIT_SIZE_SINCE = 0x020A
-# GRUB's own code and data are at the end of RAM, and leave a hole there: so many bytes below the end, with the
-# modules of tests/oracles
+# GRUB's own code and data are at the end of RAM, and leave a hole: bytes below the end, and of the hole,
+# with the modules of tests/oracles
 _FREE_BELOW, _HOLE, _HOLE_SIZE = 0x94000, 0x7B000, 0x7000
 
 
