@@ -118,7 +118,7 @@ def run_once(
     began = time.perf_counter()
     scene = scene_of(profile, subject, filling, only)
     if subject.from_entry:
-        entry = scene.state.cs.base + scene.state.ip
+        entry = scene.state.entry
         subject = replace(subject, startup=replace(subject.startup, vaddr=entry, paddr=entry))
     startup = subject.startup
     stops = {startup.vaddr: STARTUP, startup.paddr: STARTUP}  # by its linked or its physical address
@@ -160,7 +160,7 @@ def run_once(
             target=profile.target,
             profile=profile.name,
             filling=filling,
-            entered=scene.state.ip,
+            entered=scene.state.entry,
             stops=tuple(passed),
             instructions=machine.instructions,
             blocks=machine.blocks,

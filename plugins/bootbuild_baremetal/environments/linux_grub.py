@@ -57,7 +57,7 @@ _FREE_BELOW, _HOLE, _HOLE_SIZE = 0x94000, 0x7B000, 0x7000
 class Grub(LinuxProfile):
     """`linux /FILE …`, `initrd /FILE`, on the console of a serial port."""
 
-    name = "grub-32bit"
+    name, loader = "grub-32bit", "grub-linux"
     version = "2.06"
     evidence = Evidence.ORACLE
     source = "grub-core/loader/i386/linux.c; registers and boot_params dumped under GRUB 2.06 (tests/oracles)"

@@ -91,8 +91,8 @@ class Kexec(LinuxProfile):
     The exact run has all RAM mapped, as machine_kexec does it; poisoned ones what boot.rst promises.
     """
 
-    name = "kexec-64bit"
-    version = "6.19"
+    name, loader = "kexec-64bit", "kexec"
+    version = "6.1"
     evidence = Evidence.SOURCE
     source = (
         "Linux: arch/x86/kernel/{kexec-bzimage64,machine_kexec_64}.c, relocate_kernel_64.S, "

@@ -49,7 +49,7 @@ _PAGE_MASK = 0xFFFFF000
 class Qemu(LinuxProfile):
     """`qemu-system-x86_64 -M pc -cpu max -nodefaults -kernel FILE -append … -initrd FILE`."""
 
-    name = "qemu-16bit"
+    name, loader = "qemu-16bit", "qemu-linux"
     version = "7.2"
     evidence = Evidence.ORACLE
     source = "hw/i386/x86.c, pc-bios/optionrom/linuxboot_dma.c; dumped under QEMU 7.2.22 (tests/oracles)"

@@ -103,7 +103,7 @@ class CloudHypervisor(_VmmProfile):
     So CS is 8 and not 10h, as boot.rst has it; ESP is in low memory, CR0.ET is not set.
     """
 
-    name = "cloud-hypervisor-32bit"
+    name, loader = "cloud-hypervisor-32bit", "cloud-hypervisor"
     version = "53.0"
     source = (
         "cloud-hypervisor v53.0: arch/src/x86_64/{layout,mod,regs}.rs, vmm/src/vm.rs; linux-loader v0.13.2: "
@@ -152,7 +152,7 @@ class Firecracker(_VmmProfile):
     The first GiB is mapped, whatever the memory; CS is 8. linux-loader does not clear .bss.
     """
 
-    name = "firecracker-64bit"
+    name, loader = "firecracker-64bit", "firecracker"
     version = "1.16.1"
     source = (
         "firecracker v1.16.1: src/vmm/src/arch/x86_64/{layout,mod,regs,gdt}.rs; linux-loader v0.13.2: "
