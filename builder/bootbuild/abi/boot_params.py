@@ -27,6 +27,7 @@ E820_ENTRIES, E820_TABLE = 0x1E8, 0x2D0
 HDR_MAGIC, VERSION, TYPE_OF_LOADER = 0x202, 0x206, 0x210
 RAMDISK_IMAGE, RAMDISK_SIZE, CMD_LINE_PTR = 0x218, 0x21C, 0x228
 HARDWARE_SUBARCH, SETUP_DATA = 0x23C, 0x250
+EFI_INFO = 0x1C0
 
 #: Offset and struct code of what loaders write, by the names of asm/bootparam.h and asm/screen_info.h.
 FIELDS: Mapping[str, tuple[int, str]] = {
@@ -46,7 +47,7 @@ FIELDS: Mapping[str, tuple[int, str]] = {
     "ext_ramdisk_image": (EXT_RAMDISK_IMAGE, "I"),
     "ext_ramdisk_size": (EXT_RAMDISK_SIZE, "I"),
     "ext_cmd_line_ptr": (EXT_CMD_LINE_PTR, "I"),
-    "efi_loader_signature": (0x1C0, "4s"),
+    "efi_loader_signature": (EFI_INFO, "4s"),
     "efi_systab": (0x1C4, "I"),
     "efi_memdesc_size": (0x1C8, "I"),
     "efi_memdesc_version": (0x1CC, "I"),
@@ -90,6 +91,10 @@ class BootParams:
     acpi_rsdp_addr: int
     hardware_subarch: int
     setup_data: int
+    efi_loader_signature: bytes  #: "EL64", "EL32", or four zeros without EFI
+    efi_systab: int
+    efi_memmap: int
+    efi_memmap_size: int
     e820: tuple[MapEntry, ...]
 
 
@@ -116,6 +121,10 @@ def parse(page: bytes) -> BootParams:
         acpi_rsdp_addr=u32(ACPI_RSDP_ADDR) | u32(ACPI_RSDP_ADDR + 4) << 32,
         hardware_subarch=u32(HARDWARE_SUBARCH),
         setup_data=u32(SETUP_DATA) | u32(SETUP_DATA + 4) << 32,
+        efi_loader_signature=page[EFI_INFO : EFI_INFO + 4],
+        efi_systab=u32(EFI_INFO + 4) | u32(EFI_INFO + 0x18) << 32,
+        efi_memmap=u32(EFI_INFO + 0x10) | u32(EFI_INFO + 0x1C) << 32,
+        efi_memmap_size=u32(EFI_INFO + 0x14),
         e820=unpack_e820(page[E820_TABLE : E820_TABLE + E820_ENTRY_SIZE * count]),
     )
 
