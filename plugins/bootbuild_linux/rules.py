@@ -76,8 +76,8 @@ RULES = (
     Rule(
         "BB-H029",
         "EFI in boot_params",
-        "efi_info has the signature EL64 or EL32, the system table and the memory map of the EFI under which a "
-        "loader of Linux runs, and nothing under a BIOS or a monitor without firmware.",
+        "efi_info has the signature EL64 or EL32, the system table and the memory map of the EFI under which "
+        "a loader of Linux runs, and nothing under a BIOS or a monitor without firmware.",
         _FIX,
     ),
 )

@@ -28,6 +28,7 @@ class DebugPort(Platform):
     def __init__(self, inner: Platform) -> None:
         super().__init__()
         self._inner = inner
+        self.console = inner.console
 
     def cpuid(self, cpu: Cpu, leaf: int, subleaf: int, native: Cpuid) -> Cpuid:
         return self._inner.cpuid(cpu, leaf, subleaf, native)
@@ -35,9 +36,14 @@ class DebugPort(Platform):
     def hypercall(self, cpu: Cpu, instruction: Literal["vmcall", "vmmcall"]) -> bool:
         return self._inner.hypercall(cpu, instruction)
 
+    def port_in(self, cpu: Cpu, port: int, size: int) -> int:
+        return self._inner.port_in(cpu, port, size)
+
     def port_out(self, cpu: Cpu, port: int, size: int, value: int) -> None:
-        assert port == 0xE9
-        self.console.append(value)
+        if port == 0xE9:
+            self.console.append(value)
+        else:
+            self._inner.port_out(cpu, port, size, value)
 
 
 def differences(real: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
