@@ -47,7 +47,8 @@ RULES = (
     Rule(
         "BB-L435",
         "setup_sects reaches beyond the file",
-        _HEADER + "The protected-mode code begins behind (setup_sects + 1) × 512 bytes, where 0 stands for 4. "
+        _HEADER
+        + "The protected-mode code begins behind (setup_sects + 1) × 512 bytes, where 0 stands for 4. "
         "A number that is wrong within the file no loader notices: it enters the kernel elsewhere.",
         "look whether the file is complete, and compare setup_sects (0x1f1) with where the code begins",
     ),
@@ -88,7 +89,8 @@ RULES = (
     Rule(
         "BB-L445",
         "cmdline_size that cannot be served",
-        _HEADER + "kexec_file_load wants room for 30 characters that it may add. GRUB takes cmdline_size bytes "
+        _HEADER
+        + "kexec_file_load wants room for 30 characters that it may add. GRUB takes cmdline_size bytes "
         "below 640 KiB, whatever the command line is; linux16 writes `BOOT_IMAGE=` there in any case.",
         "set cmdline_size (0x238) to 2047, as Linux does",
     ),

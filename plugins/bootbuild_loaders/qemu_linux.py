@@ -40,9 +40,7 @@ class QemuLinux:
             return []
         if not content.size:
             return [
-                LoaderVerdict(
-                    "linux", "refuse", None, linux_rules.NO_HEADER, "qemu: could not load kernel"
-                )
+                LoaderVerdict("linux", "refuse", None, linux_rules.NO_HEADER, "qemu: could not load kernel")
             ]
         size = window.size - header.setup_size
         if size < 0:

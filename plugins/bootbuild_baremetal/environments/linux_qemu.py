@@ -28,6 +28,7 @@ from bootbuild.platform.pcbios import BiosPc
 from bootbuild.platform.seabios import PM1_CONTROL, RSDP, SeabiosPc
 from bootbuild_baremetal.environments.linux_header import (
     CAN_USE_HEAP,
+    HEADER_AT,
     LOADED_HIGH,
     NOT_LINUX,
     XLF_CAN_BE_LOADED_ABOVE_4G,
@@ -79,7 +80,8 @@ class Qemu(LinuxProfile):
             fields |= {"ramdisk_image": at, "ramdisk_size": initrd.size}
         if found := re.search(rb"vga=([^ ]*)", offer.cmdline):
             fields["vid_mode"] = _video_mode(found[1])
-        written = put(_REAL, boot_params.pack(header.header, fields)[: len(header.header)])
+        # before the header is real-mode code, which may do with itself what it likes
+        written = boot_params.pack(header.header, fields)[HEADER_AT : len(header.header)]
         return Setting(
             regions=pc.regions,
             kernel=(setup, kernel),
@@ -91,7 +93,7 @@ class Qemu(LinuxProfile):
                 modules=given_modules(modules),
                 memory_map=pc.memory_map,
                 rsdp=RSDP,
-                structures=(written, put(_CMDLINE, offer.cmdline + b"\0")),
+                structures=(put(_REAL + HEADER_AT, written), put(_CMDLINE, offer.cmdline + b"\0")),
             ),
             modules=modules,
             state=_state(),
