@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from bootbuild.abi import boot_params
 from bootbuild.abi.boot_params import BootParams, SetupData
-from bootbuild.abi.handover import pair_of
+from bootbuild.abi.handover import BootType, pair_of
 from bootbuild.api import Finding, Given, GuestView, Piece, Span, Startup, Waist, load_blob
 from bootbuild_linux import judge
 from bootbuild_linux.rules import RULES
@@ -15,6 +15,7 @@ from bootbuild_linux.rules import RULES
 #: Where the handover stands when control is at a symbol: (register, …) of boot.rst and head_64.S.
 _REGISTER = {"startup_64": "rsi", "startup_32": "esi", "x86_64_start_kernel": "rdi"}
 _ENTRY = {64: "startup_64", 32: "startup_32"}
+_LOADERS = (BootType.LINUX_16, BootType.LINUX_32, BootType.LINUX_64)
 
 
 class Linux:
@@ -61,6 +62,10 @@ class Linux:
             *judge.e820(table, given, inserted),
             *judge.rsdp(params, given, inserted),
         ]
+        if given.boot_type in _LOADERS and not inserted:
+            findings += [*judge.loader(params), *judge.efi(params, given)]
+            if at_entry and startup.width == 64:
+                findings += judge.mapping(view, startup)
         report = _report(where, params, cmdline) | {"e820": judge.entries(table)}
         if inserted:
             findings += judge.header(params)

@@ -59,6 +59,39 @@ def header(params: BootParams) -> list[Finding]:
     return [Finding("BB-H027", text) for text in wrong]
 
 
+def loader(params: BootParams) -> list[Finding]:
+    """What of that a loader of Linux has not left out: GRUB zeroes boot_flag, and none of them the rest."""
+    wrong = []
+    if params.header != boot_params.HEADER_MAGIC:
+        wrong.append(f"header is {params.header:#x}, not HdrS")
+    if not params.type_of_loader:
+        wrong.append("type_of_loader is 0: Linux ignores the ramdisk")
+    return [Finding("BB-H027", text) for text in wrong]
+
+
+def mapping(view: GuestView, startup: Startup) -> list[Finding]:
+    """At startup_64, however the kernel came there."""
+    return [Finding("BB-H026", text) for text in _wrong_mapping(view, startup)]
+
+
+def efi(params: BootParams, given: Given) -> list[Finding]:
+    """What boot_params say of EFI, where a loader filled them and not the kernel's own EFI entry."""
+    signature, table = params.efi_loader_signature, given.efi_system_table
+    if not table:
+        if any(signature):
+            return [Finding("BB-H029", f"efi_loader_signature is {signature!r}, the environment has no EFI")]
+        return []
+    wrong = []
+    if signature not in (b"EL64", b"EL32"):
+        wrong.append(f"efi_loader_signature is {signature!r}, neither EL64 nor EL32")
+    if params.efi_systab != table:
+        wrong.append(f"efi_systab is {params.efi_systab:#x}, the system table is at {table:#x}")
+    found = Span(params.efi_memmap, params.efi_memmap_size)
+    if found != given.efi_memmap:
+        wrong.append(f"efi_memmap is {found}, the environment gave {given.efi_memmap}")
+    return [Finding("BB-H029", text) for text in wrong]
+
+
 def string(view: GuestView, address: int) -> bytes | None:
     """The command line at a physical address, without its NUL; None if it cannot be read."""
     if not address:

@@ -62,7 +62,8 @@ RULES = (
         "BB-H027",
         "what a loader states in boot_params",
         "sentinel 0 (else Linux clears what it does not know), the magic numbers 0xaa55 and HdrS, version "
-        "2.12 or later, and a type_of_loader other than 0 (else Linux ignores the ramdisk).",
+        "2.12 or later, and a type_of_loader other than 0 (else Linux ignores the ramdisk). Of a kernel "
+        "that a loader of Linux started itself, HdrS and the type_of_loader.",
         _STUB,
     ),
     Rule(
@@ -71,5 +72,12 @@ RULES = (
         "hdr.setup_data begins a list of nodes in memory that ends with next = 0; Linux follows it before it "
         "has a console.",
         "let each node's `next` be the physical address of another node, or 0",
+    ),
+    Rule(
+        "BB-H029",
+        "EFI in boot_params",
+        "efi_info has the signature EL64 or EL32, the system table and the memory map of the EFI under which "
+        "a loader of Linux runs, and nothing under a BIOS or a monitor without firmware.",
+        _FIX,
     ),
 )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bootbuild.api import Content, Evidence, LoaderVerdict, Said
-from bootbuild_loaders import rules
+from bootbuild_loaders import linux_header, linux_rules, rules
 from bootbuild_loaders.window import Window
 
 HIGH_MEMORY = 1 << 20  #: himem_start that both monitors pass
@@ -120,20 +120,31 @@ def _entry(window: Window, at: int, descsz: int) -> int:
 def load_bzimage(content: Content) -> Loaded:
     """BzImage::load. Raises LoadError."""
     window = Window(content)
-    if window.get(0x202, 4) != b"HdrS":
-        raise LoadError(rules.BZIMAGE, "Invalid bzImage", "bzImage")
-    if window.u16(0x206) < 0x200 or not window.get(0x211, 1)[:1] or not window.get(0x211, 1)[0] & 1:
-        raise LoadError(rules.BZIMAGE, "Invalid bzImage", "bzImage")
-    setup = ((window.get(0x1F1, 1)[0] or 4) + 1) * 512
-    size = content.size - setup
+    header = linux_header.read(window)
+    if not header.high:
+        rule = linux_rules.LOADED_LOW
+        if not header.named or header.version < 0x200:
+            rule = linux_rules.OLD_PROTOCOL if header.named else linux_rules.NO_HEADER
+        raise LoadError(rule, "Invalid bzImage", "bzImage")
+    size = content.size - header.setup_size
     if size < 0:
-        raise LoadError(rules.BZIMAGE, "Underflow occurred during an arithmetic operation", "bzImage")
-    start = window.u32(0x214)
+        text = "Underflow occurred during an arithmetic operation"
+        raise LoadError(linux_rules.SETUP_OUTSIDE, text, "bzImage")
+    start = header.code32_start
     if start < HIGH_MEMORY:
         raise LoadError(rules.LOW_ENTRY, "invalid kernel start address", kind="")
     if start + size > MEMORY:
         raise LoadError(rules.DOES_NOT_FIT, "Unable to read bzImage compressed kernel", "bzImage")
     return Loaded(start, setup=True)
+
+
+#: The rules that `load_bzimage` names.
+BZIMAGE_RULES = (
+    *linux_rules.only(
+        linux_rules.NO_HEADER, linux_rules.OLD_PROTOCOL, linux_rules.LOADED_LOW, linux_rules.SETUP_OUTSIDE
+    ),
+    *rules.only(rules.LOW_ENTRY, rules.DOES_NOT_FIT),
+)
 
 
 class LinuxLoader:
@@ -165,6 +176,25 @@ class LinuxLoader:
         if loaded.pvh is None:
             return [LoaderVerdict("pvh", "ignore", None, rules.NO_NOTES, "PVH entry point not present")]
         return [LoaderVerdict("pvh", "accept", loaded.pvh)]
+
+
+class LinuxLoaderBzimage:
+    """The crate's bzImage loader, which a monitor asks for what is no ELF."""
+
+    name = "linux-loader-bzimage"
+    version = "0.14.0"
+    evidence = Evidence.SOURCE
+    source = "rust-vmm/linux-loader, src/loader/bzimage/mod.rs"
+    rules = BZIMAGE_RULES
+
+    def judge(self, content: Content) -> Sequence[LoaderVerdict]:
+        """Of a file loaded without kernel_offset; `entry` is kernel_load, the 32-bit entry."""
+        if linux_header.is_elf(Window(content)):
+            return []
+        try:
+            return [LoaderVerdict("linux", "accept", load_bzimage(content).entry)]
+        except LoadError as error:
+            return [refusal("linux", error)]
 
 
 def refusal(boot: str, error: LoadError, before: str = "") -> LoaderVerdict:

@@ -1,4 +1,4 @@
-"""QEMU's -kernel on a PC: the Linux protocol, Multiboot, then ELF with a PVH note, in this order.
+"""QEMU's -kernel on a PC: Multiboot, then ELF with a PVH note; what is neither is Linux (qemu_linux).
 
 Follows hw/i386/{x86.c,multiboot.c} of QEMU 7.2.22, as qemu-system-x86_64 runs them with machines pc, q35 and
 microvm.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
-from bootbuild_loaders import rules
+from bootbuild_loaders import linux_header, rules
 from bootbuild_loaders.qemu_elf import EM_X86_64, check_memory, fetch, load_elf, meant
 from bootbuild_loaders.stopped import Stopped
 from bootbuild_loaders.window import Window
@@ -48,7 +48,7 @@ class Qemu:
     )
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
-        """By PVH; and by Linux's or Multiboot's protocol where that comes first."""
+        """By PVH; and by Multiboot's protocol where that comes first."""
         window = Window(content)
         if not content.size:
             return [LoaderVerdict("pvh", "refuse", None, rules.NOT_A_KERNEL, "qemu: could not load kernel")]
@@ -70,17 +70,13 @@ class Qemu:
 
 
 def _linux(window: Window) -> Sequence[LoaderVerdict]:
-    """The Linux protocol, at the last also for a file that is nothing else: the kernel sets the rest."""
-    setup = ((window.get(0x1F1, 1) or b"\0")[0] or 4) * 512 + 512
-    if setup > window.size:
+    """The Linux protocol, at the last also for a file that is nothing else: `qemu-linux` says how."""
+    header = linux_header.read(window)
+    if header.setup_size > window.size:
         text = "qemu: invalid kernel header"
         return [LoaderVerdict("pvh", "refuse", None, rules.NOT_A_KERNEL, text)]
-    known = window.get(0x202, 4) == b"HdrS"
-    high = known and window.u16(0x206) >= 0x202 and window.get(0x211, 1)[0] & 1
-    return [
-        LoaderVerdict("pvh", "ignore", None, rules.OTHER_PROTOCOL if known else rules.NOT_A_KERNEL),
-        LoaderVerdict("linux", "accept", 0x10200 if high else 0x90200),  # real_addr, and its second sector
-    ]
+    rule = rules.OTHER_PROTOCOL if header.named else rules.NOT_A_KERNEL
+    return [LoaderVerdict("pvh", "ignore", None, rule)]
 
 
 def find_multiboot(window: Window) -> int | None:

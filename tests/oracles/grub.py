@@ -18,10 +18,8 @@ from typing import Literal, Protocol
 import monitors
 
 SECTOR, GAP = 512, 2048 * 512  #: bytes; what is before the first partition
-MODULES = (
-    "serial terminal echo halt boot tar gzio configfile normal multiboot multiboot2 linux linux16".split()
-)
-FIRMWARE_MODULES = {"i386-pc": ["biosdisk", "part_msdos"], "x86_64-efi": ["memdisk"]}
+MODULES = "serial terminal echo halt boot tar gzio configfile normal multiboot multiboot2 linux".split()
+FIRMWARE_MODULES = {"i386-pc": ["biosdisk", "part_msdos", "linux16"], "x86_64-efi": ["memdisk"]}
 ROOTS = {"i386-pc": "(hd0,msdos1)", "x86_64-efi": "(memdisk)"}
 MODULE_COMMANDS = {"multiboot": "module", "multiboot2": "module2", "linux": "initrd", "linux16": "initrd16"}
 #: what GRUB prints when it does not start the kernel; that it finds no screen is no error here

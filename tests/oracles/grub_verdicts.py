@@ -13,6 +13,8 @@ from oracle import run_until
 
 PATIENCE = 8.0  #: seconds that one boot of GRUB may take after which it hangs, times what a firmware takes
 _TOLD = Path("told")
+#: GRUB forgets an error when it reads the end of a disk, and then tells another: no file lies there
+_END = bytes(1 << 16)
 
 
 @dataclass(frozen=True)
@@ -36,20 +38,29 @@ class Asked:
             lines.append(f"if {self.command} /{index}; then echo ACCEPTED; {boot}; fi")
         script = "\n".join([*lines, "echo ALL-DONE", "halt"]) + "\n"
         files = {str(index): data for index, data in enumerate(self.files)}
-        return grub.archive({"commands": script.encode(), **files})
+        return grub.archive({"commands": script.encode(), **files, "end": _END})
 
 
 @dataclass(frozen=True)
 class Answer:
     """`verdict`: "accept", "refuse" or "crash"; `text` is all that was printed about the file.
 
-    `entry` and `long_mode` are known of what was started.
+    `entries` are known of what was started: in which mode, as what was started says it, and where.
     """
 
     verdict: str
     text: str
-    entry: int | None = None
-    long_mode: bool = False
+    entries: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def entry(self) -> int | None:
+        """The first of them."""
+        return self.entries[0][1] if self.entries else None
+
+    @property
+    def long_mode(self) -> bool:
+        """Whether a Multiboot kernel was entered in it."""
+        return bool(self.entries) and not self.entries[0][0]
 
 
 @dataclass(frozen=True)
@@ -79,11 +90,11 @@ class Oracle:
         return answers
 
     def start(self, command: Command, data: bytes, folder: Path) -> Answer:
-        """What it says to one file, and where that is entered if it is one of multiboot_kernels."""
+        """What it says to one file, and where that is entered if its code tells it on port 0xEA."""
         text = self._run(Asked(command, [data], boot=True), folder, PATIENCE).split("CASE 0\n")[-1]
-        told = (folder / _TOLD).read_bytes()
-        if len(told) == 5:
-            return Answer("accept", text, int.from_bytes(told[1:], "little"), long_mode=not told[0])
+        entries = told(folder / _TOLD)
+        if entries:
+            return Answer("accept", text, entries)
         if "GRUB-RETURNED" in text:
             return Answer("refuse", text)
         return _answer(text)
@@ -95,6 +106,14 @@ class Oracle:
         make = self.grub.efi if self.efi else self.grub.bios
         command = make(self.qemu, asked, folder, options=options)
         return run_until(command, ["ALL-DONE"], timeout=patience * (3 if self.efi else 1)).text
+
+
+def told(path: Path) -> tuple[tuple[int, int], ...]:
+    """What code says of itself: a byte for the mode and four for the address, each time it is entered."""
+    said = path.read_bytes()
+    return tuple(
+        (said[at], int.from_bytes(said[at + 1 : at + 5], "little")) for at in range(0, len(said) - 4, 5)
+    )
 
 
 def _answer(text: str) -> Answer:

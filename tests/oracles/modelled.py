@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
-from bootbuild.api import Descriptor, Scene
+from bootbuild.api import Cpu, Descriptor, Platform, Scene
+from bootbuild.api.machine import Cpuid
 from entry_dump import EntryDump, Segment
 
 GENERAL = ("eax", "ebx", "ecx", "edx", "esi", "edi", "ebp", "esp")
@@ -17,6 +20,36 @@ START_INFO_NAMES = (
     " memmap_paddr memmap_entries reserved"
 ).split()
 MODULE_NAMES = "paddr size cmdline_paddr reserved".split()
+
+
+class DebugPort(Platform):
+    """A platform with port 0xE9 beside what it has, as isa-debugcon is."""
+
+    def __init__(self, inner: Platform) -> None:
+        super().__init__()
+        self._inner = inner
+        self.console = inner.console
+
+    def cpuid(self, cpu: Cpu, leaf: int, subleaf: int, native: Cpuid) -> Cpuid:
+        return self._inner.cpuid(cpu, leaf, subleaf, native)
+
+    def hypercall(self, cpu: Cpu, instruction: Literal["vmcall", "vmmcall"]) -> bool:
+        return self._inner.hypercall(cpu, instruction)
+
+    def port_in(self, cpu: Cpu, port: int, size: int) -> int:
+        return self._inner.port_in(cpu, port, size)
+
+    def port_out(self, cpu: Cpu, port: int, size: int, value: int) -> None:
+        if port == 0xE9:
+            self.console.append(value)
+        else:
+            self._inner.port_out(cpu, port, size, value)
+
+
+def differences(real: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
+    """Every field that is not the same, as name → (real, ours)."""
+    names = {**real, **ours}
+    return {name: (real.get(name), ours.get(name)) for name in names if real.get(name) != ours.get(name)}
 
 
 @dataclass(frozen=True)

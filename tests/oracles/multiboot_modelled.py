@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,7 @@ import modelled
 import multiboot_dump
 from bootbuild.abi import multiboot, multiboot2
 from bootbuild.abi.multiboot2 import Multiboot2Info, TagType
-from bootbuild.api import Cpu, Descriptor, FileContent, Filling, MemoryContent, Offer, Platform, Profile
-from bootbuild.api.machine import Cpuid
+from bootbuild.api import Descriptor, FileContent, Filling, MemoryContent, Offer, Profile
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.machine import Machine
 from bootbuild.model.trace import StopKind
@@ -29,27 +28,6 @@ class Case:
     cmdline: str = ""
     modules: Sequence[tuple[bytes, str]] = ()
     memory: int = 128
-
-
-class DebugPort(Platform):
-    """A platform with port 0xE9 beside what it has, as isa-debugcon is."""
-
-    def __init__(self, inner: Platform) -> None:
-        super().__init__()
-        self._inner = inner
-        self.console = inner.console
-
-    def cpuid(self, cpu: Cpu, leaf: int, subleaf: int, native: Cpuid) -> Cpuid:
-        return self._inner.cpuid(cpu, leaf, subleaf, native)
-
-    def port_in(self, cpu: Cpu, port: int, size: int) -> int:
-        return self._inner.port_in(cpu, port, size)
-
-    def port_out(self, cpu: Cpu, port: int, size: int, value: int) -> None:
-        if port == 0xE9:
-            self.console.append(value)
-        else:
-            self._inner.port_out(cpu, port, size, value)
 
 
 def files(case: Case, folder: Path) -> list[tuple[Path, str]]:
@@ -70,7 +48,7 @@ def emulated(
     image = read_elf(FileContent(guest), name)
     offer = Offer(case.cmdline.encode(), offered, case.memory << 20)
     scene = profile.scene(image, offer, Filling.EXACT)
-    platform = DebugPort(scene.platform)
+    platform = modelled.DebugPort(scene.platform)
     with Machine(replace(scene, platform=platform)) as machine:
         stop = machine.run(checkpoints={}, budget=200_000_000, seconds=60)
     assert stop.kind is StopKind.TRIPLE_FAULT, stop
@@ -95,9 +73,3 @@ def by_name(dump: MultibootDump) -> dict[str, Any]:
         for number, tag in enumerate(Multiboot2Info.unpack(information.bytes).tags):
             found[f"tag {number}, {TagType(tag.type).name}"] = tag.body
     return found | {f"block {name}": value for name, value in blocks.items()}
-
-
-def differences(real: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
-    """Every field that is not the same, as name → (real, ours)."""
-    names = {**real, **ours}
-    return {name: (real.get(name), ours.get(name)) for name in names if real.get(name) != ours.get(name)}

@@ -18,7 +18,8 @@ from bootbuild.abi.multiboot import MultibootInfo
 from bootbuild.api import Profile
 from bootbuild_baremetal.environments import grub_bios
 from grub import Grub, Menu
-from multiboot_modelled import Case, by_name, differences, emulated, files
+from modelled import differences
+from multiboot_modelled import Case, by_name, emulated, files
 from test_multiboot_images import built
 
 Images = dict[tuple[str, int], Path]  # of a target, at a width

@@ -21,8 +21,9 @@ from bootbuild_baremetal.environments import grub_efi as efi_profile
 from bootbuild_baremetal.environments import qemu as qemu_profile
 from entry_dump import Segment
 from grub import Grub, Menu
+from modelled import differences
 from multiboot_dump import MultibootDump
-from multiboot_modelled import Case, by_name, differences, emulated, files
+from multiboot_modelled import Case, by_name, emulated, files
 
 MiB = 1 << 20
 MODULE = b"the bytes of a module, of an odd length\n" * 111 + b"\0"

@@ -11,16 +11,22 @@ SETUP = 5 * 512  #: bytes of the real-mode code, boot sector included
 #: Field → offset, struct letter, value: those of Debian's 64-bit kernel.
 HEADER: dict[str, tuple[int, str, int]] = {
     "setup_sects": (0x1F1, "B", 4),
+    "syssize": (0x1F4, "I", 0),
     "boot_flag": (0x1FE, "H", 0xAA55),
+    "jump": (0x200, "H", 0x6AEB),
     "version": (0x206, "H", 0x020F),
     "loadflags": (0x211, "B", 1),
+    "code32_start": (0x214, "I", 0x100000),
+    "initrd_addr_max": (0x22C, "I", 0x7FFFFFFF),
     "kernel_alignment": (0x230, "I", 0x200000),
     "relocatable_kernel": (0x234, "B", 1),
     "min_alignment": (0x235, "B", 21),
     "xloadflags": (0x236, "H", 0x7F),
+    "cmdline_size": (0x238, "I", 2047),
     "payload_offset": (0x248, "I", 0x40),
     "payload_length": (0x24C, "I", 0),
     "pref_address": (0x258, "Q", 0x1000000),
+    "init_size": (0x260, "I", 0x10000),
     "handover_offset": (0x264, "I", 0x190),
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from bootbuild.model.machine import MapEntry
@@ -14,6 +14,7 @@ E820_ENTRY_SIZE = 20
 BOOT_FLAG, HEADER_MAGIC = 0xAA55, 0x53726448  #: what setup_header has at 0x1fe and 0x202 ("HdrS")
 
 SETUP_E820_EXT = 1  #: asm/setup_data.h: entries for which the zero page has no room
+SETUP_RNG_SEED = 9  #: asm/setup_data.h
 SETUP_BOOTBUILD = 0x4F484242  #: BB_SETUP_DATA_TYPE of handover.h: the record (docs/handover.md)
 MAX_SETUP_DATA = 64  #: nodes; a longer list is taken for a loop
 _NODE = struct.Struct("<QII")  #: next, type, len
@@ -26,6 +27,53 @@ E820_ENTRIES, E820_TABLE = 0x1E8, 0x2D0
 HDR_MAGIC, VERSION, TYPE_OF_LOADER = 0x202, 0x206, 0x210
 RAMDISK_IMAGE, RAMDISK_SIZE, CMD_LINE_PTR = 0x218, 0x21C, 0x228
 HARDWARE_SUBARCH, SETUP_DATA = 0x23C, 0x250
+EFI_INFO = 0x1C0
+
+#: Offset and struct code of what loaders write, by the names of asm/bootparam.h and asm/screen_info.h.
+FIELDS: Mapping[str, tuple[int, str]] = {
+    "orig_x": (0x00, "B"),
+    "orig_y": (0x01, "B"),
+    "ext_mem_k": (0x02, "H"),
+    "orig_video_page": (0x04, "H"),
+    "orig_video_mode": (0x06, "B"),
+    "orig_video_cols": (0x07, "B"),
+    "orig_video_ega_bx": (0x0A, "H"),
+    "orig_video_lines": (0x0E, "B"),
+    "orig_video_isVGA": (0x0F, "B"),
+    "orig_video_points": (0x10, "H"),
+    "cl_magic": (0x20, "H"),
+    "cl_offset": (0x22, "H"),
+    "acpi_rsdp_addr": (ACPI_RSDP_ADDR, "Q"),
+    "ext_ramdisk_image": (EXT_RAMDISK_IMAGE, "I"),
+    "ext_ramdisk_size": (EXT_RAMDISK_SIZE, "I"),
+    "ext_cmd_line_ptr": (EXT_CMD_LINE_PTR, "I"),
+    "efi_loader_signature": (EFI_INFO, "4s"),
+    "efi_systab": (0x1C4, "I"),
+    "efi_memdesc_size": (0x1C8, "I"),
+    "efi_memdesc_version": (0x1CC, "I"),
+    "efi_memmap": (0x1D0, "I"),
+    "efi_memmap_size": (0x1D4, "I"),
+    "efi_systab_hi": (0x1D8, "I"),
+    "efi_memmap_hi": (0x1DC, "I"),
+    "alt_mem_k": (0x1E0, "I"),
+    "sentinel": (SENTINEL, "B"),
+    "vid_mode": (0x1FA, "H"),
+    "root_dev": (0x1FC, "H"),
+    "boot_flag": (BOOT_FLAG_AT, "H"),
+    "header": (HDR_MAGIC, "I"),
+    "type_of_loader": (TYPE_OF_LOADER, "B"),
+    "loadflags": (0x211, "B"),
+    "code32_start": (0x214, "I"),
+    "ramdisk_image": (RAMDISK_IMAGE, "I"),
+    "ramdisk_size": (RAMDISK_SIZE, "I"),
+    "heap_end_ptr": (0x224, "H"),
+    "ext_loader_ver": (0x226, "B"),
+    "ext_loader_type": (0x227, "B"),
+    "cmd_line_ptr": (CMD_LINE_PTR, "I"),
+    "kernel_alignment": (0x230, "I"),
+    "cmdline_size": (0x238, "I"),
+    "setup_data": (SETUP_DATA, "Q"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +91,10 @@ class BootParams:
     acpi_rsdp_addr: int
     hardware_subarch: int
     setup_data: int
+    efi_loader_signature: bytes  #: "EL64", "EL32", or four zeros without EFI
+    efi_systab: int
+    efi_memmap: int
+    efi_memmap_size: int
     e820: tuple[MapEntry, ...]
 
 
@@ -69,8 +121,41 @@ def parse(page: bytes) -> BootParams:
         acpi_rsdp_addr=u32(ACPI_RSDP_ADDR) | u32(ACPI_RSDP_ADDR + 4) << 32,
         hardware_subarch=u32(HARDWARE_SUBARCH),
         setup_data=u32(SETUP_DATA) | u32(SETUP_DATA + 4) << 32,
+        efi_loader_signature=page[EFI_INFO : EFI_INFO + 4],
+        efi_systab=u32(EFI_INFO + 4) | u32(EFI_INFO + 0x18) << 32,
+        efi_memmap=u32(EFI_INFO + 0x10) | u32(EFI_INFO + 0x1C) << 32,
+        efi_memmap_size=u32(EFI_INFO + 0x14),
         e820=unpack_e820(page[E820_TABLE : E820_TABLE + E820_ENTRY_SIZE * count]),
     )
+
+
+def pack(base: bytes, values: Mapping[str, int | bytes], e820: Iterable[MapEntry] = ()) -> bytes:
+    """A zero page: `base` from its first byte on, over it `values` by their names in FIELDS, and the table.
+
+    ValueError for more than 128 entries of e820.
+    """
+    page = bytearray(base[:SIZE].ljust(SIZE, b"\0"))
+    for name, value in values.items():
+        offset, code = FIELDS[name]
+        struct.pack_into(f"<{code}", page, offset, value)
+    entries = list(e820)
+    if len(entries) > E820_MAX:
+        raise ValueError(f"{len(entries)} entries of e820, more than {E820_MAX}")
+    if entries:
+        page[E820_ENTRIES] = len(entries)
+        table = pack_e820(entries)
+        page[E820_TABLE : E820_TABLE + len(table)] = table
+    return bytes(page)
+
+
+def pack_e820(entries: Iterable[MapEntry]) -> bytes:
+    """Entries of struct boot_e820_entry."""
+    return b"".join(struct.pack("<QQI", e.address, e.size, e.type) for e in entries)
+
+
+def pack_setup_data(following: int, kind: int, contents: bytes) -> bytes:
+    """A node of the list that `setup_data` begins; `following`: physical address of the next, or 0."""
+    return _NODE.pack(following, kind, len(contents)) + contents
 
 
 @dataclass(frozen=True)

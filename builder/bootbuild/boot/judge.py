@@ -61,6 +61,8 @@ def judge(
     if subject.guest is not None:
         handover, found = _asked(subject.guest, subject, scene, view)
         findings += found
+    if subject.from_entry:
+        return handover, findings
     if lost := stray(view, startup):
         findings.append(lost)
     elif subject.code and view.read_physical(startup.paddr, len(subject.code)) != subject.code:

@@ -64,9 +64,9 @@ def _refusal(subject: Subject, profile: Profile, loader: Loader | None) -> list[
         scene = scene_of(profile, subject, Filling.EXACT)
     except InputError as error:
         return [Finding(p.rule.id, p.message, p.remedy or p.rule.remedy) for p in error.problems]
-    if loader is not None and not meant & {None, scene.state.ip}:
+    if loader is not None and not meant & {None, scene.state.entry}:
         entries = ", ".join(f"{entry:#x}" for entry in meant if entry is not None)
-        text = f"{loader.name} {loader.version} enters it at {entries}, the profile at {scene.state.ip:#x}"
+        text = f"{loader.name} {loader.version} enters it at {entries}, the profile at {scene.state.entry:#x}"
         return [Finding("BB-B027", text)]
     return []
 

@@ -54,6 +54,7 @@ class Subject:
     own_entry: int | None = None  #: physical; where a chained stub must leave the machine as it found it
     goal: Startup | None = None  #: a place behind the startup path that must be reached as well
     untouched: bool = True  #: nothing of the payload runs before: its .bss is as the stubs left it
+    from_entry: bool = False  #: the startup path is unknown, and wherever the image is entered stands for it
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,9 @@ def run_once(
     self_test()
     began = time.perf_counter()
     scene = scene_of(profile, subject, filling, only)
+    if subject.from_entry:
+        entry = scene.state.entry
+        subject = replace(subject, startup=replace(subject.startup, vaddr=entry, paddr=entry))
     startup = subject.startup
     stops = {startup.vaddr: STARTUP, startup.paddr: STARTUP}  # by its linked or its physical address
 
@@ -132,6 +136,8 @@ def run_once(
             findings += found
         if not findings and subject.own_entry not in stops:  # else it stands there already
             passed.append(machine.run(checkpoints=stops, budget=budget, seconds=left()))
+            while _still_packed(subject, passed[-1], machine):
+                passed[-1] = machine.run(checkpoints=stops, budget=budget, seconds=left())
         stop = passed[-1]
         reached = not findings and stop.kind is StopKind.CHECKPOINT
         blocks_to_startup = len(machine.blocks)
@@ -154,7 +160,7 @@ def run_once(
             target=profile.target,
             profile=profile.name,
             filling=filling,
-            entered=scene.state.ip,
+            entered=scene.state.entry,
             stops=tuple(passed),
             instructions=machine.instructions,
             blocks=machine.blocks,
@@ -165,6 +171,22 @@ def run_once(
             seconds=time.perf_counter() - began,
         )
     return Run(trace, handover, tuple(findings), proved)
+
+
+def _still_packed(subject: Subject, stop: Stop, machine: Machine) -> bool:
+    """Whether other code stands where the startup path will be: that of a kernel yet to be unpacked there.
+
+    A bzImage is loaded, and by 32-bit loaders entered, at the very address that its kernel is linked at.
+    """
+    if subject.image.packing is None or stop.kind is not StopKind.CHECKPOINT:
+        return False
+    startup = subject.startup
+    if startup.width and machine.code_width != startup.width:
+        return True
+    try:
+        return machine.read(machine.get("rip"), len(subject.code)) != subject.code
+    except LookupError:
+        return False
 
 
 @dataclass

@@ -114,24 +114,30 @@ def request_subject(request: BootRequest, host: Host, budget: int, timeout: floa
 
     Without `until`: the image's own record says it, then the file as `guest` reads it, then `e_entry` of a
     Linux ELF; else InputError. With `console:TEXT` any image can be asked: where its startup path is unknown
-    and no `guest` is to judge there, its entry stands for it.
+    and no `guest` is to judge there, its entry stands for it; so too where what is packed in a file cannot be
+    had, if the targets' loaders read the file as it is.
     """
     from bootbuild.formats.notes import claims
-    from bootbuild.formats.payload import open_content, open_snapshot, read_payload
+    from bootbuild.formats.payload import open_content, open_snapshot, read_payload, sealed
     from bootbuild.formats.symbols import read_system_map
 
-    image, _ = read_payload(open_snapshot(request.image), str(request.image))
+    content, name = open_snapshot(request.image), str(request.image)
+    targets = {name.split("@")[0] for name in request.profiles}
+    try:
+        image, _ = read_payload(content, name)
+    except InputError:
+        text = _expected(request)
+        if not text or request.guest or not all(getattr(host.target(t), "packed", False) for t in targets):
+            raise
+        return _unread(sealed(content, name), request, text, budget, timeout)
     claimed = claims(image)
     symbols: Mapping[str, int] = image.symbols
     if request.symbols is not None:
         moved = next((c.startup.moved for c in claimed), 0)
         symbols = read_system_map(open_content(request.symbols), str(request.symbols), moved)
         image = replace(image, symbols=symbols)
-    expect = b""
-    until = request.until
-    if until is not None and until.startswith(_CONSOLE):
-        expect, until = until[len(_CONSOLE) :].encode(), None
-    targets = {name.split("@")[0] for name in request.profiles}
+    expect = _expected(request)
+    until = None if expect else request.until
     claim = next((c for c in claimed if c.target in targets), None)
     guest, stub = request.guest, None
     if claim is not None:
@@ -160,6 +166,30 @@ def request_subject(request: BootRequest, host: Host, budget: int, timeout: floa
         timeout=request.timeout or timeout,
         code=code_at(image, startup),
         untouched=claim is not None and startup.paddr == claim.startup.paddr,
+    )
+
+
+def _expected(request: BootRequest) -> bytes:
+    """The text that is waited for on a console; b"" for a place."""
+    until = request.until or ""
+    return until[len(_CONSOLE) :].encode() if until.startswith(_CONSOLE) else b""
+
+
+def _unread(image: ElfImage, request: BootRequest, expect: bytes, budget: int, timeout: float) -> Subject:
+    """What is to be proved of a file of which nothing is known but how its loaders enter it."""
+    return Subject(
+        image=image,
+        startup=Startup("entry", 0, 0, width=0),
+        guest=None,
+        offer=_offer(request),
+        stub=None,
+        symbols={},
+        expect=expect,
+        budget=request.budget or budget,
+        timeout=request.timeout or timeout,
+        code=b"",
+        untouched=False,
+        from_entry=True,
     )
 
 

@@ -23,7 +23,7 @@ from bootbuild.model.content import (
     digest,
     snapshot,
 )
-from bootbuild.model.payload import PT_LOAD, ElfImage
+from bootbuild.model.payload import EM_X86_64, ET_EXEC, PT_LOAD, ElfImage
 
 
 def open_content(path: Path) -> FileContent:
@@ -61,6 +61,11 @@ def read_payload(content: Content, name: str) -> tuple[ElfImage, str]:
     shown = repr(start.decode()) if start.isascii() and start.decode().isprintable() else start.hex(" ")
     text = f"not a kernel: neither ELF nor bzImage; it begins with {shown if start else 'nothing'}"
     raise InputError(Problem(rules.UNKNOWN_FORMAT, name, text))
+
+
+def sealed(content: Content, name: str) -> ElfImage:
+    """A file as its loaders read it, where what is packed in it cannot be had: an image without segments."""
+    return ElfImage(name, 64, EM_X86_64, ET_EXEC, 0, (), (), MemoryContent(b""), packing=content)
 
 
 @dataclass(frozen=True)

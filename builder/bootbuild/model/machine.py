@@ -99,6 +99,11 @@ class EntryState:
     gdtr: TableRegister = TableRegister(0, 0)
     idtr: TableRegister = TableRegister(0, 0)
 
+    @property
+    def entry(self) -> int:
+        """Linear address of the first instruction."""
+        return self.ip if self.mode in ("long64", "long64-user") else self.cs.base + self.ip
+
 
 @dataclass(frozen=True)
 class MapEntry:

@@ -92,8 +92,8 @@ class ElfImage:
 
     @property
     def physical_end(self) -> int:
-        """First physical address after every PT_LOAD."""
-        return max(s.physical.end for s in self.loads)
+        """First physical address after every PT_LOAD; 0 without one."""
+        return max((s.physical.end for s in self.loads), default=0)
 
     @property
     def xen_notes(self) -> tuple[Note, ...]:

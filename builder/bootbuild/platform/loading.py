@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bootbuild.errors import InputError, Problem
-from bootbuild.model.content import MemoryContent
+from bootbuild.model.content import Content, MemoryContent
 from bootbuild.model.machine import Descriptor, Load, Offer, Region, RegionKind
 from bootbuild.model.payload import ElfImage
 from bootbuild.model.span import Span, align_up
 from bootbuild.platform.flat32 import Poison
-from bootbuild.platform.rules import DOES_NOT_FIT
+from bootbuild.platform.rules import DOES_NOT_FIT, MODULES
 
 MiB, GiB = 1 << 20, 1 << 30
 RAM, RESERVED, ACPI, NVS, UNUSABLE = 1, 2, 3, 4, 5  #: of a memory map: ACPI 6.4 §15, as E820 has them
@@ -111,3 +111,26 @@ def put(address: int, data: bytes) -> Load:
 def mmio(address: int, size: int = 0x1000) -> Region:
     """A device's registers: the platform answers."""
     return Region(Span(address, size), RegionKind.MMIO)
+
+
+def ramdisk(image: ElfImage, offer: Offer) -> Content | None:
+    """The one module that a monitor with a single `initrd` option passes on, without a command line."""
+    module = one_module(image, offer)
+    if module and module[1]:
+        remedy = "leave its command line out, or this profile out of `profiles`"
+        raise _refused(image, offer.modules, "one module without a command line", remedy)
+    return module[0] if module else None
+
+
+def one_module(image: ElfImage, offer: Offer) -> tuple[Content, bytes] | None:
+    """The bytes and the command line of the one module of a monitor that passes no more. InputError."""
+    if len(offer.modules) > 1:
+        raise _refused(image, offer.modules, "one module")
+    return next(((content, cmdline) for _, content, cmdline in offer.modules), None)
+
+
+def _refused(
+    image: ElfImage, modules: Sequence[tuple[str, Content, bytes]], what: str, remedy: str = ""
+) -> InputError:
+    names = ", ".join(name for name, _, _ in modules)
+    return InputError(Problem(MODULES, image.name, f"this monitor passes {what}, not {names}", remedy))

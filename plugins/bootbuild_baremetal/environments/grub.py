@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 
 from bootbuild.api import (
@@ -16,16 +15,13 @@ from bootbuild.api import (
     Problem,
     Rule,
     Span,
-    TableRegister,
     content_digest,
 )
-from bootbuild.platform.flat32 import flat_state
-from bootbuild.platform.loading import RESET_TR, put
 from bootbuild.platform.rules import DOES_NOT_FIT
 from bootbuild_baremetal.environments.grub_words import WORDS, as_passed
 from bootbuild_baremetal.environments.kernel import Kernel
 from bootbuild_baremetal.environments.profile import MultibootProfile
-from bootbuild_baremetal.environments.relocator import Relocator
+from bootbuild_baremetal.environments.relocator import Relocator, entered
 
 VERSION = b"GRUB 2.06-13+deb12u2"  #: PACKAGE_STRING of Debian 12
 MODULE_ALIGN = 4096  #: MULTIBOOT_MOD_ALIGN: modules are page-aligned, asked for or not
@@ -39,9 +35,6 @@ MOVED = Rule(
 )
 _HIGH = 2  #: MULTIBOOT_LOAD_PREFERENCE_HIGH
 _ESP = 0x7FF00  #: "some random location in low memory" (include/grub/i386/multiboot.h)
-# grub_relocator32_start: GRUB's last code, and its GDT, which lie in low memory when the kernel is entered
-_GDT = struct.pack("<4Q", 0, 0, 0x00CF9A000000FFFF, 0x00CF93000000FFFF)
-_LOWEST, _HIGHEST = 0x1000, 0x9A000  #: where that may be
 
 
 @dataclass(frozen=True)
@@ -125,20 +118,5 @@ class GrubProfile(MultibootProfile):
         self, kernel: Kernel, magic: int, info: int, memory: Relocator, left: EntryState
     ) -> tuple[EntryState, Load]:
         """The state after grub_relocator32, and its GDT. `left`: what the firmware had and GRUB keeps."""
-        code = memory.place(self.code_size, 16, _LOWEST, _HIGHEST) or _LOWEST
-        gdt = code + self.gdt_offset
-        registers = {"rax": magic, "rbx": info, "rsp": _ESP, "rflags": left.registers["rflags"]}
-        state = flat_state(
-            kernel.entry,
-            registers,
-            code=0x10,
-            data=0x18,
-            tr=RESET_TR,
-            cr0=left.cr0,
-            cr3=left.cr3,
-            cr4=left.cr4,
-            efer=left.efer,
-            gdtr=TableRegister(gdt, len(_GDT)),  # not less one: gdt_end - gdt
-            idtr=left.idtr,
-        )
-        return state, put(gdt, _GDT)
+        registers = {"rax": magic, "rbx": info, "rsp": _ESP}
+        return entered(kernel.entry, registers, memory, left, self.code_size, self.gdt_offset)

@@ -29,7 +29,8 @@ from bootbuild_baremetal.environments.kernel import Kernel
 from bootbuild_baremetal.environments.profile import Setting
 from bootbuild_baremetal.environments.relocator import Relocator
 
-_LEFT = EntryState("protected32", 0, {"rflags": 0x46}, cr0=0x11, idtr=TableRegister(0, 0))
+LEFT = EntryState("protected32", 0, {"rflags": 0x46}, cr0=0x11, idtr=TableRegister(0, 0))
+CODE_SIZE, GDT_OFFSET = 0xD0, 0xB0  #: of grub_relocator32 on a BIOS
 _DRIVE = 0x80  #: the first disk, of which GRUB's root is the first partition
 # SeaBIOS's APM 1.2: version, code segment, offset, 16-bit code, data; flags; their lengths less one
 _APM = struct.pack("<HHIHHHHHH", 0x102, 0xF000, 0xD198, 0xF000, 0xF000, 3, 0xFFF0, 0xFFF0, 0xFFF0)
@@ -44,7 +45,7 @@ class _BiosProfile(GrubProfile):
     """What both protocols have in common: the machine, and where GRUB's memory is."""
 
     magic: int
-    code_size, gdt_offset = 0xD0, 0xB0
+    code_size, gdt_offset = CODE_SIZE, GDT_OFFSET
 
     def setting(self, image: ElfImage, kernel: Kernel, offer: Offer) -> Setting:
         pc = SeabiosPc(memory_size(image, offer))
@@ -53,7 +54,7 @@ class _BiosProfile(GrubProfile):
         memory = Relocator([main], pc.ram, block=_BLOCK)
         placed = self.placed(image, kernel, offer, memory)
         given = self.handed(image, placed, pc, memory)
-        state, gdt = self.entered(kernel, self.magic, given.data, memory, _LEFT)
+        state, gdt = self.entered(kernel, self.magic, given.data, memory, LEFT)
         rsdt = pc.top + _RSDT
         return Setting(
             regions=pc.regions,

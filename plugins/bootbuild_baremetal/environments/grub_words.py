@@ -28,12 +28,12 @@ def as_passed(text: bytes, name: str) -> bytes:
     grub_create_loader_cmdline: one blank between words, a word with a blank in it in quotation marks, and a
     backslash before each quotation mark and backslash that is in it (later GRUBs spare `xHH`).
     """
-    return b" ".join(_rebuilt(word) for word in _words(text, name))
+    return b" ".join(_rebuilt(word) for word in words(text, name))
 
 
-def _words(text: bytes, name: str) -> list[bytes]:
-    """As grub-core/kern/parser.c and the lexer of its script language split a line."""
-    words: list[bytes] = []
+def words(text: bytes, name: str) -> list[bytes]:
+    """As grub-core/kern/parser.c and the lexer of its script language split a line. Raises InputError."""
+    found_words: list[bytes] = []
     if broken := _LINE_END.search(text):
         raise _refused(text[broken.start() :], name)
     at = 0
@@ -41,7 +41,7 @@ def _words(text: bytes, name: str) -> list[bytes]:
         while text[at : at + 1] in _BLANKS:
             at += 1
         if at == len(text):
-            return words
+            return found_words
         if text[at] == ord("#"):
             raise _refused(text[at:], name)
         word = b""
@@ -55,7 +55,7 @@ def _words(text: bytes, name: str) -> list[bytes]:
             else:
                 raise _refused(text[at:], name)
             at = found.end()
-        words.append(word)
+        found_words.append(word)
 
 
 def _rebuilt(word: bytes) -> bytes:

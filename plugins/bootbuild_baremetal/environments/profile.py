@@ -28,9 +28,9 @@ from bootbuild_baremetal.environments.kernel import ADDRESSES, NO_ENTRY, NO_HEAD
 CONTROL_BITS = Rule(
     "BB-B050",
     "relies on undefined bits of a control register",
-    "Multiboot promises CR0.PE set and CR0.PG clear, and calls every other bit of CR0 undefined; of CR4 and "
-    "EFER it says nothing. GRUB on a BIOS leaves 0x11, 0 and 0, GRUB on UEFI what the firmware had: "
-    "0x10033, 0x648 and NXE. The image is run with garbage there.",
+    "Multiboot and Linux's 32-bit entry promise CR0.PE set and CR0.PG clear, Linux's 64-bit one paging in "
+    "long mode, and no more of CR0, CR4 and EFER. GRUB on a BIOS leaves 0x11, 0 and 0, GRUB on UEFI what the "
+    "firmware had: 0x10033, 0x648 and NXE. The image is run with garbage there.",
     "write whole values to CR0, CR4 and EFER; do not set single bits in what you find",
 )
 # Multiboot 0.6.96 §3.2 and Multiboot2 2.0 §3.3: defined are EAX, EBX, the segments' hidden parts, A20, CR0.PE

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 
-from bootbuild.api import Span, align_up, holes
+from bootbuild.api import EntryState, Load, Span, TableRegister, align_up, holes
+from bootbuild.platform.flat32 import flat_state
+from bootbuild.platform.loading import RESET_TR, put
 
 _TOP, _LOW = 1 << 32, 1 << 20
+# grub_relocator32_start: GRUB's last code, and its GDT, which lie in low memory when the kernel is entered
+_GDT = struct.pack("<4Q", 0, 0, 0x00CF9A000000FFFF, 0x00CF93000000FFFF)
+_LOWEST, _HIGHEST = 0x1000, 0x9A000  #: where that may be
 
 
 class Relocator:
@@ -61,6 +67,19 @@ class Relocator:
                 return at
         return None
 
+    def place_high(self, size: int, align: int, least: int, most: int) -> int | None:
+        """The same by GRUB_RELOCATOR_PREFERENCE_HIGH, in the heap: at `most` or just below."""
+        found = (
+            where
+            for free in reversed([*self._free()])
+            if (where := min(most, free.end - size) & -align) >= max(free.start, least)
+        )
+        at = next(found, None)
+        if at is not None:
+            self.chunks.append(Span(at, size))
+            self.taken.append(self.chunks[-1])
+        return at
+
     def would_place(self, size: int, align: int, least: int, most: int) -> int | None:
         """Where `place` would put the next chunk, in the heap."""
         align = max(align, self._grain)
@@ -89,3 +108,28 @@ class Relocator:
             return span
         start = span.start - span.start % self._block
         return Span(start, align_up(span.end, self._block) - start)
+
+
+def entered(
+    entry: int, registers: Mapping[str, int], memory: Relocator, left: EntryState, size: int, gdt_offset: int
+) -> tuple[EntryState, Load]:
+    """The state after grub_relocator32, and its GDT. `left`: what the firmware had and GRUB keeps.
+
+    `size`: bytes of that code; `gdt_offset`: of the GDT in it.
+    """
+    code = memory.place(size, 16, _LOWEST, _HIGHEST) or _LOWEST
+    gdt = code + gdt_offset
+    state = flat_state(
+        entry,
+        {**registers, "rflags": left.registers["rflags"]},
+        code=0x10,
+        data=0x18,
+        tr=RESET_TR,
+        cr0=left.cr0,
+        cr3=left.cr3,
+        cr4=left.cr4,
+        efer=left.efer,
+        gdtr=TableRegister(gdt, len(_GDT)),  # not less one: gdt_end - gdt
+        idtr=left.idtr,
+    )
+    return state, put(gdt, _GDT)

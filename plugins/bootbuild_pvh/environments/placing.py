@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bootbuild.abi.handover import BootType, HypervisorType
@@ -17,28 +16,14 @@ from bootbuild.abi.hvm_start_info import (
 )
 from bootbuild.api import (
     Content,
-    ElfImage,
     Given,
     GivenModule,
-    InputError,
     Load,
     MapEntry,
-    Offer,
-    Problem,
-    Rule,
     Span,
     content_digest,
 )
 from bootbuild.platform.loading import put
-
-MODULES = Rule(
-    "BB-L004",
-    "more modules than this monitor passes on",
-    "QEMU's -initrd, xl's ramdisk and the initrd of Firecracker and Cloud Hypervisor hand over one file, "
-    "without a command line of its own; Xen hands its dom0 one module, with one. What else the recipe lists "
-    "would silently not arrive.",
-    "join the files into one module, or leave this profile out of `profiles`",
-)
 
 
 @dataclass(frozen=True)
@@ -111,26 +96,3 @@ class Placing:
             structures=tuple(self.structures(cmdline)),
             privileged=bool(self.flags & SIF_INITDOMAIN),
         )
-
-
-def ramdisk(image: ElfImage, offer: Offer) -> Content | None:
-    """The one module that a monitor with a single `initrd` option passes on, without a command line."""
-    module = one_module(image, offer)
-    if module and module[1]:
-        remedy = "leave its command line out, or this profile out of `profiles`"
-        raise _refused(image, offer.modules, "one module without a command line", remedy)
-    return module[0] if module else None
-
-
-def one_module(image: ElfImage, offer: Offer) -> tuple[Content, bytes] | None:
-    """The bytes and the command line of the one module of a monitor that passes no more. InputError."""
-    if len(offer.modules) > 1:
-        raise _refused(image, offer.modules, "one module")
-    return next(((content, cmdline) for _, content, cmdline in offer.modules), None)
-
-
-def _refused(
-    image: ElfImage, modules: Sequence[tuple[str, Content, bytes]], what: str, remedy: str = ""
-) -> InputError:
-    names = ", ".join(name for name, _, _ in modules)
-    return InputError(Problem(MODULES, image.name, f"this monitor passes {what}, not {names}", remedy))

@@ -30,8 +30,8 @@ from bootbuild.platform.loading import (
     overwrites,
     written,
 )
-from bootbuild.platform.rules import DOES_NOT_FIT
-from bootbuild_pvh.environments.placing import MODULES, Placing
+from bootbuild.platform.rules import DOES_NOT_FIT, MODULES
+from bootbuild_pvh.environments.placing import Placing
 from bootbuild_pvh.targets import NO_ENTRY
 
 UNDEFINED = (

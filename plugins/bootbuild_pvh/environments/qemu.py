@@ -32,9 +32,10 @@ from bootbuild.platform.loading import (
     mmio,
     module_bytes,
     put,
+    ramdisk,
 )
 from bootbuild.platform.seabios import EBDA, LOW, RSDP, SHADOW, TCG, VENDOR, SeabiosPc
-from bootbuild_pvh.environments.placing import PlacedModule, Placing, ramdisk
+from bootbuild_pvh.environments.placing import PlacedModule, Placing
 from bootbuild_pvh.environments.profile import PvhProfile, Setting
 
 _HEADERS = 0x1000  #: bytes in which ELF and program headers lie

@@ -26,8 +26,20 @@ from bootbuild.api import (
 )
 from bootbuild.platform import XenDomain, XenHvm
 from bootbuild.platform.flat32 import Poison, flat_state
-from bootbuild.platform.loading import ACPI, RAM, RESERVED, UNUSABLE, MiB, check_fit, mmio, module_bytes, put
-from bootbuild_pvh.environments.placing import PlacedModule, Placing, one_module, ramdisk
+from bootbuild.platform.loading import (
+    ACPI,
+    RAM,
+    RESERVED,
+    UNUSABLE,
+    MiB,
+    check_fit,
+    mmio,
+    module_bytes,
+    one_module,
+    put,
+    ramdisk,
+)
+from bootbuild_pvh.environments.placing import PlacedModule, Placing
 from bootbuild_pvh.environments.profile import UNDEFINED, PvhProfile, Setting
 
 _ARGUMENTS = "hypercall arguments"  #: what their registers have after the call

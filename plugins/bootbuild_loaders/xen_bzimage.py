@@ -1,0 +1,26 @@
+"""libxenguest's loader for bzImages, asked alone: `xl` comes to it for a file that begins as no ELF does.
+
+Follows tools/libs/guest/xg_dom_bzimageloader.c of Xen 4.17.7 as Debian builds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bootbuild.api import Content, LoaderVerdict
+from bootbuild_loaders import rules
+from bootbuild_loaders.linux_header import is_elf, read
+from bootbuild_loaders.window import Window
+from bootbuild_loaders.xen_xl import XenXl
+
+
+class XenBzimage(XenXl):
+    """The kernel inside a bzImage, which `xl create` unpacks and starts as PVH or PV: not by Linux's protocol."""
+
+    name = "xen-bzimage"
+    rules = tuple(rule for rule in XenXl.rules if rule.id not in (rules.HVM_GENERIC,))
+
+    def judge(self, content: Content) -> Sequence[LoaderVerdict]:
+        """Both types of domain, of a file with a setup header."""
+        window = Window(content)
+        return super().judge(content) if read(window).named and not is_elf(window) else []
