@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+    boot_services: bool = field(
+        default=False,
+        metadata={"meaning": "on 64-bit UEFI, enter in 64-bit mode and leave the boot services alive"},
+    )
+    relocatable: Literal["any", "low", "high"] | None = field(
+        default=None,
+        metadata={"meaning": "the loader may put a static PIE elsewhere: anywhere, as low or as high as it can"},
+    )
 
 from bootbuild_baremetal.headers import VideoMode
 
@@ -43,6 +50,10 @@ class Options2(Asked):
     boot_services: bool = field(
         default=False,
         metadata={"meaning": "on 64-bit UEFI, enter in 64-bit mode and leave the boot services alive"},
+    )
+    relocatable: Literal["any", "low", "high"] | None = field(
+        default=None,
+        metadata={"meaning": "the loader may put a static PIE elsewhere: anywhere, as low or as high as it can"},
     )
 
 

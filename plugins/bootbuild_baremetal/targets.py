@@ -19,7 +19,7 @@ from bootbuild.api import (
     chain_of,
     load_blob,
 )
-from bootbuild_baremetal import headers, own
+from bootbuild_baremetal import headers, moved, own
 from bootbuild_baremetal.headers import HeaderTag, Tag
 from bootbuild_baremetal.options import Asked, Options1, Options2, video_mode
 from bootbuild_baremetal.rules import LOW_LINKED, NO_CHAIN, NO_ROUTE, RULES, SHADOWED, UNREAD
@@ -104,21 +104,34 @@ class Multiboot2:
     rules = RULES
 
     def contribute(self, payload: Payload, guest: Guest, options: Options2) -> Contribution:
-        """The fronts, and a header whose tags name them. Raises RefusedError (BB-L301, BB-L313)."""
+        """The fronts, and a header whose tags name them.
+
+        Raises RefusedError (BB-L301, BB-L313, BB-L336, BB-L337).
+        """
+        entry, efi_entry = ENTRY, ENTRY_EFI64
+        if options.relocatable:
+            entry, efi_entry = moved.ENTRY, moved.ENTRY_EFI64
         tags = [
             headers.request_tag(headers.MEMORY_MAP),
-            Tag(HeaderTag.ENTRY_ADDRESS, address=AddressOf(ENTRY)),
+            Tag(HeaderTag.ENTRY_ADDRESS, address=AddressOf(entry)),
         ]
         if options.module_align:
             tags.append(Tag(HeaderTag.MODULE_ALIGN))
         if video := video_mode(options.framebuffer):
             tags.append(headers.framebuffer_tag(video))
         made = _inserted(self.name, payload, guest)
+        if options.relocatable:
+            words = moved.addresses(payload, guest)
+            made = replace(made, chain=(moved.mender("multiboot2_moved", entry), *made.chain), addresses=words)
+            tags.append(moved.tag(payload, options.relocatable))
         if options.boot_services:
-            made = replace(made, chain=made.chain + _beside_boot_services(payload, guest))
+            chain = _beside_boot_services(payload, guest)
+            if options.relocatable:
+                chain = (moved.mender("multiboot2_moved_efi64", efi_entry), *chain)
+            made = replace(made, chain=made.chain + chain)
             # a loader that is not UEFI's, or knows neither, has the other entry
             tags.append(Tag(HeaderTag.EFI_BOOT_SERVICES, headers.OPTIONAL))
-            efi = Tag(HeaderTag.ENTRY_ADDRESS_EFI64, headers.OPTIONAL, address=AddressOf(ENTRY_EFI64))
+            efi = Tag(HeaderTag.ENTRY_ADDRESS_EFI64, headers.OPTIONAL, address=AddressOf(efi_entry))
             tags.append(efi)
         return replace(made, headers=(headers.header_2(tags),), search=headers.SEARCH_2)
 

@@ -46,7 +46,7 @@ from bootbuild.model.machine import (
     TableRegister,
     Undefined,
 )
-from bootbuild.model.payload import ElfImage, Module, Note, Payload, Segment, Startup
+from bootbuild.model.payload import ElfImage, Module, Note, Payload, Segment, Startup, Words
 from bootbuild.model.record import BuildRecord, ImageRecord
 from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span, align_up, holes
@@ -118,6 +118,7 @@ __all__ = [
     "Target",
     "Undefined",
     "Waist",
+    "Words",
     "align_up",
     "chain_of",
     "cmdline_fault",

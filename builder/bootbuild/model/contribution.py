@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from bootbuild.model.blob import Blob
-from bootbuild.model.payload import Startup
+from bootbuild.model.payload import Startup, Words
 from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span
 from bootbuild.model.waist import Piece
@@ -90,6 +90,7 @@ class Contribution:
     entry_point: str = ""  #: symbol at which e_entry has to stand, where its loader knows no other entry
     elf_class: int | None = None  #: 32 or 64: the only one that its loader takes
     shadows: tuple[Shadow, ...] = ()
+    addresses: Words | None = None  #: the payload's: its loader may move the image, and a stub mends them
 
     @property
     def hands_over(self) -> bool:
