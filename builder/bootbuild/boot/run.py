@@ -20,6 +20,7 @@ from bootbuild.boot.judge import (
     stray,
     with_overwritten,
 )
+from bootbuild.boot.moved import where_it_lies
 from bootbuild.boot.pseudo_physical import PseudoPhysical
 from bootbuild.errors import PluginDefect
 from bootbuild.model.content import Content
@@ -116,6 +117,7 @@ def run_once(
     self_test()
     began = time.perf_counter()
     scene = scene_of(profile, subject, filling, only)
+    subject = where_it_lies(subject, scene.moved)
     startup = subject.startup
     stops = {startup.vaddr: STARTUP, startup.paddr: STARTUP}  # by its linked or its physical address
 

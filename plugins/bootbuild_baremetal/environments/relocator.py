@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bootbuild.api import Span, align_up, holes
+from bootbuild_baremetal.environments.kernel import HIGH, Relocatable
 
 _TOP, _LOW = 1 << 32, 1 << 20
 
@@ -13,14 +14,23 @@ class Relocator:
     """Chunks of physical memory: some where the kernel asks for them, the others at the lowest fit.
 
     `heap`: memory that GRUB has or gets, in ascending order, where a chunk lies at once. `offered`: the RAM
-    of the memory map, to which a chunk that fits into no heap is moved when the kernel is started. `grain`:
-    bytes of which memory is given out in multiples. `block`: GRUB_MM_ALIGN, in multiples of which a heap of
-    GRUB's is cut, but for what is taken from its start (CHUNK_TYPE_REGION_START).
+    of the memory map, to which a chunk that fits into no heap is moved when the kernel is started. `high`:
+    the heap as a chunk finds it that likes the highest place. `grain`: bytes of which memory is given out in
+    multiples. `block`: GRUB_MM_ALIGN, in multiples of which a heap of GRUB's is cut, but for what is taken
+    from its start (CHUNK_TYPE_REGION_START).
     """
 
-    def __init__(self, heap: Sequence[Span], offered: Sequence[Span], grain: int = 1, block: int = 1) -> None:
+    def __init__(
+        self,
+        heap: Sequence[Span],
+        offered: Sequence[Span],
+        high: Sequence[Span],
+        grain: int = 1,
+        block: int = 1,
+    ) -> None:
         self._heap = heap
         self._offered = offered
+        self._high = high
         self._grain = grain
         self._block = block
         self._begins: dict[int, int] = {}  # start of a heap → what of its start is gone
@@ -43,6 +53,38 @@ class Relocator:
                 self._lowest(span.size, self._grain, start, _TOP)
         self.chunks.append(span)
 
+    def put(self, size: int, bounds: Relocatable) -> int | None:
+        """grub_relocator_alloc_chunk_align_safe: where the one chunk of a kernel lies that may be moved.
+
+        It comes before all others. None when there is no room. Where it lies at once GRUB takes the size off
+        the upper bound twice, and once where it waits elsewhere for the kernel's start.
+        """
+        align = max(bounds.align, 1)
+        least, most = align_up(bounds.least, align), bounds.most - size
+
+        def lowest(spans: Sequence[Span], most: int) -> list[int]:
+            starts = (align_up(max(span.start, least), align) for span in spans)
+            fits = zip(starts, spans, strict=True)
+            return [at for at, span in fits if at + size <= span.end and at <= most - most % align]
+
+        def highest(spans: Sequence[Span], most: int) -> list[int]:
+            found = [span for span in spans if lowest([span], most)]
+            ends = (min(span.end - size, most) for span in found)
+            return sorted((end - end % align for end in ends), reverse=True)
+
+        high = bounds.preference == HIGH
+        found = highest(self._high, most - size) if high else lowest(self._heap, most - size)
+        if not found:
+            self._lowest(size, align, 0, _TOP)
+            found = (highest if high else lowest)(self._offered, most)
+        if not found:
+            return None
+        start = found[0] - found[0] % self._grain
+        self.chunks.append(Span(start, align_up(found[0] + size, self._grain) - start))
+        if any(free.covers(self.chunks[-1]) for free in (*self._heap, *self._high)):
+            self.taken.append(self.chunks[-1])
+        return found[0]
+
     def place(self, size: int, align: int, least: int = 0, most: int = _TOP) -> int | None:
         """grub_relocator_alloc_chunk_align: the address of a new chunk; None when there is no room.
 
@@ -61,21 +103,17 @@ class Relocator:
                 return at
         return None
 
-    def would_place(self, size: int, align: int, least: int, most: int) -> int | None:
-        """Where `place` would put the next chunk, in the heap."""
+    def _free(self) -> Iterator[Span]:
+        return (free for within in self._heap for free in holes(within, self.chunks))
+
+    def _lowest(self, size: int, align: int, least: int, most: int) -> int | None:
         align = max(align, self._grain)
         found = (
             at
             for free in self._free()
             if (at := align_up(max(free.start, least), align)) + size <= min(free.end, most)
         )
-        return next(found, None)
-
-    def _free(self) -> Iterator[Span]:
-        return (free for within in self._heap for free in holes(within, self.chunks))
-
-    def _lowest(self, size: int, align: int, least: int, most: int) -> int | None:
-        at = self.would_place(size, align, least, most)
+        at = next(found, None)
         if at is not None:
             self.chunks.append(self._cut(Span(at, size)))
             self.taken.append(self.chunks[-1])
