@@ -9,15 +9,20 @@ from bootbuild.api import Guest, Payload, Piece, Problem, RefusedError, Words, l
 from bootbuild_baremetal.headers import PREFERENCES, Tag, relocatable_tag
 from bootbuild_baremetal.rules import GUEST_STAYS, UNMOVABLE
 
-ENTRY, ENTRY_EFI64 = "bb_multiboot_moved", "bb_multiboot_moved_efi64"
+_ENTRIES = {  #: by the width of the front that it comes before
+    32: ("multiboot2_moved", "bb_multiboot_moved"),
+    64: ("multiboot2_moved_efi64", "bb_multiboot_moved_efi64"),
+}
 _LEAST = 1 << 20  #: below are firmware's tables, and the ISA hole
 _MOST = (1 << 31) - 1  #: what an address of 64-bit code reaches that is sign-extended (psABI, small model)
 _PAGE, _GRANULE = 1 << 12, 2 << 20  #: bytes: to a page the stubs are aligned, to the other page tables
 
 
-def mender(name: str, entry: str) -> Piece:
-    """What comes before a front: it mends all addresses, and goes on there."""
-    return Piece(load_blob("bootbuild_baremetal", name), entry, None, None)
+def mended(chain: tuple[Piece, ...]) -> tuple[Piece, ...]:
+    """The chain behind a stub that mends all addresses, which is entered in the front's place."""
+    front = chain[0]
+    name, entry = _ENTRIES[front.blob.width]
+    return (Piece(load_blob("bootbuild_baremetal", name), entry, front.takes, front.takes), *chain)
 
 
 def tag(payload: Payload, preference: str) -> Tag:

@@ -108,32 +108,32 @@ class Multiboot2:
 
         Raises RefusedError (BB-L301, BB-L313, BB-L336, BB-L337).
         """
-        entry, efi_entry = ENTRY, ENTRY_EFI64
+        made = _inserted(self.name, payload, guest)
+        chains = [made.chain]
+        if options.boot_services:
+            chains.append(_beside_boot_services(payload, guest))
+        words = None
         if options.relocatable:
-            entry, efi_entry = moved.ENTRY, moved.ENTRY_EFI64
-        tags = [
-            headers.request_tag(headers.MEMORY_MAP),
-            Tag(HeaderTag.ENTRY_ADDRESS, address=AddressOf(entry)),
-        ]
+            words = moved.addresses(payload, guest)
+            chains = [moved.mended(chain) for chain in chains]
+        entry, *efi_entry = (AddressOf(chain[0].entry) for chain in chains)
+        tags = [headers.request_tag(headers.MEMORY_MAP), Tag(HeaderTag.ENTRY_ADDRESS, address=entry)]
         if options.module_align:
             tags.append(Tag(HeaderTag.MODULE_ALIGN))
         if video := video_mode(options.framebuffer):
             tags.append(headers.framebuffer_tag(video))
-        made = _inserted(self.name, payload, guest)
-        if options.relocatable:
-            words = moved.addresses(payload, guest)
-            made = replace(made, chain=(moved.mender("multiboot2_moved", entry), *made.chain), addresses=words)
-            tags.append(moved.tag(payload, options.relocatable))
-        if options.boot_services:
-            chain = _beside_boot_services(payload, guest)
-            if options.relocatable:
-                chain = (moved.mender("multiboot2_moved_efi64", efi_entry), *chain)
-            made = replace(made, chain=made.chain + chain)
-            # a loader that is not UEFI's, or knows neither, has the other entry
+        for address in efi_entry:  # a loader that is not UEFI's, or knows neither, has the other entry
             tags.append(Tag(HeaderTag.EFI_BOOT_SERVICES, headers.OPTIONAL))
-            efi = Tag(HeaderTag.ENTRY_ADDRESS_EFI64, headers.OPTIONAL, address=AddressOf(efi_entry))
-            tags.append(efi)
-        return replace(made, headers=(headers.header_2(tags),), search=headers.SEARCH_2)
+            tags.append(Tag(HeaderTag.ENTRY_ADDRESS_EFI64, headers.OPTIONAL, address=address))
+        if options.relocatable:
+            tags.append(moved.tag(payload, options.relocatable))
+        return replace(
+            made,
+            chain=tuple(piece for chain in chains for piece in chain),
+            headers=(headers.header_2(tags),),
+            search=headers.SEARCH_2,
+            addresses=words,
+        )
 
     def native(self, payload: Payload, guest: Guest, options: Options2) -> Contribution:
         """The payload's own Multiboot2 header, as it is."""

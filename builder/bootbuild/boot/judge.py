@@ -110,9 +110,9 @@ def _judge_bytes(subject: Subject, scene: Scene, machine: Machine | PseudoPhysic
             continue
         parts = _contents(load, subject.image)
         if scene.moved:
-            changes = (_first_not_mended(part, machine, scene.moved) for part in parts)
+            changes = [_first_not_mended(part, machine, scene.moved) for part in parts]
         else:
-            changes = map(machine.first_change, parts)
+            changes = [machine.first_change(part) for part in parts]
         at = next((change for change in changes if change is not None), None)
         if at is not None:
             yield Finding("BB-B020", f"the byte at {at:#x} is not the payload's any more")
@@ -144,7 +144,9 @@ def _other_code(subject: Subject, scene: Scene, view: GuestView) -> bool:
     """Whether other code stands at the startup path than the payload's."""
     code = subject.code
     found = view.read_physical(subject.startup.paddr, len(code))
-    at = first_change(lambda at, n: code[at : at + n], lambda at, n: found[at : at + n], len(code), scene.moved)
+    at = first_change(
+        lambda at, n: code[at : at + n], lambda at, n: found[at : at + n], len(code), scene.moved
+    )
     return at is not None
 
 

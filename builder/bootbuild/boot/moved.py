@@ -1,4 +1,4 @@
-"""An image that its loader has put elsewhere than it is linked: what is to be proved of it lies there, too."""
+"""An image that its loader has put elsewhere than it is linked: there lies what is to be proved of it."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import struct
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from bootbuild.errors import InputError, Problem
@@ -51,7 +51,7 @@ class Relocated:
     image: ElfImage
     moved: int = 0  #: bytes by which it lies higher than its file says; negative: lower
     done: tuple[str, ...] = ()  #: in words
-    addresses: Words = Words()
+    addresses: Words = field(default_factory=Words)
 
 
 def relocate(image: ElfImage, load: int | None) -> Relocated:

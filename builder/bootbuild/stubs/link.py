@@ -102,21 +102,11 @@ def link(
     text = bytearray(params_at)
     bases = [{".text": text_base + text_at, ".bss": bss_base + bss_at} for text_at, bss_at in places]
     problems = [*_range_problems(chain, params, bss), *_mapping_problems(params)]
-    exports: dict[str, int] = {"bb_params": text_base + params_at}
-    packed = params.pack(bss)
+    exports, doubled = _exports(blobs, bases)
+    problems += doubled
+    exports["bb_params"] = text_base + params_at
     if params.addresses is not None:
-        exports["bb_fixups"] = text_base + params_at + len(packed)
-        packed += _fixups(blobs, [base[".text"] for base in bases], params, exports["bb_params"])
-    owner = dict.fromkeys(("bb_params", "bb_next", "bb_fixups"), "bootbuild")
-    for blob, base in zip(blobs, bases, strict=True):
-        for name, (section, offset) in sorted(blob.exports.items()):
-            if name in owner:
-                problems.append(
-                    Problem(rules.DOUBLED, blob.name, f"exports {name}, and so does {owner[name]}")
-                )
-            owner[name] = blob.name
-            exports[name] = base[section] + offset
-
+        exports["bb_fixups"] = exports["bb_params"] + _PARAMS.size + _RANGE.size * len(params.zero)
     entries: list[int] = []
     for piece in chain:
         place = piece.blob.exports.get(piece.entry)
@@ -143,7 +133,27 @@ def link(
             text[at : at + len(field_bytes)] = field_bytes
     if problems:
         raise PluginError(dict.fromkeys(problems))
-    return Linked(bytes(text) + packed, bss_size, exports)
+    text += params.pack(bss)
+    if params.addresses is not None:
+        text += _fixups(blobs, [base[".text"] for base in bases], params, exports["bb_params"])
+    return Linked(bytes(text), bss_size, exports)
+
+
+def _exports(
+    blobs: Sequence[Blob], bases: Sequence[Mapping[str, int]]
+) -> tuple[dict[str, int], list[Problem]]:
+    """The address of each symbol, and which there are twice."""
+    owner = dict.fromkeys(("bb_params", "bb_next", "bb_fixups"), "bootbuild")
+    exports: dict[str, int] = {}
+    problems = []
+    for blob, base in zip(blobs, bases, strict=True):
+        for name, (section, offset) in sorted(blob.exports.items()):
+            if name in owner:
+                text = f"exports {name}, and so does {owner[name]}"
+                problems.append(Problem(rules.DOUBLED, blob.name, text))
+            owner[name] = blob.name
+            exports[name] = base[section] + offset
+    return exports, problems
 
 
 def _fixups(blobs: Sequence[Blob], text_bases: Sequence[int], params: Params, params_base: int) -> bytes:

@@ -51,7 +51,7 @@ HIGH = 2  #: MULTIBOOT_LOAD_PREFERENCE_HIGH; 0 is none, 1 low
 
 @dataclass(frozen=True)
 class Relocatable:
-    """Where a Multiboot2 kernel may lie: the bounds of all its bytes (physical), a power of two, what it likes."""
+    """Where a Multiboot2 kernel may lie: the bounds of all its bytes, a power of two, and what it likes."""
 
     least: int
     most: int

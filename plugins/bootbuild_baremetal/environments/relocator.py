@@ -73,16 +73,18 @@ class Relocator:
             return sorted((end - end % align for end in ends), reverse=True)
 
         high = bounds.preference == HIGH
-        found = highest(self._high, most - size) if high else lowest(self._heap, most - size)
-        if not found:
+        at_once = found = highest(self._high, most - size) if high else lowest(self._heap, most - size)
+        if not at_once:
             self._lowest(size, align, 0, _TOP)
             found = (highest if high else lowest)(self._offered, most)
         if not found:
             return None
         start = found[0] - found[0] % self._grain
-        self.chunks.append(Span(start, align_up(found[0] + size, self._grain) - start))
-        if any(free.covers(self.chunks[-1]) for free in (*self._heap, *self._high)):
-            self.taken.append(self.chunks[-1])
+        chunk = Span(start, align_up(found[0] + size, self._grain) - start)
+        if at_once:
+            self.taken.append(chunk)
+            chunk = self._cut(chunk)
+        self.chunks.append(chunk)
         return found[0]
 
     def place(self, size: int, align: int, least: int = 0, most: int = _TOP) -> int | None:
@@ -113,15 +115,15 @@ class Relocator:
             for free in self._free()
             if (at := align_up(max(free.start, least), align)) + size <= min(free.end, most)
         )
-        at = next(found, None)
-        if at is not None:
-            self.chunks.append(self._cut(Span(at, size)))
+        place = next(found, None)
+        if place is not None:
+            self.chunks.append(self._cut(Span(place, size)))
             self.taken.append(self.chunks[-1])
-        return at
+        return place
 
     def _cut(self, span: Span) -> Span:
         """What of the heap is gone with a chunk."""
-        within = next(heap.start for heap in self._heap if heap.covers(span))
+        within = next((heap.start for heap in self._heap if heap.covers(span)), -1)
         if span.start <= align_up(self._begins.get(within, within), self._block):
             self._begins[within] = span.end
             return span
