@@ -160,19 +160,17 @@ RUNS = [
 ]
 
 
-@pytest.mark.parametrize(("firmware", "width", "preference", "alive"), RUNS)
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: "-".join(map(str, run)))
 def test_hello_is_moved_and_runs(
     qemu: Path,
     grub_pc: Grub,
     grub_efi: Grub,
     hello: dict[int, Path],
-    firmware: str,
-    width: int,
-    preference: str,
-    alive: bool,
+    run: tuple[str, int, str, bool],
     tmp_path: Path,
 ) -> None:
     """All that it prints, addresses included, is the same in the emulator and in GRUB."""
+    firmware, width, preference, alive = run
     record = built(hello[width], width, preference, tmp_path, "boot_services = true" if alive else "")
     (image,) = record.images
     assert [v.outcome for v in image.verdicts] == [Outcome.BOOTED] * 2, image.verdicts

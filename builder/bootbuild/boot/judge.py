@@ -188,6 +188,11 @@ def _console_tail(scene: Scene) -> tuple[str, ...]:
     return tuple(f"console: {line}" for line in text[-3:] if line.strip())
 
 
+def _moved(scene: Scene) -> tuple[str, ...]:
+    where = "above" if scene.moved > 0 else "below"
+    return (f"moved: {abs(scene.moved):#x} bytes {where} where it is linked",) if scene.moved else ()
+
+
 def finding_of(stop: Stop, scene: Scene) -> Finding:
     """Why a run that did not reach the startup path ended."""
     rule = stop.rule
@@ -195,7 +200,7 @@ def finding_of(stop: Stop, scene: Scene) -> Finding:
         rule = rule or "BB-B022"
     elif stop.kind is StopKind.TIME:
         rule = CLOCK
-    return Finding(rule, stop.detail, lines=(*_console_tail(scene), *stop.report))
+    return Finding(rule, stop.detail, lines=(*_console_tail(scene), *_moved(scene), *stop.report))
 
 
 def with_overwritten(finding: Finding, scene: Scene, machine: Machine) -> Finding:
