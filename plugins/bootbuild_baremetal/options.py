@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import re
-    boot_services: bool = field(
-        default=False,
-        metadata={"meaning": "on 64-bit UEFI, enter in 64-bit mode and leave the boot services alive"},
-    )
-    relocatable: Literal["any", "low", "high"] | None = field(
-        default=None,
-        metadata={"meaning": "the loader may put a static PIE elsewhere: anywhere, as low or as high as it can"},
-    )
+from dataclasses import dataclass, field
+from typing import Literal
 
 from bootbuild_baremetal.headers import VideoMode
 
@@ -53,7 +47,7 @@ class Options2(Asked):
     )
     relocatable: Literal["any", "low", "high"] | None = field(
         default=None,
-        metadata={"meaning": "the loader may put a static PIE elsewhere: anywhere, as low or as high as it can"},
+        metadata={"meaning": "a static PIE that the loader may move: anywhere, low or high"},
     )
 
 

@@ -24,8 +24,8 @@ from bootbuild.recipe.overrides import Overrides
 from bootbuild.recipe.read import read
 from bootbuild_baremetal.environments import grub_bios, grub_efi
 from grub import Grub, Menu
+from multiboot_modelled import DebugPort
 from oracle import run_until
-from test_multiboot_profiles import DebugPort
 from workshop import Workshop
 
 MiB = 1 << 20

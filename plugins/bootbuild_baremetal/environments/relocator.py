@@ -123,7 +123,9 @@ class Relocator:
 
     def _cut(self, span: Span) -> Span:
         """What of the heap is gone with a chunk."""
-        within = next((heap.start for heap in self._heap if heap.covers(span)), -1)
+        within = next((heap.start for heap in self._heap if heap.covers(span)), None)
+        if within is None:
+            return span
         if span.start <= align_up(self._begins.get(within, within), self._block):
             self._begins[within] = span.end
             return span
