@@ -199,14 +199,30 @@ def test_a_word_that_is_mended_twice(pie: Payload, image: Any) -> None:
     assert at in range(place - 14 * MiB, place - 14 * MiB + 8)
 
 
+def patched(layout: Layout, built: ElfImage, old: bytes, new: bytes) -> bytes:
+    """The image with other code in the stub that mends."""
+    home = built.segment_at(layout.segments[0].vaddr)
+    assert home is not None
+    data = bytearray(built.content.read(0, built.content.size))
+    at = data.index(old, home.offset, home.offset + UNUSED)
+    data[at : at + len(old)] = new
+    return bytes(data)
+
+
 def test_information_that_is_none(pie: Payload, image: Any) -> None:
     """With another magic number nothing is mended: what EBX leads to is nobody's to write to."""
     _, layout, built = image
-    data = bytearray(built.content.read(0, built.content.size))
-    magic = struct.pack("<I", 0x36D76289)
-    home = built.segment_at(layout.segments[0].vaddr)
-    assert home is not None
-    at = data.index(b"\x3d" + magic, home.offset)  # cmp $MAGIC, %eax
-    data[at + 1] ^= 1
-    (found,) = proved(pie, layout, built, bytes(data)).findings
+    other = patched(layout, built, b"\x3d\x89\x62\xd7\x36", b"\x3d\x88\x62\xd7\x36")  # cmp $MAGIC, %eax
+    (found,) = proved(pie, layout, built, other).findings
     assert "moved: 0xe00000 bytes below where it is linked" in found.lines
+
+
+def test_a_reserved_word_that_is_not_put_back(pie: Payload, image: Any) -> None:
+    """It was the stack of the one call, and the information is to be as GRUB left it."""
+    _, layout, built = image
+    other = patched(layout, built, b"\x89\x7b\x04", b"\x90\x90\x90")  # mov %edi, 4(%ebx)
+    found = proved(pie, layout, built, other).findings[0]
+    assert (found.rule, found.message) == (
+        "BB-H006",
+        "the structure at 0x100000 is not as the environment wrote it",
+    )
