@@ -152,6 +152,7 @@ def read_payloads(recipe: Recipe, host: Host) -> dict[str, Payload]:
             modules=modules,
             repair=asked.repair,
             changes=opened.changes,
+            addresses=opened.addresses,
         )
     return payloads
 

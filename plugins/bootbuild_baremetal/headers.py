@@ -47,6 +47,9 @@ class HeaderTag(IntEnum):
     RELOCATABLE = 10
 
 
+PREFERENCES = {"any": 0, "low": 1, "high": 2}  #: MULTIBOOT_LOAD_PREFERENCE_*
+
+
 @dataclass(frozen=True)
 class VideoMode:
     """A graphical mode that is asked for; 0 is no preference."""
@@ -87,6 +90,11 @@ class Tag:
 def framebuffer_tag(video: VideoMode) -> Tag:
     """A wish for a graphical mode: a loader without one starts the kernel all the same."""
     return Tag(HeaderTag.FRAMEBUFFER, OPTIONAL, struct.pack("<3I", video.width, video.height, video.depth))
+
+
+def relocatable_tag(least: int, most: int, align: int, preference: int) -> Tag:
+    """Leave to put the kernel where its loader likes: bounds (physical), a power of two, a Preference."""
+    return Tag(HeaderTag.RELOCATABLE, body=struct.pack("<4I", least, most, align, preference))
 
 
 def request_tag(*types: int) -> Tag:

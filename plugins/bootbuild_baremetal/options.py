@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Literal
 
 from bootbuild_baremetal.headers import VideoMode
 
@@ -43,6 +44,10 @@ class Options2(Asked):
     boot_services: bool = field(
         default=False,
         metadata={"meaning": "on 64-bit UEFI, enter in 64-bit mode and leave the boot services alive"},
+    )
+    relocatable: Literal["any", "low", "high"] | None = field(
+        default=None,
+        metadata={"meaning": "a static PIE that the loader may move: anywhere, low or high"},
     )
 
 

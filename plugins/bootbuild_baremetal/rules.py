@@ -98,6 +98,24 @@ LOW_LINKED = Rule(
     "link the kernel in the upper half, or where it is loaded; or leave boot_services out",
 )
 
+UNMOVABLE = Rule(
+    "BB-L336",
+    "a kernel that its loader must not move",
+    "With the relocatable tag (Multiboot2 §3.1.12) a loader puts the kernel where it likes. Every word that "
+    "holds an address must be known, so that a stub can mend it: a static PIE's are. It runs where it is "
+    "loaded, below 2 GiB, which is what 64-bit code of the small model reaches.",
+    "link it as a static PIE (`-static-pie`, or `ld -pie --no-dynamic-linker -z text`); or leave "
+    "relocatable out",
+)
+GUEST_STAYS = Rule(
+    "BB-L337",
+    "a guest protocol that knows nothing of being moved",
+    "What a back stub tells its kernel, and what is judged there, may be addresses that were fixed when the "
+    "image was built. Only a guest that says of itself that it is `movable` has none but those that are "
+    "mended when the image has been moved.",
+    "choose guest native; or leave relocatable out",
+)
+
 RULES = (
     NO_ROUTE,
     NO_ENTRY,
@@ -112,4 +130,6 @@ RULES = (
     SHADOWED,
     UNREAD,
     LOW_LINKED,
+    UNMOVABLE,
+    GUEST_STAYS,
 )

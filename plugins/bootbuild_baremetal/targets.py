@@ -19,7 +19,7 @@ from bootbuild.api import (
     chain_of,
     load_blob,
 )
-from bootbuild_baremetal import headers, own
+from bootbuild_baremetal import headers, moved, own
 from bootbuild_baremetal.headers import HeaderTag, Tag
 from bootbuild_baremetal.options import Asked, Options1, Options2, video_mode
 from bootbuild_baremetal.rules import LOW_LINKED, NO_CHAIN, NO_ROUTE, RULES, SHADOWED, UNREAD
@@ -104,23 +104,36 @@ class Multiboot2:
     rules = RULES
 
     def contribute(self, payload: Payload, guest: Guest, options: Options2) -> Contribution:
-        """The fronts, and a header whose tags name them. Raises RefusedError (BB-L301, BB-L313)."""
-        tags = [
-            headers.request_tag(headers.MEMORY_MAP),
-            Tag(HeaderTag.ENTRY_ADDRESS, address=AddressOf(ENTRY)),
-        ]
+        """The fronts, and a header whose tags name them.
+
+        Raises RefusedError (BB-L301, BB-L313, BB-L336, BB-L337).
+        """
+        made = _inserted(self.name, payload, guest)
+        chains = [made.chain]
+        if options.boot_services:
+            chains.append(_beside_boot_services(payload, guest))
+        words = None
+        if options.relocatable:
+            words = moved.addresses(payload, guest)
+            chains = [moved.mended(chain) for chain in chains]
+        entry, *efi_entry = (AddressOf(chain[0].entry) for chain in chains)
+        tags = [headers.request_tag(headers.MEMORY_MAP), Tag(HeaderTag.ENTRY_ADDRESS, address=entry)]
         if options.module_align:
             tags.append(Tag(HeaderTag.MODULE_ALIGN))
         if video := video_mode(options.framebuffer):
             tags.append(headers.framebuffer_tag(video))
-        made = _inserted(self.name, payload, guest)
-        if options.boot_services:
-            made = replace(made, chain=made.chain + _beside_boot_services(payload, guest))
-            # a loader that is not UEFI's, or knows neither, has the other entry
+        for address in efi_entry:  # a loader that is not UEFI's, or knows neither, has the other entry
             tags.append(Tag(HeaderTag.EFI_BOOT_SERVICES, headers.OPTIONAL))
-            efi = Tag(HeaderTag.ENTRY_ADDRESS_EFI64, headers.OPTIONAL, address=AddressOf(ENTRY_EFI64))
-            tags.append(efi)
-        return replace(made, headers=(headers.header_2(tags),), search=headers.SEARCH_2)
+            tags.append(Tag(HeaderTag.ENTRY_ADDRESS_EFI64, headers.OPTIONAL, address=address))
+        if options.relocatable:
+            tags.append(moved.tag(payload, options.relocatable))
+        return replace(
+            made,
+            chain=tuple(piece for chain in chains for piece in chain),
+            headers=(headers.header_2(tags),),
+            search=headers.SEARCH_2,
+            addresses=words,
+        )
 
     def native(self, payload: Payload, guest: Guest, options: Options2) -> Contribution:
         """The payload's own Multiboot2 header, as it is."""

@@ -25,6 +25,7 @@ class Linux:
     summary = "Linux: struct boot_params (Documentation/arch/x86/boot.rst)"
     widths = (32, 64)
     entered_at: Literal["linked", "physical"] = "physical"
+    movable = True
     rules = RULES
 
     def back(self, width: int) -> Piece | None:

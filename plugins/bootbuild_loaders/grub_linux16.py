@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import linux_rules, rules
 from bootbuild_loaders.grub_chunks import FOUR_GIB, PC, Chunks
-from bootbuild_loaders.grub_loaded import HEAP_BROKEN
 from bootbuild_loaders.grub_linux import OLD_CMDLINE, checked, judged
+from bootbuild_loaders.grub_loaded import HEAP_BROKEN
 from bootbuild_loaders.linux_header import ENTRY_16, HIGH, LOW, REAL_MODE, SECTOR, SetupHeader
 from bootbuild_loaders.stopped import Stopped
 from bootbuild_loaders.window import Window

@@ -93,7 +93,7 @@ def _load(window: Window) -> None:
     size = window.size - header.setup_size
     if size < 0:
         raise Stopped(linux_rules.SETUP_OUTSIDE, f"{_SAYS}bzImage truncated")
-    if ADDED > header.cmdline_size:
+    if header.cmdline_size < ADDED:
         text = "Appending elfcorehdr=<addr> to command line exceeds maximum allowed length"
         raise Stopped(linux_rules.CMDLINE_SIZE, f"{_SAYS}{text}")
     if 0x202 + header.jump < HEADER_AT:

@@ -47,6 +47,7 @@ class PvhGuest:
     summary = "a PVH kernel: hvm_start_info in EBX (Xen's docs/misc/pvh.pandoc)"
     widths = (32,)
     entered_at: Literal["linked", "physical"] = "physical"
+    movable = True
     rules = RULES
 
     def back(self, width: int) -> Piece | None:

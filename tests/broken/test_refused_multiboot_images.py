@@ -123,17 +123,23 @@ def test_a_kernel_over_living_boot_services() -> None:
     assert scene.state.ip == address
 
 
+@pytest.mark.parametrize("preference", [0, 1, 2])
 @pytest.mark.parametrize(
-    ("bounds", "where"),
+    "bounds",
     [
-        ((MiB, 64 * MiB, 0x1000, 0), "GRUB loads it at 0x100000"),
-        ((ENTRY, 64 * MiB, 0x200000, 1), "GRUB loads it at 0x200000"),
-        ((ENTRY, 64 * MiB, 0x1000, 2), "GRUB loads it elsewhere"),
+        (0x70000000, 0x7FFFFFFF, 0x1000),
+        (ENTRY, ENTRY + 0x1000, 0x1000),
+        (MiB, 0xFFFFFFFF, 0x80000000),
     ],
+    ids=["above RAM", "too narrow", "no such multiple"],
 )
-def test_a_relocatable_kernel_that_grub_would_move(bounds: tuple[int, ...], where: str) -> None:
-    found = problem("multiboot2@grub-bios", guest(bits=32, headers=header_2(tag(10, *bounds))))
-    assert (found.rule.id, where in found.message) == ("BB-L335", True)
+@pytest.mark.parametrize("profile", ["multiboot2@grub-bios", "multiboot2@grub-efi64"])
+def test_a_relocatable_kernel_that_grub_finds_no_place_for(
+    profile: str, bounds: tuple[int, ...], preference: int
+) -> None:
+    found = problem(profile, guest(bits=32, headers=header_2(tag(10, *bounds, preference))))
+    assert found.rule.id == "BB-L335"
+    assert f"in {bounds[0]:#x}-{bounds[1]:#x}, at multiples of {bounds[2]:#x}" in found.message
 
 
 @pytest.mark.parametrize("profile", ["multiboot2@grub-bios", "multiboot2@grub-efi64"])

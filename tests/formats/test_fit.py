@@ -128,6 +128,22 @@ def test_rela_words_are_addends_plus_the_way_it_moved(tmp_path: Path) -> None:
     assert kernel.changes == ("moved from 0x0 to 0x200000", "2 relative relocations applied")
 
 
+def test_where_a_pie_holds_addresses_is_told(tmp_path: Path) -> None:
+    """Physical, where it now lies; and of a kernel that is no PIE nobody knows it."""
+    table = rela((0x100, 8, 0x10), (0x108, 8, -1), (0x110, 0, 9))
+    found = opened(tmp_path, pie(relocations=table)).addresses
+    assert found is not None
+    assert (list(found.places), found.size) == ([2 * MIB + 0x100, 2 * MIB + 0x108], 8)
+    narrow = opened(tmp_path, pie(32, relocations=struct.pack("<II", 0x104, 8)), load=5 * MIB).addresses
+    assert narrow is not None
+    assert (list(narrow.places), narrow.size) == ([5 * MIB + 0x104], 4)
+    without = opened(tmp_path, pie(base=MIB)).addresses
+    assert without is not None
+    assert list(without.places) == []
+    executable = changed(pie(base=MIB), 16, 0x3E0002)  # e_type, e_machine
+    assert opened(tmp_path, executable).addresses is None
+
+
 def test_rel_words_are_added_to_and_not_again_by_the_kernel(tmp_path: Path) -> None:
     kernel = opened(tmp_path, pie(32, relocations=struct.pack("<IIII", 0x100, 8, 0x11C, 8)))
     assert words(kernel, 32) == (2 * MIB + 0x110, *range(0x111, 0x117), 2 * MIB + 0x117)

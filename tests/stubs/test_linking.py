@@ -10,6 +10,7 @@ import pytest
 
 from bootbuild.errors import PluginError
 from bootbuild.model.blob import Blob, Fixup
+from bootbuild.model.payload import Words
 from bootbuild.model.span import Span
 from bootbuild.model.waist import Piece, Waist
 from bootbuild.stubs.link import Params, extent, link
@@ -71,6 +72,47 @@ def test_the_extent_is_what_linking_takes(count: int, blob: Make) -> None:
     linked = link(chain, [blob("c")], params(zero=zero), TEXT, BSS)
     assert (size.text_size, size.bss_size) == (len(linked.text), linked.bss_size)
     assert size.align == 256
+
+
+@pytest.mark.parametrize("size", [4, 8])
+def test_the_table_of_fixups_names_every_word_that_holds_an_address(size: int, blob: Make) -> None:
+    absolute = (
+        Fixup(1, "abs32", ".text", 0),
+        Fixup(6, "abs32s", "bb_params", 0),
+        Fixup(8, "abs64", ".bss", 0),
+    )
+    user = blob("a", fixups=(*absolute, Fixup(12, "pc32", "bb_fixups", -4)), bss_size=4)
+    chain, companions = [piece(blob("first")), piece(user)], [blob("c", fixups=absolute[:1])]
+    given = params(
+        zero=(Span(0x101000, 0x10), Span(0x108000, 0x10)), addresses=Words((0x100003, 0x1FF), size)
+    )
+    linked = link(chain, companions, given, TEXT, BSS)
+    at = linked.exports["bb_fixups"] - TEXT
+    block = linked.exports["bb_params"]
+    words = {
+        4: [TEXT + 16 + 1, TEXT + 16 + 6, TEXT + 32 + 1],
+        8: [*(block + place for place in (0, 8, 24, 32, 0x50, 0x60)), TEXT + 16 + 8],
+    }
+    words[size] += [0x100003, 0x1FF]
+    assert struct.unpack_from("<II", linked.text, at) == (len(words[4]), len(words[8]))
+    found = struct.unpack(f"<{len(words[4]) + len(words[8])}I", linked.text[at + 8 :])
+    assert found == (*words[4], *words[8])
+    assert extent(chain, companions, 2, given.addresses).text_size == len(linked.text)
+
+
+def test_an_image_that_stays_has_no_table(blob: Make) -> None:
+    user = blob("a", fixups=(Fixup(0, "pc32", "bb_fixups", -4),))
+    assert refusals([piece(user)], [], params()) == {
+        ("BB-P022", "a: refers to bb_fixups, which no stub exports")
+    }
+    linked = link([piece(user)], [], params(addresses=Words()), TEXT, BSS)
+    assert struct.unpack_from("<i", linked.text, 0) == (linked.exports["bb_fixups"] - TEXT - 4,)
+
+
+def test_a_kernel_that_is_mapped_elsewhere_cannot_be_moved(blob: Make) -> None:
+    given = params(mapping=(0xFFFFFFFF80000000, 0, 0x400000), addresses=Words())
+    ((rule, text),) = refusals([piece(blob("a", width=64))], [], given)
+    assert (rule, "is of an image that may be moved" in text) == ("BB-P026", True)
 
 
 def test_params_are_packed_as_waist_h_has_them(blob: Make) -> None:

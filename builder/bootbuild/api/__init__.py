@@ -47,7 +47,7 @@ from bootbuild.model.machine import (
     TableRegister,
     Undefined,
 )
-from bootbuild.model.payload import ElfImage, Module, Note, Payload, Segment, Startup
+from bootbuild.model.payload import ElfImage, Module, Note, Payload, Segment, Startup, Words
 from bootbuild.model.record import BuildRecord, ImageRecord
 from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span, align_up, holes
@@ -120,6 +120,7 @@ __all__ = [
     "Target",
     "Undefined",
     "Waist",
+    "Words",
     "align_up",
     "chain_of",
     "claims_target",

@@ -27,6 +27,7 @@ class Scene:
     garbage: int = 0  #: seed of the garbage in RAM that nothing loads; 0: zeros
     frames: Sequence[int] = ()  #: machine frame of each of the guest's frames; () where they are the same
     first_frame: int = 0  #: the image's physical address (p_paddr) of the first of `frames`
+    moved: int = 0  #: bytes by which the image lies above where it is linked; negative: below
     filled: tuple[Span, ...] = ()  #: of the image's memory, what the environment wrote as it was asked
 
 

@@ -40,7 +40,9 @@ class Guest(Protocol):
     A guest that can be entered in ring 3, under Xen PV, has a method more, `ring3_back() -> Piece`: the back
     for width 64 that leaves segments, page tables and IF to the hypervisor. One that can be entered while EFI
     boot services are alive has `boot_services_back() -> Piece`, which leaves them, and the stack, to the
-    firmware. One whose kernels say in their file how they want to be started is a `SelfDescribed` too.
+    firmware. One that is `movable` (True) keeps no address of the image but in what the linker of stubs fills
+    in: a loader may put it elsewhere. One whose kernels say in their file how they want to be started is a
+    `SelfDescribed` too.
     """
 
     @property

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bootbuild.api.environment import Scene
 from bootbuild.api.guest import GuestView
+from bootbuild.boot.moved import first_change
 from bootbuild.boot.pseudo_physical import PseudoPhysical
 from bootbuild.errors import PluginDefect
 from bootbuild.model.machine import Load
@@ -65,7 +66,7 @@ def judge(
         return handover, findings
     if lost := stray(view, startup):
         findings.append(lost)
-    elif subject.code and view.read_physical(startup.paddr, len(subject.code)) != subject.code:
+    elif _other_code(subject, scene, view):
         findings.append(
             Finding("BB-B020", f"the bytes at {startup.name} ({startup.paddr:#x}) are not the payload's")
         )
@@ -109,7 +110,11 @@ def _judge_bytes(subject: Subject, scene: Scene, machine: Machine | PseudoPhysic
     for load in scene.loads:
         if load.content is not subject.image.content:
             continue
-        changes = (machine.first_change(part) for part in _contents(load, subject.image))
+        parts = _contents(load, subject.image)
+        if scene.moved:
+            changes = [_first_not_mended(part, machine, scene.moved) for part in parts]
+        else:
+            changes = [machine.first_change(part) for part in parts]
         at = next((change for change in changes if change is not None), None)
         if at is not None:
             yield Finding("BB-B020", f"the byte at {at:#x} is not the payload's any more")
@@ -117,16 +122,34 @@ def _judge_bytes(subject: Subject, scene: Scene, machine: Machine | PseudoPhysic
 
 def _judge_unpacked(image: ElfImage, view: GuestView) -> Iterator[Finding]:
     """Every byte of the kernel that was packed is where its program headers have it."""
-    for segment in image.loads:
-        for offset in range(0, segment.filesz, _STEP):
-            size = min(_STEP, segment.filesz - offset)
-            expected = image.content.read(segment.offset + offset, size)
-            found = view.read_physical(segment.paddr + offset, size)
-            if found != expected:
-                at = next(at for at, pair in enumerate(zip(found, expected)) if len({*pair}) > 1)
-                text = f"the byte at {segment.paddr + offset + at:#x} is not the payload's"
-                yield Finding("BB-B020", text)
-                return
+    for s in image.loads:
+        at = _first_not_mended(Load(s.paddr, image.content, s.offset, s.filesz, s.filesz), view, 0)
+        if at is not None:
+            yield Finding("BB-B020", f"the byte at {at:#x} is not the payload's")
+            return
+
+
+def _first_not_mended(load: Load, view: GuestView, by: int) -> int | None:
+    """The first byte that is neither as it was loaded nor of an address that has grown by `by`."""
+
+    def expected(at: int, size: int) -> bytes:
+        return load.content.read(load.offset + at, size)
+
+    def found(at: int, size: int) -> bytes:
+        return view.read_physical(load.address + at, size)
+
+    at = first_change(expected, found, load.size, by)
+    return None if at is None else load.address + at
+
+
+def _other_code(subject: Subject, scene: Scene, view: GuestView) -> bool:
+    """Whether other code stands at the startup path than the payload's."""
+    code = subject.code
+    found = view.read_physical(subject.startup.paddr, len(code))
+    at = first_change(
+        lambda at, n: code[at : at + n], lambda at, n: found[at : at + n], len(code), scene.moved
+    )
+    return at is not None
 
 
 def _contents(load: Load, image: ElfImage) -> Iterator[Load]:
@@ -167,6 +190,11 @@ def _console_tail(scene: Scene) -> tuple[str, ...]:
     return tuple(f"console: {line}" for line in text[-3:] if line.strip())
 
 
+def _moved(scene: Scene) -> tuple[str, ...]:
+    where = "above" if scene.moved > 0 else "below"
+    return (f"moved: {abs(scene.moved):#x} bytes {where} where it is linked",) if scene.moved else ()
+
+
 def finding_of(stop: Stop, scene: Scene) -> Finding:
     """Why a run that did not reach the startup path ended."""
     rule = stop.rule
@@ -174,7 +202,7 @@ def finding_of(stop: Stop, scene: Scene) -> Finding:
         rule = rule or "BB-B022"
     elif stop.kind is StopKind.TIME:
         rule = CLOCK
-    return Finding(rule, stop.detail, lines=(*_console_tail(scene), *stop.report))
+    return Finding(rule, stop.detail, lines=(*_console_tail(scene), *_moved(scene), *stop.report))
 
 
 def with_overwritten(finding: Finding, scene: Scene, machine: Machine) -> Finding:

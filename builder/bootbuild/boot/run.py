@@ -20,6 +20,7 @@ from bootbuild.boot.judge import (
     stray,
     with_overwritten,
 )
+from bootbuild.boot.moved import where_it_lies
 from bootbuild.boot.pseudo_physical import PseudoPhysical
 from bootbuild.errors import PluginDefect
 from bootbuild.model.content import Content
@@ -120,6 +121,7 @@ def run_once(
     if subject.from_entry:
         entry = scene.state.entry
         subject = replace(subject, startup=replace(subject.startup, vaddr=entry, paddr=entry))
+    subject = where_it_lies(subject, scene.moved)
     startup = subject.startup
     stops = {startup.vaddr: STARTUP, startup.paddr: STARTUP}  # by its linked or its physical address
 

@@ -187,7 +187,7 @@ def _places(payload: Payload, inserted: Sequence[Contribution], zero_count: int)
     at = align_up(payload.elf.physical_end, GRANULE)
     places = []
     for c in inserted:
-        room = extent(c.chain, c.companions, zero_count)
+        room = extent(c.chain, c.companions, zero_count, c.addresses)
         align = max(PAGE, room.align)
         text = Span(align_up(at, align), room.text_size)
         bss = Span(align_up(text.end, align), room.bss_size)
@@ -255,7 +255,7 @@ def _link(payload: Payload, place: _Place, stub: Span, zero: tuple[Span, ...]) -
         linked = _linked_range(payload, c, stub)
         mapping = (linked.start, linked.start - (home.vaddr - home.paddr), linked.size)
     target = c.startup.address if c.own_entry is None else c.own_entry
-    params = Params(target, stub, c.startup.load_offset, mapping, zero)
+    params = Params(target, stub, c.startup.load_offset, mapping, zero, c.addresses)
     try:
         return link(c.chain, c.companions, params, place.text.start, place.bss.start)
     except PluginError as error:

@@ -23,7 +23,7 @@ from bootbuild.model.content import (
     digest,
     snapshot,
 )
-from bootbuild.model.payload import EM_X86_64, ET_EXEC, PT_LOAD, ElfImage
+from bootbuild.model.payload import EM_X86_64, ET_EXEC, PT_LOAD, ElfImage, Words
 
 
 def open_content(path: Path) -> FileContent:
@@ -90,6 +90,7 @@ class Opened:
     digest: str  #: SHA-256 of the file, hex
     changes: tuple[str, ...]
     moved: int = 0  #: bytes by which it lies higher than the file says; negative: lower
+    addresses: Words | None = None  #: where it holds addresses of itself; None unless it is a PIE
 
 
 def open_payload(path: Path, fit: Fit = Fit()) -> Opened:
@@ -112,15 +113,17 @@ def open_payload(path: Path, fit: Fit = Fit()) -> Opened:
         raise InputError(Problem(rules.UNREAD_OPTION, name, text))
     changes: tuple[str, ...] = ()
     bits, moved = elf.bits, 0
+    addresses = None
     if fit.paddr_offset is not None:
         elf, changes = mend_paddr(elf, fit.paddr_offset)
     if pie:
-        elf, moved, done = relocate(elf, fit.load)
-        changes += done
+        relocated = relocate(elf, fit.load)
+        elf, moved, addresses = relocated.image, relocated.moved, relocated.addresses
+        changes += relocated.done
     if fit.elf_class is not None and fit.elf_class != elf.bits:
         changes += (f"ELF{elf.bits} wrapped as ELF{fit.elf_class}",)
         elf = rewrap(elf, fit.elf_class)
-    return Opened(elf, bits, kind, digest(content), changes, moved)
+    return Opened(elf, bits, kind, digest(content), changes, moved, addresses)
 
 
 def mend_paddr(elf: ElfImage, offset: int) -> tuple[ElfImage, tuple[str, ...]]:

@@ -7,9 +7,10 @@ RELR, which add to what is there, are taken out of its dynamic table when it is 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from bootbuild.errors import InputError, Problem
@@ -19,7 +20,7 @@ from bootbuild.formats.elf_structs import IDENT_SIZE, header
 from bootbuild.formats.notes import XEN_OWNER, XenNote
 from bootbuild.formats.symbols import LazySymbols
 from bootbuild.model.content import MemoryContent, Piece, SplicedContent
-from bootbuild.model.payload import ET_DYN, PT_DYNAMIC, PT_LOAD, PT_NULL, ElfImage, Segment
+from bootbuild.model.payload import ET_DYN, PT_DYNAMIC, PT_LOAD, PT_NULL, ElfImage, Segment, Words
 from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span, align_up
 
@@ -43,8 +44,18 @@ def is_pie(image: ElfImage) -> bool:
     return image.type == ET_DYN or bool(_dynamic(image).get(DT_FLAGS_1, (0, 0))[0] & DF_1_PIE)
 
 
-def relocate(image: ElfImage, load: int | None) -> tuple[ElfImage, int, tuple[str, ...]]:
-    """The image with its relative relocations applied, how far it was moved (bytes), what was done in words.
+@dataclass(frozen=True)
+class Relocated:
+    """A kernel with its relocations applied."""
+
+    image: ElfImage
+    moved: int = 0  #: bytes by which it lies higher than its file says; negative: lower
+    done: tuple[str, ...] = ()  #: in words
+    addresses: Words = field(default_factory=Words)
+
+
+def relocate(image: ElfImage, load: int | None) -> Relocated:
+    """The image with its relative relocations applied, and moved if it must be.
 
     `load`: physical address for its lowest byte; None leaves it where it is linked, but at 2 MiB if that
     is below 1 MiB. Raises InputError (BB-E040, BB-E041) when it is no static PIE.
@@ -57,7 +68,7 @@ def relocate(image: ElfImage, load: int | None) -> tuple[ElfImage, int, tuple[st
     _check(image, load, delta)
     applied = _apply(image, delta)
     if not applied.count and not delta:
-        return image, 0, ()
+        return Relocated(image)
     pieces = [Piece(0, image.content, 0, image.content.size), *applied.pieces]
     done = [f"{applied.count} relative relocations applied"] if applied.count else []
     if delta:
@@ -71,7 +82,8 @@ def relocate(image: ElfImage, load: int | None) -> tuple[ElfImage, int, tuple[st
     )
     assert isinstance(image.symbols, LazySymbols)  # of read_elf
     symbols = image.symbols.moved(delta)
-    return replace(moved, symbols=symbols, section_notes=section_notes), delta, tuple(done)
+    moved = replace(moved, symbols=symbols, section_notes=section_notes)
+    return Relocated(moved, delta, tuple(done), Words(applied.places, image.bits // 8))
 
 
 def _check(image: ElfImage, load: int, delta: int) -> None:
@@ -204,6 +216,7 @@ class _Applied:
     pieces: tuple[Piece, ...]  #: the segments that have relocated words, with these words
     count: int  #: of relocations
     noted: frozenset[int]  #: file offsets of the contents of notes that are such words
+    places: Sequence[int]  #: physical addresses of the words, where they now are
 
 
 def _apply(image: ElfImage, delta: int) -> _Applied:
@@ -213,8 +226,9 @@ def _apply(image: ElfImage, delta: int) -> _Applied:
     descs = {note.desc_offset for note in (*image.notes, *image.section_notes)}
     copies: dict[Segment, bytearray] = {}
     noted: set[int] = set()
+    places = array("I")
     start, last, shift, count = 0, -1, 0, 0  # addresses at which a word of the segment at hand may begin
-    data = bytearray()
+    data, up = bytearray(), 0
     for count, (at, addend) in enumerate(_words(image), 1):
         if count > MAX_RELOCATIONS:
             raise _error(image, rules.DYNAMIC, f"more than {MAX_RELOCATIONS} relocations")
@@ -227,14 +241,15 @@ def _apply(image: ElfImage, delta: int) -> _Applied:
             if home not in copies:
                 copies[home] = bytearray(home.filesz)
                 image.content.read_into(home.offset, memoryview(copies[home]))
-            data = copies[home]
+            data, up = copies[home], home.paddr - home.vaddr + delta
         place = at - start
         base = int.from_bytes(data[place : place + size], "little") if addend is None else addend
         data[place : place + size] = ((base + delta) & mask).to_bytes(size, "little")
+        places.append(at + up)
         if at + shift in descs:
             noted.add(at + shift)
     pieces = (Piece(s.offset, MemoryContent(data), 0, s.filesz) for s, data in copies.items())
-    return _Applied(tuple(pieces), count, frozenset(noted))
+    return _Applied(tuple(pieces), count, frozenset(noted), places)
 
 
 def _linked(image: ElfImage, vaddr: int) -> bool:

@@ -40,6 +40,7 @@ class Native:
     summary = "bootbuild's handover record (docs/handover.md)"
     widths = (32, 64)
     entered_at: Literal["linked", "physical"] = "linked"
+    movable = True
     rules = RULES
 
     def back(self, width: int) -> Piece | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from bootbuild.model.blob import Blob
-from bootbuild.model.payload import Startup
+from bootbuild.model.payload import Startup, Words
 from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span
 from bootbuild.model.waist import Piece
@@ -102,6 +102,7 @@ class Contribution:
     shadows: tuple[Shadow, ...] = ()
     bzimage: BzimageSpec | None = None  #: of an inserted entry in container "bzimage"
     setup_header: tuple[tuple[str, int], ...] = ()  #: fields by name that are written into it
+    addresses: Words | None = None  #: the payload's: its loader may move the image, and a stub mends them
 
     @property
     def hands_over(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -134,6 +134,14 @@ class Startup:
 
 
 @dataclass(frozen=True)
+class Words:
+    """Where a kernel holds addresses of itself: each has to change by as much as the kernel is moved."""
+
+    places: Sequence[int] = field(default=(), repr=False)  #: physical addresses, in no order
+    size: int = 8  #: bytes of each: 4 or 8
+
+
+@dataclass(frozen=True)
 class Module:
     """A file that is loaded beside the kernel."""
 
@@ -156,3 +164,4 @@ class Payload:
     modules: tuple[Module, ...] = ()
     repair: bool = True  #: whether notes on which loaders disagree may be rewritten
     changes: tuple[str, ...] = ()  #: what was done to the file before anything was added, in words
+    addresses: Words | None = None  #: None: nobody knows all of them, so that it cannot be moved

@@ -106,6 +106,8 @@ _FAR = (
 )
 _EARLY = Span(0x900000, 0xC00000)  #: boot services' from the first on, PEI included
 _SERVICES = 0x448B000  #: bytes below the end of RAM, from where on boot services and loaders have all
+# Bytes below the end of RAM, number of pages: what they leave free, beside a GRUB of less than 1 MiB
+_BETWEEN = ((0x4400000, 10028), (0x1C22000, 179), (0x1AD1000, 21), (0x1ABA000, 6), (0x200000, 129))
 _TABLE = 0xA14FE8  #: bytes below the end of RAM: the system table, in runtime data
 _SERVICES_TABLE, _CONFIGURATION = 0xB80, 0xC80  #: bytes behind it
 _VENDOR_NAME = 0xAD55E8  #: bytes below the end of RAM
@@ -142,6 +144,11 @@ class Ovmf:
         heap = self.memory - _SERVICES - pages // 4 * PAGE
         low = [part for span in self.ram for part in holes(span, [_EARLY]) if part.start < heap]
         return (*low[:-1], replace(low[-1], size=heap - low[-1].start))
+
+    @property
+    def between(self) -> tuple[Span, ...]:
+        """What is nobody's above that, between the pieces of boot services, in ascending order."""
+        return tuple(Span(self.memory - below, pages * PAGE) for below, pages in _BETWEEN)
 
     @property
     def memory_map(self) -> tuple[MapEntry, ...]:

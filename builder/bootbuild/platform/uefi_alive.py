@@ -101,7 +101,7 @@ def _functions(firmware: Ovmf) -> dict[int, str]:
 def regions(firmware: Ovmf) -> tuple[Region, ...]:
     """What answers at which address: what is boot services' can be read, but for the stack."""
     stack = _stack(firmware)
-    free = [*firmware.conventional, stack]
+    free = [*firmware.conventional, *firmware.between, stack]
     taken = (hole for span in firmware.ram for hole in holes(span, free))
     others = (region for region in firmware.regions if region.span not in firmware.ram)
     return (

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from bootbuild.errors import PluginError, Problem
 from bootbuild.model.blob import Blob, Fixup
+from bootbuild.model.payload import Words
 from bootbuild.model.span import Span, align_up
 from bootbuild.model.waist import Piece
 from bootbuild.stubs import rules
@@ -18,6 +19,8 @@ LOW = 1 << 32  #: what every stub can reach
 _PARAMS = struct.Struct("<9QII")  #: struct bb_params of waist.h, without the ranges
 _RANGE = struct.Struct("<QQ")
 _PARAMS_ALIGN = 8
+_ADDRESSES = (0x00, 0x08, 0x18, 0x20)  #: of bb_params: startup, stub_base, load_offset, bss_base
+_FIXUPS = struct.Struct("<II")  #: bb_fixups: how many words of 4 bytes, and of 8
 _WIDE = {"abs32": 4, "abs32s": 4, "abs64": 8, "pc32": 4}
 
 
@@ -30,6 +33,7 @@ class Params:
     load_offset: int = 0  #: physical address of the payload less the one it was linked at
     mapping: tuple[int, int, int] | None = None  #: (virtual, physical, size) of the payload if they differ
     zero: tuple[Span, ...] = ()  #: the payload's own .bss, which the front clears
+    addresses: Words | None = None  #: of the payload; None: the image stays where it is linked
 
     def pack(self, bss: Span) -> bytes:
         """`struct bb_params` of waist.h; `bss` is the NOBITS of the chain."""
@@ -65,12 +69,18 @@ class Linked:
     exports: Mapping[str, int]
 
 
-def extent(chain: Sequence[Piece], companions: Sequence[Blob], zero_count: int = 0) -> Extent:
-    """Room that `link` will use for params with `zero_count` ranges in `zero`."""
+def extent(
+    chain: Sequence[Piece], companions: Sequence[Blob], zero_count: int = 0, addresses: Words | None = None
+) -> Extent:
+    """Room that `link` will use for params with `zero_count` ranges in `zero` and these `addresses`."""
     blobs = _blobs(chain, companions)
     _, params, bss_size = _lay_out(blobs)
+    size = params + _PARAMS.size + _RANGE.size * zero_count
+    if addresses is not None:
+        absolute = sum(fixup.kind != "pc32" for blob in blobs for fixup in blob.fixups)
+        size += _FIXUPS.size + 4 * (absolute + len(_ADDRESSES) + zero_count + len(addresses.places))
     return Extent(
-        text_size=params + _PARAMS.size + _RANGE.size * zero_count,
+        text_size=size,
         bss_size=bss_size,
         align=max((max(blob.align, blob.bss_align) for blob in blobs), default=1),
     )
@@ -82,7 +92,8 @@ def link(
     """Place the stubs and resolve every symbol.
 
     Bases are physical and multiples of the extent's `align`. `bb_next` is, in each piece, the entry of
-    the piece after it; `bb_params` the block of parameters. Raises PluginError with all problems
+    the piece after it; `bb_params` the block of parameters; `bb_fixups`, in an image that may be moved, the
+    table of all that holds an address. Raises PluginError with all problems
     (BB-P022 … BB-P026).
     """
     blobs = _blobs(chain, companions)
@@ -91,17 +102,11 @@ def link(
     text = bytearray(params_at)
     bases = [{".text": text_base + text_at, ".bss": bss_base + bss_at} for text_at, bss_at in places]
     problems = [*_range_problems(chain, params, bss), *_mapping_problems(params)]
-    exports: dict[str, int] = {"bb_params": text_base + params_at}
-    owner = {"bb_params": "bootbuild", "bb_next": "bootbuild"}
-    for blob, base in zip(blobs, bases, strict=True):
-        for name, (section, offset) in sorted(blob.exports.items()):
-            if name in owner:
-                problems.append(
-                    Problem(rules.DOUBLED, blob.name, f"exports {name}, and so does {owner[name]}")
-                )
-            owner[name] = blob.name
-            exports[name] = base[section] + offset
-
+    exports, doubled = _exports(blobs, bases)
+    problems += doubled
+    exports["bb_params"] = text_base + params_at
+    if params.addresses is not None:
+        exports["bb_fixups"] = exports["bb_params"] + _PARAMS.size + _RANGE.size * len(params.zero)
     entries: list[int] = []
     for piece in chain:
         place = piece.blob.exports.get(piece.entry)
@@ -128,7 +133,41 @@ def link(
             text[at : at + len(field_bytes)] = field_bytes
     if problems:
         raise PluginError(dict.fromkeys(problems))
-    return Linked(bytes(text) + params.pack(bss), bss_size, exports)
+    text += params.pack(bss)
+    if params.addresses is not None:
+        text += _fixups(blobs, [base[".text"] for base in bases], params, exports["bb_params"])
+    return Linked(bytes(text), bss_size, exports)
+
+
+def _exports(
+    blobs: Sequence[Blob], bases: Sequence[Mapping[str, int]]
+) -> tuple[dict[str, int], list[Problem]]:
+    """The address of each symbol, and which there are twice."""
+    owner = dict.fromkeys(("bb_params", "bb_next", "bb_fixups"), "bootbuild")
+    exports: dict[str, int] = {}
+    problems = []
+    for blob, base in zip(blobs, bases, strict=True):
+        for name, (section, offset) in sorted(blob.exports.items()):
+            if name in owner:
+                text = f"exports {name}, and so does {owner[name]}"
+                problems.append(Problem(rules.DOUBLED, blob.name, text))
+            owner[name] = blob.name
+            exports[name] = base[section] + offset
+    return exports, problems
+
+
+def _fixups(blobs: Sequence[Blob], text_bases: Sequence[int], params: Params, params_base: int) -> bytes:
+    """The linked addresses of all words that hold one: of the stubs, their parameters and the payload."""
+    words: dict[int, list[int]] = {4: [], 8: [params_base + at for at in _ADDRESSES]}
+    words[8] += [params_base + _PARAMS.size + _RANGE.size * index for index in range(len(params.zero))]
+    for blob, base in zip(blobs, text_bases, strict=True):
+        for fixup in blob.fixups:
+            if fixup.kind != "pc32":
+                words[_WIDE[fixup.kind]].append(base + fixup.offset)
+    assert params.addresses is not None
+    words[params.addresses.size] += params.addresses.places
+    places = [*words[4], *words[8]]
+    return _FIXUPS.pack(len(words[4]), len(words[8])) + struct.pack(f"<{len(places)}I", *places)
 
 
 def _blobs(chain: Sequence[Piece], companions: Sequence[Blob]) -> list[Blob]:
@@ -183,6 +222,8 @@ def _mapping_problems(params: Params) -> Iterator[Problem]:
     where = f"mapping {vaddr:#x} to {paddr:#x}, {size:#x} bytes"
     low = vaddr - vaddr % GRANULE
     high = align_up(vaddr + size, GRANULE)
+    if params.addresses is not None:
+        yield Problem(rules.MAPPING, where, "is of an image that may be moved")
     if size <= 0:
         yield Problem(rules.MAPPING, where, "is empty")
     elif high - low > MAX_MAPPING:

@@ -29,11 +29,10 @@ MOVED = Rule(
     "BB-L335",
     "a relocatable kernel that GRUB would move",
     "A kernel with the relocatable tag (Multiboot2 §3.1.12) is not loaded where it is linked but at the "
-    "lowest place between the tag's bounds that is free, or at the highest. There this profile could show "
-    "nothing: the startup path that it looks for has an address.",
-    "leave the tag out; or let its least address be the one at which the kernel is linked",
+    "lowest place between the tag's bounds that is free, or at the highest. There is none: GRUB says "
+    "`couldn't find suitable memory target`.",
+    "widen the tag's bounds, or give the machine more memory; or leave the tag out",
 )
-_HIGH = 2  #: MULTIBOOT_LOAD_PREFERENCE_HIGH
 _ESP = 0x7FF00  #: "some random location in low memory" (include/grub/i386/multiboot.h)
 
 
@@ -61,10 +60,11 @@ class GrubProfile(MultibootProfile):
     gdt_offset: int  #: of the GDT in that
 
     def placed(self, image: ElfImage, kernel: Kernel, offer: Offer, memory: Relocator) -> Placed:
-        """Put kernel, sections and modules into `memory`, in GRUB's order. Raises InputError (BB-L003)."""
-        self._check_base(image, kernel, memory)
-        for part in kernel.parts:
-            memory.claim(part.span)
+        """Put kernel, sections and modules into `memory`, in GRUB's order.
+
+        Raises InputError (BB-L003, BB-L335).
+        """
+        kernel = self._loaded(image, kernel, memory)
         addresses = {
             index: self._room(image, memory, size, align)
             for index, (_, size, align) in kernel.sections.homeless.items()
@@ -92,19 +92,20 @@ class GrubProfile(MultibootProfile):
             ),
         )
 
-    def _check_base(self, image: ElfImage, kernel: Kernel, memory: Relocator) -> None:
-        """Raises InputError (BB-L335) where a relocatable kernel would not lie where it is linked."""
+    @staticmethod
+    def _loaded(image: ElfImage, kernel: Kernel, memory: Relocator) -> Kernel:
+        """The kernel where it lies: segment by segment where it is linked, or as one piece elsewhere."""
         bounds = kernel.relocatable
         if bounds is None:
-            return
-        base = min(part.address for part in kernel.parts)
-        size = max(part.span.end for part in kernel.parts) - base
-        at = memory.would_place(size, max(bounds.align, 1), bounds.least, bounds.most + size)
-        if at != base or bounds.preference == _HIGH:
-            where = "elsewhere" if at in (None, base) else f"at {at:#x}"
-            limits = f"{bounds.least:#x}-{bounds.most:#x}"
-            text = f"linked at {base:#x}, with bounds {limits}; GRUB loads it {where}"
+            for part in kernel.parts:
+                memory.claim(part.span)
+            return kernel
+        base = memory.put(kernel.linked.size, bounds)
+        if base is None:
+            limits = f"{bounds.least:#x}-{bounds.most:#x}, at multiples of {max(bounds.align, 1):#x}"
+            text = f"GRUB finds no place for its {kernel.linked.size:#x} bytes in {limits}"
             raise InputError(Problem(MOVED, image.name, text))
+        return kernel.at(base)
 
     @staticmethod
     def _room(image: ElfImage, memory: Relocator, size: int, align: int, least: int = 0) -> int:

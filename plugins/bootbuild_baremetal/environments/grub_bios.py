@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from abc import abstractmethod
+from dataclasses import replace
 
 from bootbuild.abi import acpi, multiboot, multiboot2
 from bootbuild.abi.handover import BootType
@@ -39,6 +40,7 @@ _RSDT = 0x1A7D  #: bytes above the start of SeaBIOS's ACPI tables
 _OTHER_ROOM = 8 + 40 + 791 + 3
 _BLOCK = 16  #: GRUB_MM_ALIGN of a 32-bit GRUB
 _LEAST = 0x1000  #: MBI_MIN_ADDR
+_OWN = 0xC0000  #: bytes at the end of RAM that GRUB has for itself; how many is its script's matter
 
 
 class _BiosProfile(GrubProfile):
@@ -50,9 +52,11 @@ class _BiosProfile(GrubProfile):
     def setting(self, image: ElfImage, kernel: Kernel, offer: Offer) -> Setting:
         pc = SeabiosPc(memory_size(image, offer))
         low, main = pc.ram
-        check_memory(image, (part.span for part in kernel.parts), (low, main))
-        memory = Relocator([main], pc.ram, block=_BLOCK)
+        high = replace(main, size=main.size - _OWN)
+        memory = Relocator([main], pc.ram, [high], block=_BLOCK)
         placed = self.placed(image, kernel, offer, memory)
+        kernel = placed.kernel
+        check_memory(image, (part.span for part in kernel.parts), (low, main))
         given = self.handed(image, placed, pc, memory)
         state, gdt = self.entered(kernel, self.magic, given.data, memory, LEFT)
         rsdt = pc.top + _RSDT
@@ -65,6 +69,7 @@ class _BiosProfile(GrubProfile):
             platform=pc.platform(),
             extras=(*placed.homeless, gdt, put(RSDP, acpi.old_rsdp(rsdt, OEM)), put(rsdt, acpi.rsdt())),
             overwritten=(SHADOW,),
+            moved=kernel.moved,
         )
 
     @abstractmethod
@@ -172,7 +177,7 @@ class Multiboot2(_BiosProfile):
         entries, sections = pc.memory_map, placed.kernel.sections
         structure = Multiboot2Info(
             (
-                multiboot2.load_base_tag(min(part.address for part in placed.kernel.parts)),
+                multiboot2.load_base_tag(placed.kernel.base),
                 multiboot2.cmdline_tag(placed.cmdline),
                 multiboot2.loader_name_tag(VERSION),
                 Tag(TagType.APM, _APM),

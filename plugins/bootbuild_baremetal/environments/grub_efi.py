@@ -65,10 +65,12 @@ class Multiboot2(GrubProfile):
         firmware = Ovmf(memory)
         alive = kernel.keeps_boot_services
         # GRUB moves a kernel over boot services that have ended, and over living ones too
-        usable = firmware.conventional if alive else firmware.ram
-        check_memory(image, (part.span for part in kernel.parts), usable)
-        room = Relocator(firmware.conventional, usable, PAGE)
+        free = (*firmware.conventional, *firmware.between)
+        usable = free if alive else firmware.ram
+        room = Relocator(firmware.conventional, usable, free, PAGE)
         placed = self.placed(image, kernel, offer, room)
+        kernel = placed.kernel
+        check_memory(image, (part.span for part in kernel.parts), usable)
         given = self._handed(image, placed, firmware, room)
         if alive:
             return _alive(placed, given, firmware)
@@ -91,13 +93,14 @@ class Multiboot2(GrubProfile):
             state=state,
             platform=firmware.platform(),
             extras=(*placed.homeless, gdt, *firmware.tables()),
+            moved=kernel.moved,
         )
 
     def _handed(self, image: ElfImage, placed: Placed, firmware: Ovmf, room: Relocator) -> Given:
         entries, sections = firmware.memory_map, placed.kernel.sections
         alive = placed.kernel.keeps_boot_services
         before: tuple[Tag, ...] = (
-            multiboot2.load_base_tag(min(part.address for part in placed.kernel.parts)),
+            multiboot2.load_base_tag(placed.kernel.base),
             multiboot2.cmdline_tag(placed.cmdline),
             multiboot2.loader_name_tag(VERSION),
             *(multiboot2.module_tag(m.span.start, m.span.end, m.cmdline) for m in placed.given),
@@ -171,6 +174,7 @@ def _alive(placed: Placed, given: Given, firmware: Ovmf) -> Setting:
         platform=uefi_alive.Services(firmware),
         extras=(*placed.homeless, *uefi_alive.tables(firmware)),
         poisoned=uefi_alive.poisoned,
+        moved=placed.kernel.moved,
     )
 
 

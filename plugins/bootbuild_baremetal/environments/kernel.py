@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bootbuild.api import Content, ElfImage, InputError, Load, Problem, Rule, Span
 
@@ -18,6 +18,7 @@ MAGIC_2, SEARCH_2 = 0xE85250D6, 32768
 ADDRESS, ENTRY, EFI_BOOT_SERVICES, EFI64_ENTRY, RELOCATABLE = 2, 3, 7, 9, 10
 PF_X = 1
 _M32 = (1 << 32) - 1
+PT_LOAD = 1
 
 NO_HEADER = Rule(
     "BB-L330",
@@ -45,9 +46,12 @@ ADDRESSES = Rule(
 )
 
 
+HIGH = 2  #: MULTIBOOT_LOAD_PREFERENCE_HIGH; 0 is none, 1 low
+
+
 @dataclass(frozen=True)
 class Relocatable:
-    """A Multiboot2 kernel's bounds: physical addresses, a power of two, and 0 any, 1 low, 2 high."""
+    """Where a Multiboot2 kernel may lie: the bounds of all its bytes, a power of two, and what it likes."""
 
     least: int
     most: int
@@ -96,10 +100,28 @@ class Kernel:
 
     entry: int
     parts: tuple[Part, ...]
+    linked: Span  #: from the lowest byte to the end, with segments of no bytes; as the file has it
     sections: Sections = Sections()
     relocatable: Relocatable | None = None
     keeps_boot_services: bool = False
     efi64_entry: int | None = None
+    moved: int = 0  #: bytes by which it lies above where it is linked; negative: below
+
+    @property
+    def base(self) -> int:
+        """The physical address of its lowest byte."""
+        return self.linked.start + self.moved
+
+    def at(self, base: int) -> Kernel:
+        """The kernel as a loader has moved it."""
+        by = base - self.base
+        return replace(
+            self,
+            entry=self.entry + by & _M32,
+            parts=tuple(replace(part, address=part.address + by) for part in self.parts),
+            efi64_entry=None if self.efi64_entry is None else self.efi64_entry + by & _M32,
+            moved=self.moved + by,
+        )
 
     def loads(self, content: Content) -> list[Load]:
         """Its bytes and zeros in memory."""
@@ -114,9 +136,10 @@ def multiboot1(image: ElfImage, elf_entry: Callable[[ElfImage], int]) -> Kernel:
         if magic != MAGIC_1 or (magic + flags + checksum) & _M32:
             continue
         if not flags & HAS_ADDRESSES:
-            return Kernel(elf_entry(image), _segments(image), _sections(image))
+            return Kernel(elf_entry(image), _segments(image), _linked(image), _sections(image))
         addresses = struct.unpack_from("<5I", data.ljust(at + 32, b"\0"), at + 12)
-        return Kernel(addresses[4], (_by_addresses(image, at, *addresses[:4]),))
+        part = _by_addresses(image, at, *addresses[:4])
+        return Kernel(addresses[4], (part,), part.span)
     raise _no_header(image, 1, SEARCH_1)
 
 
@@ -145,11 +168,12 @@ def _tags(data: bytes, at: int) -> dict[int, bytes]:
 def _kernel2(image: ElfImage, at: int, tags: Mapping[int, bytes]) -> Kernel:
     words = {kind: struct.unpack("<4I", body[:16].ljust(16, b"\0")) for kind, body in tags.items()}
     entry = words[ENTRY][0] if ENTRY in words else None
-    by_addresses = ADDRESS in words
+    part = _by_addresses(image, at, *words[ADDRESS]) if ADDRESS in words else None
     return Kernel(
         entry=grub_entry(image) if entry is None else entry,
-        parts=(_by_addresses(image, at, *words[ADDRESS]),) if by_addresses else _segments(image),
-        sections=Sections() if by_addresses else _sections(image),
+        parts=_segments(image) if part is None else (part,),
+        linked=_linked(image) if part is None else part.span,
+        sections=_sections(image) if part is None else Sections(),
         relocatable=Relocatable(*words[RELOCATABLE]) if RELOCATABLE in words else None,
         keeps_boot_services=EFI_BOOT_SERVICES in words,
         efi64_entry=words[EFI64_ENTRY][0] if EFI64_ENTRY in words else None,
@@ -163,6 +187,13 @@ def _no_header(image: ElfImage, version: int, search: int) -> InputError:
 
 def _segments(image: ElfImage) -> tuple[Part, ...]:
     return tuple(Part(s.paddr, s.offset, s.filesz, s.memsz) for s in image.loads)
+
+
+def _linked(image: ElfImage) -> Span:
+    """grub_multiboot_load_elf counts segments of no bytes, too."""
+    loads = [s.physical for s in image.segments if s.type == PT_LOAD]
+    start = min(span.start for span in loads)
+    return Span(start, max(span.end for span in loads) - start)
 
 
 def _by_addresses(image: ElfImage, at: int, header: int, load: int, load_end: int, bss_end: int) -> Part:

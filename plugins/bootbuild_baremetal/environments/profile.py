@@ -59,6 +59,7 @@ class Setting:
     platform: Platform
     extras: tuple[Load, ...] = ()  #: descriptor tables, ACPI, sections: what lies beside all that
     overwritten: tuple[Overwritten, ...] = ()
+    moved: int = 0  #: bytes by which the kernel lies above where it is linked; negative: below
     poisoned: Callable[[EntryState, Poison], EntryState] = poisoned_state
     """The state with garbage where nothing is promised."""
 
@@ -90,6 +91,7 @@ class MultibootProfile(ABC):
             platform=setting.platform,
             poisoned=poison.names,
             garbage=poison.memory,
+            moved=setting.moved,
         )
 
     @abstractmethod

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: 0BSD */
+/* The image where its loader has put it: the linker's table of what holds an address, bb_fixups. Assembly only. */
+#ifndef MOVED_H
+#define MOVED_H
+
+#define MAGIC 0x36d76289 /* MULTIBOOT2_BOOTLOADER_MAGIC */
+
+/* Offsets in bb_fixups: two counts, then the linked address of each word, of those of 4 bytes first. */
+#define FIXUPS_32 0
+#define FIXUPS_64 4
+#define FIXUPS 8
+
+#endif

@@ -1,0 +1,86 @@
+"""What is proved of an image that its loader has moved: where it lies, and which bytes may differ."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+import pytest
+
+from bootbuild.boot.moved import first_change, where_it_lies
+from bootbuild.model.payload import Startup
+from bootbuild.model.span import Span
+from tiny_guest import BASE, ENTRY, guest, subject
+
+MiB = 1 << 20
+
+
+def change(was: bytes, now: bytes, by: int) -> int | None:
+    return first_change(
+        lambda at, size: was[at : at + size], lambda at, size: now[at : at + size], len(was), by
+    )
+
+
+def grown(data: bytes, at: int, code: str, by: int) -> bytes:
+    """`data` with the word at `at` greater by `by`."""
+    (word,) = struct.unpack_from(code, data, at)
+    out = bytearray(data)
+    struct.pack_into(code, out, at, word + by & (1 << 8 * struct.calcsize(code)) - 1)
+    return bytes(out)
+
+
+DATA = bytes(range(7, 247)) * (5 * MiB // 480)
+
+
+@pytest.mark.parametrize("by", [2 * MiB, -2 * MiB, 0x7654000, -0x7654000])
+@pytest.mark.parametrize("code", ["<I", "<Q"])
+@pytest.mark.parametrize("at", [0, 1, 0x1235, MiB - 3, MiB, len(DATA) - 8])
+def test_a_word_that_has_grown_by_the_way_is_no_change(by: int, code: str, at: int) -> None:
+    now = grown(DATA, at, code, by)
+    assert now != DATA
+    assert change(DATA, now, by) is None
+    assert change(DATA, now, 0) in range(at, at + 8)
+    assert change(DATA, now, by + 4096) in range(at, at + 8)
+    assert change(DATA, grown(now, at, code, by), by) in range(at, at + 8)
+
+
+@pytest.mark.parametrize("by", [2 * MiB, -2 * MiB])
+@pytest.mark.parametrize("second", ["<I", "<Q"])
+@pytest.mark.parametrize("apart", range(4, 12))
+def test_words_that_lie_close_together(apart: int, second: str, by: int) -> None:
+    now = grown(grown(DATA, 40, "<I", by), 40 + apart, second, by)
+    assert change(DATA, now, by) is None
+
+
+@pytest.mark.parametrize("at", [0, MiB - 1, MiB, len(DATA) - 1])
+def test_another_byte_is_a_change(at: int) -> None:
+    now = bytearray(grown(DATA, 0x2000, "<Q", 2 * MiB))
+    now[at] ^= 1
+    assert change(DATA, bytes(now), 2 * MiB) == at
+    assert change(DATA, DATA, 2 * MiB) is None
+
+
+def test_what_is_linked_where_it_is_loaded_moves_with_it() -> None:
+    given = replace(
+        subject(guest()),
+        startup=Startup("here", ENTRY, ENTRY, 32, load_offset=MiB),
+        goal=Startup("there", ENTRY + 8, ENTRY + 8, 32),
+        stub=Span(0x400000, 0x1000),
+        symbols={"a": ENTRY},
+    )
+    found = where_it_lies(given, -0x10000)
+    assert found.startup == Startup("here", ENTRY - 0x10000, ENTRY - 0x10000, 32, load_offset=MiB - 0x10000)
+    assert found.goal == Startup("there", ENTRY - 0xFFF8, ENTRY - 0xFFF8, 32, load_offset=(1 << 64) - 0x10000)
+    assert found.stub == Span(0x3F0000, 0x1000)
+    assert found.symbols["a"] == ENTRY - 0x10000
+    assert [s.paddr for s in found.image.loads] == [s.paddr - 0x10000 for s in given.image.loads]
+    assert found.image.content is given.image.content
+    assert where_it_lies(given, 0) is given
+
+
+def test_a_kernel_of_the_upper_half_stays_where_it_is_linked() -> None:
+    high = 0xFFFFFFFF80000000 + BASE
+    given = replace(subject(guest()), startup=Startup("here", high, BASE, 64), symbols={"a": high})
+    found = where_it_lies(given, 2 * MiB)
+    assert found.startup == Startup("here", high, BASE + 2 * MiB, 64, load_offset=2 * MiB)
+    assert found.symbols == {"a": high}
