@@ -41,6 +41,7 @@ class Board:
         self.running = False
         self._before = 0  #: instructions of all earlier starts of the engine
         self._at_stop: int | None = None
+        self._limit = 0  #: of the present start
 
     # -- the count -----------------------------------------------------------------------------------
 
@@ -54,17 +55,23 @@ class Board:
         """Whether a stop has been asked for."""
         return self.pending is not None
 
-    def begin(self) -> None:
-        """The engine is about to be started."""
+    @property
+    def left(self) -> int:
+        """In a hook: instructions that may still be begun before the engine returns."""
+        return self._limit - self.core.counter
+
+    def begin(self, limit: int) -> None:
+        """The engine is about to be started, for at most so many instructions."""
+        self._limit = limit
         self.pending = None
         self._at_stop = None
         self.running = True
 
-    def end(self, limit: int) -> int:
-        """The engine has returned from `start(…, limit)`: how many instructions that was."""
+    def end(self) -> int:
+        """The engine has returned from its start: how many instructions that was."""
         self.running = False
         # Once the limit is reached the engine has counted the instruction that it did not begin.
-        count = min(self.core.counter, limit) if self._at_stop is None else self._at_stop
+        count = min(self.core.counter, self._limit) if self._at_stop is None else self._at_stop
         self._before += count
         return count
 

@@ -218,6 +218,10 @@ class Core:
         """Instructions begun since `start` was called, the present one included."""
         return self._counter.value
 
+    def count(self, more: int) -> None:
+        """From a hook: so many instructions were done without the engine."""
+        self._counter.value += more
+
     def start(self, ip: int, count: int) -> None:
         """Execute up to `count` instructions from `ip` (an offset in CS). Raises UcError."""
         self.uc.emu_start(ip, 0, 0, count)

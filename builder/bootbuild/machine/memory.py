@@ -24,9 +24,10 @@ PAGE = 4096
 _PATTERN = 64 << 10  #: bytes of garbage that repeat; the garbage at an address depends on it modulo this
 _SHEET = 2 << 20  #: bytes of it that are mapped at a time
 _STEP = 1 << 20  #: bytes that are compared at a time
+_PART = 2 << 20  #: bytes of RAM that are made executable together, at least
 _REMAP = 1 << 16  #: zeros from here on are cheaper as fresh pages than as a fill
 _PROT = {
-    RegionKind.RAM: uc.UC_PROT_ALL,
+    RegionKind.RAM: uc.UC_PROT_READ | uc.UC_PROT_WRITE,  # until code is fetched: `allow_code`
     RegionKind.ROM: uc.UC_PROT_READ | uc.UC_PROT_EXEC,
     RegionKind.RESERVED: uc.UC_PROT_READ | uc.UC_PROT_EXEC,
 }
@@ -83,7 +84,9 @@ class Memory:
         """Give the core its memory. The callbacks get physical address, size in bytes (and value)."""
         read, write = core.guard(mmio_read), core.guard(mmio_write)
         for block in self._blocks:
-            core.uc.mem_map_ptr(block.span.start, block.span.size, _PROT[block.kind], block.address)
+            for part in _parts(block):
+                where = block.address + part.start - block.span.start
+                core.uc.mem_map_ptr(part.start, part.size, _PROT[block.kind], where)
         for region in self.regions:
             if region.kind is RegionKind.MMIO:
                 start = region.span.start
@@ -95,6 +98,19 @@ class Memory:
                     lambda _uc, offset, size, value, base: write(base + offset, size, value),
                     start,
                 )
+
+    def allow_code(self, core: Core, address: int) -> bool:
+        """The core fetches from RAM that was data until now, and may go on.
+
+        What it stores in a part that it knows to hold no code is not looked up among its translations. Parts
+        are never split, which would move them, and code is never forbidden again.
+        """
+        block = self._find(address)
+        if block is None or block.kind is not RegionKind.RAM:
+            return False
+        part = next(part for part in _parts(block) if address in part)
+        core.uc.mem_protect(part.start, part.size, uc.UC_PROT_ALL)
+        return True
 
     def close(self) -> None:
         """Unmap everything; the core must be closed before."""
@@ -135,6 +151,22 @@ class Memory:
             block.view[at : at + part] = data[done : done + part]
             done += part
 
+    def fill(self, address: int, pattern: bytes, count: int) -> None:
+        """`count` copies of a pattern, one behind the other, within one region that is backed."""
+        block = self._at(address)
+        at, size = address - block.span.start, len(pattern) * count
+        if pattern.count(pattern[0]) == len(pattern):
+            ctypes.memset(block.address + at, pattern[0], size)
+        else:
+            block.view[at : at + size] = pattern * count
+
+    def move(self, to: int, source: int, size: int) -> None:
+        """Copy within memory as memmove does; each side within one region that is backed."""
+        target, origin = self._at(to), self._at(source)
+        ctypes.memmove(
+            target.address + to - target.span.start, origin.address + source - origin.span.start, size
+        )
+
     def first_change(self, load: Load) -> int | None:
         """The first address at which memory no longer holds the bytes of a load; None if it holds them all.
 
@@ -163,6 +195,11 @@ class Memory:
                 self._last = block
                 return block
         return None
+
+    def _at(self, address: int) -> _Block:
+        block = self._find(address)
+        assert block is not None
+        return block
 
     def _pieces(self, address: int, size: int) -> Iterator[tuple[_Block, int, int]]:
         """The parts of a range: block, offset in it, size."""
@@ -202,6 +239,15 @@ class Memory:
                     raise ValueError(f"the content of the load at {load.address:#x} is {short} bytes short")
                 offset, left = offset + take, left - take
             _zero(block, at + take, part - take)
+
+
+def _parts(block: _Block) -> Iterator[Span]:
+    """RAM in parts, each of which holds code or does not: some 64, since the engine maps more slowly."""
+    step = block.span.size
+    if block.kind is RegionKind.RAM:
+        step = max(_PART, 1 << (step >> 6).bit_length())
+    for start in range(block.span.start, block.span.end, step):
+        yield Span(start, min(step, block.span.end - start))
 
 
 def _put(block: _Block, at: int, content: Content, offset: int, size: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from bootbuild.machine.binding import uc
@@ -20,11 +21,12 @@ class Coverage:
 
     def __init__(self, board: Board, strict: Strict) -> None:
         self._board = board
-        self._strict = strict
         self._seen: dict[int, int] = {}
         self._starts: dict[int, list[int]] = {}  #: linear page → blocks that start in it
         self._resumed: int | None = None
         self._code: dict[int, set[int]] = {}  #: physical page → linear addresses of blocks in it
+        self.watchers: list[Callable[[int, bytes], bool]] = [strict.watch]
+        """Told of each block before it runs, linear address and bytes; True: it must be translated anew."""
         board.core.hook(uc.UC_HOOK_EDGE_GENERATED, self._translated)
 
     @property
@@ -45,10 +47,32 @@ class Coverage:
         )
         self._resumed = address if inside and address not in self._seen else None
 
+    def ran(self, address: int, size: int) -> None:
+        """A block was executed that the engine need not have translated for it."""
+        if address not in self._seen:
+            self._seen[address] = size
+            self._starts.setdefault(address // PAGE, []).append(address)
+
+    def replace(self, physical: int, size: int) -> bool:
+        """The host is about to write while the engine runs: forget what was translated from there.
+
+        False: it cannot be forgotten, since it is no longer mapped where it ran.
+        """
+        pages = [page for page in _pages(physical, size) if page in self._code]
+        for page in pages:
+            for address in self._code[page]:
+                at = self._board.paging.walk(address).physical
+                last = self._board.paging.walk(address + self._seen.get(address, 1) - 1).physical
+                if at is None or last is None or page not in (at // PAGE, last // PAGE):
+                    return False
+        if pages:
+            self.host_wrote(physical, size)
+        return True
+
     def host_wrote(self, physical: int, size: int) -> None:
         """The host changed memory: what was translated from those pages must be translated anew."""
         core = self._board.core
-        for page in range(physical // PAGE, (physical + size - 1) // PAGE + 1):
+        for page in _pages(physical, size):
             for address in self._code.pop(page, ()):
                 core.forget_code(address, self._seen.get(address, 1))
 
@@ -56,9 +80,8 @@ class Coverage:
         address, size = block.pc, block.size
         if address == self._resumed:
             self._resumed = None
-        elif address not in self._seen:
-            self._seen[address] = size
-            self._starts.setdefault(address // PAGE, []).append(address)
+        else:
+            self.ran(address, size)
         self._judge(address, size)
         self._board.out_of_time()  # a block can take milliseconds, and a million of them run once each
 
@@ -81,9 +104,14 @@ class Coverage:
             return
         for physical, _ in pages:
             self._code.setdefault(physical // PAGE, set()).add(address)
-        if self._strict.watch(address, code):
+        new = [watch(address, code) for watch in self.watchers]
+        if any(new):
             board.core.forget_code(address, size)
             board.core.redo()
+
+
+def _pages(physical: int, size: int) -> range:
+    return range(physical // PAGE, (physical + size - 1) // PAGE + 1)
 
 
 class Repetition:

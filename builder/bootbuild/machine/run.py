@@ -19,6 +19,7 @@ from bootbuild.machine.memory import Memory
 from bootbuild.machine.msr import Msrs
 from bootbuild.machine.observe import WINDOW, Coverage, Repetition
 from bootbuild.machine.strict import Strict
+from bootbuild.machine.strings import Strings
 from bootbuild.machine.traps import Traps, native_cpuid
 from bootbuild.model.machine import Load
 from bootbuild.model.trace import Event, Stop, StopKind
@@ -64,6 +65,7 @@ class Machine:
         self._memory.map_into(core, traps.mmio_read, traps.mmio_write)
         self._strict = Strict(board, delivery, msrs)
         self._coverage = Coverage(board, self._strict)
+        self._strings = Strings(board, self._coverage)
         self._repetition = Repetition(board)
         self._next_probe = FIRST_PROBE
         self._checkpoints: dict[int, str] = {}
@@ -158,14 +160,14 @@ class Machine:
         core.forget_exception()
         core.restore()
         error: UcError | None = None
-        board.begin()
+        board.begin(limit)
         try:
             core.start(core.get("rip"), limit)
         except UcError as raised:
             error = raised
         counter = core.counter
         paused = board.paused
-        count = board.end(limit)
+        count = board.end()
         core.surface()
         if board.stopped:
             return

@@ -151,6 +151,8 @@ class Traps:
         board = self._board
         if board.stopped:
             return False
+        if access == uc.UC_MEM_FETCH_PROT and board.memory.allow_code(board.core, address):
+            return True
         how = _ACCESS.get(access, "access")
         region = board.memory.region(address)
         text = f"{how} of {size} bytes at physical {address:#x}"
