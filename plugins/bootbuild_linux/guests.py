@@ -8,9 +8,22 @@ from typing import Any, Literal
 from bootbuild.abi import boot_params
 from bootbuild.abi.boot_params import BootParams, SetupData
 from bootbuild.abi.handover import BootType, pair_of
-from bootbuild.api import Finding, Given, GuestView, Piece, Span, Startup, Waist, load_blob
+from bootbuild.api import (
+    ElfImage,
+    Finding,
+    Given,
+    GuestView,
+    Piece,
+    Scene,
+    Span,
+    Startup,
+    Waist,
+    load_blob,
+    packed_kernel,
+)
 from bootbuild_linux import judge
 from bootbuild_linux.rules import RULES
+from bootbuild_linux.unpacking import Unpacking
 
 #: Where the handover stands when control is at a symbol: (register, …) of boot.rst and head_64.S.
 _REGISTER = {"startup_64": "rsi", "startup_32": "esi", "x86_64_start_kernel": "rdi"}
@@ -30,6 +43,10 @@ class Linux:
 
     def back(self, width: int) -> Piece | None:
         return Piece(load_blob("bootbuild_linux", f"linux_{width}"), f"bb_linux_{width}", Waist(width), None)
+
+    def follow(self, image: ElfImage, scene: Scene, exact: bool) -> Unpacking | None:
+        packed = packed_kernel(image)
+        return None if packed is None else Unpacking(image, packed, scene, "--exact" if exact else "")
 
     def judge(
         self,

@@ -8,7 +8,7 @@ Each points to a class that is called without arguments, or to an object.
 from __future__ import annotations
 
 from bootbuild.api.environment import Profile, Scene
-from bootbuild.api.guest import Guest, GuestView, SelfDescribed
+from bootbuild.api.guest import Follower, Guest, GuestView, SelfDescribed, Unpacking
 from bootbuild.api.hooks import hookimpl
 from bootbuild.api.loader import Loader, LoaderVerdict, Said, decompress, read_elf
 from bootbuild.api.machine import Cpu, Platform
@@ -16,6 +16,7 @@ from bootbuild.api.stubs import chain_of, load_blob, switches
 from bootbuild.api.target import Target
 from bootbuild.errors import InputError, PluginError, Problem, RefusedError
 from bootbuild.formats.notes import claims_target, phys32_entry
+from bootbuild.formats.stand_in import Packed, packed_kernel
 from bootbuild.guests.given import cmdline_fault, map_fault, module_faults
 from bootbuild.guests.record import record_faults
 from bootbuild.guests.state import state_faults
@@ -51,7 +52,7 @@ from bootbuild.model.payload import ElfImage, Module, Note, Payload, Segment, St
 from bootbuild.model.record import BuildRecord, ImageRecord
 from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span, align_up, holes
-from bootbuild.model.trace import BootTrace, Event, Stop, StopKind
+from bootbuild.model.trace import BootTrace, Event, Placed, Stop, StopKind
 from bootbuild.model.verdict import Evidence, Finding, Outcome, ProfileVerdict
 from bootbuild.model.waist import NoRoute, Piece, Waist, route
 
@@ -75,6 +76,7 @@ __all__ = [
     "FileContent",
     "Filling",
     "Finding",
+    "Follower",
     "Given",
     "GivenModule",
     "Guest",
@@ -95,8 +97,10 @@ __all__ = [
     "NoteSpec",
     "Offer",
     "Outcome",
+    "Packed",
     "Payload",
     "Piece",
+    "Placed",
     "PlacedSegment",
     "Platform",
     "PluginError",
@@ -119,6 +123,7 @@ __all__ = [
     "TableRegister",
     "Target",
     "Undefined",
+    "Unpacking",
     "Waist",
     "Words",
     "align_up",
@@ -132,6 +137,7 @@ __all__ = [
     "load_blob",
     "map_fault",
     "module_faults",
+    "packed_kernel",
     "phys32_entry",
     "read_elf",
     "record_faults",

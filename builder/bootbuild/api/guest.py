@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from bootbuild.api.environment import Scene
+from bootbuild.api.machine import Cpu
 from bootbuild.model.blob import Blob
 from bootbuild.model.machine import Given
 from bootbuild.model.payload import ElfImage, Payload, Startup
 from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span
+from bootbuild.model.trace import Placed
 from bootbuild.model.verdict import Finding
 from bootbuild.model.waist import Piece
 
@@ -105,4 +108,53 @@ class SelfDescribed(Protocol):
         """What the back has to be told of this kernel: companions, whose exports it refers to.
 
         Raises RefusedError if the kernel demands what this back cannot give.
+        """
+
+
+class Follower(Protocol):
+    """Goes with one run of a kernel that unpacks itself, and tells where it has put itself.
+
+    The machine stops before every block that it points out, and it is asked what the guest has to `touch`
+    there, and then to do its work.
+    """
+
+    @property
+    def how(self) -> str:
+        """In a few words, who unpacks the kernel: "the host (lz4)", or "the guest: REASON"."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether the guest is as it would be alone. If it is not where the run ends, the run counts for
+        nothing, and is done again by the guest alone.
+        """
+
+    @property
+    def placed(self) -> Placed | None:
+        """Where the kernel lies, once the machine stands at its entry."""
+
+    @property
+    def patience(self) -> int:
+        """Instructions that the guest may take to unpack itself, beyond the budget of the run."""
+
+    def block(self, cpu: Cpu, address: int, code: bytes) -> bool:
+        """A block (linear address, bytes) is about to run for the first time: whether to stop there."""
+
+    def touched(self, cpu: Cpu) -> Sequence[int]:
+        """Linear addresses that the guest would have written to before it stood here, in that order.
+
+        For each that is not mapped it gets the page fault that it would have got.
+        """
+
+    def stopped(self, cpu: Cpu) -> None:
+        """Do what is to be done before the block that was pointed out."""
+
+
+@runtime_checkable
+class Unpacking(Protocol):
+    """What a guest has beside `Guest` if its kernels may unpack themselves."""
+
+    def follow(self, image: ElfImage, scene: Scene, exact: bool) -> Follower | None:
+        """For one run of an image whose kernel is packed; None if it is not of this guest's making.
+
+        `exact`: the guest does everything itself.
         """

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bootbuild.api.environment import Profile, Scene
 from bootbuild.api.guest import Guest
+from bootbuild.boot.follow import follow, follower_of, where_it_is
 from bootbuild.boot.judge import (
     finding_of,
     first_difference,
@@ -54,6 +55,7 @@ class Subject:
     code: bytes  #: the payload's bytes at its startup path
     own_entry: int | None = None  #: physical; where a chained stub must leave the machine as it found it
     goal: Startup | None = None  #: a place behind the startup path that must be reached as well
+    exact: bool = False  #: the guest does everything itself, however long that takes
     untouched: bool = True  #: nothing of the payload runs before: its .bss is as the stubs left it
     from_entry: bool = False  #: the startup path is unknown, and wherever the image is entered stands for it
 
@@ -66,6 +68,7 @@ class Run:
     handover: Mapping[str, Any] | None
     findings: tuple[Finding, ...]
     proved: str  #: the level that was reached, "" if the startup path was not
+    sound: bool = True  #: the guest came as far as it would have come without our help
 
     @property
     def conclusive(self) -> bool:
@@ -116,12 +119,22 @@ def run_once(
     from bootbuild.machine import self_test
 
     self_test()
+    run = _run(subject, profile, filling, budget, only)
+    if run.sound:
+        return run
+    return _run(replace(subject, exact=True), profile, filling, budget, only)
+
+
+def _run(
+    subject: Subject, profile: Profile, filling: Filling, budget: int, only: frozenset[str] | None
+) -> Run:
     began = time.perf_counter()
     scene = scene_of(profile, subject, filling, only)
     if subject.from_entry:
         entry = scene.state.entry
         subject = replace(subject, startup=replace(subject.startup, vaddr=entry, paddr=entry))
     subject = where_it_lies(subject, scene.moved)
+    follower = follower_of(subject, scene)
     startup = subject.startup
     stops = {startup.vaddr: STARTUP, startup.paddr: STARTUP}  # by its linked or its physical address
 
@@ -136,7 +149,15 @@ def run_once(
             entries = {subject.own_entry: ENTRY, linked: ENTRY}  # without paging, and in the linked mapping
             found, *passed = _run_chain(subject, entries, scene, machine, budget)
             findings += found
-        if not findings and subject.own_entry not in stops:  # else it stands there already
+        if follower is not None:
+            passed.append(follow(follower, machine, budget, left))
+            if follower.placed is not None:
+                subject = where_it_is(subject, follower.placed)
+                startup = subject.startup
+                stops = {startup.vaddr: STARTUP, startup.paddr: STARTUP}
+                if passed[-1].ip not in stops:
+                    passed.append(machine.run(checkpoints=stops, budget=budget, seconds=left()))
+        elif not findings and subject.own_entry not in stops:  # else it stands there already
             passed.append(machine.run(checkpoints=stops, budget=budget, seconds=left()))
             while _still_packed(subject, passed[-1], machine):
                 passed[-1] = machine.run(checkpoints=stops, budget=budget, seconds=left())
@@ -171,8 +192,11 @@ def run_once(
             console=bytes(scene.platform.console),
             events=machine.events,
             seconds=time.perf_counter() - began,
+            unpacked="" if follower is None else follower.how,
+            placed=None if follower is None else follower.placed,
         )
-    return Run(trace, handover, tuple(findings), proved)
+        sound = follower is None or (follower.sound and (follower.placed is not None or subject.exact))
+    return Run(trace, handover, tuple(findings), proved, sound)
 
 
 def _still_packed(subject: Subject, stop: Stop, machine: Machine) -> bool:

@@ -225,7 +225,7 @@ COMPRESSIONS = (
 )
 
 
-def _payload_span(content: Content, name: str) -> tuple[int, int]:
+def payload_span(content: Content, name: str) -> tuple[int, int]:
     """File offset and length of the compressed kernel. Raises InputError (BB-E020, BB-E021)."""
     fields = header(content)
     if not is_bzimage(content):
@@ -253,7 +253,7 @@ def unpack(content: Content, name: str) -> tuple[MemoryContent, str]:
     What is unpacked is what the kernel's own decompressor would see: the ELF file, with its relocations
     appended where it has some; "stored" if it is not compressed. Raises InputError (BB-E020 to BB-E024).
     """
-    start, length = _payload_span(content, name)
+    start, length = payload_span(content, name)
     packed = memoryview(bytearray(length))
     content.read_into(start, packed)
     where = f"{name}@{start:#x}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Literal, Self
 
@@ -15,6 +15,7 @@ from bootbuild.machine.board import Board
 from bootbuild.machine.calibrate import Layout, failure
 from bootbuild.machine.delivery import Delivery
 from bootbuild.machine.engine import Core
+from bootbuild.machine.gates import PF
 from bootbuild.machine.memory import Memory
 from bootbuild.machine.msr import Msrs
 from bootbuild.machine.observe import WINDOW, Coverage, Repetition
@@ -22,7 +23,7 @@ from bootbuild.machine.strict import Strict
 from bootbuild.machine.strings import Strings
 from bootbuild.machine.traps import Traps, native_cpuid
 from bootbuild.model.machine import Load
-from bootbuild.model.trace import Event, Stop, StopKind
+from bootbuild.model.trace import FOLLOWED, Event, Stop, StopKind
 
 CHUNK = 1 << 20  #: instructions between two looks at the clock
 FIRST_PROBE = (
@@ -58,7 +59,7 @@ class Machine:
     def _set_up(self, scene: Scene) -> None:
         core = self._core
         self._board = board = Board(core, self._memory, scene.platform, self)
-        delivery = Delivery(board)
+        self._delivery = delivery = Delivery(board)
         self._msrs = msrs = Msrs(board, delivery)
         self._warm_up()
         self._traps = traps = Traps(board, delivery, msrs)
@@ -69,6 +70,8 @@ class Machine:
         self._repetition = Repetition(board)
         self._next_probe = FIRST_PROBE
         self._checkpoints: dict[int, str] = {}
+        self._follow: Callable[[int, bytes], bool] | None = None
+        self._coverage.watchers.append(self._about_to_run)
         self._hooked: set[int] = set()
         self._standing_on: int | None = None
         self._resumed_at = -1
@@ -89,16 +92,24 @@ class Machine:
     # -- running -------------------------------------------------------------------------------------
 
     def run(
-        self, *, checkpoints: Mapping[int, str], budget: int, seconds: float, console: bytes = b""
+        self,
+        *,
+        checkpoints: Mapping[int, str],
+        budget: int,
+        seconds: float,
+        console: bytes = b"",
+        follow: Callable[[int, bytes], bool] | None = None,
     ) -> Stop:
         """Run on from where the machine stands.
 
         `checkpoints`: linear address → name; the run ends when one is about to be executed, but not
         the one on which it stands. `budget`: instructions in all runs of this machine together.
         `seconds`: wall time of this run. `console`: text that ends the run once the platform's console
-        shows it (each occurrence once).
+        shows it (each occurrence once). `follow` is asked before each block is executed for the first time
+        (linear address, bytes); if it says so, the run ends there, with checkpoint FOLLOWED.
         """
         board = self._board
+        self._follow = follow
         self._watch(checkpoints)
         board.wait_for(console)
         board.deadline = time.monotonic() + seconds
@@ -133,6 +144,17 @@ class Machine:
         self._hooked |= new
         if new and self._board.instructions:
             self._core.forget_all_code()
+
+    def _about_to_run(self, address: int, code: bytes) -> bool:
+        """A block is about to run; True if it must be translated anew, so that it stops there."""
+        if self._follow is None or address in self._checkpoints or not self._follow(address, code):
+            return False
+        self._checkpoints[address] = FOLLOWED
+        if address in self._hooked:
+            return False
+        self._core.hook_address(address, self._reached)
+        self._hooked.add(address)
+        return True
 
     def _reached(self, _uc: object, address: int, _size: int, _data: object) -> None:
         board = self._board
@@ -251,6 +273,11 @@ class Machine:
     def translate(self, address: int) -> int | None:
         """Physical address of a linear one; None if not mapped."""
         return self._board.paging.walk(address).physical
+
+    def page_fault(self, address: int, code: int) -> None:
+        """Between two runs: the guest's next instruction raises #PF for a linear address, once."""
+        self._core.set("cr2", address)
+        self._delivery.exception(PF, code)
 
     def first_change(self, load: Load) -> int | None:
         """Physical address of the first byte that is no longer what `load` put there; None without one."""

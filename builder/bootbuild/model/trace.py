@@ -8,6 +8,8 @@ from enum import Enum
 
 from bootbuild.model.machine import Filling
 
+FOLLOWED = "followed"  #: checkpoint of a block before which a `Follower` had the machine stop
+
 
 class StopKind(Enum):
     """Why the machine stands still."""
@@ -54,6 +56,14 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Placed:
+    """Where a kernel has put itself: bytes above the addresses that it is linked at, negative below."""
+
+    physical: int
+    virtual: int
+
+
+@dataclass(frozen=True)
 class BootTrace:
     """One run of one image in one profile."""
 
@@ -70,6 +80,8 @@ class BootTrace:
     console: bytes
     events: tuple[Event, ...]
     seconds: float = field(compare=False)
+    unpacked: str = ""  #: who unpacked the kernel: "the host (lz4)" …; "" where nobody had to
+    placed: Placed | None = None  #: where the kernel has put itself, if it did
 
     @property
     def stop(self) -> Stop:

@@ -1,0 +1,272 @@
+"""A bzImage on its way to the kernel in it: how it unpacks itself, what of that the host does, where it ends.
+
+The guest's own decompressor runs, from its entry to its end, but on a stand-in that unpacks to the kernel's
+first bytes only. Then the host puts the packed kernel back and the unpacked one into its place, and the guest
+goes on: it moves the segments and mends addresses, as after its own work.
+
+Source: Linux, arch/x86/boot/compressed/{head_64.S,misc.c,kaslr.c,ident_map_64.c} and header.S.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Iterator, Sequence
+
+from bootbuild.api import Cpu, ElfImage, Packed, Placed, RegionKind, Scene, Span
+
+HEAD = 4096  #: bytes of the kernel that the guest itself unpacks: the first page, with the ELF header
+_LARGE = 2 << 20  #: bytes that the guest's #PF handler maps at a time (ident_map_64.c, do_boot_page_fault)
+_ALIGN = 1 << 21  #: MIN_KERNEL_ALIGN of x86-64
+_ALIGN32 = 1 << 13  #: … and the least of CONFIG_PHYSICAL_ALIGN of x86-32
+_SHORTEST = 8  #: bytes of a block by which its place in the file is told
+_STACK = 2048  #: bytes of the stack in which the address of the output is looked for
+_PIECE = 2 << 20  #: bytes that are written at a time
+_ENTRY_BYTES = 16  #: of the kernel's first instructions, by which they are known
+_GENERAL = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", *(f"r{n}" for n in range(8, 16)))
+_PER_BYTE = 100  #: instructions for which a byte is unpacked by the slowest decoder (XZ takes some 60)
+_WRITE = 2  #: of a page fault's error code
+
+
+class _Phase(enum.Enum):
+    """What the follower waits for."""
+
+    PACKED = enum.auto()  #: the packed kernel at its last place, and the first bytes of the unpacked one
+    HEAD = enum.auto()  #: that the first bytes of the unpacked one are looked at
+    UNPACKED = enum.auto()  #: the rest of it, which the host puts there
+    ENTRY = enum.auto()  #: the kernel's first instruction
+    THERE = enum.auto()
+
+
+class Unpacking:
+    """One run of one bzImage. `exact`: why the guest does everything itself; empty: it need not."""
+
+    def __init__(self, image: ElfImage, packed: Packed, scene: Scene, exact: str) -> None:
+        self._image, self._packed, self._scene = image, packed, scene
+        self._align = _ALIGN if image.bits == 64 else _ALIGN32
+        self._head = image.content.read(0, HEAD)
+        self._patches = () if exact else packed.stand_in(self._head)
+        if not exact and not self._patches:
+            exact = f"there is no stand-in for {packed.compression or 'its compression'}"
+        self._why = exact
+        self._phase = _Phase.ENTRY if exact else _Phase.PACKED
+        file = image.file
+        self._bytes = b"" if exact else file.read(packed.offset, packed.size)
+        self._around = (
+            ()
+            if exact
+            else (
+                (0, file.read(0, packed.offset)),
+                (packed.offset + packed.size, file.read(packed.offset + packed.size, file.size)),
+            )
+        )
+        self._places: dict[int, bool] = {}  #: physical address of the packed kernel → the stand-in is there
+        self._found: int | None = None  #: what `stopped` has to do: where the packed kernel is, or the entry
+        self._output = 0
+        self._entry, self._code = _entry(image)
+        self.placed: Placed | None = None
+        self.sound = True
+
+    @property
+    def how(self) -> str:
+        return f"the guest: {self._why}" if self._why else f"the host ({self._packed.compression})"
+
+    @property
+    def patience(self) -> int:
+        return self._image.content.size * _PER_BYTE if self._why else 0
+
+    def block(self, cpu: Cpu, address: int, code: bytes) -> bool:
+        if self._phase is _Phase.THERE:
+            return False
+        physical = cpu.translate(address)
+        if physical is None:
+            return False
+        if self._is_entry(physical, code):
+            self._phase, self._found = _Phase.THERE, physical
+            return True
+        if self._phase is _Phase.ENTRY:
+            return False
+        if self._phase is _Phase.PACKED:
+            self._found = self._new_place(cpu, physical, code)
+            if self._found is not None:
+                return True
+        if self._phase is _Phase.PACKED and any(self._places.values()) and self._find_output(cpu):
+            self._phase = _Phase.HEAD
+        if self._phase is _Phase.HEAD and self._is_read(cpu):
+            self._phase = _Phase.UNPACKED
+            return True
+        return False
+
+    def touched(self, cpu: Cpu) -> Sequence[int]:
+        if self._phase is not _Phase.UNPACKED:
+            return ()
+        problem = self._in_the_way(cpu)
+        if problem:
+            self._give_up(problem)
+            return ()
+        end = self._output + self._packed.unpacked
+        return [self._output, *range((self._output | _LARGE - 1) + 1, end, _LARGE)]
+
+    def stopped(self, cpu: Cpu) -> None:
+        if self._phase is _Phase.THERE:
+            assert self._found is not None
+            by = self._found - self._entry
+            self.placed = Placed(by, self._virtual(cpu, by))
+        elif self._phase is _Phase.UNPACKED:
+            self._put(cpu)
+        elif self._found is not None:
+            self._replace(cpu, self._found)
+
+    # -- the packed kernel ---------------------------------------------------------------------------
+
+    def _new_place(self, cpu: Cpu, physical: int, code: bytes) -> int | None:
+        """Where the packed kernel is that belongs to the code in a block; None if that is known, or none."""
+        if len(code) < _SHORTEST:
+            return None
+        for start, part in self._around:
+            at = part.find(code)
+            while at >= 0:
+                place = physical - (start + at) + self._packed.offset
+                if place >= 0 and place not in self._places and self._begins(cpu, place):
+                    return place
+                at = part.find(code, at + 1)
+        return None
+
+    def _begins(self, cpu: Cpu, place: int) -> bool:
+        try:
+            found = cpu.read_physical(place, 16)
+        except LookupError:
+            return False
+        return found in (self._bytes[:16], self._patches[0][1][:16])
+
+    def _replace(self, cpu: Cpu, place: int) -> None:
+        """Put the stand-in there, unless it has been copied there already."""
+        try:
+            found = cpu.read_physical(place, self._packed.size)
+        except LookupError:
+            found = b""
+        if found == self._bytes:
+            for offset, data in self._patches:
+                cpu.write_physical(place + offset, data)
+            self.sound = False
+            self._places[place] = True
+        else:
+            self._places[place] = found == _patched(self._bytes, self._patches)
+
+    # -- the unpacked one ----------------------------------------------------------------------------
+
+    def _find_output(self, cpu: Cpu) -> bool:
+        """Whether the kernel's first bytes stand where a register or the stack says: at `_output`."""
+        for address in self._candidates(cpu):
+            try:
+                there = cpu.read_physical(address, 64) == self._head[:64]
+                if there and cpu.read_physical(address, len(self._head)) == self._head:
+                    self._output = address
+                    return True
+            except LookupError:
+                continue
+        return False
+
+    def _candidates(self, cpu: Cpu) -> Iterator[int]:
+        wide = bool(cpu.get("code64"))
+        stack = _stack(cpu)
+        values = [cpu.get(name) for name in (_GENERAL if wide else _GENERAL[:7])]
+        values += struct.unpack(f"<{len(stack) // 8}Q" if wide else f"<{len(stack) // 4}I", stack)
+        return (v for v in dict.fromkeys(values) if v and not v % self._align and v < 1 << 52)
+
+    def _is_read(self, cpu: Cpu) -> bool:
+        """Whether the guest has its own copy of the ELF header on the stack (parse_elf), and moved nothing.
+
+        Then it has unpacked all there was. The first segment goes over the ELF header.
+        """
+        size = 64 if self._image.bits == 64 else 52
+        if self._head[:size] not in _stack(cpu):
+            return False
+        return cpu.read_physical(self._output, len(self._head)) == self._head
+
+    def _in_the_way(self, cpu: Cpu) -> str:
+        """Why the host should not write the kernel to its place; empty if it may."""
+        size = self._packed.unpacked
+        output = Span(self._output, size)
+        if size != self._image.content.size:
+            return "the size that it states is another than it has"
+        ram = (r.span for r in self._scene.regions if r.kind is RegionKind.RAM)
+        if not any(output.start in r and output.end <= r.end for r in ram):
+            return f"its place {output} is not all RAM"
+        for name in ("rip", "rsp", "cr3", "gdtr", "idtr"):
+            if cpu.get(name) in output:
+                return f"{name.upper()} points into its place {output}"
+        for load in self._scene.given.structures:
+            if output.overlaps(Span(load.address, load.memsz)):
+                return f"what was handed over at {load.address:#x} lies in its place {output}"
+        margin = (size >> 8) + (64 << 10)  # header.S, extra_bytes
+        place = [*self._places][-1]  # that of the code that runs now
+        if place < output.end and output.start < place + self._packed.size < output.end + margin:
+            return f"it would overtake what is packed, at {place:#x}"
+        return ""
+
+    def _put(self, cpu: Cpu) -> None:
+        for place, standing in self._places.items():
+            for offset, data in self._patches if standing else ():
+                if cpu.read_physical(place + offset, len(data)) == data:
+                    cpu.write_physical(place + offset, self._bytes[offset : offset + len(data)])
+        content = self._image.content
+        for at in range(0, content.size, _PIECE):
+            cpu.write_physical(self._output + at, content.read(at, _PIECE))
+        self._phase, self.sound = _Phase.ENTRY, True
+
+    def _give_up(self, why: str) -> None:
+        self._why, self._phase = why, _Phase.ENTRY
+
+    # -- the kernel ----------------------------------------------------------------------------------
+
+    def _is_entry(self, physical: int, code: bytes) -> bool:
+        """Whether a block is the kernel's first one."""
+        size = min(len(code), len(self._code))
+        return size >= 2 and code[:size] == self._code[:size] and not (physical - self._entry) % self._align
+
+    def _virtual(self, cpu: Cpu, by: int) -> int:
+        """Bytes by which the kernel runs above its linked addresses: what was added to the first of them.
+
+        The table of 32-bit relocations ends the unpacked kernel (misc.c, handle_relocations).
+        """
+        image = self._image
+        (address,) = struct.unpack("<i", image.content.read(image.content.size - 4, 4))
+        segment = image.segment_at(address % (1 << image.bits))
+        if not address or segment is None:
+            return 0
+        inside = address % (1 << image.bits) - segment.vaddr
+        old = int.from_bytes(image.content.read(segment.offset + inside, 4), "little")
+        new = int.from_bytes(cpu.read_physical(segment.paddr + inside + by, 4), "little")
+        return (new - old + (1 << 31)) % (1 << 32) - (1 << 31)
+
+
+def _stack(cpu: Cpu) -> bytes:
+    """What was pushed last, whole quadwords."""
+    stack = cpu.get("rsp")
+    for size in (_STACK, 4096 - stack % 4096 & -8):
+        try:
+            return cpu.read(stack, size)
+        except LookupError:
+            continue
+    return b""
+
+
+def _entry(image: ElfImage) -> tuple[int, bytes]:
+    """Physical address of the kernel's entry as linked, and the first bytes there.
+
+    e_entry of Linux is a physical address (vmlinux.lds.S, phys_startup_64).
+    """
+    for s in image.loads:
+        for start in (s.paddr, s.vaddr):
+            if 0 <= image.entry - start < s.filesz:
+                inside = image.entry - start
+                return s.paddr + inside, image.content.read(s.offset + inside, _ENTRY_BYTES)
+    return image.entry, b""
+
+
+def _patched(data: bytes, patches: Sequence[tuple[int, bytes]]) -> bytes:
+    made = bytearray(data)
+    for offset, new in patches:
+        made[offset : offset + len(new)] = new
+    return bytes(made)
