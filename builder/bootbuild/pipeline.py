@@ -247,6 +247,8 @@ def recipe_subject(
         budget=recipe.boot.budget or BUDGET,
         timeout=recipe.boot.timeout or TIMEOUT,
         code=code_at(payload.elf, payload.startup),
+        unpacking=host.guest("linux") if is_linux(image) else None,
+        exact="--exact" if recipe.boot.exact else "",
     )
 
 

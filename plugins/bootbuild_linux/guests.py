@@ -44,9 +44,9 @@ class Linux:
     def back(self, width: int) -> Piece | None:
         return Piece(load_blob("bootbuild_linux", f"linux_{width}"), f"bb_linux_{width}", Waist(width), None)
 
-    def follow(self, image: ElfImage, scene: Scene, exact: bool) -> Unpacking | None:
+    def follow(self, image: ElfImage, scene: Scene, exact: str) -> Unpacking | None:
         packed = packed_kernel(image)
-        return None if packed is None else Unpacking(image, packed, scene, "--exact" if exact else "")
+        return None if packed is None else Unpacking(image, packed, scene, exact)
 
     def judge(
         self,

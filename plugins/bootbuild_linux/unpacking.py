@@ -48,7 +48,7 @@ class Unpacking:
         self._patches = () if exact else packed.stand_in(self._head)
         if not exact and not self._patches:
             exact = f"there is no stand-in for {packed.compression or 'its compression'}"
-        self._why = exact
+        self.why = exact
         self._phase = _Phase.ENTRY if exact else _Phase.PACKED
         file = image.file
         self._bytes = b"" if exact else file.read(packed.offset, packed.size)
@@ -69,11 +69,11 @@ class Unpacking:
 
     @property
     def how(self) -> str:
-        return f"the guest: {self._why}" if self._why else f"the host ({self._packed.compression})"
+        return f"the guest: {self.why}" if self.why else f"the host ({self._packed.compression})"
 
     @property
     def patience(self) -> int:
-        return self._image.content.size * _PER_BYTE if self._why else 0
+        return self._image.content.size * _PER_BYTE if self.why else 0
 
     def block(self, cpu: Cpu, address: int, code: bytes) -> bool:
         if self._phase is _Phase.THERE:
@@ -216,7 +216,7 @@ class Unpacking:
         self._phase, self.sound = _Phase.ENTRY, True
 
     def _give_up(self, why: str) -> None:
-        self._why, self._phase = why, _Phase.ENTRY
+        self.why, self._phase = why, _Phase.ENTRY
 
     # -- the kernel ----------------------------------------------------------------------------------
 

@@ -123,6 +123,10 @@ class Follower(Protocol):
         """In a few words, who unpacks the kernel: "the host (lz4)", or "the guest: REASON"."""
 
     @property
+    def why(self) -> str:
+        """Why the guest unpacks itself without the host's help; empty where it does not."""
+
+    @property
     def sound(self) -> bool:
         """Whether the guest is as it would be alone. If it is not where the run ends, the run counts for
         nothing, and is done again by the guest alone.
@@ -153,8 +157,8 @@ class Follower(Protocol):
 class Unpacking(Protocol):
     """What a guest has beside `Guest` if its kernels may unpack themselves."""
 
-    def follow(self, image: ElfImage, scene: Scene, exact: bool) -> Follower | None:
+    def follow(self, image: ElfImage, scene: Scene, exact: str) -> Follower | None:
         """For one run of an image whose kernel is packed; None if it is not of this guest's making.
 
-        `exact`: the guest does everything itself.
+        `exact`: why the guest has to do everything itself; empty: it need not.
         """

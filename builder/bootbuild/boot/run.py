@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bootbuild.api.environment import Profile, Scene
 from bootbuild.api.guest import Guest
-from bootbuild.boot.follow import follow, follower_of, where_it_is
+from bootbuild.boot.follow import Blocks, alone_because, as_linked, follow, follower_of, where_it_is
 from bootbuild.boot.judge import (
     finding_of,
     first_difference,
@@ -55,7 +55,8 @@ class Subject:
     code: bytes  #: the payload's bytes at its startup path
     own_entry: int | None = None  #: physical; where a chained stub must leave the machine as it found it
     goal: Startup | None = None  #: a place behind the startup path that must be reached as well
-    exact: bool = False  #: the guest does everything itself, however long that takes
+    unpacking: Guest | None = None  #: whose kernels may be packed as this one is, if it is
+    exact: str = ""  #: why a packed kernel unpacks itself, without the host's help; empty: it need not
     untouched: bool = True  #: nothing of the payload runs before: its .bss is as the stubs left it
     from_entry: bool = False  #: the startup path is unknown, and wherever the image is entered stands for it
 
@@ -68,7 +69,8 @@ class Run:
     handover: Mapping[str, Any] | None
     findings: tuple[Finding, ...]
     proved: str  #: the level that was reached, "" if the startup path was not
-    sound: bool = True  #: the guest came as far as it would have come without our help
+    way: Blocks = ()  #: up to the startup path; of a kernel that has put itself somewhere, as it is linked
+    alone: str = ""  #: why it proves nothing, and the guest has to unpack itself without the host's help
 
     @property
     def conclusive(self) -> bool:
@@ -119,15 +121,6 @@ def run_once(
     from bootbuild.machine import self_test
 
     self_test()
-    run = _run(subject, profile, filling, budget, only)
-    if run.sound:
-        return run
-    return _run(replace(subject, exact=True), profile, filling, budget, only)
-
-
-def _run(
-    subject: Subject, profile: Profile, filling: Filling, budget: int, only: frozenset[str] | None
-) -> Run:
     began = time.perf_counter()
     scene = scene_of(profile, subject, filling, only)
     if subject.from_entry:
@@ -149,14 +142,19 @@ def _run(
             entries = {subject.own_entry: ENTRY, linked: ENTRY}  # without paging, and in the linked mapping
             found, *passed = _run_chain(subject, entries, scene, machine, budget)
             findings += found
+        unpacked_after = 0  #: blocks
         if follower is not None:
-            passed.append(follow(follower, machine, budget, left))
+            stop = follow(follower, machine, budget, left)
             if follower.placed is not None:
-                subject = where_it_is(subject, follower.placed)
+                unpacked_after = len(machine.blocks) - 1
+                subject = where_it_is(subject, follower.placed, machine)
                 startup = subject.startup
                 stops = {startup.vaddr: STARTUP, startup.paddr: STARTUP}
-                if passed[-1].ip not in stops:
-                    passed.append(machine.run(checkpoints=stops, budget=budget, seconds=left()))
+                if stop.ip in stops:
+                    stop = replace(stop, checkpoint=STARTUP, detail=f"reached {STARTUP}")
+                else:
+                    stop = machine.run(checkpoints=stops, budget=budget, seconds=left())
+            passed.append(stop)
         elif not findings and subject.own_entry not in stops:  # else it stands there already
             passed.append(machine.run(checkpoints=stops, budget=budget, seconds=left()))
             while _still_packed(subject, passed[-1], machine):
@@ -179,6 +177,9 @@ def _run(
             ended = with_overwritten(finding_of(stop, scene), scene, machine)
             findings.append(replace(ended, message=f"{startup.name} was not reached: {ended.message}"))
         findings += in_stub(subject, machine.events)
+        way = machine.blocks[:blocks_to_startup]
+        if follower is not None and follower.placed is not None:
+            way = as_linked(way, unpacked_after, subject.image, follower.placed)
         trace = BootTrace(
             target=profile.target,
             profile=profile.name,
@@ -188,15 +189,15 @@ def _run(
             instructions=machine.instructions,
             blocks=machine.blocks,
             startup_blocks=blocks_to_startup,
-            digest=_digest(machine.blocks[:blocks_to_startup], reached, handover),
+            digest=_digest(way, reached, handover),
             console=bytes(scene.platform.console),
             events=machine.events,
             seconds=time.perf_counter() - began,
             unpacked="" if follower is None else follower.how,
             placed=None if follower is None else follower.placed,
         )
-        sound = follower is None or (follower.sound and (follower.placed is not None or subject.exact))
-    return Run(trace, handover, tuple(findings), proved, sound)
+        alone = "" if follower is None else alone_because(follower)
+    return Run(trace, handover, tuple(findings), proved, way, alone)
 
 
 def _still_packed(subject: Subject, stop: Stop, machine: Machine) -> bool:
@@ -284,7 +285,7 @@ def _run_chain(
     return [Finding("BB-B026", f"at the payload's own entry {text}") for text in wrong], stop
 
 
-def _digest(blocks: tuple[tuple[int, int], ...], reached: bool, handover: Mapping[str, Any] | None) -> str:
+def _digest(blocks: Blocks, reached: bool, handover: Mapping[str, Any] | None) -> str:
     """Two runs with the same digest took the same way and handed over the same."""
     text = json.dumps([blocks, reached, handover], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

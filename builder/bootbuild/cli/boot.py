@@ -11,6 +11,7 @@ import click
 
 from bootbuild.cli.options import (
     FILE,
+    exact_option,
     exit_code,
     json_option,
     open_host,
@@ -81,6 +82,7 @@ class SecondsType(click.FloatRange):
 @click.option("--memory", type=SizeType(), help="RAM, such as 64M; default: the profile's.")
 @click.option("--budget", type=click.IntRange(1, (1 << 63) - 1), help="Instructions that one run may take.")
 @click.option("--timeout", type=SecondsType(), help="Seconds that one run may take.")
+@exact_option
 @click.option("--trace", is_flag=True, help="Show the blocks of code in the order of their first execution.")
 @json_option
 @verbosity_options
@@ -97,6 +99,7 @@ def boot(  # noqa: PLR0917 - click passes every option by name
     memory: int | None,
     budget: int | None,
     timeout: float | None,
+    exact: bool,
     trace: bool,
     as_json: bool,
     quiet: bool,
@@ -130,6 +133,7 @@ def boot(  # noqa: PLR0917 - click passes every option by name
         memory=memory,
         budget=budget,
         timeout=timeout,
+        exact=exact,
     )
     verdicts = pipeline.boot(request, host, progress(quiet, verbose))
     if as_json:

@@ -8,6 +8,7 @@ import click
 
 from bootbuild.cli.options import (
     FILE,
+    exact_option,
     exit_code,
     json_option,
     open_host,
@@ -40,6 +41,7 @@ from bootbuild.errors import BootbuildError, ExitCode
     metavar="KEY=VALUE",
     help="Any key of the recipe: dotted, with a TOML value or plain text.",
 )
+@exact_option
 @click.option("-f", "--force", is_flag=True, help="Build and boot again what has not changed.")
 @json_option
 @verbosity_options
@@ -51,6 +53,7 @@ def build(  # noqa: PLR0917 - click passes every option by name
     modules: tuple[str, ...],
     cmdline: str | None,
     settings: tuple[str, ...],
+    exact: bool,
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -71,7 +74,7 @@ def build(  # noqa: PLR0917 - click passes every option by name
     from bootbuild.report import json_form, text
 
     host = open_host(extra, no_plugins)
-    overrides = Overrides(payload, modules, cmdline, output, settings)
+    overrides = Overrides(payload, modules, cmdline, output, settings, exact)
     tell = progress(quiet, verbose)
     records, error = [], None
     for recipe in read_all(recipes, host, overrides):

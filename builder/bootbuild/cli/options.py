@@ -41,6 +41,13 @@ def json_option(command: F) -> F:
     )(command)
 
 
+def exact_option(command: F) -> F:
+    """`--exact`."""
+    return click.option(
+        "--exact", is_flag=True, help="Let a packed kernel unpack itself, instruction by instruction."
+    )(command)
+
+
 def verbosity_options(command: F) -> F:
     """`-q` and `-v`: the arguments of `progress`."""
     command = click.option("-v", "--verbose", is_flag=True, help="Say when each step began, in seconds.")(

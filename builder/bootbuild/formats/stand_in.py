@@ -83,14 +83,15 @@ def _xz(head: bytes) -> bytes:
 def _lz4(head: bytes) -> bytes:
     from lz4.block import compress
 
-    block = compress(head, store_size=False)
+    block: bytes = compress(head, store_size=False)
     return struct.pack("<II", LZ4_MAGIC, len(block)) + block + bytes(4)  # a block of no bytes ends it
 
 
 def _zstd(head: bytes) -> bytes:
     import zstandard
 
-    return zstandard.ZstdCompressor().compress(head)
+    made: bytes = zstandard.ZstdCompressor().compress(head)
+    return made
 
 
 _STAND_INS: Mapping[str, Callable[[bytes], bytes]] = {

@@ -23,3 +23,4 @@ class BootRequest:
     memory: int | None = None  #: bytes
     budget: int | None = None  #: instructions
     timeout: float | None = None  #: seconds
+    exact: bool = False  #: a packed kernel unpacks itself, without the host's help

@@ -72,6 +72,7 @@ class BootRecipe:
     memory: int | None  #: bytes
     budget: int | None  #: instructions
     timeout: float | None  #: seconds of wall time
+    exact: bool = False  #: a packed kernel unpacks itself, without the host's help
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ class Overrides:
     cmdline: str | None = None
     output: str | None = None
     settings: tuple[str, ...] = ()  #: KEY=VALUE, in order; applied last
+    exact: bool = False  #: a packed kernel unpacks itself
 
 
 def split_module(text: str) -> tuple[str, str]:
@@ -66,6 +67,8 @@ def _settings(overrides: Overrides, problems: list[Problem]) -> Iterator[tuple[s
         yield "--cmdline", ("payload", "cmdline"), overrides.cmdline
     if overrides.output is not None:
         yield "--output", ("output", "directory"), _absolute(overrides.output)
+    if overrides.exact:
+        yield "--exact", ("boot", "exact"), True
     for text in overrides.settings:
         name, equals, value = text.partition("=")
         quoted = shown(name)

@@ -109,7 +109,7 @@ class _Reader:
                 base / table.output.directory, tuple(table.output.combine), table.output.name
             ),
             expect=ExpectRecipe(table.expect.console, table.expect.reached),
-            boot=BootRecipe(table.boot.memory, table.boot.budget, table.boot.timeout),
+            boot=BootRecipe(table.boot.memory, table.boot.budget, table.boot.timeout, table.boot.exact),
             places=self.places(targets),
         )
 

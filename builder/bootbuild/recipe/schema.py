@@ -166,6 +166,9 @@ class BootTable(_Table):
     timeout: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="seconds of wall time that one run may take"
     )
+    exact: bool = Field(
+        default=False, description="whether a packed kernel unpacks itself alone, without the host's help"
+    )
 
 
 class RecipeTable(_Table):

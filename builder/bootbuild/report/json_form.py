@@ -89,6 +89,8 @@ def _run(verdict: ProfileVerdict) -> dict[str, Any]:
         "outcome": verdict.outcome.value,
         "stop": _stop(run.stop) if run and run.stops else None,
         "entered": hexadecimal(run.entered) if run else None,
+        "unpacked": (run.unpacked or None) if run else None,
+        "placed": _placed(run),
         "instructions": run.instructions if run else None,
         "seconds": round(run.seconds, 3) if run else None,
         "console": console_text(run) if run else None,
@@ -99,6 +101,12 @@ def _run(verdict: ProfileVerdict) -> dict[str, Any]:
         ],
         "traces": [one.digest if one else None for one in made],
     }
+
+
+def _placed(run: BootTrace | None) -> dict[str, Any] | None:
+    if run is None or run.placed is None:
+        return None
+    return {"physical": hexadecimal(run.placed.physical), "virtual": hexadecimal(run.placed.virtual)}
 
 
 def _stop(stop: Stop) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def _table(boots: Sequence[Boot], width: int | None, color: bool) -> str:
     for line, (_, verdict) in zip(lines, boots, strict=True):
         outcome = f"{_COLORS[verdict.outcome]}{line[0]}{RESET}" if color else line[0]
         text += "  ".join((outcome, *line[1:])).rstrip() + "\n"
-    profiles = _held_to([verdict for _, verdict in boots])
+    profiles = _held_to([verdict for _, verdict in boots]) + _unpacked([verdict for _, verdict in boots])
     return f"{text}\n{profiles}" if profiles else text
 
 
@@ -92,6 +92,16 @@ def _held_to(verdicts: Iterable[ProfileVerdict]) -> str:
     for evidence in Evidence:
         names = sorted({printable(f"{v.name} {v.version}") for v in verdicts if v.evidence is evidence})
         text += f"{evidence.value}: {', '.join(names)}\n" if names else ""
+    return text
+
+
+def _unpacked(verdicts: Sequence[ProfileVerdict]) -> str:
+    """Who unpacked the kernel, where one had to be: a line for each way."""
+    runs = [(verdict.name, run.unpacked) for verdict in verdicts if (run := exact_run(verdict)) is not None]
+    text = ""
+    for how in sorted({how for _, how in runs if how}):
+        names = sorted({name for name, by in runs if by == how})
+        text += f"unpacked by {printable(how)}: {', '.join(names)}\n"
     return text
 
 
