@@ -1,0 +1,201 @@
+"""A packed Linux comes to the same end with the host's help and alone, or the help is not given."""
+
+from __future__ import annotations
+
+import lzma
+import struct
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bootbuild.api.environment import Scene
+from bootbuild.boot.follow import alone_because, as_linked, follow
+from bootbuild.formats import bzimage
+from bootbuild.formats.payload import open_snapshot, read_payload
+from bootbuild.formats.stand_in import packed_kernel
+from bootbuild.machine import Machine
+from bootbuild.model.content import MemoryContent
+from bootbuild.model.machine import Filling, Load, Offer
+from bootbuild.model.payload import ElfImage
+from bootbuild.model.trace import Placed, StopKind
+from bootbuild_baremetal.environments.linux_kexec import Kexec
+from bootbuild_linux.guests import Linux
+from bootbuild_linux.unpacking import Unpacking
+from debian_kernels import Kernels
+
+BUDGET = 200_000_000
+PAGE = 4096
+ACCESSED_DIRTY = 0x60
+PROTOCOL = (
+    "rip",
+    "rsi",
+    "rsp",
+    "cs",
+    "ds",
+    "es",
+    "ss",
+    "rflags",
+    "cr0",
+    "cr3",
+    "cr4",
+    "efer",
+    "gdtr",
+    "idtr",
+)
+KERNEL = 0x1000000  #: where Linux is linked
+
+
+@pytest.fixture(scope="module")
+def lz4(kernels: Kernels) -> ElfImage:
+    """Debian's cloud kernel."""
+    return read_payload(open_snapshot(kernels.cloud.vmlinuz), "cloud")[0]
+
+
+@pytest.fixture(scope="module")
+def xz(kernels: Kernels) -> ElfImage:
+    """Debian's generic bzImage with a kernel of 1 MiB in it: the first of its own.
+
+    The whole one takes its decompressor 4,489 million instructions.
+    """
+    file = bytearray(kernels.generic.vmlinuz.read_bytes())
+    start, size = bzimage.payload_span(MemoryContent(file), "generic")
+    whole = read_payload(open_snapshot(kernels.generic.vmlinuz), "generic")[0]
+    text = whole.loads[0]
+    header = bytearray(whole.content.read(0, PAGE))
+    program = header[header.index(struct.pack("<II", 1, text.flags)) :][:56]
+    struct.pack_into("<QQ", program, 8, PAGE, text.vaddr)
+    struct.pack_into("<QQ", program, 32, 1 << 20, 1 << 20)
+    struct.pack_into("<Q", header, 0x28, 0)  # no sections
+    struct.pack_into("<H", header, 0x38, 1)
+    struct.pack_into("<HHH", header, 0x3A, 0, 0, 0)
+    header[64 : 64 + 56] = program
+    kernel = bytes(header) + whole.content.read(text.offset, 1 << 20)
+    filters = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 6}]
+    packed = lzma.compress(kernel, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC32, filters=filters)
+    # its decompressor knows the length of what was there, and stops at the end of the stream
+    file[start : start + size] = packed.ljust(size - 4, b"\0") + struct.pack("<I", len(kernel))
+    packing = MemoryContent(file)
+    return replace(
+        whole,
+        content=MemoryContent(bytearray(kernel)),
+        segments=(replace(text, offset=PAGE, filesz=1 << 20, memsz=1 << 20),),
+        packing=packing,
+    )
+
+
+def scene_of(image: ElfImage, cmdline: bytes, filling: Filling = Filling.EXACT) -> Scene:
+    return Kexec().scene(image, Offer(cmdline=cmdline), filling)
+
+
+def translations(machine: Machine) -> list[tuple[int, int]]:
+    """(linear address, entry without accessed and dirty bits) of every page that is mapped."""
+    found = []
+
+    def walk(table: int, shift: int, base: int) -> None:
+        for index, entry in enumerate(struct.unpack("<512Q", machine.read_physical(table, PAGE))):
+            address = base | index << shift
+            if entry & 1 and (shift == 12 or (shift in (30, 21) and entry & 0x80)):
+                found.append((address, entry & ~ACCESSED_DIRTY))
+            elif entry & 1:
+                walk(entry & 0xF_FFFF_FFFF_F000, shift - 9, address)
+
+    walk(machine.get("cr3") & ~0xFFF, 39, 0)
+    return found
+
+
+def end(image: ElfImage, scene: Scene, exact: str) -> tuple[Unpacking, dict[str, Any]]:
+    """Who followed a run to the kernel's entry, and all that the kernel finds there."""
+    follower = Linux().follow(image, scene, exact)
+    assert follower is not None
+    with Machine(scene) as machine:
+        stop = follow(follower, machine, BUDGET, lambda: 300.0)
+        assert (stop.kind, alone_because(follower)) == (StopKind.CHECKPOINT, "")
+        assert follower.placed is not None
+        kernel = machine.read_physical(KERNEL + follower.placed.physical, image.content.size)
+        return follower, {
+            "placed": follower.placed,
+            "kernel": kernel,
+            "boot_params": machine.read_physical(scene.given.data, PAGE),
+            "registers": {name: machine.get(name) for name in PROTOCOL},
+            "translations": translations(machine),
+            "console": bytes(scene.platform.console),
+        }
+
+
+@pytest.mark.parametrize(
+    ("packed", "cmdline"),
+    [("lz4", b"earlyprintk=ttyS0"), ("lz4", b"nokaslr"), ("xz", b"nokaslr earlyprintk=ttyS0")],
+    ids=["LZ4, anywhere", "LZ4", "XZ"],
+)
+def test_both_come_to_the_same_end(packed: str, cmdline: bytes, request: pytest.FixtureRequest) -> None:
+    image = request.getfixturevalue(packed)
+    helped, found = end(image, scene_of(image, cmdline), "")
+    alone, expected = end(image, scene_of(image, cmdline), "--exact")
+    assert (helped.how, alone.how) == (f"the host ({packed})", "the guest: --exact")
+    assert found == expected
+    assert bool(found["placed"].virtual) is (b"nokaslr" not in cmdline)
+
+
+def follower_in(image: ElfImage, scene: Scene) -> Unpacking:
+    """Who followed a run that the guest does not end in time."""
+    follower = Linux().follow(image, scene, "")
+    assert follower is not None
+    with Machine(scene) as machine:
+        follow(follower, machine, 9_000_000, lambda: 60.0)
+    return follower
+
+
+def test_what_lies_in_the_kernel_s_place_is_the_guests(lz4: ElfImage) -> None:
+    scene = scene_of(lz4, b"nokaslr")
+    _, found = end(lz4, scene, "")
+    at = KERNEL + found["placed"].physical + (8 << 20)
+    in_the_way = Load(at, MemoryContent(bytearray(16)), 0, 16, 16)
+    scene = scene_of(lz4, b"nokaslr")
+    given = replace(scene.given, structures=(*scene.given.structures, in_the_way))
+    follower = follower_in(lz4, replace(scene, given=given))
+    assert alone_because(follower).startswith(f"what was handed over at {at:#x} lies in its place")
+
+
+def test_a_size_that_is_not_the_kernel_s_is_the_guests(lz4: ElfImage) -> None:
+    more = MemoryContent(bytearray(lz4.content.read(0, lz4.content.size)) + b"\0")
+    follower = follower_in(replace(lz4, content=more), scene_of(lz4, b"nokaslr"))
+    assert alone_because(follower) == "the size that it states is another than it has"
+
+
+@pytest.mark.parametrize("name", ["gzip", "bzip2", "lzma", "xz", "lz4", "zstd"])
+def test_a_stand_in_unpacks_to_the_head(name: str, lz4: ElfImage) -> None:
+    head = lz4.content.read(0, PAGE)
+    packed = packed_kernel(lz4)
+    assert packed is not None
+    (offset, data), *rest = replace(packed, compression=name).stand_in(head)
+    assert (offset, len(rest)) == (0, name == "lz4")
+    size = struct.pack("<I", len(head))
+    if name == "lz4":
+        assert rest == [(packed.size - 4, size)]  # by which the guest's decoder is told how much there is
+        data = data[:-4]
+    made = bzimage.decompress(name, data if name == "gzip" else data + size)
+    assert made.read(0, PAGE + 1) == head
+
+
+@pytest.mark.parametrize("name", ["lzo", ""])
+def test_without_a_stand_in_the_guest_is_alone(name: str, lz4: ElfImage) -> None:
+    packed = packed_kernel(lz4)
+    assert packed is not None
+    packed = replace(packed, compression=name)
+    assert packed.stand_in(lz4.content.read(0, PAGE)) == ()
+    follower = Unpacking(lz4, packed, scene_of(lz4, b""), "")
+    assert follower.why == f"there is no stand-in for {name or 'its compression'}"
+    assert follower.patience > 0
+
+
+def test_the_kernel_s_blocks_are_told_by_linked_addresses(lz4: ElfImage) -> None:
+    placed = Placed(0x200000, 0x4000000)
+    segment = lz4.loads[0]
+    there = replace(
+        lz4, segments=(replace(segment, paddr=segment.paddr + 0x200000, vaddr=segment.vaddr + 0x4000000),)
+    )
+    before = (segment.paddr + 0x200010, 4)  # its own packed form, which lay there
+    blocks = (before, (segment.paddr + 0x200000, 5), (segment.vaddr + 0x4000007, 6), (0x5000, 7))
+    linked = as_linked(blocks, 1, there, placed)
+    assert linked == (before, (segment.paddr, 5), (segment.vaddr + 7, 6), (0x5000, 7))
