@@ -15,7 +15,18 @@ from bootbuild.machine.run import Machine
 from bootbuild.model.machine import Descriptor, Region, RegionKind
 from bootbuild.model.span import Span
 from bootbuild.model.trace import StopKind
-from machine_guests import CODE, MEMORY, TABLES, Guest, finish, long_guest, protected_guest
+from machine_guests import (
+    CODE,
+    MEMORY,
+    TABLES,
+    Guest,
+    finish,
+    identity,
+    long,
+    long_guest,
+    protected_guest,
+    tables,
+)
 
 Make = Callable[[Guest | bytes], Machine]
 
@@ -52,6 +63,8 @@ CASES: dict[str, tuple[bytes, int, int, int]] = {  # code, RCX, RSI, RDI
     "past the map": (STOSQ, 3_000, 0, 0x7FF000),
     "from past the map": (MOVSQ, 3_000, 0x7FF000, ELSEWHERE),
     "over code that has run, and runs again": (CALLED + STOSB + CALLED_AGAIN, 5_000, 0, ELSEWHERE - 100),
+    "to a page that was read": (b"\x8a\x07" + STOSQ, 2_000, 0, 0x600000 - 4_000),  # mov al,[rdi]
+    "to a page that was written": (b"\x88\x07" + STOSQ, 2_000, 0, ELSEWHERE),  # mov [rdi],al
     "over itself": (STOSB, 9_000, 0, CODE - 4_000),
 }
 
@@ -117,7 +130,9 @@ def test_a_budget_ends_between_two_iterations(
 PAGES = {  # entries of two neighbouring small pages
     "not neighbours in memory": (0x307003, 0x309003),
     "the second may not be written": (0x307003, 0x309001),
+    "the second may not be written, and was": (0x307063, 0x309061),
     "the second is not there": (0x307003, 0x309002),
+    "the second is not the user's, and was used": (0x307067, 0x309063),
     "written before": (0x307063, 0x309063),
 }
 
@@ -130,15 +145,18 @@ def test_each_page_is_asked_for(
     down = code.startswith(STD)
     low, high = reversed(PAGES[name]) if down else PAGES[name]
     target = 0x400FF0 if down else 0x3FF010
-    tables = {
-        TABLES + 0x2008: struct.pack("<2Q", 0x20003, 0x21003),  # of 2 to 4 and 4 to 6 MiB
+    paging = {
+        TABLES + 0x2008: struct.pack("<2Q", 0x20007, 0x21007),  # of 2 to 4 and 4 to 6 MiB
         0x20FF8: struct.pack("<Q", low),
         0x21000: struct.pack("<Q", high),
     }
     registers = {"rcx": 700, "rsi": 0x600000, "rdi": target, "rax": 0xABCDEF}
+    user = "user" in name
 
     def guest() -> Guest:
-        return long_guest(code + HLT, registers=registers, memory={**tables, 0x600000: NOISE})
+        memory = {**tables(True), **identity(user), **paging, 0x600000: NOISE}
+        mode = "long64-user" if user else "long64"
+        return Guest(code + HLT, mode, long(user, registers=registers), memory)
 
     both(guest, machine, monkeypatch)
 
@@ -162,7 +180,9 @@ def test_a_segment_s_base_counts(base: int, machine: Make, monkeypatch: pytest.M
     def guest() -> Guest:
         registers = {"rcx": 900, "rdi": ELSEWHERE, "rsi": DATA}
         data = Descriptor(0x18, base=base, attributes=0xC093)
-        return protected_guest(MOVSD + HLT, registers=registers, es=data)
+        made = protected_guest(MOVSD + HLT, registers=registers, es=data)
+        made.memory[DATA] = NOISE
+        return made
 
     both(guest, machine, monkeypatch)
 
