@@ -20,7 +20,9 @@ Bootbuild = Callable[..., subprocess.CompletedProcess[str]]
 
 IMAGE = "out/hello64-pvh.elf"
 BOTH = ("--as", "pvh@qemu", "--as", "pvh@xen-domu")
-RUN = "target profile outcome stop entered instructions seconds console handover findings traces".split()
+RUN = (
+    "target profile outcome stop entered unpacked placed instructions seconds console handover findings traces"
+).split()
 COM1_K = bytes.fromhex("66baf803 b04b ee faf4")
 
 
@@ -91,7 +93,7 @@ def test_what_was_not_run_is_null(bootbuild: Bootbuild, hello: Path) -> None:
     assert done.returncode == ExitCode.FAILED
     assert [finding["rule"] for finding in run["findings"]] == ["BB-L104"]
     assert list(run) == RUN
-    nothing = ("stop", "entered", "instructions", "seconds", "console", "handover")
+    nothing = ("stop", "entered", "unpacked", "placed", "instructions", "seconds", "console", "handover")
     assert [run[key] for key in nothing] == [None] * len(nothing)
     assert run["traces"] == [None, None, None]
 

@@ -146,7 +146,7 @@ def test_each_page_is_asked_for(
     low, high = reversed(PAGES[name]) if down else PAGES[name]
     target = 0x400FF0 if down else 0x3FF010
     paging = {
-        TABLES + 0x2008: struct.pack("<2Q", 0x20007, 0x21007),  # of 2 to 4 and 4 to 6 MiB
+        TABLES + 0x2008: struct.pack("<2Q", 0x20027, 0x21027),  # of 2 to 4 and 4 to 6 MiB
         0x20FF8: struct.pack("<Q", low),
         0x21000: struct.pack("<Q", high),
     }
