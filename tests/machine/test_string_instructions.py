@@ -131,6 +131,7 @@ PAGES = {  # entries of two neighbouring small pages
     "not neighbours in memory": (0x307003, 0x309003),
     "the second may not be written": (0x307003, 0x309001),
     "the second may not be written, and was": (0x307063, 0x309061),
+    "the second may not be written, but WP is off": (0x307063, 0x309061),
     "the second is not there": (0x307003, 0x309002),
     "the second is not the user's, and was used": (0x307067, 0x309063),
     "written before": (0x307063, 0x309063),
@@ -156,7 +157,8 @@ def test_each_page_is_asked_for(
     def guest() -> Guest:
         memory = {**tables(True), **identity(user), **paging, 0x600000: NOISE}
         mode = "long64-user" if user else "long64"
-        return Guest(code + HLT, mode, long(user, registers=registers), memory)
+        cr0 = 0x8000_0031 if "WP" in name else 0x8001_0031
+        return Guest(code + HLT, mode, long(user, registers=registers, cr0=cr0), memory)
 
     both(guest, machine, monkeypatch)
 
