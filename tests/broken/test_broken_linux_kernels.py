@@ -246,7 +246,7 @@ def test_the_other_kind_of_file(profile: str) -> None:
 
 
 def judged(profile: str, code: bytes, memory: int = 128 * MiB) -> list[str]:
-    """The findings of guest `linux` behind `code`, which runs at the 64-bit entry: RSI, and what it leads to."""
+    """The findings of guest `linux` behind `code`, which runs at the 64-bit entry."""
     made, found = PROFILES[profile](), image(profile, code)
     offer = Offer(b"a=b", (MODULE,), memory)
     start = made.scene(found, offer, Filling.EXACT).state.entry + len(code)
