@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from bootbuild.api import Content, Filling, InputError, MemoryContent, Offer, Profile
+from bootbuild.abi import boot_params
+from bootbuild.api import Content, Filling, Given, InputError, MemoryContent, Offer, Profile, Span
 from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject
 from bootbuild.formats.elf_read import read_elf
@@ -18,6 +19,8 @@ from bootbuild_baremetal.environments.linux_grub import Grub
 from bootbuild_baremetal.environments.linux_kexec import Kexec
 from bootbuild_baremetal.environments.linux_qemu import Qemu
 from bootbuild_baremetal.environments.linux_vmm import CloudHypervisor, Firecracker
+from bootbuild_linux.guests import Linux
+from bootbuild_linux.judge import efi
 from tiny_file import Load, elf_file
 from tiny_linux import CODE_OFFSET, tiny_linux
 
@@ -240,3 +243,71 @@ def test_the_other_kind_of_file(profile: str) -> None:
         PROFILES[profile]().scene(other, Offer(memory=128 * MiB), Filling.EXACT)
     rule = "BB-L443" if profile == "firecracker-64bit" else "BB-L440"
     assert [problem.rule.id for problem in caught.value.problems] == [rule]
+
+
+def judged(profile: str, code: bytes, memory: int = 128 * MiB) -> list[str]:
+    """The findings of guest `linux` behind `code`, which runs at the 64-bit entry."""
+    made, found = PROFILES[profile](), image(profile, code)
+    offer = Offer(b"a=b", (MODULE,), memory)
+    start = made.scene(found, offer, Filling.EXACT).state.entry + len(code)
+    subject = Subject(
+        image=found,
+        startup=Startup("startup_64", start, start, 64),
+        guest=Linux(),
+        offer=offer,
+        stub=None,
+        symbols={},
+        expect=b"",
+        budget=1_000_000,
+        timeout=30.0,
+        code=SAY,
+        untouched=False,
+    )
+    return rules(prove(subject, made))
+
+
+def store(offset: int, value: bytes) -> bytes:
+    """movl $value, offset(%rsi)."""
+    return b"\xc7\x86" + offset.to_bytes(4, "little") + value.ljust(4, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (b"", []),
+        (store(0x202, b"hdrs"), ["BB-H027"]),
+        (store(0x210, b""), ["BB-H027"]),  # type_of_loader
+        (store(0x1C0, b"EL64"), ["BB-H029"]),
+        (store(0x228, b""), ["BB-H021"]),  # cmd_line_ptr
+        (store(0x21C, b""), ["BB-H022"]),  # ramdisk_size
+        (store(0x2D0, b"\1"), ["BB-H023"]),  # the first entry of e820
+        (store(0x070, b"\1"), ["BB-H024"]),  # acpi_rsdp_addr
+    ],
+)
+@pytest.mark.parametrize("profile", ["kexec-64bit", "firecracker-64bit"])
+def test_boot_params_of_a_kernel_that_its_own_entry_starts(
+    profile: str, code: bytes, expected: list[str]
+) -> None:
+    assert judged(profile, code) == expected
+
+
+def test_boot_params_where_nothing_is_mapped() -> None:
+    """Firecracker maps one GiB, whatever the memory."""
+    moved = b"\xbe" + (0x50000000).to_bytes(4, "little")  # mov $…, %esi
+    assert "BB-H026" in judged("firecracker-64bit", moved, 2048 * MiB)
+    assert "BB-H026" not in judged("firecracker-64bit", moved.replace(b"\x50", b"\x30"), 2048 * MiB)
+
+
+def test_efi_that_a_loader_of_linux_tells() -> None:
+    page = bytearray(boot_params.pack(b"", {"efi_loader_signature": b"EL64", "efi_systab": 0x1000}))
+    given = Given(8, 0, 0, b"", (), (), efi_system_table=0x1000, efi_memmap=Span(0x2000, 480))
+    fields = {"efi_memmap": 0x2000, "efi_memmap_size": 480}
+
+    def found(**changes: int | bytes) -> list[str]:
+        made = boot_params.parse(boot_params.pack(bytes(page), {**fields, **changes}))
+        return [finding.message for finding in efi(made, given)]
+
+    assert found() == []
+    assert found(efi_systab_hi=1) == ["efi_systab is 0x100001000, the system table is at 0x1000"]
+    assert found(efi_memmap_size=48) == ["efi_memmap is 0x2000-0x2030, the environment gave 0x2000-0x21e0"]
+    assert "neither EL64 nor EL32" in found(efi_loader_signature=b"\0\0\0\0")[0]
