@@ -21,8 +21,8 @@ from bootbuild.api.machine import Cpuid
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.machine import Machine
 from bootbuild.model.trace import StopKind
-from bootbuild.platform import uefi
-from bootbuild.platform.uefi import MemoryType
+from bootbuild.platform.uefi import ovmf as uefi
+from bootbuild.platform.uefi.ovmf import MemoryType
 from bootbuild_baremetal.environments import grub_bios
 from bootbuild_baremetal.environments import grub_efi as efi_profile
 from bootbuild_baremetal.environments import qemu as qemu_profile

@@ -9,10 +9,10 @@ from bootbuild.abi import multiboot2
 from bootbuild.abi.handover import BootType
 from bootbuild.abi.multiboot2 import EfiMemoryMap, Multiboot2Info, Tag, TagType
 from bootbuild.api import ElfImage, EntryState, Given, InputError, Offer, Problem, Rule, Span, TableRegister
-from bootbuild.platform import uefi_alive
+from bootbuild.platform.uefi import alive
 from bootbuild.platform.loading import GiB, MiB, check_memory, memory_size, put
 from bootbuild.platform.rules import DOES_NOT_FIT
-from bootbuild.platform.uefi import DESCRIPTOR_SIZE, DESCRIPTOR_VERSION, PAGE, Ovmf
+from bootbuild.platform.uefi.ovmf import DESCRIPTOR_SIZE, DESCRIPTOR_VERSION, PAGE, Ovmf
 from bootbuild_baremetal.environments import kernel as read
 from bootbuild_baremetal.environments.grub import VERSION, GrubProfile, Placed
 from bootbuild_baremetal.environments.kernel import Kernel
@@ -51,7 +51,7 @@ class Multiboot2(GrubProfile):
     summary = "GRUB 2.06 on 64-bit UEFI (OVMF), command multiboot2; boot services ended unless asked for"
 
     rules = (*GrubProfile.rules, BOOT_SERVICES)
-    undefined = (*UNDEFINED, *uefi_alive.UPPER_REGISTERS)
+    undefined = (*UNDEFINED, *alive.UPPER_REGISTERS)
 
     def kernel(self, image: ElfImage) -> Kernel:
         kernel = read.multiboot2(image)
@@ -128,7 +128,7 @@ class Multiboot2(GrubProfile):
                 (
                     *(tag for tag in before if tag.type not in (TagType.MEMORY_MAP, TagType.MEMORY)),
                     Tag(TagType.EFI_BOOT_SERVICES),
-                    multiboot2.efi64_image_handle_tag(firmware.memory - uefi_alive.IMAGE_HANDLE),
+                    multiboot2.efi64_image_handle_tag(firmware.memory - alive.IMAGE_HANDLE),
                 )
             )
             return replace(
@@ -161,16 +161,16 @@ def _alive(placed: Placed, given: Given, firmware: Ovmf) -> Setting:
     """
     assert placed.kernel.efi64_entry is not None
     registers = {"rax": multiboot2.MAGIC, "rbx": given.data, "rsp": firmware.memory - _RSP}
-    state = uefi_alive.state(firmware, placed.kernel.efi64_entry, registers)
+    state = alive.state(firmware, placed.kernel.efi64_entry, registers)
     return Setting(
-        regions=uefi_alive.regions(firmware),
+        regions=alive.regions(firmware),
         image=placed.image,
         given=replace(given, firmware=state),
         modules=placed.modules,
         state=state,
-        platform=uefi_alive.Services(firmware),
-        extras=(*placed.homeless, *uefi_alive.tables(firmware)),
-        poisoned=uefi_alive.poisoned,
+        platform=alive.Services(firmware),
+        extras=(*placed.homeless, *alive.tables(firmware)),
+        poisoned=alive.poisoned,
     )
 
 

@@ -26,14 +26,14 @@ from bootbuild.platform.flat32 import Poison, general_garbage
 from bootbuild.platform.loading import RESET_TR, put
 from bootbuild.platform.pc import Pc
 from bootbuild.platform.seabios import TCG, VENDOR
-from bootbuild.platform.uefi import PAGE, Ovmf, with_crc
+from bootbuild.platform.uefi.ovmf import PAGE, Ovmf, with_crc
 
 EFI_UNSUPPORTED = 1 << 63 | 3  #: UEFI 2.10, appendix D
 # Bytes below the end of RAM
 _STACK, _STACK_SIZE = 0x17F000, 0x20000  #: 128 KiB, UEFI 2.10 §2.3.4
 _GDT, _IDT = 0xA25000, 0xF84FE8
 _TOP_TABLE, _BELOW = 0x7FF000, (0x7FE000, 0x5FD000)  #: PML4, and the tables of its first two entries
-_BOOT_SERVICES, _CODE = 0x148F00, 0x140000
+BOOT_SERVICES_TABLE, _CODE = 0x148F00, 0x140000
 _CONSOLE_IN, _CONSOLE_OUT, _ERROR_OUT = 0x1823DB0, 0x1823EF0, 0x1824010
 _CONSOLE_HANDLES = (0x18130E8, 0x1814FE8, 0x1814568)  #: of input, output, errors
 IMAGE_HANDLE = 0x1A5ECE8  #: bytes below the end of RAM: of the program that QEMU's -kernel names
@@ -100,8 +100,7 @@ def _functions(firmware: Ovmf) -> dict[int, str]:
 
 def regions(firmware: Ovmf) -> tuple[Region, ...]:
     """What answers at which address: what is boot services' can be read, but for the stack."""
-    stack = _stack(firmware)
-    free = [*firmware.conventional, stack]
+    free = [*firmware.conventional, stack(firmware)]
     taken = (hole for span in firmware.ram for hole in holes(span, free))
     others = (region for region in firmware.regions if region.span not in firmware.ram)
     return (
@@ -111,7 +110,8 @@ def regions(firmware: Ovmf) -> tuple[Region, ...]:
     )
 
 
-def _stack(firmware: Ovmf) -> Span:
+def stack(firmware: Ovmf) -> Span:
+    """What OVMF gives its programs, 128 KiB."""
     return Span(firmware.memory - _STACK, _STACK_SIZE)
 
 
@@ -129,11 +129,18 @@ def tables(firmware: Ovmf) -> tuple[Load, ...]:
     pairs = [address for pair in zip(handles, consoles, strict=True) for address in pair]
     outputs = [[f"{which}.{name}" for name in _OUTPUT] for which in ("ConOut", "StdErr")]
     return (
-        *firmware.tables(services=services(RUNTIME_SERVICES), alive=(*pairs, memory - _BOOT_SERVICES)),
-        put(memory - _BOOT_SERVICES, boot),
+        *firmware.tables(services=services(RUNTIME_SERVICES), alive=(*pairs, memory - BOOT_SERVICES_TABLE)),
+        put(memory - BOOT_SERVICES_TABLE, boot),
         put(consoles[0], services(_INPUT) + bytes(8)),
         *(put(at, services(names) + bytes(8)) for at, names in zip(consoles[1:], outputs, strict=True)),
         put(memory - _CODE, b"".join(_VMCALL_RET.ljust(_SLOT, b"\xcc") for _ in functions)),
+        *processor_tables(memory),
+    )
+
+
+def processor_tables(memory: int) -> tuple[Load, ...]:
+    """GDT, IDT and page tables, on a machine with `memory` bytes."""
+    return (
         put(memory - _GDT, struct.pack("<9Q", *_SEGMENTS)),
         put(memory - _IDT, bytes(PAGE)),
         *_page_tables(memory),

@@ -1,0 +1,181 @@
+"""The firmware while a program runs: every function that it offers leads here, and is answered in Python."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bootbuild.api.machine import Cpu
+from bootbuild.model.machine import Load, Region, RegionKind
+from bootbuild.model.span import Span, align_up, holes
+from bootbuild.platform.flat32 import Poison
+from bootbuild.platform.loading import MiB, put
+from bootbuild.platform.pc import Pc
+from bootbuild.platform.seabios import TCG, VENDOR
+from bootbuild.platform.uefi import entry_map, rules, status
+from bootbuild.platform.uefi.call import BadPointer, Call
+from bootbuild.platform.uefi.handles import Handles
+from bootbuild.platform.uefi.ovmf import FREE, PAGE, MemoryType, Ovmf
+from bootbuild.platform.uefi.pages import Pages, Refused
+from bootbuild.platform.uefi.pool import Pool
+
+_BOOT_CODE, _RUNTIME_CODE = 0x15F000, 0xA14000  #: bytes below the end of RAM: where the functions are
+_OWN = 0xF71000  #: bytes below the end of RAM: the firmware's own structures, and all of their pages
+_OWN_SIZE = 0x45D * PAGE
+_SLOT = 16  #: bytes of a function's code
+_VMCALL_RET = bytes.fromhex("0f01c1c3")
+_POISONED = 0xAF  #: what memory is filled with that is given out: PcdDebugClearMemoryValue
+
+
+@dataclass(frozen=True)
+class _Function:
+    name: str  #: "BootServices.AllocatePages"
+    answer: Callable[[Call], int | None] | None  #: None: it is not modelled
+
+
+def _in_ram(region: Region, end: int) -> bool:
+    return region.kind in (RegionKind.RAM, RegionKind.RESERVED) and region.span.start < end
+
+
+def _method(name: str) -> str:
+    """AllocatePages → allocate_pages, RaiseTPL → raise_tpl."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+class Firmware(Pc):
+    """OVMF on a machine with this memory; `poison` of this run in what it gives out.
+
+    Until the run begins, what is `put` into memory is one of `loads`; afterwards it is written.
+    """
+
+    def __init__(self, machine: Ovmf, poison: Poison) -> None:
+        super().__init__(pm1_control=0x604, hypervisor=TCG, vendor=VENDOR)
+        self.machine = machine
+        self.poison = poison
+        self.pages = Pages(entry_map.descriptors(machine), machine.memory - entry_map.USUAL_END)
+        self.pool = Pool(self.pages, self.gave)
+        self.handles = Handles()
+        self.loads: list[Load] = []
+        self.exited = False
+        self.given_out: list[Span] = []  #: in the order in which the program got it
+        self._cpu: Cpu | None = None
+        self._functions: dict[int, _Function] = {}
+        self._ends = {
+            "boot": machine.memory - _BOOT_CODE,
+            "runtime": machine.memory - _RUNTIME_CODE,
+            "own": machine.memory - _OWN,
+        }
+
+    # -- what is there before the run ------------------------------------------------------------------
+
+    def reserve(self, size: int, align: int = 8) -> int:
+        """The address of memory for a structure of the firmware's own."""
+        at = align_up(self._ends["own"], align)
+        self._ends["own"] = at + size
+        assert self._ends["own"] <= self.machine.memory - _OWN + _OWN_SIZE
+        return at
+
+    def keep(self, data: bytes) -> int:
+        """Put a structure of the firmware's own somewhere; its address."""
+        at = self.reserve(len(data))
+        self.put(at, data)
+        return at
+
+    def functions(
+        self, parts: Sequence[object], group: str, names: Iterable[str], where: Literal["boot", "runtime"] = "boot"
+    ) -> bytes:
+        """Pointers to the functions of a table; 0 for one without a name.
+
+        A function is a method of one of `parts`, by its name in lower case, and takes a `Call`.
+        """
+        pointers = []
+        for name in names:
+            if not name:
+                pointers.append(0)
+                continue
+            at = self._ends[where]
+            self._ends[where] = at + _SLOT
+            method = next((found for part in parts if (found := getattr(part, _method(name), None))), None)
+            self._functions[at] = _Function(f"{group}.{name}", method)
+            self.put(at, _VMCALL_RET.ljust(_SLOT, b"\xcc"))
+            pointers.append(at)
+        return struct.pack(f"<{len(pointers)}Q", *pointers)
+
+    def put(self, address: int, data: bytes) -> None:
+        """Write as the firmware, at a physical address."""
+        if self._cpu is None:
+            self.loads.append(put(address, data))
+        else:
+            self._cpu.write_physical(address, data)
+
+    @property
+    def system_table(self) -> int:
+        """Physical address of the EFI_SYSTEM_TABLE."""
+        return self.machine.system_table
+
+    def regions(self, stack: Span) -> tuple[Region, ...]:
+        """What answers at which address, when the run begins. `stack`: the program's."""
+        own = frozenset({MemoryType.CONVENTIONAL, MemoryType.LOADER_CODE, MemoryType.LOADER_DATA})
+        ours = [stack, *(span for span, kind in self.pages if kind in own)]
+        end = self.machine.memory
+        rest = [Span(0, 0xA0000), Span(MiB, end - MiB)]
+        firmwares = [hole for span in rest for hole in holes(span, sorted(ours))]
+        return (
+            *(Region(span, RegionKind.RAM) for span in ours),
+            *(Region(span, RegionKind.RESERVED) for span in firmwares),
+            *(region for region in self.machine.regions if region.span not in rest and not _in_ram(region, end)),
+        )
+
+    # -- while it runs ---------------------------------------------------------------------------------
+
+    def hypercall(self, cpu: Cpu, instruction: Literal["vmcall", "vmmcall"]) -> bool:
+        function = self._functions.get(cpu.get("rip"))
+        if function is None:
+            return super().hypercall(cpu, instruction)
+        self._cpu = cpu
+        self._serve(function, Call(cpu, function.name))
+        return True
+
+    def _serve(self, function: _Function, call: Call) -> None:
+        cpu = call.cpu
+        if self.exited and not function.name.startswith(("RuntimeServices.", "Program.")):
+            cpu.stop("crash", f"{function.name} was called, and boot services have ended", rules.AFTER_EXIT.id)
+            return
+        if cpu.get("rsp") % 16 != 8 and not function.name.startswith("Program."):
+            text = f"{function.name} was called with RSP at {cpu.get('rsp') + 8:#x}, no multiple of 16"
+            cpu.stop("crash", text, rules.STACK.id)
+            return
+        if function.answer is None:
+            text = f"{function.name} was called, which is not modelled: EFI_UNSUPPORTED"
+            cpu.record("boot service", text)
+            cpu.set("rax", status.UNSUPPORTED)
+            return
+        try:
+            result = function.answer(call)
+        except Refused as refused:
+            result = refused.code
+        except BadPointer as bad:
+            cpu.stop("crash", f"{function.name}: {bad}", rules.BAD_POINTER.id)
+            return
+        if result is not None:
+            cpu.set("rax", result)
+
+    def unmodelled(self, call: Call, what: str) -> int:
+        """Answer what this firmware does not know, and note it."""
+        call.cpu.record("boot service", f"{call.name}: {what}, which is not modelled: EFI_UNSUPPORTED")
+        return status.UNSUPPORTED
+
+    def gave(self, span: Span) -> None:
+        """Pages that a program gets: what they hold is undefined, and garbage in a poisoned run."""
+        self.given_out.append(span)
+
+    def garbage(self, span: Span) -> bytes:
+        """What a program finds in memory that it gets: as OVMF leaves it, or this run's garbage."""
+        return self.poison.garbage(span.size) if self.poison.memory else bytes([_POISONED]) * span.size
+
+    def free_after_exit(self) -> list[Span]:
+        """What is the program's own once the boot services have ended."""
+        return [span for span, kind in self.pages if kind in FREE]

@@ -1,0 +1,80 @@
+"""Rules of what a program does with UEFI's services."""
+
+from __future__ import annotations
+
+from bootbuild.model.rule import Rule
+
+_SPEC = "UEFI 2.10"
+
+AFTER_EXIT = Rule(
+    "BB-B070",
+    "boot service called after ExitBootServices",
+    f"ExitBootServices ends all boot services, the consoles and every protocol ({_SPEC} §7.4.6): their code and "
+    "data are the program's memory from then on.",
+    "ask for everything before; afterwards only runtime services are left",
+)
+RETURNED = Rule(
+    "BB-B071",
+    "returned to the firmware, and nothing was booted",
+    "A boot program that returns EFI_SUCCESS, or calls Exit with it, without having started a kernel: firmware "
+    "goes on to its next boot option as if all were well.",
+    "return an error status where the boot has failed",
+)
+FAILED = Rule(
+    "BB-B072",
+    "returned an error to the firmware",
+    "The program gave up and returned an EFI_STATUS: firmware goes on to its next boot option.",
+    "see what it printed, and which service refused what it asked for",
+)
+STACK = Rule(
+    "BB-B073",
+    "service called with a misaligned stack",
+    f"At a call RSP is a multiple of 16, so that it is 8 modulo 16 at a function's first instruction ({_SPEC} "
+    "§2.3.4.2). Firmware saves XMM registers by MOVAPS, which faults otherwise: in some builds, in some services.",
+    "keep RSP at a multiple of 16 at every call, below 32 bytes of shadow space",
+)
+MAP_KEY = Rule(
+    "BB-B074",
+    "relies on ExitBootServices to succeed at once",
+    "A timer or a handler of the event may allocate memory between GetMemoryMap and ExitBootServices, which is "
+    f"then refused with EFI_INVALID_PARAMETER: the map has to be read again ({_SPEC} §7.4.6). The poisoned runs "
+    "refuse it once.",
+    "on EFI_INVALID_PARAMETER call GetMemoryMap and ExitBootServices again, and nothing else",
+)
+STRIDE = Rule(
+    "BB-B075",
+    "relies on the size of a memory descriptor",
+    "Descriptors lie DescriptorSize bytes apart, which firmware makes larger than the 40 that the structure has "
+    f"({_SPEC} §7.2.3): 48 in EDK2. What lies between is undefined.",
+    "step by the DescriptorSize that GetMemoryMap returns",
+)
+BASE = Rule(
+    "BB-B076",
+    "relies on its load address",
+    "A PE is loaded where there is room: at its ImageBase only by chance. Relocations adapt what they list.",
+    "address data relative to RIP, or list each absolute address in .reloc",
+)
+NOT_ALLOCATED = Rule(
+    "BB-B077",
+    "memory written that was not allocated",
+    "Until ExitBootServices a program has its image, its stack, and what it has allocated; everything else is the "
+    "firmware's, and what is free may be anybody's at the next call.",
+    "allocate memory by AllocatePages or AllocatePool before it is written",
+)
+BAD_POINTER = Rule(
+    "BB-B078",
+    "service given a pointer to no memory",
+    f"Services read and write through the pointers that they are given ({_SPEC} §7): firmware faults where there "
+    "is nothing.",
+    "pass the addresses of memory that is mapped",
+)
+NO_PE = Rule(
+    "BB-L560",
+    "the firmware does not load the file as a PE",
+    "LoadImage takes a PE32+ of the machine's own type, whose headers and sections lie within the file "
+    "(MdePkg/Library/BasePeCoffLib/BasePeCoff.c).",
+    "write a PE32+ for x86-64 with subsystem 10",
+)
+RULES = (
+    AFTER_EXIT, RETURNED, FAILED, STACK, MAP_KEY, STRIDE, BASE, NOT_ALLOCATED, BAD_POINTER, NO_PE,
+)  # fmt: skip

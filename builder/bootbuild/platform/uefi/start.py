@@ -1,0 +1,99 @@
+"""A program started by OVMF: everything that it finds at its first instruction, and the firmware that it can call."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bootbuild.model.content import Content
+from bootbuild.model.machine import Descriptor, EntryState, Load, Region, Undefined
+from bootbuild.model.span import Span
+from bootbuild.platform.flat32 import Poison
+from bootbuild.platform.uefi import alive, device_path, entry_map, guids, rules
+from bootbuild.platform.uefi.boot_services import BootServices
+from bootbuild.platform.uefi.consoles import TextInput, TextOutput
+from bootbuild.platform.uefi.firmware import Firmware
+from bootbuild.platform.uefi.load_files import InitrdMedia
+from bootbuild.platform.uefi.ovmf import PAGE, MemoryType, Ovmf, with_crc
+from bootbuild.platform.uefi.pe_image import PeImage
+from bootbuild.platform.uefi.programs import Program, Programs
+from bootbuild.platform.uefi.runtime_services import RuntimeServices
+from bootbuild.platform.uefi.system_table import SystemTable
+
+_RSP = 0x15F688  #: bytes below the end of RAM: the stack pointer at the first instruction
+_BASES = (0, 0x2000000, 0)  #: where an image is loaded in the runs: 0 where OVMF would
+
+UNDEFINED = (
+    *(Undefined(name, "BB-U001") for name in ("EAX", "ESI", "EDI", "EBP")),
+    *alive.UPPER_REGISTERS,
+    Undefined("stack", "BB-U002"),
+    Undefined("EFLAGS", "BB-U005"),
+    Undefined("load base", rules.BASE.id),
+    Undefined("map key", rules.MAP_KEY.id),
+    Undefined("stride", rules.STRIDE.id),
+    Undefined("free memory", "BB-U006"),
+)
+
+
+@dataclass(frozen=True)
+class Started:
+    """The first program, entered."""
+
+    firmware: Firmware
+    program: Program
+    state: EntryState
+    loads: tuple[Load, ...]
+    regions: tuple[Region, ...]
+
+
+def start(
+    image: PeImage,
+    machine: Ovmf,
+    poison: Poison,
+    *,
+    options: bytes = b"",
+    initrd: Content | None = None,
+) -> Started:
+    """Load a PE and stand at its entry. `options`: LoadOptions. Raises NotAnImage, Refused."""
+    firmware = Firmware(machine, poison)
+    programs = Programs(firmware)
+    loads = _tables(firmware, programs)
+    device = firmware.keep(bytes(64))
+    path = firmware.keep(device_path.vendor_media(guids.QEMU_KERNEL_LOADER) + device_path.END)
+    firmware.handles.install(device, {guids.DEVICE_PATH: path})
+    if initrd is not None:
+        InitrdMedia(firmware, initrd)
+    base = poison.pick("load base", 0, 0x2000000, 0)
+    program = programs.load(
+        image, 0, device, device_path.file_path("kernel") + device_path.END, options=options, base=base or None
+    )
+    firmware.pages.convert(entry_map.freed(machine), MemoryType.CONVENTIONAL)
+    top = machine.memory - _RSP
+    registers = programs.first(program, poison.pick("stack", top, top - 0x340, top - 0x1230))
+    entered = alive.state(machine, program.span.start + image.entry, registers)
+    return Started(
+        firmware=firmware,
+        program=program,
+        state=alive.poisoned(entered, poison),
+        loads=(*loads, *firmware.loads),
+        regions=firmware.regions(alive.stack(machine)),
+    )
+
+
+def _tables(firmware: Firmware, programs: Programs) -> tuple[Load, ...]:
+    """System table, services, consoles, and the processor's tables."""
+    machine = firmware.machine
+    runtime_services = RuntimeServices(firmware, {})
+    runtime = firmware.functions([runtime_services], "RuntimeServices", alive.RUNTIME_SERVICES, "runtime")
+    system_table = SystemTable(firmware)
+    parts = [BootServices(firmware, system_table), system_table, programs]
+    boot = firmware.functions(parts, "BootServices", ["" if n == "Reserved" else n for n in alive.BOOT_SERVICES])
+    table = with_crc(struct.pack("<8s4I", b"BOOTSERV", 0x20046, 24 + len(boot), 0, 0) + boot)
+    firmware.put(machine.memory - alive.BOOT_SERVICES_TABLE, table)
+    consoles: Sequence[TextInput | TextOutput] = (
+        TextInput(firmware), TextOutput(firmware, "ConOut"), TextOutput(firmware, "StdErr"),
+    )  # fmt: skip
+    pairs = [address for console in consoles for address in (console.handle, console.interface)]
+    living = (*pairs, machine.memory - alive.BOOT_SERVICES_TABLE)
+    return (*machine.tables(services=runtime, alive=living), *alive.processor_tables(machine.memory))
