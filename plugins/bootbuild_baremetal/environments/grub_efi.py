@@ -9,9 +9,9 @@ from bootbuild.abi import multiboot2
 from bootbuild.abi.handover import BootType
 from bootbuild.abi.multiboot2 import EfiMemoryMap, Multiboot2Info, Tag, TagType
 from bootbuild.api import ElfImage, EntryState, Given, InputError, Offer, Problem, Rule, Span, TableRegister
-from bootbuild.platform.uefi import alive
 from bootbuild.platform.loading import GiB, MiB, check_memory, memory_size, put
 from bootbuild.platform.rules import DOES_NOT_FIT
+from bootbuild.platform.uefi import alive
 from bootbuild.platform.uefi.ovmf import DESCRIPTOR_SIZE, DESCRIPTOR_VERSION, PAGE, Ovmf
 from bootbuild_baremetal.environments import kernel as read
 from bootbuild_baremetal.environments.grub import VERSION, GrubProfile, Placed
@@ -63,14 +63,14 @@ class Multiboot2(GrubProfile):
     def setting(self, image: ElfImage, kernel: Kernel, offer: Offer) -> Setting:
         memory = memory_size(image, offer, 2 * GiB, least=256 * MiB, usual=512 * MiB)
         firmware = Ovmf(memory)
-        alive = kernel.keeps_boot_services
+        kept = kernel.keeps_boot_services
         # GRUB moves a kernel over boot services that have ended, and over living ones too
-        usable = firmware.conventional if alive else firmware.ram
+        usable = firmware.conventional if kept else firmware.ram
         check_memory(image, (part.span for part in kernel.parts), usable)
         room = Relocator(firmware.conventional, usable, PAGE)
         placed = self.placed(image, kernel, offer, room)
         given = self._handed(image, placed, firmware, room)
-        if alive:
+        if kept:
             return _alive(placed, given, firmware)
         left = EntryState(
             "protected32",
@@ -95,7 +95,7 @@ class Multiboot2(GrubProfile):
 
     def _handed(self, image: ElfImage, placed: Placed, firmware: Ovmf, room: Relocator) -> Given:
         entries, sections = firmware.memory_map, placed.kernel.sections
-        alive = placed.kernel.keeps_boot_services
+        kept = placed.kernel.keeps_boot_services
         before: tuple[Tag, ...] = (
             multiboot2.load_base_tag(min(part.address for part in placed.kernel.parts)),
             multiboot2.cmdline_tag(placed.cmdline),
@@ -110,7 +110,7 @@ class Multiboot2(GrubProfile):
             Tag(TagType.ACPI_OLD, firmware.old_rsdp),
             Tag(TagType.ACPI_NEW, firmware.rsdp),
         )
-        reserved = len(Multiboot2Info(before).pack()) + _OTHER_ROOM + (0 if alive else _MAP_ROOM)
+        reserved = len(Multiboot2Info(before).pack()) + _OTHER_ROOM + (0 if kept else _MAP_ROOM)
         info = room.place(reserved, multiboot2.ALIGN, _LEAST)
         if info is None:
             raise InputError(Problem(DOES_NOT_FIT, image.name, "GRUB finds no room for its information"))
@@ -123,7 +123,7 @@ class Multiboot2(GrubProfile):
             memory_map=(),
             efi_system_table=firmware.system_table,
         )
-        if alive:  # what memory there is the firmware says, when it is asked
+        if kept:  # what memory there is the firmware says, when it is asked
             structure = Multiboot2Info(
                 (
                     *(tag for tag in before if tag.type not in (TagType.MEMORY_MAP, TagType.MEMORY)),

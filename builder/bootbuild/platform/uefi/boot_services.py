@@ -81,9 +81,14 @@ class BootServices:
 
     def _map(self) -> bytes:
         """The descriptors; what is behind the 40 bytes of each is undefined."""
-        garbage = self.firmware.poison.garbage(_PADDING) if "stride" in self.firmware.poison.names else bytes(_PADDING)
+        garbage = (
+            self.firmware.poison.garbage(_PADDING)
+            if "stride" in self.firmware.poison.names
+            else bytes(_PADDING)
+        )
         return b"".join(
-            Descriptor(MemoryType(kind), span).pack()[:-_PADDING] + garbage for span, kind in self.firmware.pages
+            Descriptor(MemoryType(kind), span).pack()[:-_PADDING] + garbage
+            for span, kind in self.firmware.pages
         )
 
     def exit_boot_services(self, call: Call) -> int:

@@ -22,7 +22,7 @@ class Call:
         self.name = name
 
     def __getitem__(self, index: int) -> int:
-        """An argument; the first four in registers, the others above the return address and the shadow space."""
+        """An argument; the first four are in registers, the others above return address and shadow space."""
         if index < len(_REGISTERS):
             return self.cpu.get(_REGISTERS[index])
         return self.read64(self.cpu.get("rsp") + 8 + 8 * index)

@@ -1,4 +1,4 @@
-"""SimpleTextOutput and SimpleTextInput: what a program prints is the console, and nobody types. UEFI 2.10 §12."""
+"""SimpleTextOutput and SimpleTextInput: what is printed is the console, nobody types. UEFI 2.10 §12."""
 
 from __future__ import annotations
 

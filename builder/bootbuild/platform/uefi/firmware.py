@@ -85,7 +85,11 @@ class Firmware(Pc):
         return at
 
     def functions(
-        self, parts: Sequence[object], group: str, names: Iterable[str], where: Literal["boot", "runtime"] = "boot"
+        self,
+        parts: Sequence[object],
+        group: str,
+        names: Iterable[str],
+        where: Literal["boot", "runtime"] = "boot",
     ) -> bytes:
         """Pointers to the functions of a table; 0 for one without a name.
 
@@ -126,7 +130,11 @@ class Firmware(Pc):
         return (
             *(Region(span, RegionKind.RAM) for span in ours),
             *(Region(span, RegionKind.RESERVED) for span in firmwares),
-            *(region for region in self.machine.regions if region.span not in rest and not _in_ram(region, end)),
+            *(
+                region
+                for region in self.machine.regions
+                if region.span not in rest and not _in_ram(region, end)
+            ),
         )
 
     # -- while it runs ---------------------------------------------------------------------------------
@@ -142,7 +150,9 @@ class Firmware(Pc):
     def _serve(self, function: _Function, call: Call) -> None:
         cpu = call.cpu
         if self.exited and not function.name.startswith(("RuntimeServices.", "Program.")):
-            cpu.stop("crash", f"{function.name} was called, and boot services have ended", rules.AFTER_EXIT.id)
+            cpu.stop(
+                "crash", f"{function.name} was called, and boot services have ended", rules.AFTER_EXIT.id
+            )
             return
         if cpu.get("rsp") % 16 != 8 and not function.name.startswith("Program."):
             text = f"{function.name} was called with RSP at {cpu.get('rsp') + 8:#x}, no multiple of 16"

@@ -1,4 +1,4 @@
-"""The GUIDs by which UEFI names protocols, tables and owners of variables, as the bytes that lie in memory."""
+"""The GUIDs by which UEFI names protocols, tables and owners of variables, as they lie in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LoadFile2 on the initrd medium: how firmware hands Linux, and others, their initial ramdisk. UEFI 2.10 §13.2."""
+"""LoadFile2 on the initrd medium: how firmware hands over an initial ramdisk. UEFI 2.10 §13.2."""
 
 from __future__ import annotations
 

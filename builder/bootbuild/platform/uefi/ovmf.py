@@ -193,6 +193,11 @@ class Ovmf:
         return self.memory - _TABLE
 
     @property
+    def rsdp_address(self) -> int:
+        """Physical address of the ACPI root pointer of revision 2."""
+        return self.memory - _RSDP
+
+    @property
     def rsdp(self) -> bytes:
         """The ACPI root pointer, revision 2."""
         tables = self.memory - _ACPI_TABLES

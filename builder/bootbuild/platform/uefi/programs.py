@@ -1,9 +1,8 @@
-"""Programs: a PE in memory with its LoadedImage protocol, how it is entered, and how it comes back. UEFI 2.10 §7.4, §9."""
+"""Programs: a PE in memory as LoadedImage, entered, and come back from. UEFI 2.10 §7.4, §9."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bootbuild.api.machine import Cpu
@@ -44,7 +43,14 @@ class Programs:
         (self._back,) = struct.unpack("<Q", firmware.functions([self], "Program", ["ProgramReturn"]))
 
     def load(
-        self, image: PeImage, parent: int, device: int, file_path: bytes, *, options: bytes = b"", base: int | None = None
+        self,
+        image: PeImage,
+        parent: int,
+        device: int,
+        file_path: bytes,
+        *,
+        options: bytes = b"",
+        base: int | None = None,
     ) -> Program:
         """Put a PE into memory, at `base` or where EDK2 would. Raises NotAnImage, Refused."""
         firmware = self._firmware
@@ -84,7 +90,7 @@ class Programs:
 
     def load_image(self, call: Call) -> int:
         parent, path, source, size, pointer = (call[index] for index in range(1, 6))
-        if parent not in self._programs or not pointer or not source and not path:
+        if parent not in self._programs or not pointer or (not source and not path):
             raise Refused(status.INVALID_PARAMETER)
         if not source:
             return self._firmware.unmodelled(call, "an image that is named by its device path")
@@ -130,7 +136,7 @@ class Programs:
         self._end(call.cpu, call.cpu.get("rax"))
 
     def _end(self, cpu: Cpu, code: int) -> None:
-        """The program that runs is over: on in the one that started it, and at the end of the first there is nothing."""
+        """The program that runs is over: on in the one that started it; behind the first there is nothing."""
         program = self._running.pop()
         if not self._running or self._firmware.exited:
             failed = bool(code & status.ERROR)
@@ -150,5 +156,7 @@ class Programs:
 
     def _forget(self, program: Program) -> None:
         self._firmware.pages.free(program.span.start, program.span.size // PAGE)
-        self._firmware.handles.uninstall(program.handle, dict(self._firmware.handles.protocols(program.handle)))
+        self._firmware.handles.uninstall(
+            program.handle, dict(self._firmware.handles.protocols(program.handle))
+        )
         del self._programs[program.handle]

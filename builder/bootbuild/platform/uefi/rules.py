@@ -9,15 +9,15 @@ _SPEC = "UEFI 2.10"
 AFTER_EXIT = Rule(
     "BB-B070",
     "boot service called after ExitBootServices",
-    f"ExitBootServices ends all boot services, the consoles and every protocol ({_SPEC} §7.4.6): their code and "
-    "data are the program's memory from then on.",
+    f"ExitBootServices ends all boot services, the consoles and every protocol ({_SPEC} §7.4.6): their code "
+    "and data are the program's memory from then on.",
     "ask for everything before; afterwards only runtime services are left",
 )
 RETURNED = Rule(
     "BB-B071",
     "returned to the firmware, and nothing was booted",
-    "A boot program that returns EFI_SUCCESS, or calls Exit with it, without having started a kernel: firmware "
-    "goes on to its next boot option as if all were well.",
+    "A boot program that returns EFI_SUCCESS, or calls Exit with it, without having started a kernel: "
+    "firmware goes on to its next boot option as if all were well.",
     "return an error status where the boot has failed",
 )
 FAILED = Rule(
@@ -29,23 +29,24 @@ FAILED = Rule(
 STACK = Rule(
     "BB-B073",
     "service called with a misaligned stack",
-    f"At a call RSP is a multiple of 16, so that it is 8 modulo 16 at a function's first instruction ({_SPEC} "
-    "§2.3.4.2). Firmware saves XMM registers by MOVAPS, which faults otherwise: in some builds, in some services.",
+    "At a call RSP is a multiple of 16, so that it is 8 modulo 16 at a function's first instruction "
+    f"({_SPEC} §2.3.4.2). Firmware saves XMM registers by MOVAPS, which faults otherwise: in some builds, in "
+    "some services.",
     "keep RSP at a multiple of 16 at every call, below 32 bytes of shadow space",
 )
 MAP_KEY = Rule(
     "BB-B074",
     "relies on ExitBootServices to succeed at once",
-    "A timer or a handler of the event may allocate memory between GetMemoryMap and ExitBootServices, which is "
-    f"then refused with EFI_INVALID_PARAMETER: the map has to be read again ({_SPEC} §7.4.6). The poisoned runs "
-    "refuse it once.",
+    "A timer or a handler of the event may allocate memory between GetMemoryMap and ExitBootServices, which "
+    f"is then refused with EFI_INVALID_PARAMETER: the map has to be read again ({_SPEC} §7.4.6). The "
+    "poisoned runs refuse it once.",
     "on EFI_INVALID_PARAMETER call GetMemoryMap and ExitBootServices again, and nothing else",
 )
 STRIDE = Rule(
     "BB-B075",
     "relies on the size of a memory descriptor",
-    "Descriptors lie DescriptorSize bytes apart, which firmware makes larger than the 40 that the structure has "
-    f"({_SPEC} §7.2.3): 48 in EDK2. What lies between is undefined.",
+    "Descriptors lie DescriptorSize bytes apart, which firmware makes larger than the 40 that the structure "
+    f"has ({_SPEC} §7.2.3): 48 in EDK2. What lies between is undefined.",
     "step by the DescriptorSize that GetMemoryMap returns",
 )
 BASE = Rule(
@@ -57,15 +58,15 @@ BASE = Rule(
 NOT_ALLOCATED = Rule(
     "BB-B077",
     "memory written that was not allocated",
-    "Until ExitBootServices a program has its image, its stack, and what it has allocated; everything else is the "
-    "firmware's, and what is free may be anybody's at the next call.",
+    "Until ExitBootServices a program has its image, its stack, and what it has allocated; everything else "
+    "is the firmware's, and what is free may be anybody's at the next call.",
     "allocate memory by AllocatePages or AllocatePool before it is written",
 )
 BAD_POINTER = Rule(
     "BB-B078",
     "service given a pointer to no memory",
-    f"Services read and write through the pointers that they are given ({_SPEC} §7): firmware faults where there "
-    "is nothing.",
+    f"Services read and write through the pointers that they are given ({_SPEC} §7): firmware faults where "
+    "there is nothing.",
     "pass the addresses of memory that is mapped",
 )
 NO_PE = Rule(

@@ -12,7 +12,9 @@ from bootbuild.platform.uefi.pages import Refused
 NON_VOLATILE, BOOT_SERVICE, RUNTIME = 1, 2, 4  #: attributes of a variable, §8.2
 _RESETS = {0: "a cold reset", 1: "a warm reset", 2: "power off", 3: "a reset of the platform's own"}
 _SHUTDOWN = 2
-_TIME = struct.pack("<HBBBBBxIhBx", 2026, 1, 1, 0, 0, 0, 0, 0x7FF, 0)  #: EFI_TIME of a clock that stands still
+_TIME = struct.pack(
+    "<HBBBBBxIhBx", 2026, 1, 1, 0, 0, 0, 0, 0x7FF, 0
+)  #: EFI_TIME of a clock that stands still
 _LONG_NAME = 4096  #: bytes
 
 Variables = dict[tuple[str, bytes], tuple[int, bytes]]
@@ -84,7 +86,7 @@ class RuntimeServices:
         if not name or not vendor:
             raise Refused(status.INVALID_PARAMETER)
         key = call.text(name), call.read(vendor, 16)
-        if not key[0] or attributes & RUNTIME and not attributes & BOOT_SERVICE:
+        if not key[0] or (attributes & RUNTIME and not attributes & BOOT_SERVICE):
             raise Refused(status.INVALID_PARAMETER)
         if self._firmware.exited and not (attributes & RUNTIME and attributes & NON_VOLATILE):
             raise Refused(status.INVALID_PARAMETER)
@@ -110,5 +112,7 @@ class RuntimeServices:
 
     def reset_system(self, call: Call) -> None:
         kind = call[0] & 0xFFFFFFFF
-        what = "shutdown" if kind == _SHUTDOWN else "reset"
-        call.cpu.stop(what, f"ResetSystem asked for {_RESETS.get(kind, 'what is no reset')}")
+        call.cpu.stop(
+            "shutdown" if kind == _SHUTDOWN else "reset",
+            f"ResetSystem asked for {_RESETS.get(kind, 'what is no reset')}",
+        )

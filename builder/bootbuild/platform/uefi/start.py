@@ -1,4 +1,4 @@
-"""A program started by OVMF: everything that it finds at its first instruction, and the firmware that it can call."""
+"""A program started by OVMF: all that it finds at its first instruction, firmware included."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bootbuild.model.content import Content
-from bootbuild.model.machine import Descriptor, EntryState, Load, Region, Undefined
-from bootbuild.model.span import Span
+from bootbuild.model.machine import EntryState, Load, Region, Undefined
 from bootbuild.platform.flat32 import Poison
 from bootbuild.platform.uefi import alive, device_path, entry_map, guids, rules
 from bootbuild.platform.uefi.boot_services import BootServices
 from bootbuild.platform.uefi.consoles import TextInput, TextOutput
 from bootbuild.platform.uefi.firmware import Firmware
 from bootbuild.platform.uefi.load_files import InitrdMedia
-from bootbuild.platform.uefi.ovmf import PAGE, MemoryType, Ovmf, with_crc
+from bootbuild.platform.uefi.ovmf import MemoryType, Ovmf, with_crc
 from bootbuild.platform.uefi.pe_image import PeImage
 from bootbuild.platform.uefi.programs import Program, Programs
-from bootbuild.platform.uefi.runtime_services import RuntimeServices
+from bootbuild.platform.uefi.runtime_services import BOOT_SERVICE, RUNTIME, RuntimeServices, Variables
 from bootbuild.platform.uefi.system_table import SystemTable
 
 _RSP = 0x15F688  #: bytes below the end of RAM: the stack pointer at the first instruction
@@ -37,6 +36,17 @@ UNDEFINED = (
 
 
 @dataclass(frozen=True)
+class Traits:
+    """In what a firmware differs from OVMF."""
+
+    memory_attribute: bool = False  #: it has EFI_MEMORY_ATTRIBUTE_PROTOCOL
+    strict: bool = False  #: no page is writable and executable
+    secure_boot: bool = False
+    initrd: bool = True  #: an initrd is offered by LoadFile2
+    taken: bool = False  #: memory for which kernels are linked is the firmware's for good
+
+
+@dataclass(frozen=True)
 class Started:
     """The first program, entered."""
 
@@ -51,6 +61,7 @@ def start(
     image: PeImage,
     machine: Ovmf,
     poison: Poison,
+    traits: Traits = Traits(),
     *,
     options: bytes = b"",
     initrd: Content | None = None,
@@ -58,7 +69,7 @@ def start(
     """Load a PE and stand at its entry. `options`: LoadOptions. Raises NotAnImage, Refused."""
     firmware = Firmware(machine, poison)
     programs = Programs(firmware)
-    loads = _tables(firmware, programs)
+    loads = _tables(firmware, programs, _variables(traits))
     device = firmware.keep(bytes(64))
     path = firmware.keep(device_path.vendor_media(guids.QEMU_KERNEL_LOADER) + device_path.END)
     firmware.handles.install(device, {guids.DEVICE_PATH: path})
@@ -66,7 +77,12 @@ def start(
         InitrdMedia(firmware, initrd)
     base = poison.pick("load base", 0, 0x2000000, 0)
     program = programs.load(
-        image, 0, device, device_path.file_path("kernel") + device_path.END, options=options, base=base or None
+        image,
+        0,
+        device,
+        device_path.file_path("kernel") + device_path.END,
+        options=options,
+        base=base or None,
     )
     firmware.pages.convert(entry_map.freed(machine), MemoryType.CONVENTIONAL)
     top = machine.memory - _RSP
@@ -81,14 +97,25 @@ def start(
     )
 
 
-def _tables(firmware: Firmware, programs: Programs) -> tuple[Load, ...]:
+def _variables(traits: Traits) -> Variables:
+    """Variables of a firmware with Secure Boot, UEFI 2.10 §32.3; OVMF without it has none of these."""
+    if not traits.secure_boot:
+        return {}
+    values = {"SecureBoot": 1, "SetupMode": 0, "AuditMode": 0, "DeployedMode": 0}
+    flags = BOOT_SERVICE | RUNTIME
+    return {(name, guids.GLOBAL_VARIABLE): (flags, bytes([value])) for name, value in values.items()}
+
+
+def _tables(firmware: Firmware, programs: Programs, variables: Variables) -> tuple[Load, ...]:
     """System table, services, consoles, and the processor's tables."""
     machine = firmware.machine
-    runtime_services = RuntimeServices(firmware, {})
+    runtime_services = RuntimeServices(firmware, variables)
     runtime = firmware.functions([runtime_services], "RuntimeServices", alive.RUNTIME_SERVICES, "runtime")
     system_table = SystemTable(firmware)
     parts = [BootServices(firmware, system_table), system_table, programs]
-    boot = firmware.functions(parts, "BootServices", ["" if n == "Reserved" else n for n in alive.BOOT_SERVICES])
+    boot = firmware.functions(
+        parts, "BootServices", ["" if n == "Reserved" else n for n in alive.BOOT_SERVICES]
+    )
     table = with_crc(struct.pack("<8s4I", b"BOOTSERV", 0x20046, 24 + len(boot), 0, 0) + boot)
     firmware.put(machine.memory - alive.BOOT_SERVICES_TABLE, table)
     consoles: Sequence[TextInput | TextOutput] = (
