@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -140,8 +140,9 @@ def run_once(
         if reached:
             proved = startup.name
             view = PseudoPhysical(machine, scene.frames, scene.first_frame) if scene.frames else machine
+            scene = replace(scene, given=scene.platform.handed(scene.given))
             handover, found = judge(subject, scene, view)
-            findings += found
+            findings += [*scene.platform.faults(), *found]
             after = _expected(subject, scene, machine, view, budget, left)
             passed += after.stops
             proved = ", ".join((proved, *after.reached))
@@ -159,7 +160,7 @@ def run_once(
             instructions=machine.instructions,
             blocks=machine.blocks,
             startup_blocks=blocks_to_startup,
-            digest=_digest(machine.blocks[:blocks_to_startup], reached, handover),
+            digest=_digest(_steady(scene, machine.blocks[:blocks_to_startup]), reached, handover),
             console=bytes(scene.platform.console),
             events=machine.events,
             seconds=time.perf_counter() - began,
@@ -236,7 +237,11 @@ def _run_chain(
     return [Finding("BB-B026", f"at the payload's own entry {text}") for text in wrong], stop
 
 
-def _digest(blocks: tuple[tuple[int, int], ...], reached: bool, handover: Mapping[str, Any] | None) -> str:
+def _steady(scene: Scene, blocks: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    return [(scene.platform.steady(address), size) for address, size in blocks]
+
+
+def _digest(blocks: Sequence[tuple[int, int]], reached: bool, handover: Mapping[str, Any] | None) -> str:
     """Two runs with the same digest took the same way and handed over the same."""
     text = json.dumps([blocks, reached, handover], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -11,14 +11,14 @@ import random
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bootbuild.machine.binding import uc
 from bootbuild.machine.engine import Core
 from bootbuild.model.content import Content, SealedContent
 from bootbuild.model.machine import Load, Region, RegionKind
-from bootbuild.model.span import Span, align_up
+from bootbuild.model.span import Span, align_up, holes
 
 PAGE = 4096
 _PATTERN = 64 << 10  #: bytes of garbage that repeat; the garbage at an address depends on it modulo this
@@ -29,6 +29,7 @@ _PROT = {
     RegionKind.RAM: uc.UC_PROT_ALL,
     RegionKind.ROM: uc.UC_PROT_READ | uc.UC_PROT_EXEC,
     RegionKind.RESERVED: uc.UC_PROT_READ | uc.UC_PROT_EXEC,
+    RegionKind.FREE: uc.UC_PROT_READ | uc.UC_PROT_EXEC,
 }
 _LINUX = sys.platform == "linux"
 
@@ -95,6 +96,19 @@ class Memory:
                     lambda _uc, offset, size, value, base: write(base + offset, size, value),
                     start,
                 )
+
+    def retype(self, core: Core, span: Span, kind: RegionKind) -> None:
+        """Make whole pages of memory another kind. The core must not run. ValueError where there is none."""
+        parts = [region for region in self.regions if region.span.overlaps(span)]
+        inside = sum(min(p.span.end, span.end) - max(p.span.start, span.start) for p in parts)
+        if span.start % PAGE or span.size % PAGE or inside != span.size:
+            raise ValueError(f"{span} is not made of whole pages of memory")
+        rest = [replace(p, span=hole) for p in parts for hole in holes(p.span, [span])]
+        others = [region for region in self.regions if region not in parts]
+        regions = [*others, *rest, Region(span, kind)]
+        self.regions = tuple(sorted(regions, key=lambda region: region.span.start))
+        core.uc.mem_protect(span.start, span.size, _PROT[kind])
+        core.forget_all_code()
 
     def close(self) -> None:
         """Unmap everything; the core must be closed before."""
@@ -180,7 +194,7 @@ class Memory:
         pages = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         pin = (ctypes.c_char * size).from_buffer(pages)
         block = _Block(region.span, region.kind, pages, pin, ctypes.addressof(pin), memoryview(pin).cast("B"))
-        if self._seed and region.kind is RegionKind.RAM:
+        if self._seed and region.kind in (RegionKind.RAM, RegionKind.FREE):
             _fill(block, self._seed)
         return block
 

@@ -20,7 +20,8 @@ from bootbuild.machine.msr import Msrs
 from bootbuild.machine.observe import WINDOW, Coverage, Repetition
 from bootbuild.machine.strict import Strict
 from bootbuild.machine.traps import Traps, native_cpuid
-from bootbuild.model.machine import Load
+from bootbuild.model.machine import Load, RegionKind
+from bootbuild.model.span import Span
 from bootbuild.model.trace import Event, Stop, StopKind
 
 CHUNK = 1 << 20  #: instructions between two looks at the clock
@@ -68,6 +69,7 @@ class Machine:
         self._next_probe = FIRST_PROBE
         self._checkpoints: dict[int, str] = {}
         self._hooked: set[int] = set()
+        self._retyped: list[tuple[Span, RegionKind]] = []
         self._standing_on: int | None = None
         self._resumed_at = -1
         entry.enter(core, scene.state)
@@ -154,6 +156,8 @@ class Machine:
     def _execute(self, limit: int) -> None:
         """Start the engine once, for at most `limit` instructions."""
         board, core = self._board, self._core
+        while self._retyped:
+            self._memory.retype(core, *self._retyped.pop(0))
         self._coverage.resume_at(board.linear_ip())
         core.forget_exception()
         core.restore()
@@ -265,6 +269,11 @@ class Machine:
     def cpuid(self, leaf: int, subleaf: int) -> Cpuid:
         """What the bare core answers."""
         return native_cpuid(leaf, subleaf)
+
+    def retype(self, span: Span, kind: RegionKind) -> None:
+        """Make physical memory another kind before the next instruction."""
+        self._retyped.append((span, kind))
+        self._board.pause(begun=True)
 
     def stop(self, kind: Literal["shutdown", "reset", "crash"], detail: str, rule: str = "") -> None:
         """End the run after the present call: the guest asked for it, or broke `rule`."""

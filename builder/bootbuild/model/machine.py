@@ -17,6 +17,7 @@ class RegionKind(Enum):
     RAM = "ram"
     ROM = "rom"  #: reads as data, a write is recorded and dropped by hardware
     RESERVED = "reserved"  #: exists and can be read; a write is not the guest's to make
+    FREE = "free"  #: RAM that is nobody's yet: a write is not the guest's to make before it was given some
     MMIO = "mmio"  #: the platform answers
 
 

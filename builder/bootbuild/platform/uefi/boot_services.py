@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 
+from bootbuild.model.span import Span
 from bootbuild.platform.uefi import device_path, guids, status
 from bootbuild.platform.uefi.call import Call
 from bootbuild.platform.uefi.firmware import Firmware
@@ -26,7 +27,6 @@ class BootServices:
         self._system_table = system_table
         self._tpl = _APPLICATION
         self._ticks = 0
-        self.exits_refused = 0
         self._disturb = "map key" in firmware.poison.names
 
     # -- memory ----------------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ class BootServices:
         return status.SUCCESS
 
     def free_pages(self, call: Call) -> int:
-        self.firmware.pages.free(call[0], call[1])
+        self.firmware.took(self.firmware.pages.free(call[0], call[1]))
         return status.SUCCESS
 
     def allocate_pool(self, call: Call) -> int:
@@ -75,6 +75,7 @@ class BootServices:
         if not buffer:
             raise Refused(status.INVALID_PARAMETER)
         call.write(buffer, data)
+        self.firmware.last_map = Span(buffer, len(data))
         if key:
             call.write64(key, self.firmware.pages.key)
         return status.SUCCESS
@@ -93,12 +94,12 @@ class BootServices:
 
     def exit_boot_services(self, call: Call) -> int:
         firmware = self.firmware
-        if self._disturb and not self.exits_refused:
+        if self._disturb and not firmware.exits_refused:
             firmware.pages.key += 1
         if call[1] != firmware.pages.key:
-            self.exits_refused += 1
+            firmware.exits_refused += 1
             raise Refused(status.INVALID_PARAMETER)
-        firmware.exited = True
+        firmware.end_boot_services(call.cpu)
         self._system_table.end_boot_services(call.cpu)
         return status.SUCCESS
 

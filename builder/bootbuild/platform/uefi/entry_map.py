@@ -25,6 +25,7 @@ _TOP = (
 ).split()
 _OLD_STACK = 0x448B000  #: bytes below the end of RAM: what PEI leaves, 128 KiB
 _FREED = (0x1A0E000, 6)  #: bytes below the end of RAM, pages: free again once the program is loaded
+EARLY = Span(0x900000, 0xC00000)  #: boot services' from the first on, PEI included
 USUAL_END = 0xB14000  #: bytes below the end of RAM: what lies above is kept for the firmware
 
 
@@ -32,7 +33,7 @@ def descriptors(firmware: Ovmf) -> Iterator[Descriptor]:
     """The map while the program is being loaded, in ascending order."""
     pieces = [piece.split(":") for piece in _TOP]
     top = firmware.memory - sum(int(pages, 16) for _, pages in pieces) * PAGE
-    old, early = Span(firmware.memory - _OLD_STACK, 0x20 * PAGE), Span(0x900000, 0xC00000)
+    old, early = Span(firmware.memory - _OLD_STACK, 0x20 * PAGE), EARLY
     nvs = [d for d in firmware.kept if d.type is MemoryType.ACPI_NVS and d.span.end <= early.start]
     taken = (*nvs, *(Descriptor(MemoryType.BOOT_SERVICES_DATA, span) for span in (early, old)))
     yield Descriptor(MemoryType.CONVENTIONAL, Span(0, 0xA0000))

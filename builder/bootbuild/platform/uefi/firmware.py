@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bootbuild.api.machine import Cpu
-from bootbuild.model.machine import Load, Region, RegionKind
+from bootbuild.model.machine import Given, Load, MapEntry, Region, RegionKind
 from bootbuild.model.span import Span, align_up, holes
+from bootbuild.model.verdict import Finding
 from bootbuild.platform.flat32 import Poison
 from bootbuild.platform.loading import MiB, put
 from bootbuild.platform.pc import Pc
@@ -18,7 +19,15 @@ from bootbuild.platform.seabios import TCG, VENDOR
 from bootbuild.platform.uefi import entry_map, rules, status
 from bootbuild.platform.uefi.call import BadPointer, Call
 from bootbuild.platform.uefi.handles import Handles
-from bootbuild.platform.uefi.ovmf import FREE, PAGE, MemoryType, Ovmf
+from bootbuild.platform.uefi.ovmf import (
+    DESCRIPTOR_SIZE,
+    DESCRIPTOR_VERSION,
+    FREE,
+    MAP_TYPES,
+    PAGE,
+    MemoryType,
+    Ovmf,
+)
 from bootbuild.platform.uefi.pages import Pages, Refused
 from bootbuild.platform.uefi.pool import Pool
 
@@ -60,7 +69,9 @@ class Firmware(Pc):
         self.handles = Handles()
         self.loads: list[Load] = []
         self.exited = False
-        self.given_out: list[Span] = []  #: in the order in which the program got it
+        self.given_out: list[Span] = []  #: the program, and what it got, in this order
+        self.last_map = Span(0, 0)  #: where the program has the memory map
+        self.exits_refused = 0
         self._cpu: Cpu | None = None
         self._functions: dict[int, _Function] = {}
         self._ends = {
@@ -122,13 +133,15 @@ class Firmware(Pc):
 
     def regions(self, stack: Span) -> tuple[Region, ...]:
         """What answers at which address, when the run begins. `stack`: the program's."""
-        own = frozenset({MemoryType.CONVENTIONAL, MemoryType.LOADER_CODE, MemoryType.LOADER_DATA})
+        own = frozenset({MemoryType.LOADER_CODE, MemoryType.LOADER_DATA})
+        free = [span for span, kind in self.pages if kind == MemoryType.CONVENTIONAL]
         ours = [stack, *(span for span, kind in self.pages if kind in own)]
         end = self.machine.memory
         rest = [Span(0, 0xA0000), Span(MiB, end - MiB)]
-        firmwares = [hole for span in rest for hole in holes(span, sorted(ours))]
+        firmwares = [hole for span in rest for hole in holes(span, [*ours, *free])]
         return (
             *(Region(span, RegionKind.RAM) for span in ours),
+            *(Region(span, RegionKind.FREE) for span in free),
             *(Region(span, RegionKind.RESERVED) for span in firmwares),
             *(
                 region
@@ -136,6 +149,40 @@ class Firmware(Pc):
                 if region.span not in rest and not _in_ram(region, end)
             ),
         )
+
+    # -- for who judges the run -------------------------------------------------------------------------
+
+    def handed(self, given: Given) -> Given:
+        """The memory map as it stands, in its normal form, and whether the boot services live."""
+        entries: list[MapEntry] = []
+        for span, kind in self.pages:
+            what = MAP_TYPES[MemoryType(kind)]
+            if entries and entries[-1].type == what and entries[-1].address + entries[-1].size == span.start:
+                entries[-1] = replace(entries[-1], size=entries[-1].size + span.size)
+            else:
+                entries.append(MapEntry(span.start, span.size, what))
+        return replace(
+            given,
+            memory_map=tuple(entries),
+            efi_memmap=self.last_map,
+            efi_memmap_descriptor_size=DESCRIPTOR_SIZE,
+            efi_memmap_descriptor_version=DESCRIPTOR_VERSION,
+            firmware=None if self.exited else given.firmware,
+        )
+
+    def faults(self) -> Sequence[Finding]:
+        """ExitBootServices was refused, and the program went on all the same."""
+        if self.exited or not self.exits_refused:
+            return ()
+        text = "ExitBootServices was refused, and boot services still live at the startup path"
+        return (Finding(rules.MAP_KEY.id, text),)
+
+    def steady(self, address: int) -> int:
+        """In the program, or in what it was given: the same, wherever that lies."""
+        for number, span in enumerate(self.given_out):
+            if address in span:
+                return (number + 1 << 48) + address - span.start
+        return address
 
     # -- while it runs ---------------------------------------------------------------------------------
 
@@ -179,13 +226,30 @@ class Firmware(Pc):
         return status.UNSUPPORTED
 
     def gave(self, span: Span) -> None:
-        """Pages that a program gets: what they hold is undefined, and garbage in a poisoned run."""
+        """Pages that the program gets, and may write from now on."""
         self.given_out.append(span)
+        if self._cpu is not None:
+            self._cpu.retype(span, RegionKind.RAM)
+
+    def took(self, span: Span) -> None:
+        """Pages that the program has given back."""
+        if self._cpu is not None:
+            self._cpu.retype(span, RegionKind.FREE)
+
+    def end_boot_services(self, cpu: Cpu) -> None:
+        """All that is not kept for good is the program's."""
+        self.exited = True
+        spans: list[Span] = []
+        for span, kind in self.pages:
+            if kind not in FREE:
+                continue
+            if spans and spans[-1].end == span.start:
+                spans[-1] = Span(spans[-1].start, spans[-1].size + span.size)
+            else:
+                spans.append(span)
+        for span in spans:
+            cpu.retype(span, RegionKind.RAM)
 
     def garbage(self, span: Span) -> bytes:
         """What a program finds in memory that it gets: as OVMF leaves it, or this run's garbage."""
         return self.poison.garbage(span.size) if self.poison.memory else bytes([_POISONED]) * span.size
-
-    def free_after_exit(self) -> list[Span]:
-        """What is the program's own once the boot services have ended."""
-        return [span for span, kind in self.pages if kind in FREE]

@@ -53,14 +53,16 @@ FREE = frozenset(
     }
 )
 _RUNTIME_CODE = 20  #: as GRUB's map says it (GRUB_MEMORY_CODE)
-_MAP_TYPES = dict.fromkeys(FREE, RAM) | {
+#: ACPI's address range types: drivers/firmware/efi/libstub/x86-stub.c, setup_e820
+MAP_TYPES = dict.fromkeys(FREE, RAM) | {
     MemoryType.RESERVED: RESERVED,
-    MemoryType.RUNTIME_CODE: _RUNTIME_CODE,
+    MemoryType.RUNTIME_CODE: RESERVED,
     MemoryType.RUNTIME_DATA: RESERVED,
     MemoryType.ACPI_RECLAIM: ACPI,
     MemoryType.ACPI_NVS: NVS,
     MemoryType.MMIO: RESERVED,
 }
+_GRUB_TYPES = MAP_TYPES | {MemoryType.RUNTIME_CODE: _RUNTIME_CODE}
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ class Ovmf:
     def memory_map(self) -> tuple[MapEntry, ...]:
         """What GRUB makes of UEFI's map: neighbours of one kind as one entry."""
         found = [(span.start, span.size, RAM) for span in self.ram]
-        found += [(d.span.start, d.span.size, _MAP_TYPES[d.type]) for d in self.kept]
+        found += [(d.span.start, d.span.size, _GRUB_TYPES[d.type]) for d in self.kept]
         return tuple(MapEntry(*entry) for entry in sorted(found))
 
     def descriptors(self, loaded: Iterable[Span]) -> tuple[Descriptor, ...]:

@@ -50,21 +50,21 @@ class Programs:
         file_path: bytes,
         *,
         options: bytes = b"",
-        base: int | None = None,
+        base: int = 0,
     ) -> Program:
-        """Put a PE into memory, at `base` or where EDK2 would. Raises NotAnImage, Refused."""
+        """Put a PE into memory where EDK2 would. Raises NotAnImage, Refused.
+
+        With a `base` it lies there instead, and the firmware keeps the other place.
+        """
         firmware = self._firmware
         kind = MemoryType.LOADER_CODE
-        span = None
-        wish = image.base if base is None else base
-        if wish >= _LOWEST_WISH and wish % PAGE == 0:
-            try:
-                span = firmware.pages.allocate(ADDRESS, kind, image.pages, wish)
-            except Refused:
-                span = None
-        if span is None:
-            span = firmware.pages.allocate(ANY, kind, image.pages, 0)
+        span = self._place(image, kind)
+        if base:
+            firmware.pages.convert(span, MemoryType.BOOT_SERVICES_DATA)
+            span = Span(base, span.size)
+            firmware.pages.convert(span, kind)
         firmware.put(span.start, image.load(span.start))
+        firmware.gave(span)
         path = firmware.keep(file_path)
         told = firmware.keep(options) if options else 0
         loaded = firmware.keep(
@@ -79,6 +79,17 @@ class Programs:
         program = Program(handle, image, span, file_path)
         self._programs[handle] = program
         return program
+
+    def _place(self, image: PeImage, kind: int) -> Span:
+        """Pages at the ImageBase, if there may be some, or anywhere: CoreLoadPeImage."""
+        pages = self._firmware.pages
+        if image.base >= _LOWEST_WISH or not image.relocatable:
+            try:
+                return pages.allocate(ADDRESS, kind, image.pages, image.base)
+            except Refused:
+                if not image.relocatable:
+                    raise
+        return pages.allocate(ANY, kind, image.pages, 0)
 
     def first(self, program: Program, stack: int) -> dict[str, int]:
         """Registers with which the firmware enters its first program, whose stack ends at `stack`."""

@@ -55,13 +55,6 @@ BASE = Rule(
     "A PE is loaded where there is room: at its ImageBase only by chance. Relocations adapt what they list.",
     "address data relative to RIP, or list each absolute address in .reloc",
 )
-NOT_ALLOCATED = Rule(
-    "BB-B077",
-    "memory written that was not allocated",
-    "Until ExitBootServices a program has its image, its stack, and what it has allocated; everything else "
-    "is the firmware's, and what is free may be anybody's at the next call.",
-    "allocate memory by AllocatePages or AllocatePool before it is written",
-)
 BAD_POINTER = Rule(
     "BB-B078",
     "service given a pointer to no memory",
@@ -77,5 +70,5 @@ NO_PE = Rule(
     "write a PE32+ for x86-64 with subsystem 10",
 )
 RULES = (
-    AFTER_EXIT, RETURNED, FAILED, STACK, MAP_KEY, STRIDE, BASE, NOT_ALLOCATED, BAD_POINTER, NO_PE,
+    AFTER_EXIT, RETURNED, FAILED, STACK, MAP_KEY, STRIDE, BASE, BAD_POINTER, NO_PE,
 )  # fmt: skip

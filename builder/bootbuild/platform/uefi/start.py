@@ -21,7 +21,6 @@ from bootbuild.platform.uefi.runtime_services import BOOT_SERVICE, RUNTIME, Runt
 from bootbuild.platform.uefi.system_table import SystemTable
 
 _RSP = 0x15F688  #: bytes below the end of RAM: the stack pointer at the first instruction
-_BASES = (0, 0x2000000, 0)  #: where an image is loaded in the runs: 0 where OVMF would
 
 UNDEFINED = (
     *(Undefined(name, "BB-U001") for name in ("EAX", "ESI", "EDI", "EBP")),
@@ -75,14 +74,14 @@ def start(
     firmware.handles.install(device, {guids.DEVICE_PATH: path})
     if initrd is not None:
         InitrdMedia(firmware, initrd)
-    base = poison.pick("load base", 0, 0x2000000, 0)
+    base = poison.pick("load base", 0, _elsewhere(image, machine), 0) if image.relocatable else 0
     program = programs.load(
         image,
         0,
         device,
         device_path.file_path("kernel") + device_path.END,
         options=options,
-        base=base or None,
+        base=base,
     )
     firmware.pages.convert(entry_map.freed(machine), MemoryType.CONVENTIONAL)
     top = machine.memory - _RSP
@@ -104,6 +103,14 @@ def _variables(traits: Traits) -> Variables:
     values = {"SecureBoot": 1, "SetupMode": 0, "AuditMode": 0, "DeployedMode": 0}
     flags = BOOT_SERVICE | RUNTIME
     return {(name, guids.GLOBAL_VARIABLE): (flags, bytes([value])) for name, value in values.items()}
+
+
+def _elsewhere(image: PeImage, machine: Ovmf) -> int:
+    """Another place for the program: where it takes nothing that a run without it would have been given."""
+    early = entry_map.EARLY
+    if PAGE + image.pages * PAGE <= early.size:
+        return early.start + PAGE
+    return machine.memory // 2 + PAGE
 
 
 def _tables(firmware: Firmware, programs: Programs, variables: Variables) -> tuple[Load, ...]:
