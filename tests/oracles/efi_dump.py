@@ -1,8 +1,10 @@
-"""The UEFI application that says what it finds: compiled, made a PE, and its words read as data."""
+"""UEFI applications in C: compiled, made PEs; and the one that says what it finds, its words read as data."""
 
 from __future__ import annotations
 
+import re
 import subprocess
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bootbuild.api import FileContent
@@ -21,18 +23,12 @@ FLAGS = (
 PARTS = ("entry.S", "dump.c")
 
 
-def compile_guest(gcc: Path, into: Path) -> Path:
-    """Compile the application; the path of the PE."""
-    elf, pe = into / "dump.elf", into / "dump.efi"
-    command: list[str | Path] = [
-        gcc,
-        *FLAGS,
-        "-T",
-        SOURCE / "guest.ld",
-        *(SOURCE / name for name in PARTS),
-        "-o",
-        elf,
-    ]
+def compile_pe(
+    gcc: Path, sources: Iterable[Path], into: Path, options: Sequence[str] = (), base: int = 0
+) -> bytes:
+    """A PE of position-independent C, entered at `entry`. `into`: a folder. `base`: its ImageBase."""
+    elf = into / "program.elf"
+    command: list[str | Path] = [gcc, *FLAGS, *options, "-T", SOURCE / "guest.ld", *sources, "-o", elf]
     subprocess.run(command, check=True, capture_output=True, text=True)
     image = read_elf(FileContent(elf), elf.name)
     sections = [
@@ -40,5 +36,28 @@ def compile_guest(gcc: Path, into: Path) -> Path:
         for s in image.loads
         for name, flags in [(".text", CODE) if s.flags & 1 else (".data", DATA)]
     ]
-    pe.write_bytes(bytes(TinyPe(sections, image.entry)))
+    return bytes(TinyPe(sections, image.entry, base))
+
+
+def compile_guest(gcc: Path, into: Path) -> Path:
+    """The application that says what it finds."""
+    pe = into / "dump.efi"
+    pe.write_bytes(compile_pe(gcc, [SOURCE / name for name in PARTS], into))
     return pe
+
+
+Record = tuple[str, Mapping[str, Sequence[int | bytes]]]
+
+
+def parse(console: str) -> list[Record]:
+    """Each record with its fields: numbers and bytes, as often as they were said. ValueError if cut off."""
+    records: list[tuple[str, dict[str, list[int | bytes]]]] = []
+    for new, name, form, value in re.findall(r"dump: (?:\[(\w+)\]|(\w+)=(0x|x)([0-9a-f]*))", console):
+        if new:
+            records.append((new, {}))
+        else:
+            found = bytes.fromhex(value) if form == "x" else int(value, 16)
+            records[-1][1].setdefault(name, []).append(found)
+    if not records or [records[0][0], records[-1][0]] != ["begin", "end"]:
+        raise ValueError("no complete dump")
+    return list(records)

@@ -29,8 +29,8 @@ RESERVED_WRITE = Rule(
 NOT_ALLOCATED = Rule(
     "BB-B077",
     "memory written that was not allocated",
-    "Until UEFI's boot services end a program has its image, its stack, and what it has allocated; everything "
-    "else is the firmware's, and what is free may be anybody's at the next call (UEFI 2.10 §7.2).",
+    "Until UEFI's boot services end a program has its image, its stack, and what it has allocated; "
+    "everything else is the firmware's, and what is free may be anybody's at the next call (UEFI 2.10 §7.2).",
     "allocate memory by AllocatePages or AllocatePool before it is written",
 )
 STATE_REPEATS = Rule(

@@ -155,6 +155,9 @@ class Programs:
             text = f"the program returned {status.status_name(code)} to the firmware"
             if self._firmware.exited:
                 text += ", whose boot services it has ended"
+            elif self._firmware.exits_refused:
+                rule = rules.MAP_KEY
+                text += ", which had refused ExitBootServices"
             cpu.stop("crash", text, rule.id)
             return
         for name, value in program.started_with.items():

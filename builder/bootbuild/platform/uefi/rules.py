@@ -36,10 +36,10 @@ STACK = Rule(
 )
 MAP_KEY = Rule(
     "BB-B074",
-    "relies on ExitBootServices to succeed at once",
+    "ExitBootServices not called again when it was refused",
     "A timer or a handler of the event may allocate memory between GetMemoryMap and ExitBootServices, which "
-    f"is then refused with EFI_INVALID_PARAMETER: the map has to be read again ({_SPEC} §7.4.6). The "
-    "poisoned runs refuse it once.",
+    f"is then refused with EFI_INVALID_PARAMETER: the map has to be read again ({_SPEC} §7.4.6). The emulated "
+    "firmware does so at the first call, always.",
     "on EFI_INVALID_PARAMETER call GetMemoryMap and ExitBootServices again, and nothing else",
 )
 STRIDE = Rule(

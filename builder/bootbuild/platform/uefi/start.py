@@ -14,7 +14,7 @@ from bootbuild.platform.uefi.boot_services import BootServices
 from bootbuild.platform.uefi.consoles import TextInput, TextOutput
 from bootbuild.platform.uefi.firmware import Firmware
 from bootbuild.platform.uefi.load_files import InitrdMedia
-from bootbuild.platform.uefi.ovmf import MemoryType, Ovmf, with_crc
+from bootbuild.platform.uefi.ovmf import PAGE, MemoryType, Ovmf, with_crc
 from bootbuild.platform.uefi.pe_image import PeImage
 from bootbuild.platform.uefi.programs import Program, Programs
 from bootbuild.platform.uefi.runtime_services import BOOT_SERVICE, RUNTIME, RuntimeServices, Variables
@@ -28,7 +28,6 @@ UNDEFINED = (
     Undefined("stack", "BB-U002"),
     Undefined("EFLAGS", "BB-U005"),
     Undefined("load base", rules.BASE.id),
-    Undefined("map key", rules.MAP_KEY.id),
     Undefined("stride", rules.STRIDE.id),
     Undefined("free memory", "BB-U006"),
 )
