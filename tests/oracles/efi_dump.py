@@ -20,7 +20,7 @@ FLAGS = (
     " -mgeneral-regs-only -mno-red-zone -nostdlib -static-pie"
     " -Wl,--build-id=none,-z,norelro,--no-dynamic-linker"
 ).split()
-PARTS = ("entry.S", "dump.c")
+PARTS = ("entry.S", "dump.c", "calls.c")
 
 
 def compile_pe(

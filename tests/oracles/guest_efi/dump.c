@@ -17,7 +17,7 @@ static void put(char c)
     __asm__ volatile("outb %0, %1" : : "a"(c), "Nd"((u16)0x3f8));
 }
 
-#define WORDS static
+#define WORDS
 #include "../guest/words.h"
 
 void text16(const char *name, const u16 *from)
@@ -183,6 +183,8 @@ static void dump_handles(struct system_table *system)
     system->bs->call[FreePool](handles);
 }
 
+void calls(u64 handle, struct system_table *system);
+
 MS u64 dump(u64 handle, struct system_table *system)
 {
     begin("begin");
@@ -191,6 +193,7 @@ MS u64 dump(u64 handle, struct system_table *system)
     dump_tables(system);
     dump_image(handle, system);
     dump_handles(system);
+    calls(handle, system);
     begin("end");
     return 0;
 }

@@ -87,7 +87,7 @@ class BootServices:
             else bytes(_PADDING)
         )
         return b"".join(
-            Descriptor(MemoryType(kind), span).pack()[:-_PADDING] + garbage
+            Descriptor(kind, span).pack()[:-_PADDING] + garbage
             for span, kind in self.firmware.pages
         )
 

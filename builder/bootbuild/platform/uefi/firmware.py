@@ -13,7 +13,7 @@ from bootbuild.model.machine import Given, Load, MapEntry, Region, RegionKind
 from bootbuild.model.span import Span, align_up, holes
 from bootbuild.model.verdict import Finding
 from bootbuild.platform.flat32 import Poison
-from bootbuild.platform.loading import MiB, put
+from bootbuild.platform.loading import RESERVED, MiB, put
 from bootbuild.platform.pc import Pc
 from bootbuild.platform.seabios import TCG, VENDOR
 from bootbuild.platform.uefi import entry_map, rules, status
@@ -156,7 +156,7 @@ class Firmware(Pc):
         """The memory map as it stands, in its normal form, and whether the boot services live."""
         entries: list[MapEntry] = []
         for span, kind in self.pages:
-            what = MAP_TYPES[MemoryType(kind)]
+            what = MAP_TYPES.get(kind, RESERVED)
             if entries and entries[-1].type == what and entries[-1].address + entries[-1].size == span.start:
                 entries[-1] = replace(entries[-1], size=entries[-1].size + span.size)
             else:

@@ -69,17 +69,17 @@ _GRUB_TYPES = MAP_TYPES | {MemoryType.RUNTIME_CODE: _RUNTIME_CODE}
 class Descriptor:
     """EFI_MEMORY_DESCRIPTOR: a physical range of whole pages."""
 
-    type: MemoryType
+    type: int  #: a MemoryType, or what a program invented
     span: Span
 
     @property
     def attributes(self) -> int:
         """What OVMF says of such memory."""
         runtime = _RUNTIME if self.type in (MemoryType.RUNTIME_CODE, MemoryType.RUNTIME_DATA) else 0
-        if self.type is MemoryType.MMIO:
+        if self.type == MemoryType.MMIO:
             return _RUNTIME | 1
         return runtime | (
-            1 if self.type is MemoryType.RESERVED and self.span.start >= 0xB0000000 else _CACHES
+            1 if self.type == MemoryType.RESERVED and self.span.start >= 0xB0000000 else _CACHES
         )
 
     def pack(self) -> bytes:
@@ -245,8 +245,8 @@ class Ovmf:
         return Pc(pm1_control=0x604, hypervisor=TCG, vendor=VENDOR)
 
 
-def _region_kind(kind: MemoryType) -> RegionKind:
-    return RegionKind.RAM if kind is MemoryType.ACPI_RECLAIM else RegionKind.RESERVED
+def _region_kind(kind: int) -> RegionKind:
+    return RegionKind.RAM if kind == MemoryType.ACPI_RECLAIM else RegionKind.RESERVED
 
 
 def with_crc(table: bytes) -> bytes:
