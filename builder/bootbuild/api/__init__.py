@@ -16,6 +16,7 @@ from bootbuild.api.stubs import chain_of, load_blob, switches
 from bootbuild.api.target import Target
 from bootbuild.errors import InputError, PluginError, Problem, RefusedError
 from bootbuild.formats.notes import phys32_entry
+from bootbuild.formats.pe_read import PeError, PeFile, PeSection, read_pe
 from bootbuild.guests.given import cmdline_fault, map_fault, module_faults
 from bootbuild.guests.record import record_faults
 from bootbuild.guests.state import state_faults
@@ -24,6 +25,7 @@ from bootbuild.model.content import Content, FileContent, MemoryContent
 from bootbuild.model.content import digest as content_digest
 from bootbuild.model.contribution import (
     AddressOf,
+    Application,
     Contribution,
     HeaderSpec,
     Layout,
@@ -59,6 +61,7 @@ API_VERSION = 1
 __all__ = [
     "API_VERSION",
     "AddressOf",
+    "Application",
     "Blob",
     "BootTrace",
     "BuildRecord",
@@ -94,6 +97,9 @@ __all__ = [
     "Offer",
     "Outcome",
     "Payload",
+    "PeError",
+    "PeFile",
+    "PeSection",
     "Piece",
     "PlacedSegment",
     "Platform",
@@ -130,6 +136,7 @@ __all__ = [
     "module_faults",
     "phys32_entry",
     "read_elf",
+    "read_pe",
     "record_faults",
     "route",
     "state_faults",

@@ -26,7 +26,7 @@ class Container(Protocol):
         """
 
 
-NAMES = ("elf",)  #: what a Contribution's `container` may be
+NAMES = ("elf", "pe")  #: what a Contribution's `container` may be
 
 
 def container(name: str) -> Container:
@@ -35,6 +35,10 @@ def container(name: str) -> Container:
         from bootbuild.containers.elf import ElfContainer
 
         return ElfContainer()
+    if name == "pe":
+        from bootbuild.containers.pe import PeContainer
+
+        return PeContainer()
     from bootbuild.containers.rules import WRONG_CONTAINER
 
     known = ", ".join(NAMES)
