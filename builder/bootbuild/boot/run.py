@@ -160,7 +160,7 @@ def run_once(
             instructions=machine.instructions,
             blocks=machine.blocks,
             startup_blocks=blocks_to_startup,
-            digest=_digest(_steady(scene, machine.blocks[:blocks_to_startup]), reached, handover),
+            digest=_digest(scene, machine.blocks[:blocks_to_startup], reached, handover),
             console=bytes(scene.platform.console),
             events=machine.events,
             seconds=time.perf_counter() - began,
@@ -237,11 +237,25 @@ def _run_chain(
     return [Finding("BB-B026", f"at the payload's own entry {text}") for text in wrong], stop
 
 
-def _steady(scene: Scene, blocks: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    return [(scene.platform.steady(address), size) for address, size in blocks]
-
-
-def _digest(blocks: Sequence[tuple[int, int]], reached: bool, handover: Mapping[str, Any] | None) -> str:
-    """Two runs with the same digest took the same way and handed over the same."""
-    text = json.dumps([blocks, reached, handover], sort_keys=True)
+def _digest(
+    scene: Scene, blocks: Sequence[tuple[int, int]], reached: bool, handover: Mapping[str, Any] | None
+) -> str:
+    """Two runs with the same digest took the same way and handed over the same, wherever things lie."""
+    steady = scene.platform.steady
+    way = [(steady(address), size) for address, size in blocks]
+    text = json.dumps([way, reached, _steady(handover, steady)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _steady(value: Any, steady: Callable[[int], int]) -> Any:
+    """A part of a handover with each address, a string in hex, as it is in every run."""
+    if isinstance(value, Mapping):
+        return {key: _steady(part, steady) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_steady(part, steady) for part in value]
+    if isinstance(value, str) and value.startswith("0x"):
+        try:
+            return hex(steady(int(value, 16)))
+        except ValueError:  # no address, but somebody's words
+            return value
+    return value

@@ -15,6 +15,8 @@ from bootbuild.model.payload import Payload
 class Container(Protocol):
     """A file format that can hold a payload with what targets add to it."""
 
+    suffix: str  #: of an image's name
+
     def lay_out(self, payload: Payload, contributions: Sequence[Contribution]) -> Layout:
         """Give every contribution its place. Raises RefusedError with every reason against it."""
 

@@ -27,6 +27,8 @@ _RELOCATIONS = (0).to_bytes(4, "little") + (12).to_bytes(4, "little") + bytes(4)
 class PeContainer:
     """Makes one PE32+ file of an Application, the payload, and a chain of stubs that stands behind it."""
 
+    suffix = ".efi"
+
     def lay_out(self, payload: Payload, contributions: Sequence[Contribution]) -> Layout:
         """Place chain and sections.
 

@@ -9,7 +9,6 @@
 extern uint64_t bb_post(const struct bb_handover *, uint32_t, void *);
 
 static struct bb_framebuffer framebuffer;
-static char efi_map[MAX_MAP] __attribute__((aligned(8)));
 
 /* The firmware is gone, or runs beside us: either way the consoles of a PC are what is left. */
 static void bb_die(const char *reason)
@@ -43,18 +42,34 @@ static uint32_t acpi_type(uint32_t type)
     }
 }
 
+/* EFI tells apart who has the memory; once nobody has it any more, neighbours of one kind are one entry. */
+static void merge_neighbours(void)
+{
+    struct bb_memory *last = bb_memory_map;
+
+    for (uint32_t i = 1; i < bb_record.memmap_count; i++) {
+        const struct bb_memory *next = bb_memory_map + i;
+
+        if (next->type == last->type && next->address == last->address + last->size)
+            last->size += next->size;
+        else
+            *++last = *next;
+    }
+    bb_record.memmap_count = (uint32_t)(last - bb_memory_map) + 1;
+}
+
 static void take_map(const struct handoff *given)
 {
-    bb_copy(efi_map, (const void *)given->map, given->map_size);
-    bb_record.efi_memmap = (bb_address)efi_map;
+    bb_record.efi_memmap = given->map;
     bb_record.efi_memmap_size = given->map_size;
     bb_record.efi_memmap_descriptor_size = given->descriptor_size;
     bb_record.efi_memmap_descriptor_version = given->descriptor_version;
     for (uint64_t at = 0; at < given->map_size; at += given->descriptor_size) {
-        const struct efi_memory *entry = (const struct efi_memory *)(efi_map + at);
+        const struct efi_memory *entry = (const struct efi_memory *)(given->map + at);
 
         bb_add_memory(entry->address, entry->pages * EFI_PAGE, acpi_type(entry->type));
     }
+    merge_neighbours();
 }
 
 struct bb_handover *bb_efi_land(const struct handoff *given)
