@@ -1,4 +1,4 @@
-"""Boot programs in emulated UEFI firmware: one that is right boots, and each that is wrong has its finding."""
+"""Boot programs in emulated UEFI firmware: one that is right boots, each that is wrong has its finding."""
 
 from __future__ import annotations
 

@@ -86,6 +86,7 @@ static void pages(void)
     field("again", bs[AllocatePages](2u, 2u, 1ull, &at));
     at = 0x1fff000;
     field("overlap", bs[AllocatePages](2u, 2u, 2ull, &at));
+    field("leaked", bs[FreePages](0x1fff000ull, 1ull));
     field("part", bs[FreePages](0x2001000ull, 1ull));
     field("hole", bs[FreePages](0x2000000ull, 4ull));
     field("misaligned", bs[FreePages](0x2000800ull, 1ull));
@@ -135,7 +136,7 @@ static void memory_map(void)
     field("size", size > 0);
     field("stride", stride);
     field("version", version);
-    field("key", key);
+    field("key", key != 0);
     size = 100;
     stride = FILLED;
     version = 0x22222222;
@@ -175,9 +176,9 @@ static void located(const char *name, const struct guid *guid)
     field("protocol", bs[LocateProtocol](guid, 0ull, &interface));
     field("cleared", interface == 0);
     field("handles", bs[LocateHandle](2u, guid, 0ull, &size, 0ull));
-    field("size", size);
+    field("size", size > 0);
     field("buffer", bs[LocateHandleBuffer](2u, guid, 0ull, &count, &buffer));
-    field("count", count);
+    field("count", count > 0);
     interface = FILLED;
     field("on_self", bs[HandleProtocol](self, guid, &interface));
     field("cleared", interface == 0);
@@ -343,8 +344,11 @@ static void variables(void)
     begin("variables");
     field("secure_boot", rt[GetVariable](u"SecureBoot", &GLOBAL, &attributes, &size, &data));
     field("size", size);
+    field("data", data);
+    field("attributes", attributes);
     size = 8;
     field("setup_mode", rt[GetVariable](u"SetupMode", &GLOBAL, &attributes, &size, &data));
+    field("data", data);
     size = 8;
     field("nobodys", rt[GetVariable](u"Nobodys", &NOBODY, &attributes, &size, &data));
     field("no_name", rt[GetVariable](0ull, &NOBODY, &attributes, &size, &data));
@@ -425,18 +429,23 @@ static void rest(void)
     field("table_away", bs[InstallConfigurationTable](&NOBODY, 0ull));
     field("fewer", system->tables == last);
     field("table_no_guid", bs[InstallConfigurationTable](0ull, text));
-    u32 was = system->header.crc32;
+    static struct system_table copy;
 
-    system->header.crc32 = 0;
-    bs[CalculateCrc32](system, 0x78ull, &crc);
-    system->header.crc32 = was;
-    field("crc_of_system", crc == was);
+    bs[CopyMem](&copy, system, sizeof copy);
+    copy.header.crc32 = 0;
+    bs[CalculateCrc32](&copy, sizeof copy, &crc);
+    field("crc_of_system", crc == system->header.crc32);
     begin("console");
     field("string", system->out->call[1](system->out, u""));
     field("test", system->out->call[2](system->out, u"x"));
     field("mode", system->out->call[3](system->out, 0ull, &columns, &rows));
     field("columns", columns);
     field("rows", rows);
+    for (u64 mode = 1; mode < 4; mode++) {
+        field("mode", system->out->call[3](system->out, mode, &columns, &rows));
+        field("columns", columns);
+        field("rows", rows);
+    }
     field("no_mode", system->out->call[3](system->out, 99ull, &columns, &rows));
     field("set_mode", system->out->call[4](system->out, 99ull));
     field("attribute", system->out->call[5](system->out, 0x07ull));

@@ -13,8 +13,8 @@ _OUTPUT = (
     "Reset OutputString TestString QueryMode SetMode SetAttribute ClearScreen SetCursorPosition EnableCursor"
 ).split()
 _INPUT = ["Reset", "ReadKeyStroke"]
-_COLUMNS, _ROWS, _GREY = 80, 25, 7
-_CURSOR = 18  #: bytes into SIMPLE_TEXT_OUTPUT_MODE: after MaxMode, Mode, Attribute, CursorColumn, CursorRow
+_MODES = ((80, 25), (80, 50), (100, 31))  #: columns and rows
+_FIRST_MODE, _GREY = 1, 7
 _MODE = struct.Struct("<5i?3x")  #: and CursorVisible
 
 
@@ -23,7 +23,9 @@ class TextOutput:
 
     def __init__(self, firmware: Firmware, group: str) -> None:
         self._firmware = firmware
-        self._attribute, self._mode_at = _GREY, firmware.keep(_MODE.pack(1, 0, _GREY, 0, 0, True))
+        self._mode = _FIRST_MODE
+        mode = _MODE.pack(len(_MODES), self._mode, _GREY, 0, 0, True)
+        self._mode_at = firmware.keep(mode)
         pointers = firmware.functions([self], group, _OUTPUT)
         self.interface = firmware.keep(pointers + struct.pack("<Q", self._mode_at))
         self.handle = firmware.keep(bytes(64))
@@ -40,14 +42,18 @@ class TextOutput:
         return status.SUCCESS
 
     def query_mode(self, call: Call) -> int:
-        if call[1]:
+        if call[1] >= len(_MODES):
             raise Refused(status.UNSUPPORTED)
-        call.write64(call[2], _COLUMNS)
-        call.write64(call[3], _ROWS)
+        for pointer, value in zip((call[2], call[3]), _MODES[call[1]], strict=True):
+            call.write64(pointer, value)
         return status.SUCCESS
 
     def set_mode(self, call: Call) -> int:
-        return status.UNSUPPORTED if call[1] else status.SUCCESS
+        if call[1] >= len(_MODES):
+            raise Refused(status.UNSUPPORTED)
+        self._mode = call[1]
+        self._firmware.put(self._mode_at + 4, struct.pack("<I", self._mode))
+        return status.SUCCESS
 
     def set_attribute(self, call: Call) -> int:
         if call[1] & ~0x7F:
@@ -59,7 +65,8 @@ class TextOutput:
         return status.SUCCESS
 
     def set_cursor_position(self, call: Call) -> int:
-        return status.SUCCESS if call[1] < _COLUMNS and call[2] < _ROWS else status.UNSUPPORTED
+        columns, rows = _MODES[self._mode]
+        return status.SUCCESS if call[1] < columns and call[2] < rows else status.UNSUPPORTED
 
     def enable_cursor(self, call: Call) -> int:
         return status.SUCCESS

@@ -54,7 +54,8 @@ FREE = frozenset(
 )
 _RUNTIME_CODE = 20  #: as GRUB's map says it (GRUB_MEMORY_CODE)
 #: ACPI's address range types: drivers/firmware/efi/libstub/x86-stub.c, setup_e820
-MAP_TYPES = dict.fromkeys(FREE, RAM) | {
+MAP_TYPES: dict[int, int] = {
+    **dict.fromkeys(FREE, RAM),
     MemoryType.RESERVED: RESERVED,
     MemoryType.RUNTIME_CODE: RESERVED,
     MemoryType.RUNTIME_DATA: RESERVED,

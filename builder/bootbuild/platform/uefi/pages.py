@@ -10,8 +10,13 @@ from bootbuild.platform.uefi import status
 from bootbuild.platform.uefi.ovmf import PAGE, Descriptor, MemoryType
 
 ANY, MAX_ADDRESS, ADDRESS = range(3)  #: EFI_ALLOCATE_TYPE, UEFI 2.10 §7.2
-_OEM_TYPES = 0x70000000  #: and above: anybody's own, UEFI 2.10 §7.2
+_PERSISTENT, _MAX_TYPE, _OEM_TYPES = 14, 16, 0x70000000  #: and above: anybody's own, UEFI 2.10 §7.2
 _LAST = (1 << 36) - 1  #: MAX_ALLOC_ADDRESS: what the processor addresses, no more
+
+
+def is_type(kind: int) -> bool:
+    """Whether memory may be asked for as this type: EfiMaxMemoryType, and what is anybody's own."""
+    return kind not in (MemoryType.CONVENTIONAL, _PERSISTENT) and not _MAX_TYPE <= kind < _OEM_TYPES
 
 
 class Refused(Exception):
@@ -57,27 +62,17 @@ class Pages:
             return None
         return self._pieces[index][1]
 
-    def lies_in(self, span: Span, kinds: frozenset[int]) -> bool:
-        """Whether every page of a range is of one of these types."""
-        at = span.start
-        while at < span.end:
-            index = bisect.bisect_right(self._starts, at) - 1
-            if index < 0 or at >= self._pieces[index][0] or self._pieces[index][1] not in kinds:
-                return False
-            at = self._pieces[index][0]
-        return True
-
     def allocate(self, how: int, kind: int, pages: int, address: int) -> Span:
         """AllocatePages. `address`: of the first byte, or for MAX_ADDRESS the last that may be used.
 
         Raises Refused as EDK2 does: CoreInternalAllocatePages.
         """
-        if how > ADDRESS or kind == MemoryType.CONVENTIONAL or 14 < kind < _OEM_TYPES:
+        if how > ADDRESS or not is_type(kind):
             raise Refused(status.INVALID_PARAMETER)
         if how == ADDRESS:
             span = Span(address, pages * PAGE)
-            free = frozenset({int(MemoryType.CONVENTIONAL)})
-            if address == 0 or address % PAGE or not pages or not self.lies_in(span, free):
+            free = all(what == MemoryType.CONVENTIONAL for _, what in self._pieces_of(span))
+            if address % PAGE or not pages or not free:
                 raise Refused(status.NOT_FOUND)
         else:
             last = _LAST if how == ANY else address
@@ -101,15 +96,27 @@ class Pages:
     def free(self, address: int, pages: int) -> Span:
         """FreePages. Raises Refused."""
         span = Span(address, pages * PAGE)
-        kind = self.type_at(address)
-        if kind is None or kind == MemoryType.CONVENTIONAL or not pages:
+        if self.type_at(address) is None:
             raise Refused(status.NOT_FOUND)
-        if address % PAGE:
+        if address % PAGE or not pages:
             raise Refused(status.INVALID_PARAMETER)
-        if not self.lies_in(span, frozenset({kind})):
-            raise Refused(status.NOT_FOUND)
-        self.convert(span, MemoryType.CONVENTIONAL)
+        for piece, kind in self._pieces_of(span):  # what comes before a hole is freed all the same
+            if kind is None or kind == MemoryType.CONVENTIONAL:
+                raise Refused(status.NOT_FOUND)
+            self.convert(piece, MemoryType.CONVENTIONAL)
         return span
+
+    def _pieces_of(self, span: Span) -> list[tuple[Span, int | None]]:
+        """The parts of a range with their types; None for the part, up to its end, where there is no memory."""
+        found: list[tuple[Span, int | None]] = []
+        at = span.start
+        while at < span.end:
+            index = bisect.bisect_right(self._starts, at) - 1
+            inside = index >= 0 and at < self._pieces[index][0]
+            end = min(self._pieces[index][0], span.end) if inside else span.end
+            found.append((Span(at, end - at), self._pieces[index][1] if inside else None))
+            at = end
+        return found
 
     def convert(self, span: Span, kind: int) -> None:
         """Give whole pages another type."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from bootbuild.model.content import Content
 from bootbuild.model.span import Span, align_up
+from bootbuild.platform.uefi import status
 from bootbuild.platform.uefi.ovmf import PAGE
 
 MACHINE_X64, PE32_PLUS = 0x8664, 0x20B
@@ -25,7 +26,11 @@ _OPTIONAL = 112  #: bytes of a PE32+ optional header before the directories
 
 
 class NotAnImage(ValueError):
-    """Why a file cannot be loaded, in words."""
+    """Why a file cannot be loaded, in words; `code` is the EFI_STATUS of LoadImage."""
+
+    def __init__(self, text: str, code: int = status.UNSUPPORTED) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class PeImage:
         for section in self.sections:
             size = min(section.raw_size, section.size) if section.size else section.raw_size
             if section.rva + max(size, section.size) > self.size:
-                raise NotAnImage(f"section {section.name} ends behind SizeOfImage, {self.size:#x}")
+                raise NotAnImage(f"section {section.name} ends behind SizeOfImage", status.LOAD_ERROR)
             data = self.content.read(section.raw, size)
             if len(data) < size:
                 raise NotAnImage(f"the file ends within section {section.name}")
@@ -92,7 +97,7 @@ class PeImage:
         for rva, kind in _relocations(memory, self.relocations):
             size, code = {_HIGHLOW: (4, "<I"), _DIR64: (8, "<Q")}[kind]
             if rva + size > self.size:
-                raise NotAnImage(f"a relocation at {rva:#x} lies behind SizeOfImage")
+                raise NotAnImage(f"a relocation at {rva:#x} lies behind SizeOfImage", status.LOAD_ERROR)
             (word,) = struct.unpack_from(code, memory, rva)
             struct.pack_into(code, memory, rva, word + delta & (1 << 8 * size) - 1)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
-from bootbuild.api.machine import Cpu
 from bootbuild.model.content import MemoryContent
 from bootbuild.model.span import Span
 from bootbuild.platform.uefi import device_path, guids, rules, status
@@ -31,6 +30,8 @@ class Program:
     span: Span
     file_path: bytes
     started_with: dict[str, int] = field(default_factory=dict)  #: registers of who started it
+    exit_size: int = 0  #: where that wants the size of what it says at its end
+    exit_data: int = 0  #: and where that is
 
 
 class Programs:
@@ -49,6 +50,7 @@ class Programs:
         device: int,
         file_path: bytes,
         *,
+        whole_path: bytes = b"",
         options: bytes = b"",
         base: int = 0,
     ) -> Program:
@@ -65,7 +67,7 @@ class Programs:
             firmware.pages.convert(span, kind)
         firmware.put(span.start, image.load(span.start))
         firmware.gave(span)
-        path = firmware.keep(file_path)
+        path = firmware.keep(file_path) if file_path else 0
         told = firmware.keep(options) if options else 0
         loaded = firmware.keep(
             _LOADED_IMAGE.pack(
@@ -74,7 +76,8 @@ class Programs:
             )
         )  # fmt: skip
         handle = firmware.keep(bytes(64))
-        protocols = {guids.LOADED_IMAGE_DEVICE_PATH: 0, guids.LOADED_IMAGE: loaded}
+        protocols = {guids.LOADED_IMAGE: loaded}
+        protocols[guids.LOADED_IMAGE_DEVICE_PATH] = firmware.keep(whole_path) if whole_path else 0
         firmware.handles.install(handle, protocols)
         program = Program(handle, image, span, file_path)
         self._programs[handle] = program
@@ -105,7 +108,7 @@ class Programs:
             raise Refused(status.INVALID_PARAMETER)
         if not source:
             return self._firmware.unmodelled(call, "an image that is named by its device path")
-        file_path = b"".join(device_path.nodes(call.read, path)) if path else device_path.END
+        file_path = b"".join(device_path.nodes(call.read, path)) if path else b""
         try:
             image = read_pe(MemoryContent(call.read(source, size)))
             if image.subsystem != SUBSYSTEM_APPLICATION:
@@ -113,7 +116,7 @@ class Programs:
             program = self.load(image, parent, 0, file_path)
         except NotAnImage as reason:
             call.cpu.record("boot service", f"LoadImage: {reason}")
-            raise Refused(status.UNSUPPORTED) from None
+            raise Refused(reason.code) from None
         call.write64(pointer, program.handle)
         return status.SUCCESS
 
@@ -124,6 +127,7 @@ class Programs:
         cpu = call.cpu
         stack = cpu.get("rsp")
         program.started_with = {name: cpu.get(name) for name in _KEPT} | {"rsp": stack}
+        program.exit_size, program.exit_data = call[1], call[2]
         self._running.append(program)
         stack = (stack & -16) - _FRAME - 8
         call.write64(stack, self._back)
@@ -134,7 +138,7 @@ class Programs:
     def exit(self, call: Call) -> None:
         if not self._running or call[0] != self._running[-1].handle:
             raise Refused(status.INVALID_PARAMETER)
-        self._end(call.cpu, call[1])
+        self._end(call, call[1], call[2], call[3])
 
     def unload_image(self, call: Call) -> int:
         program = self._programs.get(call[0])
@@ -144,10 +148,11 @@ class Programs:
         return status.SUCCESS
 
     def program_return(self, call: Call) -> None:
-        self._end(call.cpu, call.cpu.get("rax"))
+        self._end(call, call.cpu.get("rax"))
 
-    def _end(self, cpu: Cpu, code: int) -> None:
+    def _end(self, call: Call, code: int, size: int = 0, data: int = 0) -> None:
         """The program that runs is over: on in the one that started it; behind the first there is nothing."""
+        cpu = call.cpu
         program = self._running.pop()
         if not self._running or self._firmware.exited:
             failed = bool(code & status.ERROR)
@@ -160,6 +165,9 @@ class Programs:
                 text += ", which had refused ExitBootServices"
             cpu.stop("crash", text, rule.id)
             return
+        for pointer, value in ((program.exit_size, size), (program.exit_data, data)):
+            if pointer:
+                call.write64(pointer, value)
         for name, value in program.started_with.items():
             cpu.set(name, value)
         (back,) = struct.unpack("<Q", cpu.read(program.started_with["rsp"], 8))

@@ -38,8 +38,8 @@ MAP_KEY = Rule(
     "BB-B074",
     "ExitBootServices not called again when it was refused",
     "A timer or a handler of the event may allocate memory between GetMemoryMap and ExitBootServices, which "
-    f"is then refused with EFI_INVALID_PARAMETER: the map has to be read again ({_SPEC} §7.4.6). The emulated "
-    "firmware does so at the first call, always.",
+    f"is then refused with EFI_INVALID_PARAMETER: the map has to be read again ({_SPEC} §7.4.6). The "
+    "emulated firmware does so at the first call, always.",
     "on EFI_INVALID_PARAMETER call GetMemoryMap and ExitBootServices again, and nothing else",
 )
 STRIDE = Rule(
@@ -62,6 +62,13 @@ BAD_POINTER = Rule(
     "there is nothing.",
     "pass the addresses of memory that is mapped",
 )
+WAITS = Rule(
+    "BB-B079",
+    "waits for an event that does not come",
+    "The program waits for a key, or for an event that only a device could signal: here nobody presses a "
+    "key. Timers expire at once.",
+    "boot without asking, or wait with a timer as well",
+)
 NO_PE = Rule(
     "BB-L560",
     "the firmware does not load the file as a PE",
@@ -70,5 +77,5 @@ NO_PE = Rule(
     "write a PE32+ for x86-64 with subsystem 10",
 )
 RULES = (
-    AFTER_EXIT, RETURNED, FAILED, STACK, MAP_KEY, STRIDE, BASE, BAD_POINTER, NO_PE,
+    AFTER_EXIT, RETURNED, FAILED, STACK, MAP_KEY, STRIDE, BASE, BAD_POINTER, WAITS, NO_PE,
 )  # fmt: skip

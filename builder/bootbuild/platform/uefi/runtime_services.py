@@ -15,7 +15,6 @@ _SHUTDOWN = 2
 _TIME = struct.pack(
     "<HBBBBBxIhBx", 2026, 1, 1, 0, 0, 0, 0, 0x7FF, 0
 )  #: EFI_TIME of a clock that stands still
-_LONG_NAME = 4096  #: bytes
 
 Variables = dict[tuple[str, bytes], tuple[int, bytes]]
 
@@ -96,6 +95,8 @@ class RuntimeServices:
             if self.variables.pop(key, None) is None:
                 raise Refused(status.NOT_FOUND)
             return status.SUCCESS
+        if not data or (key in self.variables and self.variables[key][0] != attributes):
+            raise Refused(status.INVALID_PARAMETER)
         self.variables[key] = attributes, call.read(data, size)
         return status.SUCCESS
 
@@ -109,6 +110,9 @@ class RuntimeServices:
             raise Refused(status.UNSUPPORTED)
         self.virtual = True
         return status.SUCCESS
+
+    def convert_pointer(self, call: Call) -> int:
+        return status.NOT_FOUND  # nothing of a program's is converted
 
     def reset_system(self, call: Call) -> None:
         kind = call[0] & 0xFFFFFFFF

@@ -12,11 +12,13 @@ from bootbuild.platform.flat32 import Poison
 from bootbuild.platform.uefi import alive, device_path, entry_map, guids, rules
 from bootbuild.platform.uefi.boot_services import BootServices
 from bootbuild.platform.uefi.consoles import TextInput, TextOutput
+from bootbuild.platform.uefi.events import EventServices
 from bootbuild.platform.uefi.firmware import Firmware
 from bootbuild.platform.uefi.load_files import InitrdMedia
 from bootbuild.platform.uefi.ovmf import PAGE, MemoryType, Ovmf, with_crc
 from bootbuild.platform.uefi.pe_image import PeImage
 from bootbuild.platform.uefi.programs import Program, Programs
+from bootbuild.platform.uefi.protocol_services import ProtocolServices
 from bootbuild.platform.uefi.runtime_services import BOOT_SERVICE, RUNTIME, RuntimeServices, Variables
 from bootbuild.platform.uefi.system_table import SystemTable
 
@@ -69,18 +71,14 @@ def start(
     programs = Programs(firmware)
     loads = _tables(firmware, programs, _variables(traits))
     device = firmware.keep(bytes(64))
-    path = firmware.keep(device_path.vendor_media(guids.QEMU_KERNEL_LOADER) + device_path.END)
-    firmware.handles.install(device, {guids.DEVICE_PATH: path})
+    medium = device_path.vendor_media(guids.QEMU_KERNEL_LOADER)
+    firmware.handles.install(device, {guids.DEVICE_PATH: firmware.keep(medium + device_path.END)})
     if initrd is not None:
         InitrdMedia(firmware, initrd)
     base = poison.pick("load base", 0, _elsewhere(image, machine), 0) if image.relocatable else 0
+    file_path = device_path.file_path("kernel") + device_path.END
     program = programs.load(
-        image,
-        0,
-        device,
-        device_path.file_path("kernel") + device_path.END,
-        options=options,
-        base=base,
+        image, 0, device, file_path, whole_path=medium + file_path, options=options, base=base
     )
     firmware.pages.convert(entry_map.freed(machine), MemoryType.CONVENTIONAL)
     top = machine.memory - _RSP
@@ -96,10 +94,9 @@ def start(
 
 
 def _variables(traits: Traits) -> Variables:
-    """Variables of a firmware with Secure Boot, UEFI 2.10 §32.3; OVMF without it has none of these."""
-    if not traits.secure_boot:
-        return {}
-    values = {"SecureBoot": 1, "SetupMode": 0, "AuditMode": 0, "DeployedMode": 0}
+    """Whether Secure Boot is on: UEFI 2.10 §32.3."""
+    on = traits.secure_boot
+    values = {"SecureBoot": on, "SetupMode": not on}
     flags = BOOT_SERVICE | RUNTIME
     return {(name, guids.GLOBAL_VARIABLE): (flags, bytes([value])) for name, value in values.items()}
 
@@ -118,7 +115,13 @@ def _tables(firmware: Firmware, programs: Programs, variables: Variables) -> tup
     runtime_services = RuntimeServices(firmware, variables)
     runtime = firmware.functions([runtime_services], "RuntimeServices", alive.RUNTIME_SERVICES, "runtime")
     system_table = SystemTable(firmware)
-    parts = [BootServices(firmware, system_table), system_table, programs]
+    parts = (
+        BootServices(firmware, system_table),
+        ProtocolServices(firmware),
+        EventServices(firmware),
+        system_table,
+        programs,
+    )
     boot = firmware.functions(
         parts, "BootServices", ["" if n == "Reserved" else n for n in alive.BOOT_SERVICES]
     )

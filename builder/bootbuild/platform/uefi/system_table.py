@@ -27,6 +27,8 @@ class SystemTable:
         self._firmware = firmware
 
     def install_configuration_table(self, call: Call) -> int:
+        if not call[0]:
+            raise Refused(status.INVALID_PARAMETER)
         guid, table = call.guid(0), call[1]
         raw = self._read(call.cpu)
         count, at = struct.unpack_from("<QQ", raw, _TABLES)
