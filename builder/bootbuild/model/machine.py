@@ -89,6 +89,8 @@ class EntryState:
     cr3: int = 0
     cr4: int = 0
     efer: int = 0
+    fcw: int = 0x40  #: x87 control word; this and MXCSR as after a reset (SDM volume 3, table 10-1)
+    mxcsr: int = 0x1F80
     cs: Descriptor = CODE32
     ds: Descriptor = DATA32
     es: Descriptor = DATA32

@@ -168,6 +168,7 @@ def state(firmware: Ovmf, entry: int, registers: Mapping[str, int]) -> EntryStat
         cr3=memory - _TOP_TABLE,
         cr4=0x668,
         efer=0xD00,
+        fcw=0x37F,
         cs=Descriptor(0x38, attributes=0xA09B),
         ds=data,
         es=data,

@@ -56,7 +56,7 @@ class Pages:
             yield Span(start, end - start), kind
 
     def type_at(self, address: int) -> int | None:
-        """The type of the page that holds a physical address; None where there is no memory."""
+        """The type of the page that holds a physical address; None where there is none."""
         index = bisect.bisect_right(self._starts, address) - 1
         if index < 0 or address >= self._pieces[index][0]:
             return None
@@ -107,7 +107,7 @@ class Pages:
         return span
 
     def _pieces_of(self, span: Span) -> list[tuple[Span, int | None]]:
-        """The parts of a range with their types; None for the part, up to its end, where there is no memory."""
+        """The parts of a range with their types; None for the part, up to its end, where there is none."""
         found: list[tuple[Span, int | None]] = []
         at = span.start
         while at < span.end:

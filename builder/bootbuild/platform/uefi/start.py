@@ -22,6 +22,7 @@ from bootbuild.platform.uefi.protocol_services import ProtocolServices
 from bootbuild.platform.uefi.runtime_services import BOOT_SERVICE, RUNTIME, RuntimeServices, Variables
 from bootbuild.platform.uefi.system_table import SystemTable
 
+_RFLAGS = 0x246  #: IF, and what OVMF's last comparison leaves
 _RSP = 0x15F688  #: bytes below the end of RAM: the stack pointer at the first instruction
 
 UNDEFINED = (
@@ -83,6 +84,7 @@ def start(
     firmware.pages.convert(entry_map.freed(machine), MemoryType.CONVENTIONAL)
     top = machine.memory - _RSP
     registers = programs.first(program, poison.pick("stack", top, top - 0x340, top - 0x1230))
+    registers["rflags"] = _RFLAGS
     entered = alive.state(machine, program.span.start + image.entry, registers)
     return Started(
         firmware=firmware,
