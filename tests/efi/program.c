@@ -20,6 +20,12 @@
 #define PRINTED 12
 #define CONVERTED 13
 #define NESTED 14
+#define ALLOWED 21 // memory is made executable by the protocol
+#define ALLOWED_AT_ONCE 22 // and not read-only before
+#define AS_DATA 23 // the kernel's memory is not allocated as code
+#define OWN_CODE 24 // a write to a section of code
+#define UNDEFINED 25 // UD2
+#define KEY 26 // waits for a key
 #ifndef BREAK
 #define BREAK NOTHING
 #endif
@@ -37,10 +43,14 @@ __asm__(".section .rodata\ninner: .incbin \"" INNER "\"\ninner_end:\n.previous")
 
 static void start(void)
 {
-    for (unsigned i = 0; i < sizeof kernel; i++)
-        ((volatile u8 *)KERNEL)[i] = kernel[i];
+    if (BREAK != ALLOWED) // then it is there
+        for (unsigned i = 0; i < sizeof kernel; i++)
+            ((volatile u8 *)KERNEL)[i] = kernel[i];
     __asm__ volatile("jmp *%0" : : "r"(KERNEL));
 }
+
+static const struct guid MEMORY_ATTRIBUTE = {0xf4560cf6, 0x40ec, 0x4b4a, {0xa1, 0x92, 0xbf, 0x1d, 0x57, 0xd0, 0xb1, 0x89}};
+enum { NO_EXECUTE = 0x4000, READ_ONLY = 0x20000 };
 
 static u64 virtual_map[16 * 6];
 
@@ -76,7 +86,28 @@ MS u64 entry(u64 handle, struct system_table *system)
         status = bs->call[StartImage](child, 0ull, 0ull);
     return status;
 #endif
-    status = bs->call[AllocatePages](ALLOCATE_ADDRESS, LOADER_CODE, 1ull, &at);
+    status = bs->call[AllocatePages](ALLOCATE_ADDRESS, BREAK == AS_DATA ? LOADER_DATA : LOADER_CODE, 1ull, &at);
+#if BREAK == ALLOWED || BREAK == ALLOWED_AT_ONCE
+    service **protection = 0;
+    u64 found = 0;
+
+    if (bs->call[LocateProtocol](&MEMORY_ATTRIBUTE, 0ull, &protection))
+        return 1ull << 63 | 20;
+    for (unsigned i = 0; i < sizeof kernel; i++)
+        ((volatile u8 *)KERNEL)[i] = kernel[i];
+    if (BREAK == ALLOWED && protection[1](protection, KERNEL, 0x1000ull, READ_ONLY))
+        return 1ull << 63 | 21;
+    if (protection[2](protection, KERNEL, 0x1000ull, NO_EXECUTE))
+        return 1ull << 63 | 22;
+    if (protection[0](protection, KERNEL, 0x1000ull, &found) || found != READ_ONLY)
+        return 1ull << 63 | 23;
+#elif BREAK == OWN_CODE
+    __asm__ volatile("movb $0, entry(%rip)");
+#elif BREAK == UNDEFINED
+    __asm__ volatile("ud2");
+#elif BREAK == KEY
+    bs->call[WaitForEvent](1ull, (u8 *)system->in + 16, &size);
+#endif
 #if BREAK == FAILED || BREAK == EXIT
     status = bs->call[AllocatePages](ALLOCATE_ADDRESS, LOADER_CODE, 1ull, &at);
 #endif
@@ -126,6 +157,7 @@ MS u64 entry(u64 handle, struct system_table *system)
 #endif
     (void)virtual_map;
     (void)words;
+    (void)MEMORY_ATTRIBUTE;
     start();
     __builtin_unreachable();
 }

@@ -13,7 +13,7 @@ from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.model.verdict import Outcome
-from bootbuild_efi.environments import LowMemory, NoInitrd, Ovmf, SecureBoot
+from bootbuild_efi.environments import LowMemory, NoInitrd, NoMemattr, Ovmf, SecureBoot, Taken, WxStrict
 from tiny_file import Load, elf_file
 
 SOURCE = Path(__file__).with_name("program.c")
@@ -67,6 +67,8 @@ BROKEN = {
     "STRIDE": ("BB-B075", "relies on stride"),
     "BASE": ("BB-B076", "relies on load base"),
     "NOT_ALLOCATED": ("BB-B077", "write of 1 bytes at physical 0x1800000, which was not allocated"),
+    "KEY": ("BB-B079", "WaitForEvent waits for what does not happen"),
+    "UNDEFINED": ("BB-B080", "exception 6 with error code 0x0 came to the firmware"),
     "BAD_POINTER": ("BB-B078", "BootServices.GetMemoryMap: 8 bytes at 0x700000000000 cannot be read"),
 }
 
@@ -78,6 +80,47 @@ def test_a_broken_program_has_exactly_its_finding(gcc: Path, tmp_path: Path, nam
     assert verdict.outcome is Outcome.FAILED
     assert [finding.rule for finding in verdict.findings] == [rule]
     assert text in verdict.findings[0].message
+
+
+STRICT = {
+    "NOTHING": "code at 0x1800000 is in a page that is not executable",
+    "AS_DATA": "code at 0x1800000 is in a page that is not executable",
+    "OWN_CODE": "in a page that is read-only",
+    "UNALIGNED": "is in a page that is not executable",
+}
+
+
+@pytest.mark.parametrize("name", STRICT)
+def test_what_memory_protection_does_not_allow(gcc: Path, tmp_path: Path, name: str) -> None:
+    profile = NoMemattr() if name == "AS_DATA" else WxStrict()
+    pe = program(gcc, tmp_path, "ALLOWED" if name == "UNALIGNED" else name)
+    if name == "UNALIGNED":
+        pe = pe[:0xB8] + (0x200).to_bytes(4, "little") + pe[0xBC:]  # SectionAlignment
+    verdict = verdict_of(pe, profile)
+    assert [finding.rule for finding in verdict.findings] == ["BB-B081"]
+    assert STRICT[name] in verdict.findings[0].message
+
+
+def test_code_that_is_made_read_only_may_be_executed(gcc: Path, tmp_path: Path) -> None:
+    verdict = verdict_of(program(gcc, tmp_path, "ALLOWED"), WxStrict())
+    assert [finding.message for finding in verdict.findings] == []
+
+
+def test_code_is_not_made_executable_while_it_is_writable(gcc: Path, tmp_path: Path) -> None:
+    verdict = verdict_of(program(gcc, tmp_path, "ALLOWED_AT_ONCE"), WxStrict())
+    assert [finding.rule for finding in verdict.findings] == ["BB-B072"]
+    assert "0x8000000000000016" in verdict.findings[0].message
+
+
+def test_without_the_protocol_memory_allocated_as_code_may_be_executed(gcc: Path, tmp_path: Path) -> None:
+    verdict = verdict_of(program(gcc, tmp_path), NoMemattr())
+    assert [finding.message for finding in verdict.findings] == []
+
+
+def test_memory_that_the_firmware_keeps_is_not_given(gcc: Path, tmp_path: Path) -> None:
+    verdict = verdict_of(program(gcc, tmp_path), Taken())
+    assert [finding.rule for finding in verdict.findings] == ["BB-B072"]
+    assert "EFI_NOT_FOUND" in verdict.findings[0].message
 
 
 def test_what_a_failing_program_printed_is_told(gcc: Path, tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ from bootbuild.platform.uefi.ovmf import PAGE, Ovmf, with_crc
 EFI_UNSUPPORTED = 1 << 63 | 3  #: UEFI 2.10, appendix D
 # Bytes below the end of RAM
 _STACK, _STACK_SIZE = 0x17F000, 0x20000  #: 128 KiB, UEFI 2.10 §2.3.4
-_GDT, _IDT = 0xA25000, 0xF84FE8
-_TOP_TABLE, _BELOW = 0x7FF000, (0x7FE000, 0x5FD000)  #: PML4, and the tables of its first two entries
+_GDT, IDT = 0xA25000, 0xF84FE8
+TOP_TABLE, _BELOW = 0x7FF000, (0x7FE000, 0x5FD000)  #: PML4, and the tables of its first two entries
 BOOT_SERVICES_TABLE, _CODE = 0x148F00, 0x140000
 _CONSOLE_IN, _CONSOLE_OUT, _ERROR_OUT = 0x1823DB0, 0x1823EF0, 0x1824010
 _CONSOLE_HANDLES = (0x18130E8, 0x1814FE8, 0x1814568)  #: of input, output, errors
@@ -134,26 +134,23 @@ def tables(firmware: Ovmf) -> tuple[Load, ...]:
         put(consoles[0], services(_INPUT) + bytes(8)),
         *(put(at, services(names) + bytes(8)) for at, names in zip(consoles[1:], outputs, strict=True)),
         put(memory - _CODE, b"".join(_VMCALL_RET.ljust(_SLOT, b"\xcc") for _ in functions)),
-        *processor_tables(memory),
+        *descriptor_tables(memory),
+        *page_tables(memory),
     )
 
 
-def processor_tables(memory: int) -> tuple[Load, ...]:
-    """GDT, IDT and page tables, on a machine with `memory` bytes."""
-    return (
-        put(memory - _GDT, struct.pack("<9Q", *_SEGMENTS)),
-        put(memory - _IDT, bytes(PAGE)),
-        *_page_tables(memory),
-    )
+def descriptor_tables(memory: int) -> tuple[Load, ...]:
+    """GDT and IDT, on a machine with `memory` bytes."""
+    return put(memory - _GDT, struct.pack("<9Q", *_SEGMENTS)), put(memory - IDT, bytes(PAGE))
 
 
-def _page_tables(memory: int) -> tuple[Load, ...]:
+def page_tables(memory: int) -> tuple[Load, ...]:
     """The first TiB one to one, all that 40 bits of physical address reach: OVMF by smaller pages."""
     top = struct.pack("<2Q", memory - _BELOW[0] | _TABLE | _ACCESSED, memory - _BELOW[1] | _TABLE)
     pages = [gib << 30 | _HUGE for gib in range(1024)]
     below = (struct.pack("<512Q", *half) for half in (pages[:512], pages[512:]))
     loads = (put(memory - at, data) for at, data in zip(_BELOW, below, strict=True))
-    return (put(memory - _TOP_TABLE, top.ljust(PAGE, b"\0")), *loads)
+    return (put(memory - TOP_TABLE, top.ljust(PAGE, b"\0")), *loads)
 
 
 def state(firmware: Ovmf, entry: int, registers: Mapping[str, int]) -> EntryState:
@@ -165,7 +162,7 @@ def state(firmware: Ovmf, entry: int, registers: Mapping[str, int]) -> EntryStat
         ip=entry,
         registers={"rflags": 0x200206, **registers},
         cr0=0x80010033,
-        cr3=memory - _TOP_TABLE,
+        cr3=memory - TOP_TABLE,
         cr4=0x668,
         efer=0xD00,
         fcw=0x37F,
@@ -177,7 +174,7 @@ def state(firmware: Ovmf, entry: int, registers: Mapping[str, int]) -> EntryStat
         gs=data,
         tr=RESET_TR,
         gdtr=TableRegister(memory - _GDT, 8 * len(_SEGMENTS) - 1),
-        idtr=TableRegister(memory - _IDT, PAGE - 1),
+        idtr=TableRegister(memory - IDT, PAGE - 1),
     )
 
 

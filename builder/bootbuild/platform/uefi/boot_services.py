@@ -35,7 +35,7 @@ class BootServices:
             raise Refused(status.INVALID_PARAMETER)
         address = call.read64(pointer) if how else 0
         span = self.firmware.pages.allocate(how, kind, pages, address)
-        self.firmware.gave(span)
+        self.firmware.gave(span, kind)
         call.write64(pointer, span.start)
         return status.SUCCESS
 

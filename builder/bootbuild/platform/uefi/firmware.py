@@ -6,7 +6,7 @@ import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from bootbuild.api.machine import Cpu
 from bootbuild.model.machine import Given, Load, MapEntry, Region, RegionKind
@@ -17,6 +17,7 @@ from bootbuild.platform.loading import RESERVED, MiB, put
 from bootbuild.platform.pc import Pc
 from bootbuild.platform.seabios import TCG, VENDOR
 from bootbuild.platform.uefi import entry_map, rules, status
+from bootbuild.platform.uefi.alive import IDT
 from bootbuild.platform.uefi.call import BadPointer, Call
 from bootbuild.platform.uefi.handles import Handles
 from bootbuild.platform.uefi.ovmf import (
@@ -31,11 +32,15 @@ from bootbuild.platform.uefi.ovmf import (
 from bootbuild.platform.uefi.pages import Pages, Refused
 from bootbuild.platform.uefi.pool import Pool
 
+if TYPE_CHECKING:
+    from bootbuild.platform.uefi.protection import Protection
+
 _BOOT_CODE, _RUNTIME_CODE = 0x15F000, 0xA14000  #: bytes below the end of RAM: where the functions are
 _OWN = 0xF71000  #: bytes below the end of RAM: the firmware's own structures, and all of their pages
 _OWN_SIZE = 0x45D * PAGE
 _SLOT = 16  #: bytes of a function's code
 _VMCALL_RET = bytes.fromhex("0f01c1c3")
+_PF = 14
 _POISONED = 0xAF  #: what memory is filled with that is given out: PcdDebugClearMemoryValue
 
 
@@ -69,7 +74,9 @@ class Firmware(Pc):
         self.handles = Handles()
         self.loads: list[Load] = []
         self.exited = False
+        self.protection: Protection | None = None
         self.given_out: list[Span] = []  #: the program, and what it got, in this order
+        self.idt = machine.memory - IDT
         self.last_map = Span(0, 0)  #: where the program has the memory map
         self.exits_refused = 0
         self._cpu: Cpu | None = None
@@ -225,16 +232,39 @@ class Firmware(Pc):
         call.cpu.record("boot service", f"{call.name}: {what}, which is not modelled: EFI_UNSUPPORTED")
         return status.UNSUPPORTED
 
-    def gave(self, span: Span) -> None:
+    @property
+    def running(self) -> bool:
+        """Whether the program has begun."""
+        return self._cpu is not None
+
+    def gave(self, span: Span, kind: int) -> None:
         """Pages that the program gets, and may write from now on."""
         self.given_out.append(span)
         if self._cpu is not None:
             self._cpu.retype(span, RegionKind.RAM)
+        if self.protection is not None:
+            self.protection.allocated(span, kind)
 
     def took(self, span: Span) -> None:
         """Pages that the program has given back."""
         if self._cpu is not None:
             self._cpu.retype(span, RegionKind.FREE)
+        if self.protection is not None:
+            self.protection.freed(span)
+
+    def exception(self, cpu: Cpu, vector: int, error_code: int) -> bool:
+        """While the firmware's IDT is in force it is told, and the machine stands still."""
+        if cpu.get("idtr") != self.idt:
+            return False
+        address = cpu.get("cr2")
+        why = self.protection.denied(address, error_code) if self.protection and vector == _PF else ""
+        if why:
+            cpu.stop("crash", f"{why}, which the firmware's page tables do not allow", rules.PROTECTED.id)
+        else:
+            text = f"exception {vector} with error code {error_code:#x} came to the firmware"
+            text += f", by an access to {address:#x}" if vector == _PF else ""
+            cpu.stop("crash", text, rules.EXCEPTION.id)
+        return True
 
     def end_boot_services(self, cpu: Cpu) -> None:
         """All that is not kept for good is the program's."""

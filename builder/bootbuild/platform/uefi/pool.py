@@ -19,7 +19,7 @@ _HEAD, _TAIL, _STEP = (
 class Pool:
     """What was allocated, by address. `took` is told of pages that were taken from `pages`."""
 
-    def __init__(self, pages: Pages, took: Callable[[Span], None]) -> None:
+    def __init__(self, pages: Pages, took: Callable[[Span, int], None]) -> None:
         self._pages = pages
         self._took = took
         self._free: dict[int, list[Span]] = {}  #: by type
@@ -32,7 +32,7 @@ class Pool:
         found = next((span for span in rest if span.size >= need), None)
         if found is None:
             found = self._pages.allocate(ANY, kind, align_up(need, PAGE) // PAGE, 0)
-            self._took(found)
+            self._took(found, kind)
         else:
             rest.remove(found)
         if found.size > need:

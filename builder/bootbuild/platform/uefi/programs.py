@@ -66,7 +66,9 @@ class Programs:
             span = Span(base, span.size)
             firmware.pages.convert(span, kind)
         firmware.put(span.start, image.load(span.start))
-        firmware.gave(span)
+        firmware.gave(span, kind)
+        if firmware.protection is not None:
+            firmware.protection.image(image, span)
         path = firmware.keep(file_path) if file_path else 0
         told = firmware.keep(options) if options else 0
         loaded = firmware.keep(
@@ -177,7 +179,7 @@ class Programs:
         self._forget(program)
 
     def _forget(self, program: Program) -> None:
-        self._firmware.pages.free(program.span.start, program.span.size // PAGE)
+        self._firmware.took(self._firmware.pages.free(program.span.start, program.span.size // PAGE))
         self._firmware.handles.uninstall(
             program.handle, dict(self._firmware.handles.protocols(program.handle))
         )

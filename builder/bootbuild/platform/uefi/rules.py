@@ -69,6 +69,23 @@ WAITS = Rule(
     "key. Timers expire at once.",
     "boot without asking, or wait with a timer as well",
 )
+EXCEPTION = Rule(
+    "BB-B080",
+    "exception in firmware",
+    "Until a program has an IDT of its own, an exception goes to the firmware, which prints the registers "
+    "(EDK2: `X64 Exception Type`) and stands still.",
+    "look at the instruction that the report names, and at the address that it used",
+)
+PROTECTED = Rule(
+    "BB-B081",
+    "memory used in a way that the firmware does not allow",
+    "Firmware that protects memory has no page that is writable and executable: of an image the sections "
+    "that are code are read-only, everything else is not executable, and so is memory that is allocated, "
+    f"until EFI_MEMORY_ATTRIBUTE_PROTOCOL changes that ({_SPEC} §37.6). An image whose sections are not made "
+    "of whole pages cannot be executed at all.",
+    "keep code and data in sections of whole pages, set copied code read-only and then executable, or switch "
+    "to page tables of your own",
+)
 NO_PE = Rule(
     "BB-L560",
     "the firmware does not load the file as a PE",
@@ -77,5 +94,6 @@ NO_PE = Rule(
     "write a PE32+ for x86-64 with subsystem 10",
 )
 RULES = (
-    AFTER_EXIT, RETURNED, FAILED, STACK, MAP_KEY, STRIDE, BASE, BAD_POINTER, WAITS, NO_PE,
+    AFTER_EXIT, RETURNED, FAILED, STACK, MAP_KEY, STRIDE, BASE, BAD_POINTER, WAITS,
+    EXCEPTION, PROTECTED, NO_PE,
 )  # fmt: skip

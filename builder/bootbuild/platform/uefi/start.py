@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from bootbuild.model.content import Content
 from bootbuild.model.machine import EntryState, Load, Region, Undefined
+from bootbuild.model.span import Span
 from bootbuild.platform.flat32 import Poison
+from bootbuild.platform.loading import MiB
 from bootbuild.platform.uefi import alive, device_path, entry_map, guids, rules
 from bootbuild.platform.uefi.boot_services import BootServices
 from bootbuild.platform.uefi.consoles import TextInput, TextOutput
@@ -18,6 +20,7 @@ from bootbuild.platform.uefi.load_files import InitrdMedia
 from bootbuild.platform.uefi.ovmf import PAGE, MemoryType, Ovmf, with_crc
 from bootbuild.platform.uefi.pe_image import PeImage
 from bootbuild.platform.uefi.programs import Program, Programs
+from bootbuild.platform.uefi.protection import Protection
 from bootbuild.platform.uefi.protocol_services import ProtocolServices
 from bootbuild.platform.uefi.runtime_services import BOOT_SERVICE, RUNTIME, RuntimeServices, Variables
 from bootbuild.platform.uefi.system_table import SystemTable
@@ -71,6 +74,10 @@ def start(
     firmware = Firmware(machine, poison)
     programs = Programs(firmware)
     loads = _tables(firmware, programs, _variables(traits))
+    if traits.taken:
+        _take(firmware)
+    if traits.strict:
+        firmware.protection = Protection(firmware, protocol=traits.memory_attribute)
     device = firmware.keep(bytes(64))
     medium = device_path.vendor_media(guids.QEMU_KERNEL_LOADER)
     firmware.handles.install(device, {guids.DEVICE_PATH: firmware.keep(medium + device_path.END)})
@@ -86,11 +93,12 @@ def start(
     registers = programs.first(program, poison.pick("stack", top, top - 0x340, top - 0x1230))
     registers["rflags"] = _RFLAGS
     entered = alive.state(machine, program.span.start + image.entry, registers)
+    tables = firmware.protection.loads() if firmware.protection else alive.page_tables(machine.memory)
     return Started(
         firmware=firmware,
         program=program,
         state=alive.poisoned(entered, poison),
-        loads=(*loads, *firmware.loads),
+        loads=(*loads, *tables, *firmware.loads),
         regions=firmware.regions(alive.stack(machine)),
     )
 
@@ -101,6 +109,17 @@ def _variables(traits: Traits) -> Variables:
     values = {"SecureBoot": on, "SetupMode": not on}
     flags = BOOT_SERVICE | RUNTIME
     return {(name, guids.GLOBAL_VARIABLE): (flags, bytes([value])) for name, value in values.items()}
+
+
+def _take(firmware: Firmware) -> None:
+    """Keep the memory for which kernels are linked, for good: half as reserved, half as runtime data."""
+    kinds = (MemoryType.RESERVED, MemoryType.RUNTIME_DATA)
+    wanted = (Span(MiB, 31 * MiB), Span(32 * MiB, 32 * MiB))
+    for part, kind in zip(wanted, kinds, strict=True):
+        for span, what in list(firmware.pages):
+            start, end = max(span.start, part.start), min(span.end, part.end)
+            if what == MemoryType.CONVENTIONAL and start < end:
+                firmware.pages.convert(Span(start, end - start), kind)
 
 
 def _elsewhere(image: PeImage, machine: Ovmf) -> int:
@@ -134,4 +153,4 @@ def _tables(firmware: Firmware, programs: Programs, variables: Variables) -> tup
     )  # fmt: skip
     pairs = [address for console in consoles for address in (console.handle, console.interface)]
     living = (*pairs, machine.memory - alive.BOOT_SERVICES_TABLE)
-    return (*machine.tables(services=runtime, alive=living), *alive.processor_tables(machine.memory))
+    return (*machine.tables(services=runtime, alive=living), *alive.descriptor_tables(machine.memory))
