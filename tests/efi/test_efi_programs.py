@@ -95,7 +95,7 @@ def test_what_memory_protection_does_not_allow(gcc: Path, tmp_path: Path, name: 
     profile = NoMemattr() if name == "AS_DATA" else WxStrict()
     pe = program(gcc, tmp_path, "ALLOWED" if name == "UNALIGNED" else name)
     if name == "UNALIGNED":
-        pe = pe[:0xB8] + (0x200).to_bytes(4, "little") + pe[0xBC:]  # SectionAlignment
+        pe = pe[:0x338] + (0x200).to_bytes(4, "little") + pe[0x33C:]  # SectionAlignment
     verdict = verdict_of(pe, profile)
     assert [finding.rule for finding in verdict.findings] == ["BB-B081"]
     assert STRICT[name] in verdict.findings[0].message

@@ -23,10 +23,22 @@ FLAGS = (
 PARTS = ("entry.S", "dump.c", "calls.c")
 
 
+#: what makes QEMU take a file for a bzImage of protocol 2.15, to which it gives an initrd
+BZIMAGE = {0x1F1: b"\x03", 0x202: b"HdrS\x0f\x02", 0x211: b"\x01", 0x22C: b"\xff\xff\xff\x7f"}
+
+
 def compile_pe(
-    gcc: Path, sources: Iterable[Path], into: Path, options: Sequence[str] = (), base: int = 0
+    gcc: Path,
+    sources: Iterable[Path],
+    into: Path,
+    options: Sequence[str] = (),
+    base: int = 0,
+    changes: Mapping[int, bytes] | None = None,
 ) -> bytes:
-    """A PE of position-independent C, entered at `entry`. `into`: a folder. `base`: its ImageBase."""
+    """A PE of position-independent C, entered at `entry`. `into`: a folder. `base`: its ImageBase.
+
+    `changes`: bytes at other offsets of the file, before its PE header.
+    """
     elf = into / "program.elf"
     command: list[str | Path] = [gcc, *FLAGS, *options, "-T", SOURCE / "guest.ld", *sources, "-o", elf]
     subprocess.run(command, check=True, capture_output=True, text=True)
@@ -36,13 +48,13 @@ def compile_pe(
         for s in image.loads
         for name, flags in [(".text", CODE) if s.flags & 1 else (".data", DATA)]
     ]
-    return bytes(TinyPe(sections, image.entry, base))
+    return bytes(TinyPe(sections, image.entry, base, header_at=0x300, changes=changes or {}))
 
 
 def compile_guest(gcc: Path, into: Path) -> Path:
     """The application that says what it finds."""
     pe = into / "dump.efi"
-    pe.write_bytes(compile_pe(gcc, [SOURCE / name for name in PARTS], into))
+    pe.write_bytes(compile_pe(gcc, [SOURCE / name for name in PARTS], into, changes=BZIMAGE))
     return pe
 
 

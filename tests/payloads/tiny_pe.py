@@ -50,6 +50,7 @@ class TinyPe:
     subsystem: int = SUBSYSTEM
     section_alignment: int = PAGE
     dll_characteristics: int = NX_COMPAT
+    header_at: int = 0x80  #: offset of the PE header in the file
     changes: Mapping[int, bytes] = field(default_factory=dict)
 
     def __bytes__(self) -> bytes:
@@ -60,7 +61,7 @@ class TinyPe:
             blocks = relocations(self.relocated)
             directories[5] = (rva, len(blocks))
             sections.append(Section(".reloc", rva, blocks, RELOCATIONS))
-        headers = _up(0x80 + 24 + 240 + 40 * len(sections), FILE_ALIGN)
+        headers = _up(self.header_at + 24 + 240 + 40 * len(sections), FILE_ALIGN)
         at, table, body = headers, b"", b""
         for section in sections:
             raw = section.data.ljust(_up(len(section.data), FILE_ALIGN), b"\0")
@@ -71,8 +72,8 @@ class TinyPe:
             at += len(raw)
         end = max(s.rva + max(s.size, len(s.data)) for s in sections)
         flags = EXECUTABLE_IMAGE | LARGE_ADDRESS_AWARE
-        file = b"MZ".ljust(0x3C, b"\0") + struct.pack("<I", 0x80)
-        file = file.ljust(0x80, b"\0") + b"PE\0\0"
+        file = b"MZ".ljust(0x3C, b"\0") + struct.pack("<I", self.header_at)
+        file = file.ljust(self.header_at, b"\0") + b"PE\0\0"
         file += struct.pack("<HHIIIHH", self.machine, len(sections), 0, 0, 0, 240, flags)
         file += struct.pack("<HBBIIIII", 0x20B, 0, 0, len(body), 0, 0, self.entry, sections[0].rva)
         file += struct.pack("<QII6H", self.base, self.section_alignment, FILE_ALIGN, 0, 0, 0, 0, 0, 0)

@@ -26,6 +26,17 @@ from bootbuild.platform.uefi.pages import Refused
 from bootbuild.platform.uefi.pe_image import NotAnImage, PeImage, read_pe
 from bootbuild.platform.uefi.start import UNDEFINED, Traits, start
 
+#: sections in which an image brings what else a boot option says: then it says nothing
+_CMDLINE, _MODULES = ".cmdline", (".module", ".initrd")
+
+
+def options_of(cmdline: bytes, initrd: bool) -> bytes:
+    """LoadOptions as OVMF 2022.11 has them from QEMU's -append and -initrd, before they become UCS-2.
+
+    OvmfPkg/Library/X86QemuLoadImageLib: one character for each byte.
+    """
+    return cmdline + (b" initrd=initrd" if initrd else b"")
+
 
 class EfiProfile:
     """Firmware that starts a PE. Subclasses are data."""
@@ -48,17 +59,16 @@ class EfiProfile:
         poison = poison_of(filling, only, self.undefined)
         pe = _pe(image)
         machine = ovmf.Ovmf(_memory(offer, self.memory))
-        # what the image brings itself is in its sections: a boot option has no more to say then
-        cmdline = b"" if pe.section(".cmdline") else offer.cmdline
-        modules = () if pe.section(".initrd") or not self.traits.initrd else offer.modules[:1]
-        options = (cmdline.decode("utf-8", "replace") + "\0").encode("utf-16-le") if cmdline else b""
+        brought = any(pe.section(name) for name in _MODULES)
+        modules = () if brought or not self.traits.initrd else offer.modules[:1]
+        options = b"" if pe.section(_CMDLINE) else options_of(offer.cmdline, bool(modules))
         try:
             started = start(
                 pe,
                 machine,
                 poison,
                 self.traits,
-                options=options,
+                options=(options.decode("latin-1") + "\0").encode("utf-16-le") if options else b"",
                 initrd=modules[0][1] if modules else None,
             )
         except NotAnImage as reason:
@@ -70,10 +80,10 @@ class EfiProfile:
             boot_type=BootType.EFI,
             hypervisor_type=HypervisorType.TCG,
             data=machine.system_table,
-            cmdline=offer.cmdline,
+            cmdline=offer.cmdline if pe.section(_CMDLINE) else options,
             modules=tuple(
                 GivenModule(Span(0, content.size), content_digest(content), text)
-                for _, content, text in (modules or offer.modules)
+                for _, content, text in (offer.modules if brought else modules)
             ),
             memory_map=(),
             rsdp=machine.rsdp_address,

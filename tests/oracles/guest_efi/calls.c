@@ -267,6 +267,49 @@ static void handles(void)
     path("image_path", (u8 *)interface);
 }
 
+static u8 file[0x10000];
+
+// Linux's initrd, where the firmware has one.
+static void initrd(void)
+{
+    const u8 *at = initrd_media;
+    service **load = 0;
+    u64 handle = 0, size = 0;
+    u32 crc = 0;
+
+    begin("initrd");
+    u64 status = bs[LocateDevicePath](&LOAD_FILE2, &at, &handle);
+
+    field("there", status);
+    if (status)
+        return;
+    field("moved", at - initrd_media);
+    field("handle", bs[HandleProtocol](handle, &LOAD_FILE2, &load));
+    field("size_asked", load[0](load, at, 0u, &size, 0ull));
+    field("size", size);
+    u64 whole = size;
+
+    size = 4;
+    field("small", load[0](load, at, 0u, &size, file));
+    field("size", size);
+    field("whole", load[0](load, at, 0u, &size, file));
+    bs[CalculateCrc32](file, size, &crc);
+    field("crc", crc);
+    size = sizeof file;
+    field("room", load[0](load, at, 0u, &size, file));
+    field("size", size == whole);
+    field("boot_policy", load[0](load, at, 1u, &size, file));
+    field("no_path", load[0](load, 0ull, 0u, &size, file));
+    field("no_size", load[0](load, at, 0u, 0ull, file));
+    field("whole_path", load[0](load, initrd_media, 0u, &size, file));
+    at = initrd_media;
+    field("as_file", bs[LocateDevicePath](&DEVICE_PATH, &at, &handle));
+    field("moved", at - initrd_media);
+    u64 mine = 0;
+
+    field("second", bs[InstallMultipleProtocolInterfaces](&mine, &DEVICE_PATH, initrd_media, &LOAD_FILE2, load, 0ull));
+}
+
 static u8 image[0x8000];
 
 static void images(void)
@@ -496,6 +539,7 @@ void calls(u64 handle, struct system_table *table)
     pool();
     memory_map();
     handles();
+    initrd();
     images();
     variables();
     events();
