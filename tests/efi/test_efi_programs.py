@@ -28,7 +28,7 @@ def program(
     return efi_dump.compile_pe(gcc, [SOURCE], folder, (f"-DBREAK={broken}", *options), base)
 
 
-def verdict_of(pe: bytes, profile: Profile = OVMF, expect: bytes = b"") -> ProfileVerdict:
+def verdict_of(pe: bytes, profile: Profile = OVMF, required: bool = True) -> ProfileVerdict:
     kernel = read_elf(
         MemoryContent(elf_file(64, KERNEL, Load(KERNEL, KERNEL, CODE, len(CODE), 0x1000), b"")), "kernel"
     )
@@ -40,12 +40,12 @@ def verdict_of(pe: bytes, profile: Profile = OVMF, expect: bytes = b"") -> Profi
         offer=Offer(),
         stub=None,
         symbols={},
-        expect=expect,
+        expect=b"",
         budget=1_000_000,
         timeout=30.0,
         code=CODE,
     )
-    return prove(subject, profile)
+    return prove(subject, profile, required=required)
 
 
 @pytest.mark.parametrize("profile", [Ovmf(), NoInitrd(), SecureBoot(), LowMemory()], ids=lambda p: p.name)
@@ -65,7 +65,7 @@ BROKEN = {
     "NO_RETRY": ("BB-B074", "ExitBootServices was refused, and boot services still live"),
     "GIVES_UP": ("BB-B074", "returned EFI_INVALID_PARAMETER to the firmware, which had refused"),
     "STRIDE": ("BB-B075", "relies on stride"),
-    "BASE": ("BB-B076", "relies on load base"),
+    "BASE": ("BB-B076", "relies on load base, which efi leaves undefined: startup_64 was not reached"),
     "NOT_ALLOCATED": ("BB-B077", "write of 1 bytes at physical 0x1800000, which was not allocated"),
     "KEY": ("BB-B079", "WaitForEvent waits for what does not happen"),
     "UNDEFINED": ("BB-B080", "exception 6 with error code 0x0 came to the firmware"),
@@ -121,6 +121,15 @@ def test_memory_that_the_firmware_keeps_is_not_given(gcc: Path, tmp_path: Path) 
     verdict = verdict_of(program(gcc, tmp_path), Taken())
     assert [finding.rule for finding in verdict.findings] == ["BB-B072"]
     assert "EFI_NOT_FOUND" in verdict.findings[0].message
+
+
+def test_a_program_may_give_up_where_its_memory_is_kept(gcc: Path, tmp_path: Path) -> None:
+    pe = program(gcc, tmp_path)
+    assert verdict_of(pe, Taken()).outcome is Outcome.FAILED
+    assert verdict_of(pe, Taken(), required=False).outcome is Outcome.REFUSED
+    broken = program(gcc, tmp_path, "RETURNED")  # without a word
+    assert verdict_of(broken, Taken(), required=False).outcome is Outcome.FAILED
+    assert verdict_of(program(gcc, tmp_path, "FAILED"), required=False).outcome is Outcome.FAILED
 
 
 def test_what_a_failing_program_printed_is_told(gcc: Path, tmp_path: Path) -> None:

@@ -10,7 +10,11 @@ from pathlib import Path
 import monitors
 
 #: what OVMF says of an application that it does not start, or that comes back
-FAILS = (r"failed to (?:load|start)[^\r\n]*", r"X64 Exception Type[^\r\n]*", r"bootbuild: cannot start[^\r\n]*")
+FAILS = (
+    r"failed to (?:load|start)[^\r\n]*",
+    r"X64 Exception Type[^\r\n]*",
+    r"bootbuild: cannot start[^\r\n]*",
+)
 
 _CONSOLE = (
     "-chardev stdio,id=console,mux=on -serial chardev:console"

@@ -75,9 +75,7 @@ def ran(command: list[str]) -> Transcript:
 
 
 @pytest.mark.parametrize("width", [64, 32])
-def test_hello_is_started_by_ovmf(
-    makes: Makes, ovmf: Ovmf, qemu: Path, tmp_path: Path, width: int
-) -> None:
+def test_hello_is_started_by_ovmf(makes: Makes, ovmf: Ovmf, qemu: Path, tmp_path: Path, width: int) -> None:
     image = makes(f"plain-{width}", width)
     text = ran(ovmf.by_kernel(qemu, image, tmp_path)).text
     assert "hello from efi on tcg" in text

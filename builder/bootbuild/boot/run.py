@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,7 @@ class Run:
     handover: Mapping[str, Any] | None
     findings: tuple[Finding, ...]
     proved: str  #: the level that was reached, "" if the startup path was not
+    way: tuple[tuple[int, int], ...]  #: the blocks up to there, by addresses that are the same in all runs
 
     @property
     def conclusive(self) -> bool:
@@ -151,6 +152,8 @@ def run_once(
             ended = with_overwritten(finding_of(stop, scene), scene, machine)
             findings.append(replace(ended, message=f"{startup.name} was not reached: {ended.message}"))
         findings += in_stub(subject, machine.events)
+        steady = scene.platform.steady
+        way = tuple((steady(address), size) for address, size in machine.blocks[:blocks_to_startup])
         trace = BootTrace(
             target=profile.target,
             profile=profile.name,
@@ -160,12 +163,12 @@ def run_once(
             instructions=machine.instructions,
             blocks=machine.blocks,
             startup_blocks=blocks_to_startup,
-            digest=_digest(scene, machine.blocks[:blocks_to_startup], reached, handover),
+            digest=_digest(way, reached, handover, steady),
             console=bytes(scene.platform.console),
             events=machine.events,
             seconds=time.perf_counter() - began,
         )
-    return Run(trace, handover, tuple(findings), proved)
+    return Run(trace, handover, tuple(findings), proved, way)
 
 
 @dataclass
@@ -238,11 +241,12 @@ def _run_chain(
 
 
 def _digest(
-    scene: Scene, blocks: Sequence[tuple[int, int]], reached: bool, handover: Mapping[str, Any] | None
+    way: tuple[tuple[int, int], ...],
+    reached: bool,
+    handover: Mapping[str, Any] | None,
+    steady: Callable[[int], int],
 ) -> str:
     """Two runs with the same digest took the same way and handed over the same, wherever things lie."""
-    steady = scene.platform.steady
-    way = [(steady(address), size) for address, size in blocks]
     text = json.dumps([way, reached, _steady(handover, steady)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

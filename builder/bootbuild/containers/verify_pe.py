@@ -103,7 +103,10 @@ def _file(pe: PeFile) -> Iterator[Found]:
         if not s.raw_size and not s.raw:
             continue
         if s.raw != end or s.raw_size != align_up(s.size, unit):
-            yield rules.RAW, f"{s.name}: {s.size:#x} bytes, raw data at {s.file}, those before end at {end:#x}"
+            yield (
+                rules.RAW,
+                f"{s.name}: {s.size:#x} bytes, raw data at {s.file}, those before end at {end:#x}",
+            )
         elif any(pe.content.read(s.raw + s.size, s.raw_size - s.size)):
             yield rules.RAW, f"{s.name}: what it is padded with is not zero"
         if s.raw % unit:
@@ -133,7 +136,10 @@ def _stale(pe: PeFile) -> Iterator[Found]:
     wanted = (0, 0) if reloc is None else (reloc.address, reloc.size)
     own = pe.directories[_RELOCATION_DIRECTORY] if len(pe.directories) > _RELOCATION_DIRECTORY else (0, 0)
     if pe.characteristics & _RELOCS_STRIPPED or not own[1] or own != wanted:
-        yield rules.RELOCATIONS, f"the directory is {own[1]} bytes at {own[0]:#x}, .reloc is at {wanted[0]:#x}"
+        yield (
+            rules.RELOCATIONS,
+            f"the directory is {own[1]} bytes at {own[0]:#x}, .reloc is at {wanted[0]:#x}",
+        )
 
 
 def _asked(layout: Layout, pe: PeFile) -> Iterator[Found]:

@@ -165,6 +165,7 @@ class LowMemory(_Derived):
 
     name = "low-memory"
     summary = "128 MiB of RAM, of which the firmware has half"
+    may_give_up = (rules.FAILED.id,)
     memory = 128 * MiB
 
 
@@ -174,3 +175,4 @@ class Taken(_Derived):
     name = "taken"
     summary = "the firmware keeps the memory from 1 to 64 MiB for good, as reserved and runtime memory"
     traits = Traits(taken=True)
+    may_give_up = (rules.FAILED.id,)
