@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +9,16 @@ from pathlib import Path
 import pytest
 
 import efi_dump
-import monitors
-from bootbuild.api import FileContent, Filling, MemoryContent, Offer
+from bootbuild.api import FileContent, Filling, MemoryContent, Offer, Profile, StopKind
 from bootbuild.formats.elf_read import read_elf
+from bootbuild.formats.payload import read_payload
 from bootbuild.machine import Machine
 from bootbuild.platform.uefi.ovmf import FREE
-from bootbuild_efi.environments import Ovmf
+from bootbuild_efi.environments import LowMemory, NoMemattr, Ovmf, SecureBoot, Taken, WxStrict
+from debian_kernels import Kernels
 from efi_dump import Record
-from grub import Grub
 from oracle import run_until
+from ovmf import Ovmf as Firmware
 from tiny_file import Load, elf_file
 
 CMDLINE, MiB = "console=ttyS0 a=b", 1 << 20
@@ -55,19 +55,13 @@ def initrd(request: pytest.FixtureRequest) -> bytes:
 
 @pytest.fixture(scope="module")
 def real(
-    qemu: Path, grub_efi: Grub, program: Path, initrd: bytes, tmp_path_factory: pytest.TempPathFactory
+    qemu: Path, ovmf: Firmware, program: Path, initrd: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> list[Record]:
     """What the program says in OVMF."""
-    assert grub_efi.ovmf is not None
-    variables = tmp_path_factory.mktemp("ovmf") / "variables.fd"
-    shutil.copy(grub_efi.ovmf / "OVMF_VARS_4M.fd", variables)
-    flash = ["-drive", f"if=pflash,format=raw,readonly=on,file={grub_efi.ovmf / 'OVMF_CODE_4M.fd'}"]
-    flash += ["-drive", f"if=pflash,format=raw,file={variables}", "-serial", "stdio"]
-    machine = monitors.bare_machine(qemu, "q35", monitors.QEMU_CPU, MEMORY)
-    command = [*machine, *flash, "-kernel", str(program), "-append", CMDLINE]
-    if initrd:
-        (variables.parent / "initrd").write_bytes(initrd)
-        command += ["-initrd", str(variables.parent / "initrd")]
+    folder = tmp_path_factory.mktemp("ovmf")
+    (folder / "initrd").write_bytes(initrd)
+    file = folder / "initrd" if initrd else None
+    command = ovmf.by_kernel(qemu, program, folder, cmdline=CMDLINE, initrd=file, memory=MEMORY)
     transcript = run_until(command, [efi_dump.DONE], timeout=60)
     assert transcript.reached, str(transcript)
     return efi_dump.parse(transcript.text)
@@ -150,3 +144,32 @@ def test_the_answers_of_services(real: list[Record], emulated: list[Record]) -> 
         assert (kind, mine) == (kind, theirs)
     answers = sum(len(values) for _, fields in there for values in fields.values())
     assert answers > 500
+
+
+def test_debians_kernel_does_not_notice_that_there_is_no_memory_for_it(
+    qemu: Path, ovmf: Firmware, kernels: Kernels, tmp_path: Path
+) -> None:
+    kernel = kernels.cloud.vmlinuz
+    command = ovmf.by_kernel(qemu, kernel, tmp_path, memory=128)
+    transcript = run_until(command, ["X64 Exception Type"], timeout=60)
+    assert transcript.reached, str(transcript)
+    image, _ = read_payload(FileContent(kernel), "vmlinuz")
+    scene = LowMemory().scene(image, Offer(), Filling.EXACT)
+    with Machine(scene) as machine:
+        stop = machine.run(checkpoints={}, budget=50_000_000, seconds=60)
+    assert (stop.kind, stop.rule) == (StopKind.RESERVED_WRITE, "BB-B003")
+
+
+@pytest.mark.parametrize(
+    "profile", [Ovmf(), WxStrict(), NoMemattr(), SecureBoot(), Taken()], ids=lambda p: p.name
+)
+def test_debians_kernel_goes_through_its_own_stub(kernels: Kernels, profile: Profile) -> None:
+    image, _ = read_payload(FileContent(kernels.cloud.vmlinuz), "vmlinuz")
+    cmdline = b"console=ttyS0 earlyprintk=serial"
+    offer = Offer(cmdline, (("initrd", MemoryContent(INITRD), b""),))
+    scene = profile.scene(image, offer, Filling.POISON_A)
+    with Machine(scene) as machine:
+        stop = machine.run(checkpoints={}, budget=400_000_000, seconds=120, console=b"Linux version 6.1")
+        unknown = [event for event in machine.events if event.kind == "boot service"]
+    assert stop.kind is StopKind.CONSOLE, stop
+    assert unknown == []
