@@ -24,7 +24,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 KERNELS = Path(os.environ.get("BOOTBUILD_KERNELS") or REPOSITORY / "build/kernels")
 KERNELS_JSON = KERNELS / "kernels.json"
 QEMU = shutil.which("qemu-system-x86_64")
-HELLO = REPOSITORY / "builder/bootbuild/guests/hello/hello64.elf"
+HELLOS = {width: REPOSITORY / f"builder/bootbuild/guests/hello/hello{width}.elf" for width in (64, 32)}
+HELLO = HELLOS[64]
 RECIPE = """
 api = 1
 [payload]
@@ -34,15 +35,19 @@ startup = "startup_64"
 [targets.pvh]
 entry = "{}"
 """
-HELLO_PV = f"""
+HELLO_AS = """
 api = 1
 [payload]
-path = "{HELLO}"
-startup = "startup_64"
-[targets.xen-pv]
+path = "{path}"
+startup = "startup_{width}"
+width = {width}
+{targets}
 [expect]
 console = "hello: done"
 """
+#: width → what starts hello at it
+TARGETS = {64: ("pvh", "xen-pv", "multiboot1", "multiboot2"), 32: ("pvh", "multiboot1", "multiboot2")}
+MULTIBOOT = ("multiboot1", "multiboot2")
 RECIPES = [str(REPOSITORY / "recipes" / name) for name in ("hello.toml", "hello32.toml")]
 BUILD_ONLY = """
 import sys
@@ -120,6 +125,14 @@ def beyond(name: str, whole: Figure, part: Figure, goal: str) -> Figure:
     return Figure(name, whole.wall - part.wall, whole.cpu - part.cpu, whole.peak, goal)
 
 
+def hello_as(folder: Path, width: int, targets: Sequence[str]) -> str:
+    """A recipe of hello at a width, for some targets."""
+    recipe = folder / f"hello{width}-{'-'.join(targets)}.toml"
+    tables = "\n".join(f"[targets.{target}]" for target in targets)
+    recipe.write_text(HELLO_AS.format(path=HELLOS[width], width=width, targets=tables))
+    return str(recipe)
+
+
 def hello(tool: str, folder: Path, runs: int) -> list[Figure]:
     """The main job, once more unchanged, what one more profile costs, and QEMU printing the same greeting."""
     out = str(folder / "hello")
@@ -129,6 +142,13 @@ def hello(tool: str, folder: Path, runs: int) -> list[Figure]:
         measure("hello: 2 widths × 6 profiles × 3 runs", [*job, "--force"], runs, "3 s"),
         measure("the same, unchanged", job, runs, "0.4 s"),
     ]
+    for name, targets, goal in (
+        ("multiboot: 2 widths × 4 profiles × 3 runs", dict.fromkeys(TARGETS, MULTIBOOT), ""),
+        ("every target: 2 widths × its profiles × 3 runs", TARGETS, "4 s"),
+    ):
+        recipes = [hello_as(folder, width, targets[width]) for width in TARGETS]
+        every = [tool, *recipes, "-q", "--force", "-o", str(folder / "all")]
+        figures.append(measure(name, every, runs, goal))
     image = f"{out}/hello64-pvh.elf"
     one = measure("boot hello in one profile", [tool, "boot", image, "--as", "pvh@qemu", "-q"], runs)
     every = measure("boot hello in six profiles", [tool, "boot", image, "--as", "pvh", "-q"], runs)
@@ -190,9 +210,8 @@ def linux(tool: str, folder: Path, runs: int) -> list[Figure]:
 
 def xen_pv(tool: str, folder: Path, runs: int) -> list[Figure]:
     """Xen PV: hello in both profiles, and Debian's cloud kernel by its own entry and behind a stub."""
-    recipe = folder / "hello-pv.toml"
-    recipe.write_text(HELLO_PV)
-    job = [tool, str(recipe), "-q", "--force", "-o", str(folder / "hello-pv")]
+    recipe = hello_as(folder, 64, ["xen-pv"])
+    job = [tool, recipe, "-q", "--force", "-o", str(folder / "hello-pv")]
     figures = [measure("hello, xen-pv: 2 profiles × 3 runs", job, runs, "3 s")]
     if not KERNELS_JSON.exists():
         return figures

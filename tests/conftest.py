@@ -17,6 +17,7 @@ import pytest
 
 import debian_kernels
 import oracle
+from bochs import Bochs
 from debian_kernels import Kernels
 from grub import Grub
 from oracle import Transcript
@@ -115,6 +116,15 @@ def ovmf() -> Ovmf:
     parts = Path("/usr/share/OVMF")
     _there(parts / "OVMF_CODE_4M.fd", "ovmf")
     return Ovmf(parts)
+
+
+@pytest.fixture(scope="session")
+def bochs() -> Bochs:
+    """A PC whose processor and BIOS are others than QEMU's. What it would show goes to a terminal."""
+    _there(Path("/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so"), "bochs-term")
+    bios = _there(Path("/usr/share/bochs/BIOS-bochs-latest"), "bochsbios")
+    video = _there(Path("/usr/share/vgabios/vgabios.bin"), "vgabios")
+    return Bochs(_tool("bochs-bin", "bochs"), bios, video)
 
 
 @pytest.fixture(scope="session")

@@ -68,6 +68,7 @@ class Output:
 
 _REMEDIES = {
     errno.EACCES: _ALLOWED,
+    errno.ENOENT: _ALLOWED,  # of a folder: as /proc says it, in which nobody can make one
     errno.EPERM: _ALLOWED,
     errno.EROFS: _ALLOWED,
     errno.ENAMETOOLONG: "give a shorter name (`output.name` in the recipe) or folder",

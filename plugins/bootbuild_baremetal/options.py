@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bootbuild_baremetal.headers import VideoMode
 
@@ -26,8 +26,11 @@ def video_mode(text: str | None) -> VideoMode | None:
 class Asked:
     """What an inserted header asks for, of either version."""
 
-    module_align: bool = True  #: modules begin at multiples of 4096
-    framebuffer: str | None = None  #: a graphical mode that is wished for: "any", "1024x768", "1024x768x32"
+    module_align: bool = field(default=True, metadata={"meaning": "modules begin at multiples of 4096"})
+    framebuffer: str | None = field(
+        default=None,
+        metadata={"meaning": "a graphical mode that is wished for: `any`, `1024x768`, `1024x768x32`"},
+    )
 
     def __post_init__(self) -> None:
         video_mode(self.framebuffer)
@@ -37,15 +40,23 @@ class Asked:
 class Options2(Asked):
     """The same, and what only version 2 knows."""
 
-    boot_services: bool = False  #: on 64-bit UEFI, enter in 64-bit mode and leave the boot services alive
+    boot_services: bool = field(
+        default=False,
+        metadata={"meaning": "on 64-bit UEFI, enter in 64-bit mode and leave the boot services alive"},
+    )
 
 
 @dataclass(frozen=True)
 class Options1(Asked):
     """The same, the file's class, and how it is read."""
 
-    elf_class: int = 32  #: 32, which QEMU asks for, or 64, which GRUB takes as well
-    addresses: bool = False  #: in the header: the file is loaded as one piece, whatever its class
+    elf_class: int = field(
+        default=32, metadata={"meaning": "32, which QEMU asks for, or 64, which GRUB takes as well"}
+    )
+    addresses: bool = field(
+        default=False,
+        metadata={"meaning": "in the header: the file is loaded as one piece, whatever its class"},
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 from bootbuild_xenpv.notes import FEATURE_BITS, NAMED_FEATURES, PAGE
 
@@ -16,20 +16,45 @@ _TEXT = 15  #: characters: char guest_os[16], struct elf_dom_parms, of xen/inclu
 class Options:
     """One key a note, by what elfnote.h calls it; None: the recipe does not say."""
 
-    notes: str = "replace"  #: what becomes of the payload's own note of a type that the recipe gives
-    xen_version: str | None = None  #: note 5
-    guest_os: str | None = None  #: note 6
-    guest_version: str | None = None  #: note 7
-    loader: str | None = None  #: note 8
-    pae_mode: str | None = None  #: note 9
-    features: str | None = None  #: note 10, separated by |, required ones with a ! before them
-    supported_features: str | None = None  #: note 17, separated by |
-    virt_base: int | None = None  #: note 3
-    paddr_offset: int | None = None  #: note 4
-    hypercall_page: int | str | None = None  #: note 2: an address, a symbol, or "stub" for a page of ours
-    init_p2m: int | None = None  #: note 15: where the frame table is to be mapped
-    mod_start_pfn: bool | None = None  #: note 16: the module need not be mapped
-    suspend_cancel: bool | None = None  #: note 14
+    notes: str = field(
+        default="replace",
+        metadata={
+            "meaning": "what becomes of the payload's own note of that type: `replace`, `merge`, `keep`"
+        },
+    )
+    xen_version: str | None = field(
+        default=None, metadata={"meaning": "note XEN_VERSION (5), which begins with `xen-3.0`"}
+    )
+    guest_os: str | None = field(default=None, metadata={"meaning": "note GUEST_OS (6), a name"})
+    guest_version: str | None = field(default=None, metadata={"meaning": "note GUEST_VERSION (7), a text"})
+    loader: str | None = field(
+        default=None, metadata={"meaning": "note LOADER (8): `generic` is what Xen takes"}
+    )
+    pae_mode: str | None = field(
+        default=None, metadata={"meaning": "note PAE_MODE (9): `yes`, `no` or `bimodal`"}
+    )
+    features: str | None = field(
+        default=None,
+        metadata={"meaning": "note FEATURES (10), separated by |, required ones with a ! before them"},
+    )
+    supported_features: str | None = field(
+        default=None, metadata={"meaning": "note SUPPORTED_FEATURES (17), separated by |"}
+    )
+    virt_base: int | None = field(default=None, metadata={"meaning": "note VIRT_BASE (3), a virtual address"})
+    paddr_offset: int | None = field(default=None, metadata={"meaning": "note PADDR_OFFSET (4), bytes"})
+    hypercall_page: int | str | None = field(
+        default=None,
+        metadata={"meaning": "note HYPERCALL_PAGE (2): an address, a symbol, or `stub` for a page of ours"},
+    )
+    init_p2m: int | None = field(
+        default=None, metadata={"meaning": "note INIT_P2M (15): where the frame table is to be mapped"}
+    )
+    mod_start_pfn: bool | None = field(
+        default=None, metadata={"meaning": "note MOD_START_PFN (16): the module need not be mapped"}
+    )
+    suspend_cancel: bool | None = field(
+        default=None, metadata={"meaning": "note SUSPEND_CANCEL (14): a suspend can be cancelled"}
+    )
 
     def __post_init__(self) -> None:
         if self.notes not in RULES_OF_NOTES:

@@ -1,7 +1,7 @@
 """Every front before every back that is installed: what the waist allows boots, and the rest has its reason.
 
-Made from what is installed, so that a new target or guest is held to it without a word here; only what is
-refused is written down.
+Made from what is installed, so that a new target is held to it without a word here, whoever it is from; only
+what is refused is written down. Another distribution's guest may want more of a kernel than the tiny one has.
 """
 
 from __future__ import annotations
@@ -24,12 +24,8 @@ from tiny_guest import STARTUP, guest
 
 WIDTHS = (32, 64)
 HOST = Host.discover()
-PAIRS = [
-    (target, guest, width)
-    for target in HOST.names("target")
-    for guest in HOST.names("guest")
-    for width in WIDTHS
-]
+GUESTS = ("linux", "multiboot2", "native", "pvh")
+PAIRS = [(target, guest, width) for target in HOST.names("target") for guest in GUESTS for width in WIDTHS]
 RING_3 = "cannot be entered in ring 3 by a stub"
 NO_BACK = "cannot be entered by a stub at width 64"
 CODE_32 = "its startup path is 32-bit code, and Xen enters 64-bit code"
@@ -93,7 +89,7 @@ def test_a_pair_that_it_does_not_is_refused_with_the_reason(
         build_pair(target, guest_name, width, tmp_path)
     (problem,) = caught.value.problems
     assert problem.message == REFUSED[target, guest_name, width]
-    assert problem.rule.title.startswith("no way from ")
+    assert problem.rule in HOST.target(target).rules
     assert not (tmp_path / "out").exists()
 
 

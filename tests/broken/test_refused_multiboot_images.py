@@ -65,8 +65,9 @@ def test_a_header_whose_words_do_not_add_up_to_0(profile: str) -> None:
     assert problem(profile, bytes(data)).rule.id == "BB-L330"
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", [name for name in PROFILES if "grub" in name])
 def test_an_entry_outside_every_segment(profile: str) -> None:
+    """QEMU enters it there all the same: `ok@0xfffff` in tests/loaders/multiboot_cases.py."""
     data = bytearray(guest(bits=32, headers=BOTH))
     struct.pack_into("<I", data, 24, BASE)
     found = problem(profile, bytes(data))

@@ -191,6 +191,12 @@ def test_what_is_no_file_is_one_line(
     assert line.startswith("bootbuild: error: x") and said in line and "(BB-E031)" in line
 
 
+def test_standard_input_is_no_image(bootbuild: Bootbuild) -> None:
+    done = bootbuild("check", "-")
+    assert (done.returncode, done.stdout) == (ExitCode.INPUT, "")
+    assert done.stderr.endswith("(BB-E031); name a file: standard input is not read\n")
+
+
 LIMIT = 1 << 30  #: bytes of address space: Python and its libraries take a third of that
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 from collections.abc import Callable
@@ -59,6 +60,18 @@ def test_a_target_names_its_profiles_and_rules_a_profile_its_source(bootbuild: B
     assert "\nversion: 7.2\nevidence: oracle\nsource: " in profile
     assert "\n  ESP (BB-U002)\n" in profile and "\n  BB-L003: " in profile
     assert "\nwidths: 32 and 64\n" in bootbuild("explain", "native").stdout
+
+
+def test_a_target_says_what_each_of_its_options_is_for(bootbuild: Bootbuild) -> None:
+    host = Host.discover()
+    targets = [host.target(name) for name in host.names("target")]
+    for target in targets:
+        said = bootbuild("explain", target.name).stdout
+        for option in dataclasses.fields(target.options) if target.options else ():
+            head, _, rest = said.partition(f"\n  {option.name} = ")
+            meaning = rest.splitlines()[1]
+            assert head and meaning.startswith("      ") and len(meaning.split()) >= 2, option.name
+    assert any(target.options for target in targets)
 
 
 @pytest.mark.parametrize(

@@ -45,17 +45,19 @@ def elf(
     paddr: int = 0x100000,
     before: int = 0,
     alone: int = 0,
+    phoff: int = 0,
 ) -> bytes:
     """ehdr, five phdrs (PHDR, LOAD, LOAD with .bss, NOTE, GNU_STACK), contents, a section table.
 
     The first LOAD also brings what is `before` the code, 0x1000 up to the ELF header. With `alone` that many
     bytes from the ELF header on are a LOAD of their own, in the place of GNU_STACK, with a flag of some
-    system's.
+    system's. The program headers are at `phoff`, else behind the ELF header.
     """
     notes = NOTES
     size, phsize, shsize = {32: (52, 32, 40), 64: (64, 56, 64)}[bits]
+    phoff = phoff or size
     phdrs = [
-        (6, 4, size, 0, 0, 5 * phsize, 5 * phsize, 8),
+        (6, 4, phoff, 0, 0, 5 * phsize, 5 * phsize, 8),
         (1, 5, 0x1000 - before, paddr + shift - before, paddr - before, 0x20 + before, 0x20 + before, 0x1000),
         (1, 6, 0x1800, paddr + shift + 0x1800, paddr + 0x1800, 0x10, 0x1000, 0x800),
         (4, 4, 0x2000, 0, 0, len(notes), len(notes), 4),
@@ -68,14 +70,14 @@ def elf(
     machine = {32: 3, 64: 62}[bits]
     layout = {32: "<HHIIIIIHHHHHH", 64: "<HHIQQQIHHHHHH"}[bits]
     out[:16] = b"\x7fELF" + bytes([bits // 32, 1, 1]) + bytes(9)
-    out[16:size] = struct.pack(layout, 2, machine, 1, entry, size, table, 0, size, phsize, 5, shsize, 2, 1)
+    out[16:size] = struct.pack(layout, 2, machine, 1, entry, phoff, table, 0, size, phsize, 5, shsize, 2, 1)
     for index, (type_, flags, *rest, align) in enumerate(phdrs):
         raw = (
             struct.pack("<IIQQQQQQ", type_, flags, *rest, align)
             if bits == 64
             else struct.pack("<IIIIIIII", type_, *rest, flags, align)
         )
-        out[size + index * phsize : size + (index + 1) * phsize] = raw
+        out[phoff + index * phsize : phoff + (index + 1) * phsize] = raw
     out[0x1000 : 0x1000 + len(CODE)] = CODE
     out[0x1800:0x1810] = b"\xdd" * 16
     # A null section and a string table; then bytes that no header speaks of, as Linux appends relocations.

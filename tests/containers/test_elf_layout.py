@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bootbuild.containers import container
-from bootbuild.containers.elf import entry_point
+from bootbuild.containers.front import entry_point
 from bootbuild.errors import PluginError, RefusedError
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.formats.notes import ImageClaim, parse
@@ -182,8 +182,8 @@ def test_e_entry_changes_only_below_1_mib(
     make_payload: Make, contribution: Make, entry: int, expected: int
 ) -> None:
     payload = make_payload(64, entry=entry)
-    assert entry_point(payload, lay_out(payload, contribution(payload))) == expected
-    assert entry_point(payload, lay_out(payload, contribution(payload, chain=()))) == entry
+    assert entry_point(payload.elf, lay_out(payload, contribution(payload))) == expected
+    assert entry_point(payload.elf, lay_out(payload, contribution(payload, chain=()))) == entry
 
 
 GIB = 1 << 30

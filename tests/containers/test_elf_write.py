@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bootbuild.containers import container
-from bootbuild.containers.elf import entry_point
+from bootbuild.containers.front import entry_point
 from bootbuild.errors import OutputError
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.formats.notes import claims, parse
@@ -135,7 +135,7 @@ def test_e_entry_below_1_mib_becomes_the_stub(make_payload: Make, contribution: 
     payload = make_payload(64, entry=0x1000)
     layout = build(payload, tmp_path / "out.elf", contribution(payload))
     image = read_elf(FileContent(tmp_path / "out.elf"), "out.elf")
-    assert image.entry == layout.entries[0][1] == entry_point(payload, layout)
+    assert image.entry == layout.entries[0][1] == entry_point(payload.elf, layout)
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 12])

@@ -120,6 +120,21 @@ def test_e_entry_is_moved_into_a_segment_by_its_linked_address(
     assert layout.entry_point == linked.elf.entry
 
 
+def test_an_e_entry_that_is_nowhere_is_refused(make_payload: Make, contribution: Make) -> None:
+    payload = make_payload(64, entry=0x5000000)
+    ((rule, text),) = problems(payload, with_header(contribution(payload)))
+    assert (rule, text[:17]) == ("BB-W016", "e_entry 0x5000000")
+    container("elf").lay_out(payload, [contribution(payload)])  # nobody else minds
+
+
+def test_an_e_entry_that_linux_loader_refuses_is_the_stub(make_payload: Make, contribution: Make) -> None:
+    """Below 1 MiB: in an image that GRUB starts as in any other, by the linked address of the stub."""
+    payload = make_payload(64, entry=0)
+    layout = container("elf").lay_out(payload, [with_header(contribution(payload))])
+    stub = layout.segments[0]
+    assert layout.entry_point == stub.vaddr + dict(layout.entries)["pvh"] - stub.paddr
+
+
 def test_a_kernels_own_header_stays_where_it_is(make_payload: Make, contribution: Make) -> None:
     """Beside a stub of another target the program headers have to be at the front all the same."""
     payload = make_payload(64)
@@ -130,7 +145,7 @@ def test_a_kernels_own_header_stays_where_it_is(make_payload: Make, contribution
     own = replace(contribution(covered, "multiboot2", chain=()), search=0x2000)
     ((rule, text),) = problems(covered, contribution(covered), own)
     assert rule == "BB-W012"
-    assert text.endswith("do not fit into the first 0x2000 bytes")
+    assert "a PT_LOAD brings the ELF header into memory" in text
 
 
 def test_what_does_not_fit_into_the_searched_bytes_is_refused(make_payload: Make, contribution: Make) -> None:
@@ -229,10 +244,11 @@ def test_a_kernel_of_little_but_gaps_is_not_written_as_one_piece(
     assert message.endswith("zeros would stand between its segments")
 
 
-@pytest.mark.parametrize("field", [4, 8, 12])
+@pytest.mark.parametrize(("field", "by"), [(4, -0x10), (8, -0x10), (12, -0x10), (8, 0x100000)])
 def test_addresses_that_load_something_else_are_found(
-    make_payload: Make, contribution: Make, tmp_path: Path, field: int
+    make_payload: Make, contribution: Make, tmp_path: Path, field: int, by: int
 ) -> None:
+    """Too low; or an end that is behind that of the file."""
     payload = make_payload(64, paddr=4 * MIB, entry=4 * MIB)
     asked = with_header(contribution(payload), headers=(FLAT,))
     layout = container("elf").lay_out(payload, [asked])
@@ -240,7 +256,7 @@ def test_addresses_that_load_something_else_are_found(
     write(payload, layout, path)
     (placed,) = layout.headers
     data = bytearray(placed.data)
-    struct.pack_into("<I", data, field, struct.unpack_from("<I", data, field)[0] - 0x10)
+    struct.pack_into("<I", data, field, struct.unpack_from("<I", data, field)[0] + by)
     layout = replace(layout, headers=(replace(placed, data=bytes(data)),))
     assert Written(payload, layout, path).found(placed.offset, bytes(data)) == ["BB-W033"]
 
@@ -289,14 +305,63 @@ def test_a_damaged_header_is_found(written: Written, change: int) -> None:
     assert written.found(at, b"\x55") == ["BB-W032"]
 
 
-def test_a_header_that_another_precedes_is_found(written: Written) -> None:
+def unloaded(written: Written) -> int:
+    """The offset of GNU_STACK's p_vaddr and p_paddr, by which nothing is loaded."""
+    return written.layout.table + 56 * 2 + 16
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_header_that_another_precedes_is_found(written: Written, whole: bool) -> None:
     """Bytes of a program header that look like one: the loader would take them."""
-    at = written.layout.table + 56 * 2 + 16  # p_vaddr of GNU_STACK, which nothing loads
-    assert "BB-W032" in written.found(at, MAGIC)
+    like = written.layout.headers[0].data if whole else MAGIC
+    assert "BB-W032" in written.found(unloaded(written), like)
+
+
+def test_what_looks_like_a_header_where_no_loader_looks_is_none(written: Written) -> None:
+    """At no multiple of the header's alignment."""
+    assert "BB-W032" not in written.found(unloaded(written) + 4, MAGIC)
 
 
 def test_bytes_beside_the_header_are_found(written: Written) -> None:
     assert written.found(written.layout.headers[0].file.end + 4, b"\1") == ["BB-W023"]
+
+
+@pytest.mark.parametrize("phoff", [0x100, 0x600])
+def test_former_program_headers_count_as_room(
+    make_payload: Make, contribution: Make, tmp_path: Path, phoff: int
+) -> None:
+    payload = make_payload(64, phoff=phoff)
+    layout = container("elf").lay_out(payload, [with_header(contribution(payload))])
+    image = write(payload, layout, tmp_path / "image.elf")
+    end = layout.headers[0].file.end
+    assert layout.table == 64 and layout.relaid is None
+    own = payload.elf.content.read(end, 0x1000 - end)  # zeros, where the former ones are written over
+    assert image.content.read(end, 0x1000 - end) == (bytes(0x1000 - end) if phoff < end else own)
+    damaged = Written(payload, layout, tmp_path / "image.elf")
+    assert damaged.found(end + 8, b"\1") == ["BB-W023"]
+
+
+def test_bytes_between_program_headers_and_header_are_found(
+    make_payload: Make, contribution: Make, tmp_path: Path
+) -> None:
+    payload = make_payload(64)
+    asked = with_header(contribution(payload), headers=(replace(HEADER, align=0x400),))
+    layout = container("elf").lay_out(payload, [asked])
+    write(payload, layout, tmp_path / "image.elf")
+    assert layout.headers[0].offset == 0x400
+    assert Written(payload, layout, tmp_path / "image.elf").found(0x3F8, b"\1") == ["BB-W023"]
+
+
+def test_a_moved_segment_that_is_beyond_the_file_is_found(
+    make_payload: Make, contribution: Make, tmp_path: Path
+) -> None:
+    payload = make_payload(64, before=0x1000)
+    layout = container("elf").lay_out(payload, [with_header(contribution(payload))])
+    write(payload, layout, tmp_path / "image.elf")
+    p_offset = layout.table + 56 + 8  # of the second, a PT_LOAD
+    far = struct.pack("<Q", 0x1000000)
+    found = Written(payload, layout, tmp_path / "image.elf").found(p_offset, far)
+    assert "BB-W022" in found
 
 
 def test_an_entry_in_no_segment_is_found(written: Written) -> None:

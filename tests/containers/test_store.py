@@ -129,6 +129,12 @@ def test_a_folder_must_be_there(tmp_path: Path) -> None:
     assert refused(tmp_path / "file" / "image") == "BB-W090"
 
 
+def test_a_folder_that_nobody_can_make_is_told_as_that() -> None:
+    """Its error says that something is not there; room is not what it lacks."""
+    with pytest.raises(OutputError, match=r"/proc/out: .* \(BB-W092\); name a folder with -o in which"):
+        make_folder(Path("/proc/out"))
+
+
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     loop = tmp_path / "loop"
     loop.symlink_to(loop)

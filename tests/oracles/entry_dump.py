@@ -62,19 +62,20 @@ def compile_guest(
     *,
     multiboot: bool = False,
     efi64: bool = False,
+    com1: bool = False,
     linked: int = ENTRY,
     bss: int = 0,
 ) -> Path:
     """Compile the guest that PVH enters, or the one that Multiboot does; no 32-bit libc is needed.
 
-    `efi64`: the Multiboot2 one that is entered while UEFI's boot services are alive. `linked`: its physical
-    address. `bss`: bytes of .bss more than it needs.
+    `efi64`: the Multiboot2 one that is entered while UEFI's boot services are alive. `com1`: it speaks there.
+    `linked`: its physical address. `bss`: bytes of .bss more than it needs.
     """
     elf = into / f"entry-dump{'-multiboot' * multiboot}.elf"
     entry = SOURCE / ("entry_efi64.S" if efi64 else "entry.S")
     sources = [entry, SOURCE / ("dump_multiboot.c" if multiboot else "dump.c")]
     defined = [f"-Wl,--defsym=linked={linked:#x}", f"-DROOM={bss:#x}", *["-DMULTIBOOT"] * multiboot]
-    defined += ["-DEFI64"] * efi64
+    defined += ["-DEFI64"] * efi64 + ["-DCOM1"] * com1
     command: list[str | Path] = [gcc, *FLAGS, *defined, "-T", SOURCE / "guest.ld", *sources, "-o", elf]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return elf

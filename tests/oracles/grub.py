@@ -94,6 +94,11 @@ class Grub:
 
         COM1 and port 0xE9 both come out on standard output.
         """
+        drive = ["-drive", f"file={self.disk(menu, folder)},format=raw,if=ide"]
+        return [*monitors.bare_machine(qemu, "pc", monitors.QEMU_CPU, memory), *_CONSOLE, *drive, *options]
+
+    def disk(self, menu: Script, folder: Path) -> Path:
+        """A disk, made in `folder`, from which a BIOS starts `menu`."""
         core = self._image("i386-pc", menu, folder)
         archive = menu.archive()
         archive += bytes(-len(archive) % SECTOR)
@@ -103,8 +108,7 @@ class Grub:
         sector[0x1BE:0x200] = partition.ljust(64, b"\0") + b"\x55\xaa"
         disk = folder / "disk.img"
         disk.write_bytes((bytes(sector) + core).ljust(GAP, b"\0") + archive)
-        drive = ["-drive", f"file={disk},format=raw,if=ide"]
-        return [*monitors.bare_machine(qemu, "pc", monitors.QEMU_CPU, memory), *_CONSOLE, *drive, *options]
+        return disk
 
     def efi(
         self, qemu: Path, menu: Script, folder: Path, *, memory: int = 512, options: Sequence[str] = ()

@@ -43,10 +43,10 @@ class Transcript:
         return f"{' '.join(self.command)}\n{end}, after {self.seconds:.1f} s, exit {self.returncode}\n{lines}"
 
 
-def _end(process: subprocess.Popen[bytes]) -> int | None:
+def _end(process: subprocess.Popen[bytes], ends: Sequence[signal.Signals]) -> int | None:
     """End a process group that we started; its exit code if it had already ended by itself."""
     code = process.poll()
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number in ends:
         try:
             os.killpg(process.pid, number)
         except ProcessLookupError:
@@ -68,12 +68,13 @@ def run_until(
     timeout: float = 60,
     wait: bool = False,
     cwd: Path | None = None,
+    ends: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGKILL),
 ) -> Transcript:
     """Run `command` until every regular expression of `markers` has matched its output.
 
     It also ends when one of `fail` matches, after `timeout` seconds, when it prints more than LIMIT bytes,
     or when the command exits; with `wait` (or without markers) matching alone does not end it. The command
-    gets a process group of its own, no input, and is gone when this returns.
+    gets a process group of its own, no input, and is gone when this returns: `ends` are the signals for that.
     """
     arguments = tuple(os.fspath(part) for part in command)
     wanted = {marker: re.compile(marker.encode(), re.MULTILINE) for marker in markers}
@@ -114,7 +115,7 @@ def run_until(
                 if markers and len(seen) == len(wanted) and not wait:
                     break
     finally:
-        ended = _end(process)
+        ended = _end(process, ends)
         process.stdout.close()
     return Transcript(
         command=arguments,

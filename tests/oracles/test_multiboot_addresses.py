@@ -65,6 +65,15 @@ def test_grub_starts_an_elf64_by_addresses(qemu: Path, grub_pc: Grub, both: Path
     assert "hello from multiboot1 on tcg" in transcript.text
 
 
+def test_xen_starts_the_same_file_as_pv_dom0(qemu: Path, kernels: Kernels, both: Path) -> None:
+    """Xen reads it as ELF, and its notes: the addresses of the header are not Xen's."""
+    command = monitors.xen_dom0(qemu, kernels.xen, both, pvh=False, cmdline=CMDLINE)
+    transcript = run_until(command, ["hello: done"], fail=monitors.XEN_FAILS, timeout=60)
+    assert transcript.reached, str(transcript)
+    assert "hello from xen-pv on xen" in transcript.text
+    assert f"cmdline {CMDLINE}" in transcript.text
+
+
 @pytest.mark.slow
 def test_qemu_starts_debians_elf64_by_addresses(
     qemu: Path, kernels: Kernels, initrd: Path, tmp_path: Path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,9 @@ import pytest
 
 import entry_dump
 import grub
-import modelled
 import monitors
 import multiboot_dump
-from bootbuild.abi import multiboot, multiboot2
-from bootbuild.abi.multiboot2 import Multiboot2Info, TagType
-from bootbuild.api import Cpu, Descriptor, FileContent, Filling, MemoryContent, Offer, Platform, Profile
-from bootbuild.api.machine import Cpuid
-from bootbuild.formats.elf_read import read_elf
-from bootbuild.machine import Machine
-from bootbuild.model.trace import StopKind
+from bootbuild.api import Profile
 from bootbuild.platform.uefi import ovmf as uefi
 from bootbuild.platform.uefi.ovmf import MemoryType
 from bootbuild_baremetal.environments import grub_bios
@@ -29,6 +22,7 @@ from bootbuild_baremetal.environments import qemu as qemu_profile
 from entry_dump import Segment
 from grub import Grub, Menu
 from multiboot_dump import MultibootDump
+from multiboot_modelled import Case, by_name, differences, emulated, files
 
 MiB = 1 << 20
 MODULE = b"the bytes of a module, of an odd length\n" * 111 + b"\0"
@@ -38,17 +32,6 @@ GRUB = NOT_COPIED | {
     "hidden.cs": (Segment(0x10, 0, 0xFFFFFFFF, 0xC09A), Segment(0x10, 0, 0xFFFFFFFF, 0xC09B))
 }
 QEMU = NOT_COPIED | {"hidden.cs": (Segment(8, 0, 0xFFFFFFFF, 0xC09A), Segment(8, 0, 0xFFFFFFFF, 0xC09B))}
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is started: where the kernel is linked, and what is offered to it. `memory` in MiB."""
-
-    linked: int = entry_dump.ENTRY
-    bss: int = 0
-    cmdline: str = ""
-    modules: Sequence[tuple[bytes, str]] = ()
-    memory: int = 128
 
 
 CASES = {
@@ -84,71 +67,6 @@ def compile_guest(gcc: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return compile_once
 
 
-class DebugPort(Platform):
-    """A platform with port 0xE9 beside what it has, as isa-debugcon is."""
-
-    def __init__(self, inner: Platform) -> None:
-        super().__init__()
-        self._inner = inner
-
-    def cpuid(self, cpu: Cpu, leaf: int, subleaf: int, native: Cpuid) -> Cpuid:
-        return self._inner.cpuid(cpu, leaf, subleaf, native)
-
-    def port_out(self, cpu: Cpu, port: int, size: int, value: int) -> None:
-        assert port == 0xE9
-        self.console.append(value)
-
-
-def _modules(case: Case, folder: Path) -> list[tuple[Path, str]]:
-    found = []
-    for number, (data, text) in enumerate(case.modules):
-        path = folder / f"m{number}"
-        path.write_bytes(data)
-        found.append((path, text))
-    return found
-
-
-def emulated(
-    profile: Profile, guest: Path, name: str, case: Case, modules: Sequence[tuple[Path, str]]
-) -> MultibootDump:
-    """What the guest says when it runs in a profile, and the hidden parts that the profile sets."""
-    offered = tuple((str(path), MemoryContent(path.read_bytes()), text.encode()) for path, text in modules)
-    image = read_elf(FileContent(guest), name)
-    offer = Offer(case.cmdline.encode(), offered, case.memory << 20)
-    scene = profile.scene(image, offer, Filling.EXACT)
-    platform = DebugPort(scene.platform)
-    with Machine(replace(scene, platform=platform)) as machine:
-        stop = machine.run(checkpoints={}, budget=200_000_000, seconds=60)
-    assert stop.kind is StopKind.TRIPLE_FAULT, stop
-    said = multiboot_dump.parse(bytes(platform.console).decode())
-    hidden: dict[str, Descriptor] = {name: getattr(scene.state, name) for name in modelled.SELECTORS}
-    return replace(said, hidden={name: modelled.segment(value) for name, value in hidden.items()})
-
-
-def _fields(dump: MultibootDump) -> dict[str, Any]:
-    """Every field by its name. Of Multiboot2 information, its tags: what is between two is anything."""
-    found: dict[str, Any] = {f"cpu.{name}": value for name, value in dump.cpu.items()}
-    found |= {f"hidden.{name}": value for name, value in dump.hidden.items()}
-    found |= {"modules": dump.modules, "a20": dump.a20}
-    blocks = {name: found for name, found in dump.blocks.items() if name != "modules"}
-    for listed in dump.blocks.get("modules", ()):  # GRUB does not write the entries' last word, the reserved
-        entries = multiboot.unpack_modules(listed.bytes)
-        found["module list"] = listed.address, tuple(replace(entry, reserved=0) for entry in entries)
-    if multiboot2.MAGIC in (dump.cpu.get("eax"), dump.cpu.get("rax")):
-        (information,) = blocks.pop("information")
-        found["information.address"] = information.address
-        found["information.size"] = len(information.bytes)
-        for number, tag in enumerate(Multiboot2Info.unpack(information.bytes).tags):
-            found[f"tag {number}, {TagType(tag.type).name}"] = tag.body
-    return found | {f"block {name}": value for name, value in blocks.items()}
-
-
-def differences(real: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
-    """Every field that is not the same, as name → (real, ours)."""
-    names = {**real, **ours}
-    return {name: (real.get(name), ours.get(name)) for name in names if real.get(name) != ours.get(name)}
-
-
 def observed(
     command: Sequence[str], folder: Path, ours: MultibootDump, case: Case, not_copied: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -159,8 +77,8 @@ def observed(
     seen = case.linked == entry_dump.ENTRY
     real, _ = multiboot_dump.observe(command, folder, grub.FAILS, case.linked if seen else None)
     if seen:
-        return _fields(real), _fields(ours), not_copied
-    return _fields(real), _fields(replace(ours, hidden={})), {}
+        return by_name(real), by_name(ours), not_copied
+    return by_name(real), by_name(replace(ours, hidden={})), {}
 
 
 def compared(
@@ -184,7 +102,7 @@ def test_grub_on_a_bios(
 ) -> None:
     case = CASES[name]
     command, profile = BIOS[protocol]
-    guest, modules = compile_guest(case), _modules(case, tmp_path)
+    guest, modules = compile_guest(case), files(case, tmp_path)
     menu = Menu(command, guest, case.cmdline, modules)
     started = grub_pc.bios(qemu, menu, tmp_path, memory=case.memory)
     compared(started, tmp_path, emulated(profile, guest, guest.name, case, modules), case, GRUB)
@@ -193,7 +111,7 @@ def test_grub_on_a_bios(
 @pytest.mark.parametrize("name", [name for name in CASES if name != "words"])
 def test_qemu(qemu: Path, compile_guest: Any, name: str, tmp_path: Path) -> None:
     case = CASES[name]
-    guest, modules = compile_guest(case), _modules(case, tmp_path)
+    guest, modules = compile_guest(case), files(case, tmp_path)
     command = monitors.qemu_kernel(qemu, guest, cmdline=case.cmdline, memory=case.memory, debug_port=True)
     if modules:
         values = (f"{path} {text}".strip().replace(",", ",,") for path, text in modules)
@@ -251,7 +169,7 @@ EFI_CASES = {
 @pytest.mark.parametrize("name", EFI_CASES)
 def test_grub_on_uefi(qemu: Path, grub_efi: Grub, compile_guest: Any, name: str, tmp_path: Path) -> None:
     case = EFI_CASES[name]
-    guest, modules = compile_guest(case), _modules(case, tmp_path)
+    guest, modules = compile_guest(case), files(case, tmp_path)
     menu = Menu("multiboot2", guest, case.cmdline, modules)
     started = grub_efi.efi(qemu, menu, tmp_path, memory=case.memory)
     ours = emulated(efi_profile.Multiboot2(), guest, guest.name, case, modules)
@@ -286,7 +204,7 @@ def test_grub_on_uefi_whose_boot_services_stay_alive(
     qemu: Path, grub_efi: Grub, compile_guest: Any, name: str, tmp_path: Path
 ) -> None:
     case = ALIVE_CASES[name]
-    guest, modules = compile_guest(case, efi64=True), _modules(case, tmp_path)
+    guest, modules = compile_guest(case, efi64=True), files(case, tmp_path)
     menu = Menu("multiboot2", guest, case.cmdline, modules)
     started = grub_efi.efi(qemu, menu, tmp_path, memory=case.memory)
     ours = emulated(efi_profile.Multiboot2(), guest, guest.name, case, modules)
@@ -316,7 +234,7 @@ def test_a_difference_is_seen(compile_guest: Any, tmp_path: Path) -> None:
     for name in ("nothing", "module"):
         case = CASES[name]
         guest = compile_guest(case)
-        dumps.append(_fields(emulated(profile, guest, guest.name, case, _modules(case, tmp_path))))
+        dumps.append(by_name(emulated(profile, guest, guest.name, case, files(case, tmp_path))))
     found = differences(*dumps)
     assert found["modules"][0] == ()
     assert "tag 4, MODULE" in found

@@ -31,6 +31,7 @@ class Target(Protocol):
     def options(self) -> type[Any] | None:
         """A frozen dataclass whose fields are this target's own recipe keys, all with defaults.
 
+        `explain` says what each is for: `field(default=…, metadata={"meaning": "…"})`.
         A `Path` is of a regular file, relative to the recipe; its content counts as an input of the build.
         """
 

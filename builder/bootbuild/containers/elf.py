@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootbuild.containers import rules
-from bootbuild.containers.front import flat_base, relay, with_front
+from bootbuild.containers.front import entry_point, flat_base, relay, with_front
 from bootbuild.containers.notes import merge
 from bootbuild.errors import PluginError, Problem, RefusedError
 from bootbuild.formats.repair import faults
@@ -23,7 +23,6 @@ PAGE = 0x1000
 PHDR = 56  #: bytes of the larger program header
 LIMIT = 1 << 32  #: stubs are entered in 32-bit mode, and offsets of ELF32 have as many bits
 SIGNED = 1 << 31  #: 64-bit code of the small model names what lies below (psABI 3.5.1)
-LOWEST_ENTRY = 1 << 20  #: linux-loader refuses a lower e_entry even when PVH is used (loader/elf/mod.rs)
 
 NAME = "elf"
 
@@ -84,7 +83,7 @@ class ElfContainer:
                 for s in layout.segments
             ]
             edit = add_segments(
-                image, [*new, note_segment(layout.notes)], entry_point(payload, layout), layout.table
+                image, [*new, note_segment(layout.notes)], entry_point(payload.elf, layout), layout.table
             )
             head = _with_headers(edit.head, content, layout)
             output.write(head)
@@ -142,15 +141,6 @@ def _file_size(payload: Payload, layout: Layout) -> int:
         parts += [layout.relaid.room, GRANULE * len(payload.elf.segments)]
     copies = 3 * len(payload.elf.loads)  # pages that are loaded with the ELF header
     return payload.elf.content.size + sum(parts) + PAGE * (len(parts) + copies + 1)
-
-
-def entry_point(payload: Payload, layout: Layout) -> int:
-    """e_entry of the image: the layout's; else the payload's, or the first stub where that is below 1 MiB."""
-    if layout.entry_point is not None:
-        return layout.entry_point
-    if payload.elf.entry >= LOWEST_ENTRY or not layout.entries:
-        return payload.elf.entry
-    return layout.entries[0][1]
 
 
 def _contradictions(payload: Payload, contributions: Sequence[Contribution]) -> list[Problem]:

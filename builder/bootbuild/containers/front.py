@@ -24,8 +24,18 @@ from bootbuild.model.span import Span, align_up
 from bootbuild.stubs.link import Linked
 
 TABLE_ALIGN = 8  #: bytes, of the program header table
+LOWEST_ENTRY = 1 << 20  #: linux-loader refuses a lower e_entry even when PVH is used (loader/elf/mod.rs)
 MAX_GAPS = 256 << 20  #: bytes of zeros that a flat file may have
 PHDR_SIZE = {32: 32, 64: 56}  #: bytes of a program header by ELF class
+
+
+def entry_point(image: ElfImage, layout: Layout) -> int:
+    """e_entry: the layout's; else that of the payload, or the first stub where it is below 1 MiB."""
+    if layout.entry_point is not None:
+        return layout.entry_point
+    if image.entry >= LOWEST_ENTRY or not layout.entries:
+        return image.entry
+    return layout.entries[0][1]
 
 
 def relay(image: ElfImage, relaid: Relaid | None) -> ElfImage:
@@ -57,7 +67,7 @@ def with_front(
     """The layout with what must stand at the start of the file, where a contribution asks for any.
 
     Room is found between the ELF header and the first byte in use; where there is none, or the file is of
-    the wrong class, all of it is laid out anew. Raises RefusedError (BB-W012 to BB-W014), InputError
+    the wrong class, all of it is laid out anew. Raises RefusedError (BB-W012 to BB-W016), InputError
     (BB-E044).
     """
     asked = [c for c in contributions if c.headers or c.search or c.elf_class]
@@ -126,8 +136,15 @@ def _placed(
             payload, layout, specs, linked, Relaid(bits, _size(payload, layout, specs, bits)), search, fixed
         )
     limit = min([search, *(spec.limit for _, spec in specs)])
-    text = f"{len(layout.segments) + len(image.segments)} program headers and what is searched for do not fit"
-    raise RefusedError(Problem(rules.NO_FRONT, payload.source, f"{text} into the first {limit:#x} bytes"))
+    count = len(layout.segments) + len(image.segments)
+    if room is None:  # and the header's own place is fixed
+        text = (
+            f"{count} program headers have no room beside its own header: a PT_LOAD brings the ELF header "
+            "into memory, or there are relocation sections"
+        )
+    else:
+        text = f"{count} program headers and what is searched for do not fit into the first {limit:#x} bytes"
+    raise RefusedError(Problem(rules.NO_FRONT, payload.source, text))
 
 
 def _fits(
@@ -198,8 +215,8 @@ def _entry_point(
 ) -> int | None:
     """e_entry: where a target has no other entry its stub; else an address that a PT_LOAD maps.
 
-    GRUB wants it in a PT_LOAD by p_vaddr, also where a tag names another entry; that of Linux is physical.
-    Raises RefusedError (BB-W013, BB-W014).
+    GRUB wants it in a segment by p_vaddr, also where a tag names another entry; that of Linux is physical.
+    Raises RefusedError (BB-W013, BB-W014, BB-W016).
     """
     named = [c for c in asked if c.entry_point]
     if len(named) > 1:
@@ -214,10 +231,14 @@ def _entry_point(
     if not any(c.search for c in asked):
         return layout.entry_point
     image = relay(payload.elf, layout.relaid)
-    entry = image.entry if layout.entry_point is None else layout.entry_point
+    entry = entry_point(image, layout)
     if any(entry in s.virtual for s in _loads(image, layout)):
         return entry
-    return next(_virtual(entry, layout, image.loads), entry)
+    found = next(_virtual(entry, layout, image.loads), None)
+    if found is None:
+        text = f"e_entry {entry:#x} is in no PT_LOAD, neither by p_vaddr nor by p_paddr"
+        raise RefusedError(Problem(rules.ENTRY_NOWHERE, payload.source, text))
+    return found
 
 
 def _loads(image: ElfImage, layout: Layout) -> list[Segment]:

@@ -83,7 +83,8 @@ NO_FRONT = Rule(
     "Multiboot loaders read the first 8 KiB (version 1) or 32 KiB (version 2) of a file, and have to find "
     "their header and all program headers in it. The file is laid out anew where its own bytes leave no "
     "room, unless the header is the payload's own.",
-    "link the kernel with fewer segments, or leave the target out of [output] combine",
+    "link the kernel with fewer segments; or, where its own header stays, with the first PT_LOAD behind the "
+    "program headers and without relocation sections; or leave the target out of [output] combine",
 )
 CLASS_CLASH = Rule(
     "BB-W013",
@@ -105,6 +106,15 @@ NOT_FLAT = Rule(
     "nothing as ELF. So there are not more than 256 MiB of zeros between the segments, and the file's "
     "head, up to 8 KiB, lies below the first of them and above 1 MiB.",
     "leave the addresses out (`addresses = false`), or link or `load` the kernel at 2 MiB or above",
+)
+
+ENTRY_NOWHERE = Rule(
+    "BB-W016",
+    "e_entry in no segment",
+    "GRUB's Multiboot commands want e_entry inside a segment, also where the header names another entry: "
+    "`entry point isn't in a segment`. A physical address is replaced by the linked one of the same "
+    "instruction, but it has to be one of the kernel's.",
+    "link the kernel with an ENTRY that a PT_LOAD holds",
 )
 
 # What is checked in every image after writing.

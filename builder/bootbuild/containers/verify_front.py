@@ -38,16 +38,13 @@ def padding(payload: Payload, layout: Layout, content: Content) -> tuple[int, li
     head = min(former.start, table.start)
     before[:head] = after[:head]
     _blank(before, former)
-    found: list[Found] = []
     for span in new:
-        if any(before[span.start : span.end]) or span.end > len(before):
-            found.append((rules.BYTES_CHANGED, f"what was written at {span} was no padding"))
         _blank(after, span)
-    if before != after:
-        pairs = zip(before, after, strict=False)
-        differing = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(before), len(after)))
-        found.append((rules.BYTES_CHANGED, f"first at file offset {differing:#x}"))
-    return end, found
+    if before == after:
+        return end, []
+    pairs = zip(before, after, strict=False)
+    differing = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(before), len(after)))
+    return end, [(rules.BYTES_CHANGED, f"first at file offset {differing:#x}")]
 
 
 def _table(content: Content, bits: int) -> Span:
@@ -72,10 +69,12 @@ def headers(layout: Layout, content: Content) -> Iterator[Found]:
         at = raw.find(magic)
         while at >= 0 and at % spec.align:
             at = raw.find(magic, at + 1)
-        if at < 0:
-            yield rules.HEADER_MISSING, f"none in the first {spec.limit:#x} bytes"
-        elif at != placed.offset or raw[at : at + len(placed.data)] != placed.data:
-            yield rules.HEADER_MISSING, f"what is found at {at:#x} is not what was written"
+        if at != placed.offset or raw[at : at + len(placed.data)] != placed.data:
+            there = f"is at {at:#x}" if at >= 0 else "is nowhere"
+            text = (
+                f"what a loader finds in the first {spec.limit:#x} bytes {there}, not at {placed.offset:#x}"
+            )
+            yield rules.HEADER_MISSING, text if at != placed.offset else f"at {at:#x} are other bytes"
 
 
 def addressed(layout: Layout, back: ReadBack, content: Content) -> Iterator[Found]:
@@ -92,7 +91,7 @@ def addressed(layout: Layout, back: ReadBack, content: Content) -> Iterator[Foun
         }
         base = placed.offset - said[Loaded.START]
         for s in loads:
-            if s.filesz and s.offset - s.paddr != base:
+            if s.offset - s.paddr != base:
                 yield rules.ADDRESSES_WRONG, f"file bytes {s.file} would be at {s.offset - base:#x}"
             if s.paddr + s.filesz > said[Loaded.END] or s.paddr + s.memsz > said[Loaded.BSS_END]:
                 yield rules.ADDRESSES_WRONG, f"the end cuts what belongs at physical {s.physical}"

@@ -34,6 +34,6 @@ def first_room(image: ElfImage) -> Span | None:
     table = Span(fields.e_phoff, fields.e_phnum * elf.phdr.size)
     end = min([start + LONGEST, image.content.size, *(offset for offset in used if offset >= start)])
     data = bytearray(image.content.read(0, end))
-    data[table.start : table.end] = bytes(max(0, min(table.end, end) - table.start))
+    data[table.start : table.end] = bytes(table.size)
     dirty = next((at for at in range(start, end) if data[at]), end)
     return Span(start, dirty - start)

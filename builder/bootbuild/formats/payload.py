@@ -36,7 +36,8 @@ def open_content(path: Path) -> FileContent:
         return FileContent(path)
     except (OSError, ValueError) as error:
         text = (getattr(error, "strerror", None) or str(error)).lower()
-        raise InputError(Problem(rules.UNREADABLE, str(path), text)) from None
+        remedy = "name a file: standard input is not read" if str(path) == "-" else ""
+        raise InputError(Problem(rules.UNREADABLE, str(path), text, remedy)) from None
 
 
 def open_snapshot(path: Path) -> Content:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -44,6 +44,8 @@ def read(path: Path, host: Host, overrides: Overrides | None = None) -> Recipe:
         if len(reader.plugin_problems) == len(problems):
             raise PluginError(problems)
         raise RecipeError(problems)
+    if overrides is not None and overrides.output is not None:  # shown as it was given
+        recipe = replace(recipe, output=replace(recipe.output, directory=Path(overrides.output)))
     return recipe
 
 

@@ -71,6 +71,8 @@ def _target(target: Target, host: Host) -> str:
         for field in dataclasses.fields(target.options):
             default = field.default if field.default is not dataclasses.MISSING else "…"
             text += f"  {field.name} = {default!r}  ({field.type})\n"
+            if meaning := field.metadata.get("meaning"):
+                text += f"      {meaning}\n"
     text += "".join(f"\nprofile {name}" for name in host.profiles_of(target.name)) + "\n"
     return text + _rules(target.rules)
 

@@ -36,6 +36,7 @@ _APM = struct.pack("<HHIHHHHHH", 0x102, 0xF000, 0xD198, 0xF000, 0xF000, 3, 0xFFF
 _RSDT = 0x1A7D  #: bytes above the start of SeaBIOS's ACPI tables
 # grub_multiboot2_get_mbi_size has room for tags that are not there: an end, framebuffer, VBE; and for APM
 _OTHER_ROOM = 8 + 40 + 791 + 3
+_BLOCK = 16  #: GRUB_MM_ALIGN of a 32-bit GRUB
 _LEAST = 0x1000  #: MBI_MIN_ADDR
 
 
@@ -49,7 +50,7 @@ class _BiosProfile(GrubProfile):
         pc = SeabiosPc(memory_size(image, offer))
         low, main = pc.ram
         check_memory(image, (part.span for part in kernel.parts), (low, main))
-        memory = Relocator([main], pc.ram)
+        memory = Relocator([main], pc.ram, block=_BLOCK)
         placed = self.placed(image, kernel, offer, memory)
         given = self.handed(image, placed, pc, memory)
         state, gdt = self.entered(kernel, self.magic, given.data, memory, _LEFT)
@@ -83,7 +84,7 @@ class Multiboot1(_BiosProfile):
     _BLOCK = Span(0x10000, 0x90000)  #: where the block may lie
 
     def kernel(self, image: ElfImage) -> Kernel:
-        return read.multiboot1(image)
+        return read.multiboot1(image, read.grub_entry)
 
     def handed(self, image: ElfImage, placed: Placed, pc: SeabiosPc, memory: Relocator) -> Given:
         texts = [module.cmdline for module in placed.given]

@@ -6,7 +6,7 @@ A reader of its own, on the side that boots: what writes headers is not what rea
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bootbuild.api import Content, ElfImage, InputError, Load, Problem, Rule, Span
@@ -16,6 +16,7 @@ MAGIC_1, SEARCH_1, HAS_ADDRESSES = 0x1BADB002, 8192, 1 << 16
 # Multiboot2 2.0 §3.1; the types of its tags
 MAGIC_2, SEARCH_2 = 0xE85250D6, 32768
 ADDRESS, ENTRY, EFI_BOOT_SERVICES, EFI64_ENTRY, RELOCATABLE = 2, 3, 7, 9, 10
+PF_X = 1
 _M32 = (1 << 32) - 1
 
 NO_HEADER = Rule(
@@ -29,9 +30,9 @@ NO_HEADER = Rule(
 NO_ENTRY = Rule(
     "BB-L331",
     "the Multiboot entry is in no segment",
-    "Without an entry address in the header, the kernel is entered at e_entry, in the segment that holds "
-    "that virtual address. GRUB says `entry point isn't in a segment`.",
-    "link the kernel with its entry inside a PT_LOAD segment, or name it in the header",
+    "Without an entry address in the header, GRUB enters the kernel at e_entry, in the first segment of any "
+    "type that holds that virtual address. It says `entry point isn't in a segment`.",
+    "link the kernel with its entry inside a PT_LOAD segment",
 )
 
 ADDRESSES = Rule(
@@ -105,15 +106,15 @@ class Kernel:
         return [Load(p.address, content, p.offset, p.size, p.memsz) for p in self.parts]
 
 
-def multiboot1(image: ElfImage) -> Kernel:
-    """The kernel of a Multiboot 1 header. Raises InputError without one."""
+def multiboot1(image: ElfImage, elf_entry: Callable[[ElfImage], int]) -> Kernel:
+    """The kernel of a Multiboot 1 header; `elf_entry` reads e_entry. Raises InputError without one."""
     data = image.content.read(0, SEARCH_1)
     for at in range(0, len(data) - 11, 4):
         magic, flags, checksum = struct.unpack_from("<3I", data, at)
         if magic != MAGIC_1 or (magic + flags + checksum) & _M32:
             continue
         if not flags & HAS_ADDRESSES:
-            return Kernel(_elf_entry(image), _segments(image), _sections(image))
+            return Kernel(elf_entry(image), _segments(image), _sections(image))
         addresses = struct.unpack_from("<5I", data.ljust(at + 32, b"\0"), at + 12)
         return Kernel(addresses[4], (_by_addresses(image, at, *addresses[:4]),))
     raise _no_header(image, 1, SEARCH_1)
@@ -146,7 +147,7 @@ def _kernel2(image: ElfImage, at: int, tags: Mapping[int, bytes]) -> Kernel:
     entry = words[ENTRY][0] if ENTRY in words else None
     by_addresses = ADDRESS in words
     return Kernel(
-        entry=_elf_entry(image) if entry is None else entry,
+        entry=grub_entry(image) if entry is None else entry,
         parts=(_by_addresses(image, at, *words[ADDRESS]),) if by_addresses else _segments(image),
         sections=Sections() if by_addresses else _sections(image),
         relocatable=Relocatable(*words[RELOCATABLE]) if RELOCATABLE in words else None,
@@ -180,11 +181,24 @@ def _by_addresses(image: ElfImage, at: int, header: int, load: int, load_end: in
     return Part(load, offset, size, memsz)
 
 
-def _elf_entry(image: ElfImage) -> int:
-    segment = image.segment_at(image.entry)
-    if segment is None:
-        raise InputError(Problem(NO_ENTRY, image.name, f"e_entry {image.entry:#x} is in no segment"))
-    return segment.paddr + image.entry - segment.vaddr
+def grub_entry(image: ElfImage) -> int:
+    """e_entry, physical: by the first program header of any type that holds it (loader/multiboot_elfxx.c).
+
+    Raises InputError (BB-L331).
+    """
+    for segment in image.segments:
+        if image.entry in segment.virtual:
+            return segment.paddr + image.entry - segment.vaddr
+    raise InputError(Problem(NO_ENTRY, image.name, f"e_entry {image.entry:#x} is in no segment"))
+
+
+def qemu_entry(image: ElfImage) -> int:
+    """e_entry, physical: by the last executable PT_LOAD whose file bytes hold it, or as it is (elf_ops.h)."""
+    found = image.entry
+    for s in image.loads:
+        if s.flags & PF_X and image.entry in Span(s.vaddr, s.filesz):
+            found = s.paddr + image.entry - s.vaddr
+    return found & _M32
 
 
 def _sections(image: ElfImage) -> Sections:

@@ -56,7 +56,7 @@ class Multiboot1(MultibootProfile):
     summary = "QEMU, machine pc (SeaBIOS and multiboot_dma.bin)"
 
     def kernel(self, image: ElfImage) -> Kernel:
-        return read.multiboot1(image)
+        return read.multiboot1(image, read.qemu_entry)
 
     def setting(self, image: ElfImage, kernel: Kernel, offer: Offer) -> Setting:
         pc = SeabiosPc(memory_size(image, offer))

@@ -14,13 +14,16 @@ class Relocator:
 
     `heap`: memory that GRUB has or gets, in ascending order, where a chunk lies at once. `offered`: the RAM
     of the memory map, to which a chunk that fits into no heap is moved when the kernel is started. `grain`:
-    bytes of which memory is given out in multiples.
+    bytes of which memory is given out in multiples. `block`: GRUB_MM_ALIGN, in multiples of which a heap of
+    GRUB's is cut, but for what is taken from its start (CHUNK_TYPE_REGION_START).
     """
 
-    def __init__(self, heap: Sequence[Span], offered: Sequence[Span], grain: int = 1) -> None:
+    def __init__(self, heap: Sequence[Span], offered: Sequence[Span], grain: int = 1, block: int = 1) -> None:
         self._heap = heap
         self._offered = offered
         self._grain = grain
+        self._block = block
+        self._begins: dict[int, int] = {}  # start of a heap → what of its start is gone
         self.chunks: list[Span] = []  #: what is in use, before the kernel's start or after it
         self.taken: list[Span] = []  #: of `heap`
 
@@ -35,6 +38,7 @@ class Relocator:
         if start >= _LOW:
             if any(free.covers(span) for free in self._free()):
                 self.taken.append(span)
+                span = self._cut(span)
             else:
                 self._lowest(span.size, self._grain, start, _TOP)
         self.chunks.append(span)
@@ -73,6 +77,15 @@ class Relocator:
     def _lowest(self, size: int, align: int, least: int, most: int) -> int | None:
         at = self.would_place(size, align, least, most)
         if at is not None:
-            self.chunks.append(Span(at, size))
+            self.chunks.append(self._cut(Span(at, size)))
             self.taken.append(self.chunks[-1])
         return at
+
+    def _cut(self, span: Span) -> Span:
+        """What of the heap is gone with a chunk."""
+        within = next(heap.start for heap in self._heap if heap.covers(span))
+        if span.start <= align_up(self._begins.get(within, within), self._block):
+            self._begins[within] = span.end
+            return span
+        start = span.start - span.start % self._block
+        return Span(start, align_up(span.end, self._block) - start)

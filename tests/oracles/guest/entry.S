@@ -10,6 +10,11 @@ multiboot2:
 	.long 8
 multiboot2_end:
 	.long 0x1badb002, 3, -(0x1badb002 + 3)	/* page-aligned modules, memory information */
+
+	/* Of no segment: GRUB finds it a place by its alignment, between others of less. */
+	.section .aside, "", @progbits
+	.balign 512
+	.ascii "aside"
 #else
 	.section .note.Xen, "a", @note
 	.balign 4

@@ -2,7 +2,7 @@
 // How a guest says, as text on port 0xE9, what it found: records, numbers in hex, strings as hex bytes.
 //
 // QEMU has that port as isa-debugcon, Xen prints a guest's lines from it in its own log: so one channel
-// serves every monitor and needs no hypercall.
+// serves every monitor and needs no hypercall. Bochs has it among what it paints: there COM1 is it (-DCOM1).
 
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -22,7 +22,16 @@ extern u8 gdtr[], idtr[];
 
 static void put(char c)
 {
+#ifdef COM1
+    u8 status;
+
+    __asm__ volatile("outb %0, %1" : : "a"(c), "Nd"((u16)0x3f8));
+    do
+        __asm__ volatile("inb %1, %0" : "=a"(status) : "Nd"((u16)0x3fd));
+    while (!(status & 0x40)); // until it is on the line: the end of the machine does not wait
+#else
     __asm__ volatile("outb %0, %1" : : "a"(c), "Nd"((u16)0xe9));
+#endif
 }
 
 #include "words.h"

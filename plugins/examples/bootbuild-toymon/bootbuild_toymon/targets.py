@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bootbuild.api import (
     AddressOf,
@@ -39,7 +39,9 @@ NO_ROUTE = Rule(
 class Options:
     """What a recipe may say under `[targets.toymon]`, beside what every target has."""
 
-    memory: int = 4  #: MiB of RAM without which the monitor is not to start the image
+    memory: int = field(
+        default=4, metadata={"meaning": "MiB of RAM without which the monitor is not to start the image"}
+    )
 
     def __post_init__(self) -> None:
         if not 1 <= self.memory < 4096:
