@@ -127,7 +127,7 @@ def _change(exact: Run, run: Run) -> str:
     if run.handover != exact.handover:
         return "what is handed over changes with it"
     for number, (ours, theirs) in enumerate(zip(exact.way, run.way, strict=False)):
-        if ours[0] != theirs[0]:
+        if ours != theirs:
             went, goes = exact.trace.blocks[number][0], run.trace.blocks[number][0]
             return f"it goes to {goes:#x} where it went to {went:#x}"
     return f"it runs {len(run.way)} blocks where it ran {len(exact.way)}"

@@ -64,7 +64,7 @@ class Run:
     handover: Mapping[str, Any] | None
     findings: tuple[Finding, ...]
     proved: str  #: the level that was reached, "" if the startup path was not
-    way: tuple[tuple[int, int], ...]  #: the blocks up to there, by addresses that are the same in all runs
+    way: tuple[int, ...]  #: the blocks up to there, by addresses that are the same in all runs
 
     @property
     def conclusive(self) -> bool:
@@ -153,7 +153,7 @@ def run_once(
             findings.append(replace(ended, message=f"{startup.name} was not reached: {ended.message}"))
         findings += in_stub(subject, machine.events)
         steady = scene.platform.steady
-        way = tuple((steady(address), size) for address, size in machine.blocks[:blocks_to_startup])
+        way = tuple(steady(address) for address, _ in machine.blocks[:blocks_to_startup])
         trace = BootTrace(
             target=profile.target,
             profile=profile.name,
@@ -241,7 +241,7 @@ def _run_chain(
 
 
 def _digest(
-    way: tuple[tuple[int, int], ...],
+    way: tuple[int, ...],
     reached: bool,
     handover: Mapping[str, Any] | None,
     steady: Callable[[int], int],

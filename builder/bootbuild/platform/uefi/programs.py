@@ -52,18 +52,15 @@ class Programs:
         *,
         whole_path: bytes = b"",
         options: bytes = b"",
-        base: int = 0,
+        low: bool = False,
     ) -> Program:
-        """Put a PE into memory where EDK2 would. Raises NotAnImage, Refused.
-
-        With a `base` it lies there instead, and the firmware keeps the other place.
-        """
+        """Put a PE into memory where EDK2 would; if `low`, at another place. Raises NotAnImage, Refused."""
         firmware = self._firmware
         kind = MemoryType.LOADER_CODE
         span = self._place(image, kind)
-        if base:
-            firmware.pages.convert(span, MemoryType.BOOT_SERVICES_DATA)
-            span = Span(base, span.size)
+        if low:
+            firmware.pages.free(span.start, span.size // PAGE)
+            span = self._lower(span)
             firmware.pages.convert(span, kind)
         firmware.put(span.start, image.load(span.start))
         firmware.gave(span, kind)
@@ -95,6 +92,17 @@ class Programs:
                 if not image.relocatable:
                     raise
         return pages.allocate(ANY, kind, image.pages, 0)
+
+    def _lower(self, span: Span) -> Span:
+        """The other end of the hole that a program was at the top of: the map has as many pieces as before.
+
+        Where it would have filled the hole, or lain low, it gets the start of the largest one.
+        """
+        free = [hole for hole, kind in self._firmware.pages if kind == MemoryType.CONVENTIONAL]
+        hole = next(hole for hole in free if hole.covers(span))
+        if span.end != hole.end or span.start == hole.start:
+            hole = max(free, key=lambda hole: hole.size)
+        return Span(hole.start, span.size)
 
     def first(self, program: Program, stack: int) -> dict[str, int]:
         """Registers with which the firmware enters its first program, whose stack ends at `stack`."""

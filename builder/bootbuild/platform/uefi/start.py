@@ -17,7 +17,7 @@ from bootbuild.platform.uefi.consoles import TextInput, TextOutput
 from bootbuild.platform.uefi.events import EventServices
 from bootbuild.platform.uefi.firmware import Firmware
 from bootbuild.platform.uefi.load_files import InitrdMedia
-from bootbuild.platform.uefi.ovmf import PAGE, MemoryType, Ovmf, with_crc
+from bootbuild.platform.uefi.ovmf import MemoryType, Ovmf, with_crc
 from bootbuild.platform.uefi.pe_image import PeImage
 from bootbuild.platform.uefi.programs import Program, Programs
 from bootbuild.platform.uefi.protection import Protection
@@ -83,10 +83,10 @@ def start(
     firmware.handles.install(device, {guids.DEVICE_PATH: firmware.keep(medium + device_path.END)})
     if initrd is not None:
         InitrdMedia(firmware, initrd)
-    base = poison.pick("load base", 0, _elsewhere(image, machine), 0) if image.relocatable else 0
+    low = bool(poison.pick("load base", 0, 1, 0)) and image.relocatable
     file_path = device_path.file_path("kernel") + device_path.END
     program = programs.load(
-        image, 0, device, file_path, whole_path=medium + file_path, options=options, base=base
+        image, 0, device, file_path, whole_path=medium + file_path, options=options, low=low
     )
     firmware.pages.convert(entry_map.freed(machine), MemoryType.CONVENTIONAL)
     top = machine.memory - _RSP
@@ -120,14 +120,6 @@ def _take(firmware: Firmware) -> None:
             start, end = max(span.start, part.start), min(span.end, part.end)
             if what == MemoryType.CONVENTIONAL and start < end:
                 firmware.pages.convert(Span(start, end - start), kind)
-
-
-def _elsewhere(image: PeImage, machine: Ovmf) -> int:
-    """Another place for the program: where it takes nothing that a run without it would have been given."""
-    early = entry_map.EARLY
-    if PAGE + image.pages * PAGE <= early.size:
-        return early.start + PAGE
-    return machine.memory // 2 + PAGE
 
 
 def _tables(firmware: Firmware, programs: Programs, variables: Variables) -> tuple[Load, ...]:
