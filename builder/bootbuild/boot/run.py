@@ -252,9 +252,9 @@ def _digest(
 
 
 def _steady(value: Any, steady: Callable[[int], int]) -> Any:
-    """A part of a handover with each address, a string in hex, as it is in every run."""
+    """A part of a handover with each address, a string in hex but for sizes, as it is in every run."""
     if isinstance(value, Mapping):
-        return {key: _steady(part, steady) for key, part in value.items()}
+        return {key: part if "size" in key else _steady(part, steady) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_steady(part, steady) for part in value]
     if isinstance(value, str) and value.startswith("0x"):
