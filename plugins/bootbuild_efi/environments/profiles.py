@@ -164,9 +164,9 @@ class LowMemory(_Derived):
     """A machine with hardly more memory than the firmware takes."""
 
     name = "low-memory"
-    summary = "128 MiB of RAM, of which the firmware has half"
+    summary = "192 MiB of RAM, of which the firmware has a third"
     may_give_up = (rules.FAILED.id,)
-    memory = 128 * MiB
+    memory = 192 * MiB
 
 
 class Taken(_Derived):
