@@ -198,6 +198,18 @@ def test_memory_becomes_the_guests_and_is_taken_back(machine: Make) -> None:
     ]
 
 
+def test_what_is_the_guests_to_write_is_known(machine: Make) -> None:
+    regions = (Region(Span(0xF01000, 0x3000), RegionKind.FREE),)
+    one = machine(Guest(b"\xe6\x01\xf4", platform=Giver(), regions=regions))
+    page = Span(0xF02000, 0x1000)
+    assert not one.writable(page)
+    finish(one)
+    assert one.writable(page)
+    assert one.writable(Span(0, 0x1000))
+    assert not one.writable(Span(0xF02000, 0x1001))
+    assert not one.writable(Span(0xF01FFF, 2))
+
+
 def test_the_pages_beside_are_not_given_with_it(machine: Make) -> None:
     regions = (Region(Span(0xF01000, 0x3000), RegionKind.FREE),)
     for behind in (0xF01FFC, 0xF03000):

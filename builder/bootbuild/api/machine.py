@@ -45,6 +45,9 @@ class Cpu(Protocol):
     def cpuid(self, leaf: int, subleaf: int) -> Cpuid:
         """What the bare core answers, as `Platform.cpuid` is told it."""
 
+    def writable(self, span: Span) -> bool:
+        """Whether all of a physical range is RAM, and the guest's to write."""
+
     def retype(self, span: Span, kind: RegionKind) -> None:
         """From the next instruction on, physical memory in whole pages is of another kind, but not MMIO."""
 

@@ -129,6 +129,10 @@ class Memory:
                 return region
         return None
 
+    def all_ram(self, span: Span) -> bool:
+        """Whether a range is RAM throughout, in as many regions as it may be."""
+        return not holes(span, [region.span for region in self.regions if region.kind is RegionKind.RAM])
+
     def word(self, address: int, size: int) -> int | None:
         """A little-endian number of `size` bytes within one block; None where there is no memory."""
         block = self._find(address)

@@ -270,6 +270,10 @@ class Machine:
         """What the bare core answers."""
         return native_cpuid(leaf, subleaf)
 
+    def writable(self, span: Span) -> bool:
+        """Whether all of a physical range is RAM that the guest may write."""
+        return self._memory.all_ram(span)
+
     def retype(self, span: Span, kind: RegionKind) -> None:
         """Make physical memory another kind before the next instruction."""
         self._retyped.append((span, kind))
