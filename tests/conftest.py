@@ -21,6 +21,7 @@ from bochs import Bochs
 from debian_kernels import Kernels
 from grub import Grub
 from oracle import Transcript
+from ovmf import Ovmf
 from tiny_bzimage import COMMANDS, Command
 from workshop import Workshop
 
@@ -107,6 +108,14 @@ def grub_efi() -> Grub:
     _there(parts / "x86_64-efi/multiboot2.mod", "grub-efi-amd64-bin")
     _there(ovmf / "OVMF_CODE_4M.fd", "ovmf")
     return Grub(_tool("grub-mkimage", "grub-common"), parts, ovmf)
+
+
+@pytest.fixture(scope="session")
+def ovmf() -> Ovmf:
+    """OVMF, a UEFI for QEMU."""
+    parts = Path("/usr/share/OVMF")
+    _there(parts / "OVMF_CODE_4M.fd", "ovmf")
+    return Ovmf(parts)
 
 
 @pytest.fixture(scope="session")

@@ -216,7 +216,7 @@ def make_image(
 
     kind = contributions[0].container
     holder = container(kind)
-    path = recipe.image((contribution.target for contribution in contributions), f".{kind}")
+    path = recipe.image((contribution.target for contribution in contributions), holder.suffix)
     progress(f"writing {path}")
     make_folder(path.parent)
     spare((recipe.path, *inputs(recipe)), path)

@@ -13,7 +13,7 @@ import enum
 import struct
 from collections.abc import Iterator, Sequence
 
-from bootbuild.api import Cpu, ElfImage, Packed, Placed, RegionKind, Scene, Span
+from bootbuild.api import Cpu, ElfImage, Packed, Placed, Scene, Span
 
 HEAD = 4096  #: bytes of the kernel that the guest itself unpacks: the first page, with the ELF header
 _LARGE = 2 << 20  #: bytes that the guest's #PF handler maps at a time (ident_map_64.c, do_boot_page_fault)
@@ -190,8 +190,7 @@ class Unpacking:
         output = Span(self._output, size)
         if size != self._image.content.size:
             return "the size that it states is another than it has"
-        ram = (r.span for r in self._scene.regions if r.kind is RegionKind.RAM)
-        if not any(output.start in r and output.end <= r.end for r in ram):
+        if not cpu.writable(output):
             return f"its place {output} is not all RAM"
         for name in ("rip", "rsp", "cr3", "gdtr", "idtr"):
             if cpu.get(name) in output:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bootbuild.api.environment import may_give_up
 from bootbuild.errors import RefusedError
 from bootbuild.host import Host
 from bootbuild.model.record import BuildRecord
@@ -87,10 +88,18 @@ def test_a_pair_that_the_waist_allows_boots_in_every_profile(
         for kind in kinds
     ] or [build_pair(target, guest_name, width, tmp_path)]
     verdicts = [verdict for record in records for image in record.images for verdict in image.verdicts]
-    started = [verdict for verdict in verdicts if verdict.outcome is not Outcome.REFUSED]
+    # some may give up where memory is kept for good, and say so; of two containers each profile reads one
+    started = [
+        verdict
+        for verdict in verdicts
+        if verdict.outcome is not Outcome.REFUSED
+        or {finding.rule for finding in verdict.findings} & may_give_up(HOST.profile(verdict.name))
+    ]
     assert len(verdicts) - len(started) == len(HOST.profiles_of(target)) * (len(records) - 1)
     assert {verdict.name for verdict in started} == set(HOST.profiles_of(target))
     for verdict in started:
+        if verdict.outcome is Outcome.REFUSED:
+            continue
         assert (verdict.outcome, verdict.findings) == (Outcome.BOOTED, ()), verdict.name
 
 

@@ -13,7 +13,7 @@ from bootbuild.machine.run import Machine
 from bootbuild.machine.selftest import CASES, check
 from machine_guests import IDT, Guest, finish, long_guest
 from strictness import L_AND_D, guest
-from test_machine_stops import ENDS, RESERVED
+from test_machine_stops import ENDS, FREE, RESERVED
 from test_strictness import BROKEN
 
 Make = Callable[[Guest | bytes], Machine]
@@ -30,6 +30,7 @@ def test_every_rule_of_the_machine_is_broken_by_a_case(machine: Make) -> None:
     broken += [without_handlers(guest(case)) for case in BROKEN.values()]
     broken += [
         Guest(b"\xa3\x04\x20\xf0\x00\xf4", regions=(RESERVED,)),  # mov [0xf02004], eax
+        Guest(b"\xa3\x04\x20\xf0\x00\xf4", regions=(FREE,)),
         long_guest(L_AND_D),
     ]
     seen = {finish(machine(one), budget=2_000_000).rule for one in broken}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bootbuild.api.machine import Cpu
+from bootbuild.api.machine import Cpu, Platform
 from bootbuild.machine.run import Machine
 from bootbuild.model.machine import Region, RegionKind
 from bootbuild.model.span import Span
@@ -28,6 +28,7 @@ Make = Callable[[Guest | bytes], Machine]
 
 ROM = Region(Span(0xF00000, 0x1000), RegionKind.ROM)
 RESERVED = Region(Span(0xF02000, 0x1000), RegionKind.RESERVED)
+FREE = Region(Span(0xF02000, 0x1000), RegionKind.FREE)
 DEVICE = Region(Span(0xF04000, 0x1000), RegionKind.MMIO)
 
 ENDS = {
@@ -168,6 +169,53 @@ def test_a_write_to_reserved_memory_is_a_finding(machine: Make) -> None:
     stop = finish(one)
     assert (stop.kind, stop.rule, stop.physical) == (StopKind.RESERVED_WRITE, "BB-B003", 0xF02004)
     assert one.read_physical(0xF02004, 4) == bytes(4)
+
+
+def test_memory_that_is_nobodys_can_be_read_and_not_written(machine: Make) -> None:
+    one = machine(Guest(b"\xa1\x00\x20\xf0\x00\xa3\x04\x20\xf0\x00\xf4", regions=(FREE,)))
+    stop = finish(one)
+    assert (stop.kind, stop.rule, stop.physical) == (StopKind.NOT_ALLOCATED, "BB-B077", 0xF02004)
+
+
+class Giver(Platform):
+    """Gives the guest a page at a write to port 1, and takes it back at one to port 2."""
+
+    def port_out(self, cpu: Cpu, port: int, size: int, value: int) -> None:
+        cpu.retype(Span(0xF02000, 0x1000), {1: RegionKind.RAM, 2: RegionKind.FREE}[port])
+
+
+def test_memory_becomes_the_guests_and_is_taken_back(machine: Make) -> None:
+    regions = (Region(Span(0xF01000, 0x3000), RegionKind.FREE),)
+    store = b"\xa3\x04\x20\xf0\x00"  # mov [0xf02004], eax
+    one = machine(
+        Guest(b"\xe6\x01" + store + b"\xe6\x02" + store + b"\xf4", platform=Giver(), regions=regions)
+    )
+    stop = finish(one)
+    assert (stop.kind, stop.physical) == (StopKind.NOT_ALLOCATED, 0xF02004)
+    assert one.instructions == 4
+    assert [region.span for region in one._memory.regions if region.span.start in regions[0].span] == [
+        Span(at, 0x1000) for at in (0xF01000, 0xF02000, 0xF03000)
+    ]
+
+
+def test_what_is_the_guests_to_write_is_known(machine: Make) -> None:
+    regions = (Region(Span(0xF01000, 0x3000), RegionKind.FREE),)
+    one = machine(Guest(b"\xe6\x01\xf4", platform=Giver(), regions=regions))
+    page = Span(0xF02000, 0x1000)
+    assert not one.writable(page)
+    finish(one)
+    assert one.writable(page)
+    assert one.writable(Span(0, 0x1000))
+    assert not one.writable(Span(0xF02000, 0x1001))
+    assert not one.writable(Span(0xF01FFF, 2))
+
+
+def test_the_pages_beside_are_not_given_with_it(machine: Make) -> None:
+    regions = (Region(Span(0xF01000, 0x3000), RegionKind.FREE),)
+    for behind in (0xF01FFC, 0xF03000):
+        store = b"\xa3" + behind.to_bytes(4, "little")
+        stop = finish(machine(Guest(b"\xe6\x01" + store + b"\xf4", platform=Giver(), regions=regions)))
+        assert (stop.kind, stop.physical) == (StopKind.NOT_ALLOCATED, behind)
 
 
 def test_the_platform_answers_for_a_device(machine: Make) -> None:

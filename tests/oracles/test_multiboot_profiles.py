@@ -14,8 +14,8 @@ import grub
 import monitors
 import multiboot_dump
 from bootbuild.api import Profile
-from bootbuild.platform import uefi
-from bootbuild.platform.uefi import MemoryType
+from bootbuild.platform.uefi import ovmf as uefi
+from bootbuild.platform.uefi.ovmf import MemoryType
 from bootbuild_baremetal.environments import grub_bios
 from bootbuild_baremetal.environments import grub_efi as efi_profile
 from bootbuild_baremetal.environments import qemu as qemu_profile

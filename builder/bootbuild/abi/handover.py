@@ -60,6 +60,7 @@ class PostOperation(IntEnum):
     CONSOLE_WRITE = 1
     SHUTDOWN = 2
     TRAPS = 3
+    VIRTUAL_MAP = 4
 
 
 ENOSYS = -38  #: what a post stub answers to an operation that it does not know

@@ -16,6 +16,7 @@ from bootbuild.api.stubs import chain_of, load_blob, switches
 from bootbuild.api.target import Target
 from bootbuild.errors import InputError, PluginError, Problem, RefusedError
 from bootbuild.formats.notes import claims_target, phys32_entry
+from bootbuild.formats.pe_read import PeError, PeFile, PeSection, read_pe
 from bootbuild.formats.stand_in import Packed, packed_kernel
 from bootbuild.guests.given import cmdline_fault, map_fault, module_faults
 from bootbuild.guests.record import record_faults
@@ -25,6 +26,7 @@ from bootbuild.model.content import Content, FileContent, MemoryContent
 from bootbuild.model.content import digest as content_digest
 from bootbuild.model.contribution import (
     AddressOf,
+    Application,
     BzimageSpec,
     Contribution,
     HeaderSpec,
@@ -61,6 +63,7 @@ API_VERSION = 1
 __all__ = [
     "API_VERSION",
     "AddressOf",
+    "Application",
     "Blob",
     "BootTrace",
     "BuildRecord",
@@ -99,6 +102,9 @@ __all__ = [
     "Outcome",
     "Packed",
     "Payload",
+    "PeError",
+    "PeFile",
+    "PeSection",
     "Piece",
     "Placed",
     "PlacedSegment",
@@ -140,6 +146,7 @@ __all__ = [
     "packed_kernel",
     "phys32_entry",
     "read_elf",
+    "read_pe",
     "record_faults",
     "route",
     "state_faults",

@@ -32,7 +32,11 @@ class Scene:
 
 
 class Profile(Protocol):
-    """An environment: it reads the image as that program's loader does and sets the machine up."""
+    """An environment: it reads the image as that program's loader does and sets the machine up.
+
+    One in which an image may give up, as long as it says so, has an attribute more, `may_give_up`: the rules
+    of that. Where a recipe does not name the profile such an image is refused there, and has not failed.
+    """
 
     @property
     def target(self) -> str:
@@ -78,3 +82,8 @@ class Profile(Protocol):
         `only` restricts the poison to the named `undefined` ones (to find out which of them a guest
         relies on). Raises InputError when this program would refuse the file, with its own message.
         """
+
+
+def may_give_up(profile: Profile) -> frozenset[str]:
+    """The rules whose findings say that an image has given up where it may."""
+    return frozenset(getattr(profile, "may_give_up", ()))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol
+
+from bootbuild.model.machine import Given, RegionKind
+from bootbuild.model.span import Span
+from bootbuild.model.verdict import Finding
 
 Cpuid = tuple[int, int, int, int]  #: EAX, EBX, ECX, EDX
 
@@ -40,6 +45,12 @@ class Cpu(Protocol):
     def cpuid(self, leaf: int, subleaf: int) -> Cpuid:
         """What the bare core answers, as `Platform.cpuid` is told it."""
 
+    def writable(self, span: Span) -> bool:
+        """Whether all of a physical range is RAM, and the guest's to write."""
+
+    def retype(self, span: Span, kind: RegionKind) -> None:
+        """From the next instruction on, physical memory in whole pages is of another kind, but not MMIO."""
+
     def stop(self, kind: Literal["shutdown", "reset", "crash"], detail: str, rule: str = "") -> None:
         """End the run after this call: the guest asked for it, or broke `rule` and is ended for it."""
 
@@ -57,6 +68,18 @@ class Platform:
 
     def __init__(self) -> None:
         self.console = bytearray()
+
+    def handed(self, given: Given) -> Given:
+        """What the guest was given when it stands at its startup path: with what it asked for on the way."""
+        return given
+
+    def faults(self) -> Sequence[Finding]:
+        """What is wrong with how the guest, standing at its startup path, has left this environment."""
+        return ()
+
+    def steady(self, address: int) -> int:
+        """What stands for a linear address where runs are compared: the same in all that differ in places."""
+        return address
 
     def cpuid(self, cpu: Cpu, leaf: int, subleaf: int, native: Cpuid) -> Cpuid:
         """Answer of CPUID; `native` is what the bare core (no hypervisor bit, no RDRAND) answers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bootbuild.api.environment import Profile
+from bootbuild.api.environment import Profile, may_give_up
 from bootbuild.api.loader import Loader, LoaderVerdict
 from bootbuild.boot.judge import CLOCK
 from bootbuild.boot.run import Run, Subject, run_once, scene_of
@@ -28,8 +28,8 @@ def prove(
     """Boot three times and judge.
 
     A file that the profile's loader refuses is not booted: FAILED if it is `required` to boot here, else
-    REFUSED. `disabled` leaves out the findings of these rules: tests use it to see that each rule decides
-    something.
+    REFUSED; so is one that gives up where the profile allows that. `disabled` leaves out the findings of
+    these rules: tests use it to see that each rule decides something.
     """
     refusal = _refusal(subject, profile, loader)
     runs: list[Run] = []
@@ -38,12 +38,13 @@ def prove(
     else:
         runs, findings = _three_runs(subject, profile)
     kept = tuple(dict.fromkeys(f for f in findings if f.rule not in disabled))
+    refused = not required and (not runs or {f.rule for f in kept} <= may_give_up(profile))
     return ProfileVerdict(
         target=profile.target,
         profile=profile.name,
         version=profile.version,
         evidence=profile.evidence,
-        outcome=_outcome(runs, kept) if runs or required or not kept else Outcome.REFUSED,
+        outcome=Outcome.REFUSED if refused and kept else _outcome(runs, kept),
         findings=kept,
         runs=tuple(run.trace for run in runs),
         handover=runs[0].handover if runs else None,
@@ -137,11 +138,11 @@ def _change(exact: Run, run: Run) -> str:
         return run.findings[0].message
     if run.handover != exact.handover:
         return "what is handed over changes with it"
-    ours, theirs = exact.way, run.way
-    for (a, _), (b, _) in zip(ours, theirs, strict=False):
-        if a != b:
-            return f"it goes to {b:#x} where it went to {a:#x}"
-    return f"it runs {len(theirs)} blocks where it ran {len(ours)}"
+    for number, (ours, theirs) in enumerate(zip(exact.way, run.way, strict=False)):
+        if ours[0] != theirs[0]:
+            went, goes = exact.trace.blocks[number][0], run.trace.blocks[number][0]
+            return f"it goes to {goes:#x} where it went to {went:#x}"
+    return f"it runs {len(run.way)} blocks where it ran {len(exact.way)}"
 
 
 def _outcome(runs: list[Run], findings: tuple[Finding, ...]) -> Outcome:

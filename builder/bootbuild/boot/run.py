@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bootbuild.api.environment import Profile, Scene
-from bootbuild.api.guest import Guest
+from bootbuild.api.guest import Follower, Guest
 from bootbuild.boot.follow import Blocks, alone_because, as_linked, follow, follower_of, where_it_is
 from bootbuild.boot.judge import (
     finding_of,
@@ -144,16 +144,8 @@ def run_once(
             findings += found
         unpacked_after = 0  #: blocks
         if follower is not None:
-            stop = follow(follower, machine, budget, left)
-            if follower.placed is not None:
-                unpacked_after = len(machine.blocks) - 1
-                subject = where_it_is(subject, follower.placed, machine)
-                startup = subject.startup
-                stops = {startup.vaddr: STARTUP, startup.paddr: STARTUP}
-                if stop.ip in stops:
-                    stop = replace(stop, checkpoint=STARTUP, detail=f"reached {STARTUP}")
-                else:
-                    stop = machine.run(checkpoints=stops, budget=budget, seconds=left())
+            subject, stop, unpacked_after = _followed(subject, follower, machine, budget, left)
+            startup = subject.startup
             passed.append(stop)
         elif not findings and subject.own_entry not in stops:  # else it stands there already
             passed.append(machine.run(checkpoints=stops, budget=budget, seconds=left()))
@@ -167,8 +159,9 @@ def run_once(
         if reached:
             proved = startup.name
             view = PseudoPhysical(machine, scene.frames, scene.first_frame) if scene.frames else machine
+            scene = replace(scene, given=scene.platform.handed(scene.given))
             handover, found = judge(subject, scene, view)
-            findings += found
+            findings += [*scene.platform.faults(), *found]
             after = _expected(subject, scene, machine, view, budget, left)
             passed += after.stops
             proved = ", ".join((proved, *after.reached))
@@ -177,9 +170,7 @@ def run_once(
             ended = with_overwritten(finding_of(stop, scene), scene, machine)
             findings.append(replace(ended, message=f"{startup.name} was not reached: {ended.message}"))
         findings += in_stub(subject, machine.events)
-        way = machine.blocks[:blocks_to_startup]
-        if follower is not None and follower.placed is not None:
-            way = as_linked(way, unpacked_after, subject.image, follower.placed)
+        way = _way(machine.blocks[:blocks_to_startup], subject, scene, follower, unpacked_after)
         trace = BootTrace(
             target=profile.target,
             profile=profile.name,
@@ -189,7 +180,7 @@ def run_once(
             instructions=machine.instructions,
             blocks=machine.blocks,
             startup_blocks=blocks_to_startup,
-            digest=_digest(way, reached, handover),
+            digest=_digest(way, reached, handover, scene.platform.steady),
             console=bytes(scene.platform.console),
             events=machine.events,
             seconds=time.perf_counter() - began,
@@ -198,6 +189,39 @@ def run_once(
         )
         alone = "" if follower is None else alone_because(follower)
     return Run(trace, handover, tuple(findings), proved, way, alone)
+
+
+def _followed(
+    subject: Subject, follower: Follower, machine: Machine, budget: int, left: Callable[[], float]
+) -> tuple[Subject, Stop, int]:
+    """Run a kernel that unpacks itself to its startup path: what is to be proved where it lies.
+
+    And after how many blocks it was there.
+    """
+    stop = follow(follower, machine, budget, left)
+    if follower.placed is None:
+        return subject, stop, 0
+    after = len(machine.blocks) - 1
+    subject = where_it_is(subject, follower.placed, machine)
+    stops = {subject.startup.vaddr: STARTUP, subject.startup.paddr: STARTUP}
+    if stop.ip in stops:
+        return subject, replace(stop, checkpoint=STARTUP, detail=f"reached {STARTUP}"), after
+    return subject, machine.run(checkpoints=stops, budget=budget, seconds=left()), after
+
+
+def _way(
+    blocks: Blocks, subject: Subject, scene: Scene, follower: Follower | None, unpacked_after: int
+) -> Blocks:
+    """The blocks up to the startup path by addresses that are the same in every run.
+
+    Before the kernel is unpacked they lie where the environment put them, or the guest by its services.
+    """
+    before = len(blocks)
+    if follower is not None and follower.placed is not None:
+        blocks = as_linked(blocks, unpacked_after, subject.image, follower.placed)
+        before = unpacked_after
+    steady = scene.platform.steady
+    return (*((steady(address), size) for address, size in blocks[:before]), *blocks[before:])
 
 
 def _still_packed(subject: Subject, stop: Stop, machine: Machine) -> bool:
@@ -285,7 +309,23 @@ def _run_chain(
     return [Finding("BB-B026", f"at the payload's own entry {text}") for text in wrong], stop
 
 
-def _digest(blocks: Blocks, reached: bool, handover: Mapping[str, Any] | None) -> str:
-    """Two runs with the same digest took the same way and handed over the same."""
-    text = json.dumps([blocks, reached, handover], sort_keys=True)
+def _digest(
+    way: Blocks, reached: bool, handover: Mapping[str, Any] | None, steady: Callable[[int], int]
+) -> str:
+    """Two runs with the same digest took the same way and handed over the same, wherever things lie."""
+    text = json.dumps([way, reached, _steady(handover, steady)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _steady(value: Any, steady: Callable[[int], int]) -> Any:
+    """A part of a handover with each address, a string in hex but for sizes, as it is in every run."""
+    if isinstance(value, Mapping):
+        return {key: part if "size" in key else _steady(part, steady) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_steady(part, steady) for part in value]
+    if isinstance(value, str) and value.startswith("0x"):
+        try:
+            return hex(steady(int(value, 16)))
+        except ValueError:  # no address, but somebody's words
+            return value
+    return value

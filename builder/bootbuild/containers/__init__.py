@@ -15,6 +15,8 @@ from bootbuild.model.payload import Payload
 class Container(Protocol):
     """A file format that can hold a payload with what targets add to it."""
 
+    suffix: str  #: of an image's name
+
     def lay_out(self, payload: Payload, contributions: Sequence[Contribution]) -> Layout:
         """Give every contribution its place. Raises RefusedError with every reason against it."""
 
@@ -26,7 +28,7 @@ class Container(Protocol):
         """
 
 
-NAMES = ("elf", "bzimage")  #: what a Contribution's `container` may be
+NAMES = ("elf", "bzimage", "pe")  #: what a Contribution's `container` may be
 
 
 def container(name: str) -> Container:
@@ -39,6 +41,10 @@ def container(name: str) -> Container:
         from bootbuild.containers.bzimage import BzimageContainer
 
         return BzimageContainer()
+    if name == "pe":
+        from bootbuild.containers.pe import PeContainer
+
+        return PeContainer()
     from bootbuild.containers.rules import WRONG_CONTAINER
 
     known = ", ".join(NAMES)

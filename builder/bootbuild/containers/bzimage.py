@@ -34,6 +34,8 @@ _WORDS = struct.Struct("<8I")  #: struct bzimage of linux_head.c
 class BzimageContainer:
     """Packs an ELF file that `ElfContainer` lays out; a payload that is a bzImage stays as it is."""
 
+    suffix = ".bzimage"
+
     def lay_out(self, payload: Payload, contributions: Sequence[Contribution]) -> Layout:
         """Place the stubs of the one target. Raises RefusedError (BB-W006, BB-W040 to BB-W044, and the ELF
         container's).

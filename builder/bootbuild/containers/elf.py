@@ -39,6 +39,8 @@ class _Place:
 class ElfContainer:
     """Adds to an ELF file; where nothing is inserted and no note written it stays as it is, to the byte."""
 
+    suffix = ".elf"
+
     def lay_out(self, payload: Payload, contributions: Sequence[Contribution]) -> Layout:
         """Place the stubs behind the payload's highest physical address, from a multiple of 2 MiB on.
 

@@ -11,7 +11,8 @@ import bootbuild
 from bootbuild.host.host import Host
 from bootbuild.model.rule import Rule
 
-ELSEWHERE = ("bootbuild.store", "bootbuild.boot.subject")  #: RULES that are in no package's `rules`
+#: RULES that are in no package's `rules`
+ELSEWHERE = ("bootbuild.store", "bootbuild.boot.subject", "bootbuild.platform.uefi.rules")
 Catalogue = Mapping[str, tuple[Rule, str]]  #: rule id → the rule, and the package or plugin that it is from
 
 

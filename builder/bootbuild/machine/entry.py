@@ -29,6 +29,8 @@ def enter(core: Core, state: EntryState) -> None:
     core.forget_exception()
     core.restore()
     core.set("cr2", 0)
+    core.set("fpcw", state.fcw)
+    core.set("mxcsr", state.mxcsr)
     core.set("rflags", state.registers.get("rflags", 2) | 2)
     core.flush_tlb()
 

@@ -11,14 +11,14 @@ import random
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bootbuild.machine.binding import uc
 from bootbuild.machine.engine import Core
 from bootbuild.model.content import Content, SealedContent
 from bootbuild.model.machine import Load, Region, RegionKind
-from bootbuild.model.span import Span, align_up
+from bootbuild.model.span import Span, align_up, holes
 
 PAGE = 4096
 _PATTERN = 64 << 10  #: bytes of garbage that repeat; the garbage at an address depends on it modulo this
@@ -30,6 +30,7 @@ _PROT = {
     RegionKind.RAM: uc.UC_PROT_READ | uc.UC_PROT_WRITE,  # until code is fetched: `allow_code`
     RegionKind.ROM: uc.UC_PROT_READ | uc.UC_PROT_EXEC,
     RegionKind.RESERVED: uc.UC_PROT_READ | uc.UC_PROT_EXEC,
+    RegionKind.FREE: uc.UC_PROT_READ | uc.UC_PROT_EXEC,
 }
 _LINUX = sys.platform == "linux"
 
@@ -84,7 +85,7 @@ class Memory:
         """Give the core its memory. The callbacks get physical address, size in bytes (and value)."""
         read, write = core.guard(mmio_read), core.guard(mmio_write)
         for block in self._blocks:
-            for part in _parts(block):
+            for part in _parts(block.span, block.kind):
                 where = block.address + part.start - block.span.start
                 core.uc.mem_map_ptr(part.start, part.size, _PROT[block.kind], where)
         for region in self.regions:
@@ -99,16 +100,31 @@ class Memory:
                     start,
                 )
 
+    def retype(self, core: Core, span: Span, kind: RegionKind) -> None:
+        """Make whole pages of memory another kind. The core must not run. ValueError where there is none."""
+        parts = [region for region in self.regions if region.span.overlaps(span)]
+        inside = sum(min(p.span.end, span.end) - max(p.span.start, span.start) for p in parts)
+        if span.start % PAGE or span.size % PAGE or inside != span.size:
+            raise ValueError(f"{span} is not made of whole pages of memory")
+        rest = [replace(p, span=hole) for p in parts for hole in holes(p.span, [span])]
+        others = [region for region in self.regions if region not in parts]
+        regions = [*others, *rest, Region(span, kind)]
+        self.regions = tuple(sorted(regions, key=lambda region: region.span.start))
+        for region in (*rest, Region(span, kind)):  # each part as `allow_code` will find it
+            for part in _parts(region.span, region.kind):
+                core.uc.mem_protect(part.start, part.size, _PROT[region.kind])
+        core.forget_all_code()
+
     def allow_code(self, core: Core, address: int) -> bool:
         """The core fetches from RAM that was data until now, and may go on.
 
         What it stores in a part that it knows to hold no code is not looked up among its translations. Parts
         are never split, which would move them, and code is never forbidden again.
         """
-        block = self._find(address)
-        if block is None or block.kind is not RegionKind.RAM:
+        region = self.region(address)
+        if region is None or region.kind is not RegionKind.RAM:
             return False
-        part = next(part for part in _parts(block) if address in part)
+        part = next(part for part in _parts(region.span, region.kind) if address in part)
         core.uc.mem_protect(part.start, part.size, uc.UC_PROT_ALL)
         return True
 
@@ -130,6 +146,10 @@ class Memory:
             if address in region.span:
                 return region
         return None
+
+    def all_ram(self, span: Span) -> bool:
+        """Whether a range is RAM throughout, in as many regions as it may be."""
+        return not holes(span, [region.span for region in self.regions if region.kind is RegionKind.RAM])
 
     def word(self, address: int, size: int) -> int | None:
         """A little-endian number of `size` bytes within one block; None where there is no memory."""
@@ -217,7 +237,7 @@ class Memory:
         pages = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         pin = (ctypes.c_char * size).from_buffer(pages)
         block = _Block(region.span, region.kind, pages, pin, ctypes.addressof(pin), memoryview(pin).cast("B"))
-        if self._seed and region.kind is RegionKind.RAM:
+        if self._seed and region.kind in (RegionKind.RAM, RegionKind.FREE):
             _fill(block, self._seed)
         return block
 
@@ -241,13 +261,13 @@ class Memory:
             _zero(block, at + take, part - take)
 
 
-def _parts(block: _Block) -> Iterator[Span]:
+def _parts(span: Span, kind: RegionKind) -> Iterator[Span]:
     """RAM in parts, each of which holds code or does not: some 64, since the engine maps more slowly."""
-    step = block.span.size
-    if block.kind is RegionKind.RAM:
+    step = span.size
+    if kind is RegionKind.RAM:
         step = max(_PART, 1 << (step >> 6).bit_length())
-    for start in range(block.span.start, block.span.end, step):
-        yield Span(start, min(step, block.span.end - start))
+    for start in range(span.start, span.end, step):
+        yield Span(start, min(step, span.end - start))
 
 
 def _put(block: _Block, at: int, content: Content, offset: int, size: int) -> int:

@@ -197,8 +197,9 @@ class Paging:
         """
         parts = self._checked(address, len(data), True, user)
         kinds = [region and region.kind for region in (self._memory.region(at) for at, _ in parts)]
-        if RegionKind.RESERVED in kinds:
-            raise ReservedMemory(parts[kinds.index(RegionKind.RESERVED)][0])
+        for (at, _), kind in zip(parts, kinds, strict=True):
+            if kind in (RegionKind.RESERVED, RegionKind.FREE):
+                raise ReservedMemory(at)
         done = 0
         for (at, part), kind in zip(parts, kinds, strict=True):
             if kind is not RegionKind.ROM:

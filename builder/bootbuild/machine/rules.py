@@ -26,6 +26,13 @@ RESERVED_WRITE = Rule(
     "The memory map calls the range reserved: firmware or the hypervisor owns its contents.",
     "take memory from ranges of type 1 (RAM) only",
 )
+NOT_ALLOCATED = Rule(
+    "BB-B077",
+    "memory written that was not allocated",
+    "Until UEFI's boot services end a program has its image, its stack, and what it has allocated; "
+    "everything else is the firmware's, and what is free may be anybody's at the next call (UEFI 2.10 §7.2).",
+    "allocate memory by AllocatePages or AllocatePool before it is written",
+)
 STATE_REPEATS = Rule(
     "BB-B004",
     "Machine state repeats",
@@ -145,6 +152,7 @@ RULES: tuple[Rule, ...] = (
     TRIPLE_FAULT,
     OUTSIDE,
     RESERVED_WRITE,
+    NOT_ALLOCATED,
     STATE_REPEATS,
     HALTED,
     BUDGET,
@@ -168,6 +176,7 @@ STOP_RULE = {
     StopKind.TRIPLE_FAULT: TRIPLE_FAULT.id,
     StopKind.OUTSIDE: OUTSIDE.id,
     StopKind.RESERVED_WRITE: RESERVED_WRITE.id,
+    StopKind.NOT_ALLOCATED: NOT_ALLOCATED.id,
     StopKind.LOOP: STATE_REPEATS.id,
     StopKind.HALTED: HALTED.id,
     StopKind.BUDGET: BUDGET.id,

@@ -22,7 +22,8 @@ from bootbuild.machine.observe import WINDOW, Coverage, Repetition
 from bootbuild.machine.strict import Strict
 from bootbuild.machine.strings import Strings
 from bootbuild.machine.traps import Traps, native_cpuid
-from bootbuild.model.machine import Load
+from bootbuild.model.machine import Load, RegionKind
+from bootbuild.model.span import Span
 from bootbuild.model.trace import FOLLOWED, Event, Stop, StopKind
 
 CHUNK = 1 << 20  #: instructions between two looks at the clock
@@ -73,6 +74,7 @@ class Machine:
         self._follow: Callable[[int, bytes], bool] | None = None
         self._coverage.watchers.append(self._about_to_run)
         self._hooked: set[int] = set()
+        self._retyped: list[tuple[Span, RegionKind]] = []
         self._standing_on: int | None = None
         self._resumed_at = -1
         entry.enter(core, scene.state)
@@ -178,6 +180,8 @@ class Machine:
     def _execute(self, limit: int) -> None:
         """Start the engine once, for at most `limit` instructions."""
         board, core = self._board, self._core
+        while self._retyped:
+            self._memory.retype(core, *self._retyped.pop(0))
         self._coverage.resume_at(board.linear_ip())
         core.forget_exception()
         core.restore()
@@ -294,6 +298,15 @@ class Machine:
     def cpuid(self, leaf: int, subleaf: int) -> Cpuid:
         """What the bare core answers."""
         return native_cpuid(leaf, subleaf)
+
+    def writable(self, span: Span) -> bool:
+        """Whether all of a physical range is RAM that the guest may write."""
+        return self._memory.all_ram(span)
+
+    def retype(self, span: Span, kind: RegionKind) -> None:
+        """Make physical memory another kind before the next instruction."""
+        self._retyped.append((span, kind))
+        self._board.pause(begun=True)
 
     def stop(self, kind: Literal["shutdown", "reset", "crash"], detail: str, rule: str = "") -> None:
         """End the run after the present call: the guest asked for it, or broke `rule`."""

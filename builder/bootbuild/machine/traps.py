@@ -158,7 +158,9 @@ class Traps:
         text = f"{how} of {size} bytes at physical {address:#x}"
         if region and region.kind is RegionKind.ROM:
             return self._rom_write(address, min(size, region.span.end - address), text)
-        if region and region.kind is RegionKind.RESERVED:
+        if region and region.kind is RegionKind.FREE:
+            self._halt(StopKind.NOT_ALLOCATED, f"{text}, which was not allocated", how, address)
+        elif region and region.kind is RegionKind.RESERVED:
             self._halt(StopKind.RESERVED_WRITE, f"{text}, which is reserved", how, address)
         else:
             self._halt(StopKind.OUTSIDE, f"{text}, where there is nothing", how, address)

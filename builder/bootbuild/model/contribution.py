@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from bootbuild.model.blob import Blob
+from bootbuild.model.content import Content
 from bootbuild.model.payload import Startup, Words
 from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span
@@ -78,6 +79,19 @@ class BzimageSpec:
 
 
 @dataclass(frozen=True)
+class Application:
+    """What a PE file has beside payload and chain: the stub that firmware enters, wherever it loaded it.
+
+    It is position independent, finds `struct plan` as `bb_efi_plan`, brings everything to its place and
+    enters the chain.
+    """
+
+    stub: Piece
+    flags: int = 0  #: of the plan; the stub's own
+    sections: tuple[tuple[str, Content], ...] = ()  #: read-only, by name (at most 8 bytes), in this order
+
+
+@dataclass(frozen=True)
 class Contribution:
     """One target's part of an image.
 
@@ -88,7 +102,7 @@ class Contribution:
 
     target: str
     guest: str
-    container: str  #: which container can hold it: "elf", "bzimage" (`bootbuild.containers.NAMES`)
+    container: str  #: which can hold it: "elf", "bzimage", "pe" (`bootbuild.containers.NAMES`)
     startup: Startup
     chain: tuple[Piece, ...] = ()
     companions: tuple[Blob, ...] = ()  #: stubs beside the chain, which pieces refer to (post stub)
@@ -103,6 +117,7 @@ class Contribution:
     bzimage: BzimageSpec | None = None  #: of an inserted entry in container "bzimage"
     setup_header: tuple[tuple[str, int], ...] = ()  #: fields by name that are written into it
     addresses: Words | None = None  #: the payload's: its loader may move the image, and a stub mends them
+    application: Application | None = None  #: of container "pe"; without one the payload's file is kept
 
     @property
     def hands_over(self) -> bool:
@@ -148,6 +163,21 @@ class Relaid:
 
 
 @dataclass(frozen=True)
+class PlacedSection:
+    """A section of a PE file in its place: addresses relative to where the file is loaded, bytes final."""
+
+    name: str
+    flags: int  #: Characteristics
+    address: int  #: VirtualAddress
+    size: int  #: VirtualSize
+    content: Content | None = field(repr=False)  #: its `size` bytes; None: zeros that are not in the file
+
+    @property
+    def memory(self) -> Span:
+        return Span(self.address, self.size)
+
+
+@dataclass(frozen=True)
 class Layout:
     """Everything that a container adds to the payload's file, and nothing else."""
 
@@ -159,6 +189,7 @@ class Layout:
     headers: tuple[PlacedHeader, ...] = ()
     table: int = 0  #: file offset of the program header table; 0: behind the payload
     relaid: Relaid | None = None  #: None: the payload's bytes stay where they are in the file
-    entry_point: int | None = None  #: e_entry; None: the payload's own
+    entry_point: int | None = None  #: e_entry, or a PE's AddressOfEntryPoint; None: the payload's own
+    sections: tuple[PlacedSection, ...] = ()  #: all of a PE file, in file and memory order
     bzimage: BzimageSpec | None = None  #: what packs the ELF file that all of the above makes
     setup_header: tuple[tuple[str, int], ...] = ()  #: fields of a bzImage's header

@@ -17,6 +17,7 @@ class RegionKind(Enum):
     RAM = "ram"
     ROM = "rom"  #: reads as data, a write is recorded and dropped by hardware
     RESERVED = "reserved"  #: exists and can be read; a write is not the guest's to make
+    FREE = "free"  #: RAM that is nobody's yet: a write is not the guest's to make before it was given some
     MMIO = "mmio"  #: the platform answers
 
 
@@ -88,6 +89,8 @@ class EntryState:
     cr3: int = 0
     cr4: int = 0
     efer: int = 0
+    fcw: int = 0x40  #: x87 control word; this and MXCSR as after a reset (SDM volume 3, table 10-1)
+    mxcsr: int = 0x1F80
     cs: Descriptor = CODE32
     ds: Descriptor = DATA32
     es: Descriptor = DATA32

@@ -24,6 +24,7 @@ class StopKind(Enum):
     TRIPLE_FAULT = "triple-fault"
     OUTSIDE = "outside"  #: access to physical memory that the environment did not give
     RESERVED_WRITE = "reserved-write"  #: write to memory that the map calls reserved
+    NOT_ALLOCATED = "not-allocated"  #: write to memory that is nobody's yet
     VIOLATION = "violation"  #: something that hardware faults on and the engine does not
     LOOP = "loop"  #: the machine's state repeats: it will never go on
     BUDGET = "budget"  #: the instruction budget is used up

@@ -4,7 +4,7 @@
  * read-only. All tables below that are the firmware's own, so that what it changes there holds under the copy too.
  */
 #define BB_TABLES (1 + LINKED_TABLES)
-#include "page_tables.h"
+#include <bootbuild/page_tables.h>
 
 #define CR4_LA57 0x1000
 

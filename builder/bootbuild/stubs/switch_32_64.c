@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: 0BSD */
 /* Page tables: the first 4 GiB one to one, and the kernel's linked range, by pages of 2 MiB. */
-#define BB_TABLES (6 + LINKED_TABLES) /* the identity map takes one for each GiB and two above them */
-#include "page_tables.h"
+#define BB_TABLES (LOW_TABLES + LINKED_TABLES)
+#include <bootbuild/page_tables.h>
 
 static int has_long_mode(void)
 {
@@ -18,8 +18,7 @@ uint64_t *bb_build_page_tables(void)
         bb_e9_write(sorry, sizeof sorry - 1);
         bb_stop();
     }
-    for (unsigned gib = 0; gib < 4; gib++)
-        map(top, (uint64_t)gib << 30, (uint64_t)gib << 30, 1 << 30);
+    map_low(top);
     map_linked(top);
     return top;
 }

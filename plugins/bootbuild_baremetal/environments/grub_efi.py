@@ -9,10 +9,10 @@ from bootbuild.abi import multiboot2
 from bootbuild.abi.handover import BootType
 from bootbuild.abi.multiboot2 import EfiMemoryMap, Multiboot2Info, Tag, TagType
 from bootbuild.api import ElfImage, EntryState, Given, InputError, Offer, Problem, Rule, Span, TableRegister
-from bootbuild.platform import uefi_alive
 from bootbuild.platform.loading import GiB, MiB, check_memory, memory_size, put
 from bootbuild.platform.rules import DOES_NOT_FIT
-from bootbuild.platform.uefi import DESCRIPTOR_SIZE, DESCRIPTOR_VERSION, PAGE, Ovmf
+from bootbuild.platform.uefi import alive
+from bootbuild.platform.uefi.ovmf import DESCRIPTOR_SIZE, DESCRIPTOR_VERSION, PAGE, Ovmf
 from bootbuild_baremetal.environments import kernel as read
 from bootbuild_baremetal.environments.grub import VERSION, GrubProfile, Placed
 from bootbuild_baremetal.environments.kernel import Kernel
@@ -51,7 +51,7 @@ class Multiboot2(GrubProfile):
     summary = "GRUB 2.06 on 64-bit UEFI (OVMF), command multiboot2; boot services ended unless asked for"
 
     rules = (*GrubProfile.rules, BOOT_SERVICES)
-    undefined = (*UNDEFINED, *uefi_alive.UPPER_REGISTERS)
+    undefined = (*UNDEFINED, *alive.UPPER_REGISTERS)
 
     def kernel(self, image: ElfImage) -> Kernel:
         kernel = read.multiboot2(image)
@@ -63,16 +63,16 @@ class Multiboot2(GrubProfile):
     def setting(self, image: ElfImage, kernel: Kernel, offer: Offer) -> Setting:
         memory = memory_size(image, offer, 2 * GiB, least=256 * MiB, usual=512 * MiB)
         firmware = Ovmf(memory)
-        alive = kernel.keeps_boot_services
+        kept = kernel.keeps_boot_services
         # GRUB moves a kernel over boot services that have ended, and over living ones too
         free = (*firmware.conventional, *firmware.between)
-        usable = free if alive else firmware.ram
+        usable = free if kept else firmware.ram
         room = Relocator(firmware.conventional, usable, free, PAGE)
         placed = self.placed(image, kernel, offer, room)
         kernel = placed.kernel
         check_memory(image, (part.span for part in kernel.parts), usable)
         given = self._handed(image, placed, firmware, room)
-        if alive:
+        if kept:
             return _alive(placed, given, firmware)
         left = EntryState(
             "protected32",
@@ -98,7 +98,7 @@ class Multiboot2(GrubProfile):
 
     def _handed(self, image: ElfImage, placed: Placed, firmware: Ovmf, room: Relocator) -> Given:
         entries, sections = firmware.memory_map, placed.kernel.sections
-        alive = placed.kernel.keeps_boot_services
+        kept = placed.kernel.keeps_boot_services
         before: tuple[Tag, ...] = (
             multiboot2.load_base_tag(placed.kernel.base),
             multiboot2.cmdline_tag(placed.cmdline),
@@ -113,7 +113,7 @@ class Multiboot2(GrubProfile):
             Tag(TagType.ACPI_OLD, firmware.old_rsdp),
             Tag(TagType.ACPI_NEW, firmware.rsdp),
         )
-        reserved = len(Multiboot2Info(before).pack()) + _OTHER_ROOM + (0 if alive else _MAP_ROOM)
+        reserved = len(Multiboot2Info(before).pack()) + _OTHER_ROOM + (0 if kept else _MAP_ROOM)
         info = room.place(reserved, multiboot2.ALIGN, _LEAST)
         if info is None:
             raise InputError(Problem(DOES_NOT_FIT, image.name, "GRUB finds no room for its information"))
@@ -126,12 +126,12 @@ class Multiboot2(GrubProfile):
             memory_map=(),
             efi_system_table=firmware.system_table,
         )
-        if alive:  # what memory there is the firmware says, when it is asked
+        if kept:  # what memory there is the firmware says, when it is asked
             structure = Multiboot2Info(
                 (
                     *(tag for tag in before if tag.type not in (TagType.MEMORY_MAP, TagType.MEMORY)),
                     Tag(TagType.EFI_BOOT_SERVICES),
-                    multiboot2.efi64_image_handle_tag(firmware.memory - uefi_alive.IMAGE_HANDLE),
+                    multiboot2.efi64_image_handle_tag(firmware.memory - alive.IMAGE_HANDLE),
                 )
             )
             return replace(
@@ -164,16 +164,16 @@ def _alive(placed: Placed, given: Given, firmware: Ovmf) -> Setting:
     """
     assert placed.kernel.efi64_entry is not None
     registers = {"rax": multiboot2.MAGIC, "rbx": given.data, "rsp": firmware.memory - _RSP}
-    state = uefi_alive.state(firmware, placed.kernel.efi64_entry, registers)
+    state = alive.state(firmware, placed.kernel.efi64_entry, registers)
     return Setting(
-        regions=uefi_alive.regions(firmware),
+        regions=alive.regions(firmware),
         image=placed.image,
         given=replace(given, firmware=state),
         modules=placed.modules,
         state=state,
-        platform=uefi_alive.Services(firmware),
-        extras=(*placed.homeless, *uefi_alive.tables(firmware)),
-        poisoned=uefi_alive.poisoned,
+        platform=alive.Services(firmware),
+        extras=(*placed.homeless, *alive.tables(firmware)),
+        poisoned=alive.poisoned,
         moved=placed.kernel.moved,
     )
 

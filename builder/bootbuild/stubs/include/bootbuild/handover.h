@@ -56,6 +56,7 @@
 #define BB_POST_CONSOLE_WRITE 1 /* arg: struct bb_post_text; the number of bytes written */
 #define BB_POST_SHUTDOWN 2      /* arg: uint32_t reason, or NULL for BB_SHUTDOWN_POWEROFF; no return */
 #define BB_POST_TRAPS 3         /* arg: struct bb_post_traps; 0, or what the hypervisor answers */
+#define BB_POST_VIRTUAL_MAP 4   /* arg: struct bb_post_virtual_map; 0, or the EFI_STATUS */
 #define BB_POST_VERSION 1
 
 #define BB_SHUTDOWN_POWEROFF 0
@@ -157,6 +158,15 @@ struct bb_post_traps {
     uint64_t system_call; /* … and of SYSCALL in user mode */
 };
 
+/* Argument of BB_POST_VIRTUAL_MAP: what SetVirtualAddressMap takes (UEFI 2.10, 8.4). */
+struct bb_post_virtual_map {
+    uint64_t address; /* EFI_MEMORY_DESCRIPTOR [], those of the runtime services with their virtual addresses */
+    uint64_t size;    /* bytes */
+    uint64_t descriptor_size;
+    uint32_t descriptor_version;
+    uint32_t reserved;
+};
+
 /* A plain C function: System V ABI of the startup path's width (i386 cdecl, x86-64). */
 typedef uint64_t bb_post_stub(const struct bb_handover *record, uint32_t operation, void *argument);
 
@@ -176,6 +186,7 @@ BB_SIZE(struct bb_framebuffer, 40);
 BB_AT(struct bb_framebuffer, red_position, 32);
 BB_SIZE(struct bb_post_text, 16);
 BB_SIZE(struct bb_post_traps, 32);
+BB_SIZE(struct bb_post_virtual_map, 32);
 BB_AT(struct bb_handover, magic, 0x00);
 BB_AT(struct bb_handover, version, 0x04);
 BB_AT(struct bb_handover, size, 0x08);

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: 0BSD */
-/* Page tables of our own, filled by pages of 2 MiB. BB_TABLES, defined before this: how many there are at the most. */
-#ifndef PAGE_TABLES_H
-#define PAGE_TABLES_H
+/*
+ * Page tables of our own, filled by pages of 2 MiB. BB_TABLES, defined before this: how many there are at the most; without
+ * it whoever includes this says where the pool is.
+ */
+#ifndef BOOTBUILD_PAGE_TABLES_H
+#define BOOTBUILD_PAGE_TABLES_H
 
 #include <bootbuild/waist.h>
 
@@ -16,7 +19,13 @@
  */
 #define LINKED_TABLES 4
 
+#define LOW_TABLES 6 /* those of the first 4 GiB: one for each GiB, and two above them */
+
+#ifdef BB_TABLES
 static uint64_t pool[BB_TABLES][ENTRIES] __attribute__((aligned(4096)));
+#else
+static uint64_t (*pool)[ENTRIES];
+#endif
 static unsigned used;
 
 static uint64_t *below(uint64_t *table, unsigned index)
@@ -38,8 +47,15 @@ static void map(uint64_t *top, uint64_t vaddr, uint64_t paddr, uint32_t size)
     }
 }
 
+/* The first 4 GiB, one to one. */
+static inline void map_low(uint64_t *top)
+{
+    for (unsigned gib = 0; gib < 4; gib++)
+        map(top, (uint64_t)gib << 30, (uint64_t)gib << 30, 1 << 30);
+}
+
 /* The kernel's linked range, if its addresses differ from those where it is loaded. */
-static void map_linked(uint64_t *top)
+static inline void map_linked(uint64_t *top)
 {
     uint32_t lead = (uint32_t)bb_params.map_vaddr & (GRANULE - 1);
     uint32_t size = lead + (uint32_t)bb_params.map_size + GRANULE - 1;

@@ -26,14 +26,14 @@ from bootbuild.platform.flat32 import Poison, general_garbage
 from bootbuild.platform.loading import RESET_TR, put
 from bootbuild.platform.pc import Pc
 from bootbuild.platform.seabios import TCG, VENDOR
-from bootbuild.platform.uefi import PAGE, Ovmf, with_crc
+from bootbuild.platform.uefi.ovmf import PAGE, Ovmf, with_crc
 
 EFI_UNSUPPORTED = 1 << 63 | 3  #: UEFI 2.10, appendix D
 # Bytes below the end of RAM
 _STACK, _STACK_SIZE = 0x17F000, 0x20000  #: 128 KiB, UEFI 2.10 §2.3.4
-_GDT, _IDT = 0xA25000, 0xF84FE8
-_TOP_TABLE, _BELOW = 0x7FF000, (0x7FE000, 0x5FD000)  #: PML4, and the tables of its first two entries
-_BOOT_SERVICES, _CODE = 0x148F00, 0x140000
+_GDT, IDT = 0xA25000, 0xF84FE8
+TOP_TABLE, _BELOW = 0x7FF000, (0x7FE000, 0x5FD000)  #: PML4, and the tables of its first two entries
+BOOT_SERVICES_TABLE, _CODE = 0x148F00, 0x140000
 _CONSOLE_IN, _CONSOLE_OUT, _ERROR_OUT = 0x1823DB0, 0x1823EF0, 0x1824010
 _CONSOLE_HANDLES = (0x18130E8, 0x1814FE8, 0x1814568)  #: of input, output, errors
 IMAGE_HANDLE = 0x1A5ECE8  #: bytes below the end of RAM: of the program that QEMU's -kernel names
@@ -100,8 +100,7 @@ def _functions(firmware: Ovmf) -> dict[int, str]:
 
 def regions(firmware: Ovmf) -> tuple[Region, ...]:
     """What answers at which address: what is boot services' can be read, but for the stack."""
-    stack = _stack(firmware)
-    free = [*firmware.conventional, *firmware.between, stack]
+    free = [*firmware.conventional, *firmware.between, stack(firmware)]
     taken = (hole for span in firmware.ram for hole in holes(span, free))
     others = (region for region in firmware.regions if region.span not in firmware.ram)
     return (
@@ -111,7 +110,8 @@ def regions(firmware: Ovmf) -> tuple[Region, ...]:
     )
 
 
-def _stack(firmware: Ovmf) -> Span:
+def stack(firmware: Ovmf) -> Span:
+    """What OVMF gives its programs, 128 KiB."""
     return Span(firmware.memory - _STACK, _STACK_SIZE)
 
 
@@ -129,24 +129,28 @@ def tables(firmware: Ovmf) -> tuple[Load, ...]:
     pairs = [address for pair in zip(handles, consoles, strict=True) for address in pair]
     outputs = [[f"{which}.{name}" for name in _OUTPUT] for which in ("ConOut", "StdErr")]
     return (
-        *firmware.tables(services=services(RUNTIME_SERVICES), alive=(*pairs, memory - _BOOT_SERVICES)),
-        put(memory - _BOOT_SERVICES, boot),
+        *firmware.tables(services=services(RUNTIME_SERVICES), alive=(*pairs, memory - BOOT_SERVICES_TABLE)),
+        put(memory - BOOT_SERVICES_TABLE, boot),
         put(consoles[0], services(_INPUT) + bytes(8)),
         *(put(at, services(names) + bytes(8)) for at, names in zip(consoles[1:], outputs, strict=True)),
         put(memory - _CODE, b"".join(_VMCALL_RET.ljust(_SLOT, b"\xcc") for _ in functions)),
-        put(memory - _GDT, struct.pack("<9Q", *_SEGMENTS)),
-        put(memory - _IDT, bytes(PAGE)),
-        *_page_tables(memory),
+        *descriptor_tables(memory),
+        *page_tables(memory),
     )
 
 
-def _page_tables(memory: int) -> tuple[Load, ...]:
+def descriptor_tables(memory: int) -> tuple[Load, ...]:
+    """GDT and IDT, on a machine with `memory` bytes."""
+    return put(memory - _GDT, struct.pack("<9Q", *_SEGMENTS)), put(memory - IDT, bytes(PAGE))
+
+
+def page_tables(memory: int) -> tuple[Load, ...]:
     """The first TiB one to one, all that 40 bits of physical address reach: OVMF by smaller pages."""
     top = struct.pack("<2Q", memory - _BELOW[0] | _TABLE | _ACCESSED, memory - _BELOW[1] | _TABLE)
     pages = [gib << 30 | _HUGE for gib in range(1024)]
     below = (struct.pack("<512Q", *half) for half in (pages[:512], pages[512:]))
     loads = (put(memory - at, data) for at, data in zip(_BELOW, below, strict=True))
-    return (put(memory - _TOP_TABLE, top.ljust(PAGE, b"\0")), *loads)
+    return (put(memory - TOP_TABLE, top.ljust(PAGE, b"\0")), *loads)
 
 
 def state(firmware: Ovmf, entry: int, registers: Mapping[str, int]) -> EntryState:
@@ -158,9 +162,10 @@ def state(firmware: Ovmf, entry: int, registers: Mapping[str, int]) -> EntryStat
         ip=entry,
         registers={"rflags": 0x200206, **registers},
         cr0=0x80010033,
-        cr3=memory - _TOP_TABLE,
+        cr3=memory - TOP_TABLE,
         cr4=0x668,
         efer=0xD00,
+        fcw=0x37F,
         cs=Descriptor(0x38, attributes=0xA09B),
         ds=data,
         es=data,
@@ -169,7 +174,7 @@ def state(firmware: Ovmf, entry: int, registers: Mapping[str, int]) -> EntryStat
         gs=data,
         tr=RESET_TR,
         gdtr=TableRegister(memory - _GDT, 8 * len(_SEGMENTS) - 1),
-        idtr=TableRegister(memory - _IDT, PAGE - 1),
+        idtr=TableRegister(memory - IDT, PAGE - 1),
     )
 
 

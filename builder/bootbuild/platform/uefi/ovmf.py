@@ -53,31 +53,34 @@ FREE = frozenset(
     }
 )
 _RUNTIME_CODE = 20  #: as GRUB's map says it (GRUB_MEMORY_CODE)
-_MAP_TYPES = dict.fromkeys(FREE, RAM) | {
+#: ACPI's address range types: drivers/firmware/efi/libstub/x86-stub.c, setup_e820
+MAP_TYPES: dict[int, int] = {
+    **dict.fromkeys(FREE, RAM),
     MemoryType.RESERVED: RESERVED,
-    MemoryType.RUNTIME_CODE: _RUNTIME_CODE,
+    MemoryType.RUNTIME_CODE: RESERVED,
     MemoryType.RUNTIME_DATA: RESERVED,
     MemoryType.ACPI_RECLAIM: ACPI,
     MemoryType.ACPI_NVS: NVS,
     MemoryType.MMIO: RESERVED,
 }
+_GRUB_TYPES = MAP_TYPES | {MemoryType.RUNTIME_CODE: _RUNTIME_CODE}
 
 
 @dataclass(frozen=True)
 class Descriptor:
     """EFI_MEMORY_DESCRIPTOR: a physical range of whole pages."""
 
-    type: MemoryType
+    type: int  #: a MemoryType, or what a program invented
     span: Span
 
     @property
     def attributes(self) -> int:
         """What OVMF says of such memory."""
         runtime = _RUNTIME if self.type in (MemoryType.RUNTIME_CODE, MemoryType.RUNTIME_DATA) else 0
-        if self.type is MemoryType.MMIO:
+        if self.type == MemoryType.MMIO:
             return _RUNTIME | 1
         return runtime | (
-            1 if self.type is MemoryType.RESERVED and self.span.start >= 0xB0000000 else _CACHES
+            1 if self.type == MemoryType.RESERVED and self.span.start >= 0xB0000000 else _CACHES
         )
 
     def pack(self) -> bytes:
@@ -154,7 +157,7 @@ class Ovmf:
     def memory_map(self) -> tuple[MapEntry, ...]:
         """What GRUB makes of UEFI's map: neighbours of one kind as one entry."""
         found = [(span.start, span.size, RAM) for span in self.ram]
-        found += [(d.span.start, d.span.size, _MAP_TYPES[d.type]) for d in self.kept]
+        found += [(d.span.start, d.span.size, _GRUB_TYPES[d.type]) for d in self.kept]
         return tuple(MapEntry(*entry) for entry in sorted(found))
 
     def descriptors(self, loaded: Iterable[Span]) -> tuple[Descriptor, ...]:
@@ -198,6 +201,11 @@ class Ovmf:
     def system_table(self) -> int:
         """Physical address of the EFI_SYSTEM_TABLE."""
         return self.memory - _TABLE
+
+    @property
+    def rsdp_address(self) -> int:
+        """Physical address of the ACPI root pointer of revision 2."""
+        return self.memory - _RSDP
 
     @property
     def rsdp(self) -> bytes:
@@ -245,8 +253,8 @@ class Ovmf:
         return Pc(pm1_control=0x604, hypervisor=TCG, vendor=VENDOR)
 
 
-def _region_kind(kind: MemoryType) -> RegionKind:
-    return RegionKind.RAM if kind is MemoryType.ACPI_RECLAIM else RegionKind.RESERVED
+def _region_kind(kind: int) -> RegionKind:
+    return RegionKind.RAM if kind == MemoryType.ACPI_RECLAIM else RegionKind.RESERVED
 
 
 def with_crc(table: bytes) -> bytes:

@@ -1,0 +1,54 @@
+"""The handle database: which handle has which protocols, by their interfaces' addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bootbuild.platform.uefi import status
+from bootbuild.platform.uefi.pages import Refused
+
+
+class Handles:
+    """Handles in the order in which they came, each with its protocols: GUID → address of the interface."""
+
+    def __init__(self) -> None:
+        self._handles: dict[int, dict[bytes, int]] = {}
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._handles)
+
+    def __contains__(self, handle: int) -> bool:
+        return handle in self._handles
+
+    def protocols(self, handle: int) -> dict[bytes, int]:
+        """Those of a handle. Raises Refused without such a handle."""
+        if handle not in self._handles:
+            raise Refused(status.INVALID_PARAMETER)
+        return self._handles[handle]
+
+    def interface(self, handle: int, protocol: bytes) -> int:
+        """The address of an interface. Raises Refused."""
+        found = self.protocols(handle)
+        if protocol not in found:
+            raise Refused(status.UNSUPPORTED)
+        return found[protocol]
+
+    def with_protocol(self, protocol: bytes) -> list[int]:
+        """The handles that have a protocol."""
+        return [handle for handle, protocols in self._handles.items() if protocol in protocols]
+
+    def install(self, handle: int, protocols: dict[bytes, int]) -> None:
+        """Give a handle, new or not, these protocols. Raises Refused where it has one of them."""
+        here = self._handles.get(handle, {})
+        if any(protocol in here for protocol in protocols):
+            raise Refused(status.INVALID_PARAMETER)
+        self._handles[handle] = here | protocols
+
+    def uninstall(self, handle: int, protocols: dict[bytes, int]) -> None:
+        """Take protocols away; a handle without any is gone. Raises Refused."""
+        here = self.protocols(handle)
+        if any(here.get(protocol) != interface for protocol, interface in protocols.items()):
+            raise Refused(status.NOT_FOUND)
+        self._handles[handle] = {p: i for p, i in here.items() if p not in protocols}
+        if not self._handles[handle]:
+            del self._handles[handle]

@@ -1,0 +1,194 @@
+"""Programs: a PE in memory as LoadedImage, entered, and come back from. UEFI 2.10 §7.4, §9."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+from bootbuild.model.content import MemoryContent
+from bootbuild.model.span import Span
+from bootbuild.platform.uefi import device_path, guids, rules, status
+from bootbuild.platform.uefi.call import Call
+from bootbuild.platform.uefi.firmware import Firmware
+from bootbuild.platform.uefi.ovmf import PAGE, MemoryType
+from bootbuild.platform.uefi.pages import ADDRESS, ANY, Refused
+from bootbuild.platform.uefi.pe_image import SUBSYSTEM_APPLICATION, NotAnImage, PeImage, read_pe
+
+_LOWEST_WISH = 0x100000  #: an ImageBase from here on is tried first: CoreLoadPeImage
+_LOADED_IMAGE = struct.Struct("<I4x5QI4x3QIIQ")
+_REVISION = 0x1000
+_KEPT = ("rbx", "rbp", "rdi", "rsi", "r12", "r13", "r14", "r15")  #: a function gives them back, §2.3.4.2
+_FRAME = 0x200  #: bytes of stack between a program that starts another and that
+
+
+@dataclass
+class Program:
+    """A PE that was loaded."""
+
+    handle: int
+    image: PeImage
+    span: Span
+    file_path: bytes
+    started_with: dict[str, int] = field(default_factory=dict)  #: registers of who started it
+    exit_size: int = 0  #: where that wants the size of what it says at its end
+    exit_data: int = 0  #: and where that is
+
+
+class Programs:
+    """Every program, and who started whom."""
+
+    def __init__(self, firmware: Firmware) -> None:
+        self._firmware = firmware
+        self._programs: dict[int, Program] = {}
+        self._running: list[Program] = []
+        (self._back,) = struct.unpack("<Q", firmware.functions([self], "Program", ["ProgramReturn"]))
+
+    def load(
+        self,
+        image: PeImage,
+        parent: int,
+        device: int,
+        file_path: bytes,
+        *,
+        whole_path: bytes = b"",
+        options: bytes = b"",
+        low: bool = False,
+    ) -> Program:
+        """Put a PE into memory where EDK2 would; if `low`, at another place. Raises NotAnImage, Refused."""
+        firmware = self._firmware
+        kind = MemoryType.LOADER_CODE
+        span = self._place(image, kind)
+        if low:
+            firmware.pages.free(span.start, span.size // PAGE)
+            span = self._lower(span)
+            firmware.pages.convert(span, kind)
+        firmware.put(span.start, image.load(span.start))
+        firmware.gave(span, kind)
+        if firmware.protection is not None:
+            firmware.protection.image(image, span)
+        path = firmware.keep(file_path) if file_path else 0
+        told = firmware.keep(options) if options else 0
+        loaded = firmware.keep(
+            _LOADED_IMAGE.pack(
+                _REVISION, parent, firmware.system_table, device, path, 0, len(options), told,
+                span.start, image.size, kind, MemoryType.LOADER_DATA, 0,
+            )
+        )  # fmt: skip
+        handle = firmware.keep(bytes(64))
+        protocols = {guids.LOADED_IMAGE: loaded}
+        protocols[guids.LOADED_IMAGE_DEVICE_PATH] = firmware.keep(whole_path) if whole_path else 0
+        firmware.handles.install(handle, protocols)
+        program = Program(handle, image, span, file_path)
+        self._programs[handle] = program
+        return program
+
+    def _place(self, image: PeImage, kind: int) -> Span:
+        """Pages at the ImageBase, if there may be some, or anywhere: CoreLoadPeImage."""
+        pages = self._firmware.pages
+        if image.base >= _LOWEST_WISH or not image.relocatable:
+            try:
+                return pages.allocate(ADDRESS, kind, image.pages, image.base)
+            except Refused:
+                if not image.relocatable:
+                    raise
+        return pages.allocate(ANY, kind, image.pages, 0)
+
+    def _lower(self, span: Span) -> Span:
+        """The other end of the hole that a program was at the top of: the map has as many pieces as before.
+
+        Where it would have filled the hole, or lain low, it gets the start of the largest one.
+        """
+        free = [hole for hole, kind in self._firmware.pages if kind == MemoryType.CONVENTIONAL]
+        hole = next(hole for hole in free if hole.covers(span))
+        if span.end != hole.end or span.start == hole.start:
+            hole = max(free, key=lambda hole: hole.size)
+        return Span(hole.start, span.size)
+
+    def first(self, program: Program, stack: int) -> dict[str, int]:
+        """Registers with which the firmware enters its first program, whose stack ends at `stack`."""
+        self._running.append(program)
+        self._firmware.put(stack, struct.pack("<Q", self._back))
+        return {"rcx": program.handle, "rdx": self._firmware.system_table, "rsp": stack}
+
+    # -- services --------------------------------------------------------------------------------------
+
+    def load_image(self, call: Call) -> int:
+        parent, path, source, size, pointer = (call[index] for index in range(1, 6))
+        if parent not in self._programs or not pointer or (not source and not path):
+            raise Refused(status.INVALID_PARAMETER)
+        if not source:
+            return self._firmware.unmodelled(call, "an image that is named by its device path")
+        file_path = b"".join(device_path.nodes(call.read, path)) if path else b""
+        try:
+            image = read_pe(MemoryContent(call.read(source, size)))
+            if image.subsystem != SUBSYSTEM_APPLICATION:
+                return self._firmware.unmodelled(call, f"an image of subsystem {image.subsystem}")
+            program = self.load(image, parent, 0, file_path)
+        except NotAnImage as reason:
+            call.cpu.record("boot service", f"LoadImage: {reason}")
+            raise Refused(reason.code) from None
+        call.write64(pointer, program.handle)
+        return status.SUCCESS
+
+    def start_image(self, call: Call) -> None:
+        program = self._programs.get(call[0])
+        if program is None:
+            raise Refused(status.INVALID_PARAMETER)
+        cpu = call.cpu
+        stack = cpu.get("rsp")
+        program.started_with = {name: cpu.get(name) for name in _KEPT} | {"rsp": stack}
+        program.exit_size, program.exit_data = call[1], call[2]
+        self._running.append(program)
+        stack = (stack & -16) - _FRAME - 8
+        call.write64(stack, self._back)
+        for name, value in (("rsp", stack), ("rcx", program.handle), ("rdx", self._firmware.system_table)):
+            cpu.set(name, value)
+        cpu.set("rip", program.span.start + program.image.entry)
+
+    def exit(self, call: Call) -> None:
+        if not self._running or call[0] != self._running[-1].handle:
+            raise Refused(status.INVALID_PARAMETER)
+        self._end(call, call[1], call[2], call[3])
+
+    def unload_image(self, call: Call) -> int:
+        program = self._programs.get(call[0])
+        if program is None or program in self._running:
+            raise Refused(status.INVALID_PARAMETER)
+        self._forget(program)
+        return status.SUCCESS
+
+    def program_return(self, call: Call) -> None:
+        self._end(call, call.cpu.get("rax"))
+
+    def _end(self, call: Call, code: int, size: int = 0, data: int = 0) -> None:
+        """The program that runs is over: on in the one that started it; behind the first there is nothing."""
+        cpu = call.cpu
+        program = self._running.pop()
+        if not self._running or self._firmware.exited:
+            failed = bool(code & status.ERROR)
+            rule = rules.FAILED if failed else rules.RETURNED
+            text = f"the program returned {status.status_name(code)} to the firmware"
+            if self._firmware.exited:
+                text += ", whose boot services it has ended"
+            elif self._firmware.exits_refused:
+                rule = rules.MAP_KEY
+                text += ", which had refused ExitBootServices"
+            cpu.stop("crash", text, rule.id)
+            return
+        for pointer, value in ((program.exit_size, size), (program.exit_data, data)):
+            if pointer:
+                call.write64(pointer, value)
+        for name, value in program.started_with.items():
+            cpu.set(name, value)
+        (back,) = struct.unpack("<Q", cpu.read(program.started_with["rsp"], 8))
+        cpu.set("rsp", program.started_with["rsp"] + 8)
+        cpu.set("rip", back)
+        cpu.set("rax", code)
+        self._forget(program)
+
+    def _forget(self, program: Program) -> None:
+        self._firmware.took(self._firmware.pages.free(program.span.start, program.span.size // PAGE))
+        self._firmware.handles.uninstall(
+            program.handle, dict(self._firmware.handles.protocols(program.handle))
+        )
+        del self._programs[program.handle]

@@ -1,0 +1,122 @@
+"""EFI_RUNTIME_SERVICES: variables, the clock, resets, and the way to virtual addresses. UEFI 2.10 §8."""
+
+from __future__ import annotations
+
+import struct
+
+from bootbuild.platform.uefi import guids, status
+from bootbuild.platform.uefi.call import Call
+from bootbuild.platform.uefi.firmware import Firmware
+from bootbuild.platform.uefi.pages import Refused
+
+NON_VOLATILE, BOOT_SERVICE, RUNTIME = 1, 2, 4  #: attributes of a variable, §8.2
+_RESETS = {0: "a cold reset", 1: "a warm reset", 2: "power off", 3: "a reset of the platform's own"}
+_SHUTDOWN = 2
+_TIME = struct.pack(
+    "<HBBBBBxIhBx", 2026, 1, 1, 0, 0, 0, 0, 0x7FF, 0
+)  #: EFI_TIME of a clock that stands still
+
+Variables = dict[tuple[str, bytes], tuple[int, bytes]]
+
+
+class RuntimeServices:
+    """Each method is a service. `variables`: (name, vendor) → attributes and data."""
+
+    def __init__(self, firmware: Firmware, variables: Variables) -> None:
+        self._firmware = firmware
+        self.variables = variables
+        self.virtual = False
+
+    def get_time(self, call: Call) -> int:
+        if not call[0]:
+            raise Refused(status.INVALID_PARAMETER)
+        call.write(call[0], _TIME)
+        if call[1]:
+            call.write(call[1], struct.pack("<IIB", 1, 50000000, 0))
+        return status.SUCCESS
+
+    def get_variable(self, call: Call) -> int:
+        name, vendor, attributes, size, data = (call[index] for index in range(5))
+        if not name or not vendor or not size:
+            raise Refused(status.INVALID_PARAMETER)
+        key = call.text(name), call.read(vendor, 16)
+        if key not in self.variables or not self._visible(self.variables[key][0]):
+            raise Refused(status.NOT_FOUND)
+        flags, value = self.variables[key]
+        room = call.read64(size)
+        call.write64(size, len(value))
+        if attributes:
+            call.write32(attributes, flags)
+        if room < len(value):
+            raise Refused(status.BUFFER_TOO_SMALL)
+        if not data:
+            raise Refused(status.INVALID_PARAMETER)
+        call.write(data, value)
+        return status.SUCCESS
+
+    def _visible(self, attributes: int) -> bool:
+        return bool(attributes & RUNTIME) or not self._firmware.exited
+
+    def get_next_variable_name(self, call: Call) -> int:
+        size, name, vendor = (call[index] for index in range(3))
+        if not size or not name or not vendor:
+            raise Refused(status.INVALID_PARAMETER)
+        keys = [key for key, (flags, _) in self.variables.items() if self._visible(flags)]
+        last = call.text(name), call.read(vendor, 16)
+        if not last[0]:
+            following = keys
+        elif last in keys:
+            following = keys[keys.index(last) + 1 :]
+        else:
+            raise Refused(status.INVALID_PARAMETER)
+        if not following:
+            raise Refused(status.NOT_FOUND)
+        text = (following[0][0] + "\0").encode("utf-16-le")
+        room = call.read64(size)
+        call.write64(size, len(text))
+        if room < len(text):
+            raise Refused(status.BUFFER_TOO_SMALL)
+        call.write(name, text)
+        call.write(vendor, following[0][1])
+        return status.SUCCESS
+
+    def set_variable(self, call: Call) -> int:
+        name, vendor, attributes, size, data = (call[index] for index in range(5))
+        if not name or not vendor:
+            raise Refused(status.INVALID_PARAMETER)
+        key = call.text(name), call.read(vendor, 16)
+        if not key[0] or (attributes & RUNTIME and not attributes & BOOT_SERVICE):
+            raise Refused(status.INVALID_PARAMETER)
+        if self._firmware.exited and not (attributes & RUNTIME and attributes & NON_VOLATILE):
+            raise Refused(status.INVALID_PARAMETER)
+        if key[1] == guids.GLOBAL_VARIABLE and key[0] in ("SecureBoot", "SetupMode"):
+            raise Refused(status.WRITE_PROTECTED)
+        if not size or not attributes & (BOOT_SERVICE | RUNTIME):
+            if self.variables.pop(key, None) is None:
+                raise Refused(status.NOT_FOUND)
+            return status.SUCCESS
+        if not data or (key in self.variables and self.variables[key][0] != attributes):
+            raise Refused(status.INVALID_PARAMETER)
+        self.variables[key] = attributes, call.read(data, size)
+        return status.SUCCESS
+
+    def query_variable_info(self, call: Call) -> int:
+        for index, value in ((1, 0x3FFC0), (2, 0x3C000), (3, 0x8000)):
+            call.write64(call[index], value)
+        return status.SUCCESS
+
+    def set_virtual_address_map(self, call: Call) -> int:
+        if not self._firmware.exited or self.virtual:
+            raise Refused(status.UNSUPPORTED)
+        self.virtual = True
+        return status.SUCCESS
+
+    def convert_pointer(self, call: Call) -> int:
+        return status.NOT_FOUND  # nothing of a program's is converted
+
+    def reset_system(self, call: Call) -> None:
+        kind = call[0] & 0xFFFFFFFF
+        call.cpu.stop(
+            "shutdown" if kind == _SHUTDOWN else "reset",
+            f"ResetSystem asked for {_RESETS.get(kind, 'what is no reset')}",
+        )

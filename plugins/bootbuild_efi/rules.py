@@ -1,0 +1,54 @@
+"""What target `efi` refuses (BB-L501 to BB-L519)."""
+
+from __future__ import annotations
+
+from bootbuild.api import Rule
+
+NO_ENTRY = Rule(
+    "BB-L501",
+    "no UEFI entry",
+    "UEFI starts PE32+ applications of subsystem 10: a Linux bzImage with CONFIG_EFI_STUB is one, an ELF "
+    "file, or the vmlinux in a bzImage, is not.",
+    'name a file that is such an application, or make an entry with `entry = "insert"`',
+)
+NO_ROUTE = Rule(
+    "BB-L502",
+    "no way from UEFI to this guest",
+    "The front leaves the machine in one state, the guest's back stub needs another, and no switch leads "
+    "from the one to the other. Computed from what both declare.",
+    "choose another guest protocol, width or target",
+)
+NO_CHAIN = Rule(
+    "BB-L503",
+    "nothing to chain before a UEFI entry",
+    "UEFI leaves nothing undone that a stub before the payload's own entry could do.",
+    'use `entry = "native"`',
+)
+LOW_LINKED = Rule(
+    "BB-L504",
+    "kernel linked where the firmware's page tables are in use",
+    "While boot services live the firmware's page tables do too, which map memory one to one. A kernel "
+    "whose linked addresses are others can be mapped beside that in the upper half only.",
+    "link the kernel in the upper half, or where it is loaded, or leave boot_services out",
+)
+UNREAD = Rule(
+    "BB-L505",
+    "option of an inserted entry",
+    "What is asked for is of the stub's making; with the payload's own entry the file is kept as it is.",
+    'leave the options out, or make an entry with `entry = "insert"`',
+)
+BAD_SBAT = Rule(
+    "BB-L506",
+    "SBAT that shim does not read",
+    "SBAT is a table of comma-separated values: rows of six fields that end with a newline, the first of "
+    "component `sbat`, none twice, each with a generation from 1 on, nothing but ASCII.",
+    "see shim's SBAT.md; a file of the option `sbat` holds all rows",
+)
+MODULES_OUTSIDE = Rule(
+    "BB-L507",
+    "modules that UEFI cannot hand over",
+    "Outside the image there is one initrd, without a command line, by EFI_LOAD_FILE2_PROTOCOL.",
+    "leave `embed` true, or give one module",
+)
+
+RULES = (NO_ENTRY, NO_ROUTE, NO_CHAIN, LOW_LINKED, UNREAD, BAD_SBAT, MODULES_OUTSIDE)

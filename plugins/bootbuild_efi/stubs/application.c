@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: 0BSD */
+/*
+ * The first half of the front: a UEFI application that has everything ready, ends the boot services, and is left for good.
+ *
+ * Payload and stubs come to their places at the very end: until then the firmware has some of that memory, and it may say
+ * no. Up to that point whatever fails is told in one line and by an error status, and the firmware goes on as if nothing
+ * had been.
+ */
+#include "application_state.h"
+#include <bootbuild/page_tables.h>
+
+#define CR4_LA57 0x1000
+#define EFI_MEMORY_XP 0x4000
+#define EFI_MEMORY_RO 0x20000
+#define TRIES 4 /* of ExitBootServices: each failure means that the map has changed, and must be asked for again */
+
+#define COPIER_ROOM 256                              /* bytes, of the page that the moves share with the copier */
+#define MAX_MOVES ((EFI_PAGE - COPIER_ROOM) / 24)    /* BB-W061 refuses a payload of more */
+#define IMAGE_TABLES 4                               /* an image above 4 GiB has its own, as LINKED_TABLES */
+
+/* All that outlives the firmware, and the payload's arrival: one piece of memory outside of what that takes up. */
+struct yard {
+    uint64_t tables[LOW_TABLES + IMAGE_TABLES][ENTRIES];
+    char copier[COPIER_ROOM];
+    struct move moves[MAX_MOVES];
+    char map[MAX_MAP] __attribute__((aligned(4096)));
+    struct handoff handoff;
+};
+
+static const struct efi_guid loaded_image = {
+    0x5b1b31a1, 0x9562, 0x11d2, {0x8e, 0x3f, 0, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
+static const struct efi_guid memory_attribute = {
+    0xf4560cf6, 0x40ec, 0x4b4a, {0xa1, 0x92, 0xbf, 0x1d, 0x57, 0xd0, 0xb1, 0x89}};
+
+struct application application;
+
+/* entry.S; of our own, so that their addresses are found without a table of such */
+#pragma GCC visibility push(hidden)
+extern const char bb_efi_copier[], bb_efi_copier_end[];
+void bb_efi_leave(const struct departure *) __attribute__((noreturn));
+void bb_efi_join(uint64_t landing, const struct handoff *) __attribute__((noreturn));
+#pragma GCC visibility pop
+
+efi_status refuse(const uint16_t *reason, efi_status status)
+{
+    struct efi_text_output *console = application.system->console_out;
+
+    if (console) {
+        console->output(console, u"bootbuild: cannot start the kernel: ");
+        console->output(console, reason);
+        console->output(console, u"\r\n");
+    }
+    return status;
+}
+
+static const struct move *planned_moves(void)
+{
+    return (const struct move *)(bb_efi_plan.ranges + bb_efi_plan.range_count);
+}
+
+static int five_levels(void)
+{
+    bb_address cr4;
+
+    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
+    return cr4 & CR4_LA57 ? 1 : 0;
+}
+
+/* Where the bytes of each move are: in our own image, or in a copy if that lies where the payload will. */
+static efi_status set_moves(struct yard *yard)
+{
+    uint64_t base = application.loaded->image_base;
+    const struct move *planned = planned_moves();
+
+    for (uint32_t i = 0; i < bb_efi_plan.move_count; i++) {
+        struct move *move = yard->moves + i;
+
+        *move = planned[i];
+        move->from += base;
+        if (!must_move(move->from, move->size))
+            continue;
+        move->from = place(move->size);
+        if (!move->from)
+            return refuse(u"no memory in which the kernel can wait", EFI_OUT_OF_RESOURCES);
+        bb_copy((void *)move->from, (const void *)(base + planned[i].from), move->size);
+    }
+    return EFI_SUCCESS;
+}
+
+/* The first 4 GiB, and our own code wherever it runs. */
+static uint64_t *make_tables(struct yard *yard)
+{
+    uint64_t code = (uint64_t)bb_efi_leave & ~(uint64_t)(GRANULE - 1), *top;
+
+    bb_clear(yard->tables, sizeof yard->tables);
+    pool = yard->tables;
+    used = 0;
+    top = pool[used++];
+    map_low(top);
+    if (code >= FOUR_GIB)
+        map(top, code, code, 2 * GRANULE);
+    return top;
+}
+
+/* Returns only if it has failed, with the boot services alive. */
+static efi_status depart(struct yard *yard)
+{
+    struct handoff *handoff = application.handoff;
+    struct departure departure = {
+        (uint64_t)make_tables(yard), (uint64_t)yard->copier, yard->moves,
+        bb_efi_plan.move_count,      bb_efi_plan.landing,    handoff,
+    };
+    efi_status status = EFI_SUCCESS;
+
+    bb_copy(yard->copier, bb_efi_copier, (unsigned long)(bb_efi_copier_end - bb_efi_copier));
+    for (unsigned i = 0; i < TRIES; i++) {
+        uint64_t size = sizeof yard->map, key, stride;
+        uint32_t version;
+
+        status = application.boot->get_memory_map(&size, (struct efi_memory *)yard->map, &key, &stride, &version);
+        if (status == EFI_BUFFER_TOO_SMALL || (status == EFI_SUCCESS && size / stride > BB_MAX_MEMORY))
+            return refuse(u"the firmware's memory map is larger than 64 KiB, or than 1024 entries", EFI_OUT_OF_RESOURCES);
+        if (status != EFI_SUCCESS)
+            return refuse(u"the firmware does not tell its memory map", status);
+        if (!target_is_free((const struct efi_memory *)yard->map, size, stride))
+            return refuse(u"the memory that it is linked for is taken for good", EFI_OUT_OF_RESOURCES);
+        handoff->map = (uint64_t)yard->map;
+        handoff->map_size = size;
+        handoff->descriptor_size = (uint32_t)stride;
+        handoff->descriptor_version = version;
+        status = application.boot->exit_boot_services(application.image, key);
+        if (status == EFI_SUCCESS)
+            bb_efi_leave(&departure);
+        if (status != EFI_INVALID_PARAMETER)
+            break;
+    }
+    return refuse(u"the firmware does not end its boot services", status);
+}
+
+/* The same with the boot services alive: the memory must be had now, and be executable. */
+static efi_status join(struct yard *yard)
+{
+    struct efi_memory_attribute *attribute;
+
+    if (!claim_target())
+        return refuse(u"the memory that it is linked for is taken, and boot services are to stay", EFI_OUT_OF_RESOURCES);
+    for (uint32_t i = 0; i < bb_efi_plan.move_count; i++)
+        bb_copy((void *)yard->moves[i].to, (const void *)yard->moves[i].from, yard->moves[i].size);
+    if (application.boot->locate_protocol(&memory_attribute, 0, (void **)&attribute) == EFI_SUCCESS)
+        for (uint32_t i = 0; i < bb_efi_plan.range_count; i++)
+            attribute->clear(attribute, bb_efi_plan.ranges[i].base, bb_efi_plan.ranges[i].size,
+                             EFI_MEMORY_XP | EFI_MEMORY_RO);
+    application.handoff->flags = BB_FLAG_BOOT_SERVICES;
+    bb_efi_join(bb_efi_plan.landing, application.handoff);
+}
+
+static efi_status start(void)
+{
+    struct yard *yard;
+    efi_status status;
+    int alive = bb_efi_plan.flags & PLAN_BOOT_SERVICES;
+
+    if (application.boot->handle_protocol(application.image, &loaded_image, (void **)&application.loaded) != EFI_SUCCESS)
+        return refuse(u"the firmware does not tell where it has loaded this", EFI_UNSUPPORTED);
+    if (!alive && five_levels())
+        return refuse(u"the firmware's page tables have five levels", EFI_UNSUPPORTED);
+    yard = (struct yard *)place(sizeof *yard);
+    if (!yard)
+        return refuse(u"no memory", EFI_OUT_OF_RESOURCES);
+    application.handoff = &yard->handoff;
+    bb_clear(application.handoff, sizeof *application.handoff);
+    status = take_all();
+    if (status == EFI_SUCCESS)
+        status = set_moves(yard);
+    if (status != EFI_SUCCESS)
+        return status;
+    return alive ? join(yard) : depart(yard);
+}
+
+efi_status bb_efi_application(void *image, const struct efi_system_table *system)
+{
+    efi_status status;
+
+    application.image = image;
+    application.system = system;
+    application.boot = system->boot;
+    status = start();
+    release();
+    return status;
+}

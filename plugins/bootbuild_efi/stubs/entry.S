@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: 0BSD */
+/*
+ * Where the firmware enters the application (UEFI 2.10, 2.3.4), and how it is left.
+ *
+ * Entered by ms_abi: RCX = image handle, RDX = system table, in long mode on the firmware's stack and tables. It runs
+ * wherever the firmware loaded it: no absolute addresses.
+ */
+#include "application.h"
+
+	.text
+	.code64
+	.globl	bb_efi_entry
+bb_efi_entry:
+	push	%rdi			/* the caller's, by ms_abi */
+	push	%rsi
+	sub	$8, %rsp
+	cld
+	mov	%rcx, %rdi
+	mov	%rdx, %rsi
+	call	bb_efi_application
+	add	$8, %rsp		/* it has returned: RAX says why, and the firmware goes on */
+	pop	%rsi
+	pop	%rdi
+	ret
+
+/*
+ * RDI = struct departure. Under the firmware's tables the copy of the copier may not be executable, while this code is:
+ * so the new tables, which map it where it stands, come first. From then on nothing of the firmware is used.
+ */
+	.globl	bb_efi_leave
+bb_efi_leave:
+	cli
+	mov	DEPARTURE_TABLES(%rdi), %rax
+	mov	DEPARTURE_COPIER(%rdi), %rdx
+	mov	DEPARTURE_MOVES(%rdi), %r8
+	mov	DEPARTURE_COUNT(%rdi), %r9
+	mov	DEPARTURE_LANDING(%rdi), %r10
+	mov	DEPARTURE_HANDOFF(%rdi), %r11
+	mov	%rax, %cr3
+	jmp	*%rdx
+
+/* RDI = where the chain is entered, RSI = struct handoff; the firmware lives on. */
+	.globl	bb_efi_join
+bb_efi_join:
+	mov	%rdi, %rax
+	mov	%rsi, %rdi
+	jmp	*%rax
+
+/* Moves R9 pieces of which R8 tells, and goes on at R10 with RDI = R11. It has no stack. */
+	.globl	bb_efi_copier
+bb_efi_copier:
+	test	%r9, %r9
+	jz	1f
+	mov	(%r8), %rdi
+	mov	8(%r8), %rsi
+	mov	16(%r8), %rcx
+	shr	$3, %rcx
+	rep movsq
+	mov	16(%r8), %rcx
+	and	$7, %ecx
+	rep movsb
+	add	$24, %r8
+	dec	%r9
+	jmp	bb_efi_copier
+1:	mov	%r11, %rdi
+	jmp	*%r10
+	.globl	bb_efi_copier_end
+bb_efi_copier_end:

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: 0BSD */
+/* What the kernel is to be given: from sections of the application's own file, or from whoever loaded it. */
+#include "application_state.h"
+
+/* PE/COFF: offsets in the headers, which firmware loads with the image. */
+#define PE_HEADER_AT 0x3c
+#define PE_SECTION_COUNT 6
+#define PE_OPTIONAL_SIZE 20
+#define PE_OPTIONAL 24
+
+struct section {
+    char name[8];
+    uint32_t size; /* bytes, exact: what is behind them in the file is padding */
+    uint32_t address;
+    uint32_t rest[6];
+};
+
+/* EFI_GUIDs, by the names that UEFI 2.10 has for them. */
+static const struct efi_guid acpi_20 = {0x8868e871, 0xe4f1, 0x11d3, {0xbc, 0x22, 0, 0x80, 0xc7, 0x3c, 0x88, 0x81}};
+static const struct efi_guid acpi_10 = {0xeb9d2d30, 0x2d88, 0x11d3, {0x9a, 0x16, 0, 0x90, 0x27, 0x3f, 0xc1, 0x4d}};
+static const struct efi_guid graphics_output = {
+    0x9042a9de, 0x23dc, 0x4a38, {0x96, 0xfb, 0x7a, 0xde, 0xd0, 0x80, 0x51, 0x6a}};
+static const struct efi_guid load_file2 = {0x4006c0c1, 0xfcb3, 0x403e, {0x99, 0x6d, 0x4a, 0x6c, 0x87, 0x24, 0xe0, 0x6d}};
+static const struct efi_guid global_variable = {
+    0x8be4df61, 0x93ca, 0x11d2, {0xaa, 0x0d, 0, 0xe0, 0x98, 0x03, 0x2b, 0x8c}};
+
+/* LINUX_EFI_INITRD_MEDIA_GUID as a device path: a vendor's media node, and the end (Linux, efi-stub-helper.c). */
+static const uint8_t initrd_path[] = {
+    4,    3,    20,   0, /* media, vendor, 20 bytes */
+    0x27, 0xe4, 0x68, 0x55, 0xfc, 0x68, 0x3d, 0x4f, 0xac, 0x74, 0xca, 0x55, 0x52, 0x31, 0xcc, 0x68,
+    0x7f, 0xff, 4,    0, /* end of the whole path */
+};
+
+static int same(const void *a, const void *b, unsigned size)
+{
+    const char *left = a, *right = b;
+
+    while (size--)
+        if (*left++ != *right++)
+            return 0;
+    return 1;
+}
+
+/* The sections of our own file. */
+static const struct section *sections(uint32_t *count)
+{
+    uint64_t header = application.loaded->image_base;
+
+    header += *(const uint32_t *)(header + PE_HEADER_AT);
+    *count = *(const uint16_t *)(header + PE_SECTION_COUNT);
+    return (const struct section *)(header + PE_OPTIONAL + *(const uint16_t *)(header + PE_OPTIONAL_SIZE));
+}
+
+static const struct section *find(const char *name)
+{
+    uint32_t count;
+    const struct section *section = sections(&count);
+
+    for (; count; count--, section++)
+        if (same(section->name, name, sizeof section->name))
+            return section;
+    return 0;
+}
+
+static uint64_t address_of(const struct section *section)
+{
+    return application.loaded->image_base + section->address;
+}
+
+static int secure_boot(void)
+{
+    uint8_t on = 0;
+    uint64_t size = sizeof on;
+
+    return application.system->runtime->get_variable(u"SecureBoot", &global_variable, 0, &size, &on) == EFI_SUCCESS && on;
+}
+
+/* UTF-8 of UTF-16 up to its NUL; bytes without the NUL. `to` takes three for each unit: none makes more. */
+static uint64_t to_utf8(char *to, const uint16_t *from, uint64_t units)
+{
+    char *at = to;
+
+    for (uint64_t i = 0; i < units && from[i]; i++) {
+        uint32_t c = from[i];
+
+        if (c >> 10 == 0x36 && i + 1 < units && from[i + 1] >> 10 == 0x37) {
+            c = 0x10000 + ((c & 0x3ff) << 10) + (from[++i] & 0x3ff);
+            *at++ = (char)(0xf0 | c >> 18);
+            *at++ = (char)(0x80 | (c >> 12 & 0x3f));
+            *at++ = (char)(0x80 | (c >> 6 & 0x3f));
+            *at++ = (char)(0x80 | (c & 0x3f));
+        } else if (c < 0x80) {
+            *at++ = (char)c;
+        } else if (c < 0x800) {
+            *at++ = (char)(0xc0 | c >> 6);
+            *at++ = (char)(0x80 | (c & 0x3f));
+        } else {
+            *at++ = (char)(0xe0 | c >> 12);
+            *at++ = (char)(0x80 | (c >> 6 & 0x3f));
+            *at++ = (char)(0x80 | (c & 0x3f));
+        }
+    }
+    *at = 0;
+    return (uint64_t)(at - to);
+}
+
+/* A copy with a NUL behind it, which the kernel's reach and memory allow; 0 without room. */
+static uint64_t copy_string(uint64_t from, uint64_t size)
+{
+    uint64_t to = place(size + 1);
+
+    if (to) {
+        bb_copy((void *)to, (const void *)from, size);
+        *(char *)(to + size) = 0;
+    }
+    return to;
+}
+
+/* Text, and not what some firmware puts into its boot options, which begins with a number. */
+static int are_text(const uint16_t *options, uint64_t size)
+{
+    return options && size >= sizeof *options && options[0] >= ' ';
+}
+
+static efi_status take_cmdline(void)
+{
+    const struct section *own = find(".cmdline");
+    const uint16_t *options = application.loaded->load_options;
+    uint64_t size = application.loaded->load_options_size, length;
+
+    if (!(bb_efi_plan.flags & PLAN_NO_LOAD_OPTIONS) && are_text(options, size) && !(own && secure_boot())) {
+        uint64_t to = place(size / 2 * 3 + 1);
+
+        if (!to)
+            return refuse(u"no memory for the command line", EFI_OUT_OF_RESOURCES);
+        length = to_utf8((char *)to, options, size / 2);
+        application.handoff->cmdline = to;
+    } else if (own && own->size) {
+        length = own->size;
+        application.handoff->cmdline = copy_string(address_of(own), length);
+        if (!application.handoff->cmdline)
+            return refuse(u"no memory for the command line", EFI_OUT_OF_RESOURCES);
+    } else {
+        return EFI_SUCCESS;
+    }
+    if (length >= MAX_CMDLINE)
+        return refuse(u"the command line takes more than 8191 bytes", EFI_INVALID_PARAMETER);
+    return EFI_SUCCESS;
+}
+
+static struct bb_module *new_module(void)
+{
+    struct handoff *handoff = application.handoff;
+
+    return handoff->module_count < MAX_MODULES ? handoff->modules + handoff->module_count++ : 0;
+}
+
+/* The modules of our own file, each with the command line that follows it. They stay where they are, if they can. */
+static efi_status take_own_modules(void)
+{
+    struct bb_module *module = 0;
+    uint32_t count;
+    const struct section *section = sections(&count);
+
+    for (; count; count--, section++) {
+        if (module && same(section->name, ".modargs", sizeof section->name)) {
+            module->cmdline = copy_string(address_of(section), section->size);
+            if (!module->cmdline)
+                return refuse(u"no memory for a module's command line", EFI_OUT_OF_RESOURCES);
+        }
+        if (!same(section->name, ".module\0", sizeof section->name))
+            continue;
+        module = new_module();
+        if (!module)
+            return refuse(u"there are more than 32 modules", EFI_INVALID_PARAMETER);
+        module->address = address_of(section);
+        module->size = section->size;
+        if (!must_move(module->address, module->size))
+            continue;
+        module->address = place(module->size);
+        if (!module->address)
+            return refuse(u"no memory for a module", EFI_OUT_OF_RESOURCES);
+        bb_copy((void *)module->address, (const void *)address_of(section), module->size);
+    }
+    return EFI_SUCCESS;
+}
+
+/* The initrd of whoever loaded us, as Linux asks for it. That there is none is no error. */
+static efi_status take_initrd(void)
+{
+    struct efi_device_path *path = (struct efi_device_path *)initrd_path;
+    struct efi_load_file2 *loader;
+    struct bb_module *module;
+    uint64_t size = 0, to;
+    void *handle;
+
+    if (application.boot->locate_device_path(&load_file2, &path, &handle) != EFI_SUCCESS ||
+        application.boot->handle_protocol(handle, &load_file2, (void **)&loader) != EFI_SUCCESS ||
+        loader->load_file(loader, path, 0, &size, 0) != EFI_BUFFER_TOO_SMALL || !size)
+        return EFI_SUCCESS;
+    to = place(size);
+    if (!to)
+        return refuse(u"no memory for the initrd", EFI_OUT_OF_RESOURCES);
+    if (loader->load_file(loader, path, 0, &size, (void *)to) != EFI_SUCCESS)
+        return refuse(u"the initrd cannot be read", EFI_LOAD_ERROR);
+    module = new_module();
+    module->address = to;
+    module->size = size;
+    return EFI_SUCCESS;
+}
+
+/* ACPI 2.0's, else 1.0's, which has no 64-bit tables. */
+static uint64_t find_rsdp(void)
+{
+    const struct efi_configuration *table = application.system->configurations;
+    uint64_t old = 0;
+
+    for (uint64_t i = 0; i < application.system->configuration_count; i++, table++) {
+        if (same(&table->guid, &acpi_20, sizeof acpi_20))
+            return table->table;
+        if (same(&table->guid, &acpi_10, sizeof acpi_10))
+            old = table->table;
+    }
+    return old;
+}
+
+static void set_colour(uint8_t *position, uint8_t *size, uint32_t mask)
+{
+    *position = mask ? (uint8_t)__builtin_ctz(mask) : 0;
+    *size = mask ? (uint8_t)(32 - __builtin_clz(mask) - *position) : 0;
+}
+
+/* The screen as it is now, if its pixels lie in memory that the kernel can reach. */
+static void take_framebuffer(void)
+{
+    struct bb_framebuffer *shape = &application.handoff->framebuffer;
+    struct efi_graphics *graphics;
+    const struct efi_graphics_mode *mode;
+    uint32_t red = 0xff, green = 0xff00, blue = 0xff0000, all = 0xffffffff;
+
+    if (application.boot->locate_protocol(&graphics_output, 0, (void **)&graphics) != EFI_SUCCESS || !graphics->now)
+        return;
+    mode = graphics->now->mode;
+    if (!mode || mode->pixel_format > EFI_BIT_MASK)
+        return;
+    if (graphics->now->framebuffer > FOUR_GIB || graphics->now->framebuffer_size > FOUR_GIB - graphics->now->framebuffer)
+        return;
+    if (mode->pixel_format == EFI_BGR) {
+        red = 0xff0000;
+        blue = 0xff;
+    } else if (mode->pixel_format == EFI_BIT_MASK) {
+        red = mode->red;
+        green = mode->green;
+        blue = mode->blue;
+        all = red | green | blue | mode->reserved;
+    }
+    if (!all)
+        return;
+    shape->address = graphics->now->framebuffer;
+    shape->width = mode->width;
+    shape->height = mode->height;
+    shape->bits_per_pixel = (uint32_t)(32 - __builtin_clz(all) + 7) & ~7u;
+    shape->pitch = mode->pixels_per_line * (shape->bits_per_pixel / 8);
+    shape->size = (uint64_t)shape->pitch * shape->height;
+    set_colour(&shape->red_position, &shape->red_size, red);
+    set_colour(&shape->green_position, &shape->green_size, green);
+    set_colour(&shape->blue_position, &shape->blue_size, blue);
+}
+
+efi_status take_all(void)
+{
+    efi_status status = take_cmdline();
+
+    if (status == EFI_SUCCESS)
+        status = take_own_modules();
+    if (status == EFI_SUCCESS && !application.handoff->module_count && !(bb_efi_plan.flags & PLAN_NO_INITRD))
+        status = take_initrd();
+    application.handoff->system_table = (uint64_t)application.system;
+    application.handoff->rsdp = find_rsdp();
+    take_framebuffer();
+    return status;
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: 0BSD
+// A boot program as UEFI wants it: it takes memory for a kernel, ends the boot services, with the retry, copies the
+// kernel there and goes there. -DBREAK=… breaks one thing.
+
+#include "../oracles/guest_efi/efi.h"
+
+#define NOTHING 0
+#define GIVES_UP 20
+#define AFTER_EXIT 1
+#define RETURNED 2
+#define FAILED 3
+#define STACK 4
+#define NO_RETRY 5
+#define STRIDE 6
+#define BASE 7
+#define NOT_ALLOCATED 8
+#define BAD_POINTER 9
+#define EXIT 10
+#define UNMODELLED 11
+#define PRINTED 12
+#define CONVERTED 13
+#define NESTED 14
+#define ALLOWED 21 // memory is made executable by the protocol
+#define ALLOWED_AT_ONCE 22 // and not read-only before
+#define AS_DATA 23 // the kernel's memory is not allocated as code
+#define OWN_CODE 24 // a write to a section of code
+#define UNDEFINED 25 // UD2
+#define KEY 26 // waits for a key
+#ifndef BREAK
+#define BREAK NOTHING
+#endif
+
+#define KERNEL 0x1800000ull // conventional memory in OVMF
+
+enum { ALLOCATE_ADDRESS = 2, LOADER_CODE = 1, LOADER_DATA = 2 };
+
+static const u8 kernel[] = {0xf4, 0xeb, 0xfd}; // hlt; jmp back
+static u16 words[] = u"no kernel was found\r\n";
+#if BREAK == NESTED
+extern const u8 inner[], inner_end[];
+__asm__(".section .rodata\ninner: .incbin \"" INNER "\"\ninner_end:\n.previous");
+#endif
+
+static void start(void)
+{
+    if (BREAK != ALLOWED) // then it is there
+        for (unsigned i = 0; i < sizeof kernel; i++)
+            ((volatile u8 *)KERNEL)[i] = kernel[i];
+    __asm__ volatile("jmp *%0" : : "r"(KERNEL));
+}
+
+static const struct guid MEMORY_ATTRIBUTE = {0xf4560cf6, 0x40ec, 0x4b4a, {0xa1, 0x92, 0xbf, 0x1d, 0x57, 0xd0, 0xb1, 0x89}};
+enum { NO_EXECUTE = 0x4000, READ_ONLY = 0x20000 };
+
+static u64 virtual_map[16 * 6];
+
+MS u64 entry(u64 handle, struct system_table *system)
+{
+    struct services *bs = system->bs;
+    u64 status, at = KERNEL, size = 0, key = 0, stride = 0;
+    u8 *map = 0;
+    u32 version;
+
+#if BREAK == RETURNED
+    return 0;
+#elif BREAK == NOT_ALLOCATED
+    *(volatile u8 *)KERNEL = 1;
+#elif BREAK == BAD_POINTER
+    bs->call[GetMemoryMap](0x0000700000000000ull, map, &key, &stride, &version);
+#elif BREAK == UNMODELLED
+    if (bs->call[ConnectController](handle, 0ull, 0ull, 0ull) != (1ull << 63 | 3))
+        return 1;
+#elif BREAK == PRINTED
+    system->out->call[1](system->out, words);
+#elif BREAK == STACK
+    __asm__ volatile("push %%rax\n\tsub $0x20, %%rsp\n\tcall *%0\n\tadd $0x28, %%rsp"
+                     : : "r"(bs->call[Stall]), "c"(0) : "rax", "rdx", "r8", "r9", "r10", "r11", "memory");
+#elif BREAK == BASE
+    if ((u64)start >> 16 != 0x200) // where it is linked
+        return 1ull << 63 | 1;
+#elif BREAK == NESTED
+    u64 child = 0;
+
+    status = bs->call[LoadImage](0ull, handle, 0ull, inner, (u64)(inner_end - inner), &child);
+    if (!status)
+        status = bs->call[StartImage](child, 0ull, 0ull);
+    return status;
+#endif
+    status = bs->call[AllocatePages](ALLOCATE_ADDRESS, BREAK == AS_DATA ? LOADER_DATA : LOADER_CODE, 1ull, &at);
+#if BREAK == ALLOWED || BREAK == ALLOWED_AT_ONCE
+    service **protection = 0;
+    u64 found = 0;
+
+    if (bs->call[LocateProtocol](&MEMORY_ATTRIBUTE, 0ull, &protection))
+        return 1ull << 63 | 20;
+    for (unsigned i = 0; i < sizeof kernel; i++)
+        ((volatile u8 *)KERNEL)[i] = kernel[i];
+    if (BREAK == ALLOWED && protection[1](protection, KERNEL, 0x1000ull, READ_ONLY))
+        return 1ull << 63 | 21;
+    if (protection[2](protection, KERNEL, 0x1000ull, NO_EXECUTE))
+        return 1ull << 63 | 22;
+    if (protection[0](protection, KERNEL, 0x1000ull, &found) || found != READ_ONLY)
+        return 1ull << 63 | 23;
+#elif BREAK == OWN_CODE
+    __asm__ volatile("movb $0, entry(%rip)");
+#elif BREAK == UNDEFINED
+    __asm__ volatile("ud2");
+#elif BREAK == KEY
+    bs->call[WaitForEvent](1ull, (u8 *)system->in + 16, &size);
+#endif
+#if BREAK == FAILED || BREAK == EXIT
+    status = bs->call[AllocatePages](ALLOCATE_ADDRESS, LOADER_CODE, 1ull, &at);
+#endif
+    if (status) {
+        system->out->call[1](system->out, words);
+#if BREAK == EXIT
+        bs->call[Exit](handle, status, 0ull, 0ull);
+#endif
+        return status;
+    }
+    bs->call[GetMemoryMap](&size, map, &key, &stride, &version);
+    size += 8 * stride;
+    status = bs->call[AllocatePool](LOADER_DATA, size, &map);
+    for (int tries = 0; tries < 3; tries++) {
+        u64 room = size;
+
+        status = bs->call[GetMemoryMap](&room, map, &key, &stride, &version);
+#if BREAK == STRIDE
+        if (*(u32 *)(map + 40))
+            return 1ull << 63 | 1;
+#endif
+        status = bs->call[ExitBootServices](handle, key);
+        if (!status || BREAK == NO_RETRY || BREAK == GIVES_UP)
+            break;
+    }
+    if (status && BREAK != NO_RETRY)
+        return status;
+#if BREAK == AFTER_EXIT
+    bs->call[Stall](1ull);
+#elif BREAK == CONVERTED
+    u64 many = 0;
+
+    for (u64 i = 0; i * stride < size && many < 16; i++) {
+        struct descriptor *d = (void *)(map + i * stride);
+
+        if (!(d->attribute >> 63))
+            continue;
+        virtual_map[6 * many] = d->type;
+        virtual_map[6 * many + 1] = d->physical;
+        virtual_map[6 * many + 2] = d->physical;
+        virtual_map[6 * many + 3] = d->pages;
+        virtual_map[6 * many++ + 4] = d->attribute;
+    }
+    status = system->rt->call[SetVirtualAddressMap](many * 48, 48ull, 1u, virtual_map);
+    if (status || !system->rt->call[SetVirtualAddressMap](many * 48, 48ull, 1u, virtual_map))
+        return 1ull << 63 | 2;
+#endif
+    (void)virtual_map;
+    (void)words;
+    (void)MEMORY_ATTRIBUTE;
+    start();
+    __builtin_unreachable();
+}

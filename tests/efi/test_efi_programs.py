@@ -1,0 +1,176 @@
+"""Boot programs in emulated UEFI firmware: one that is right boots, each that is wrong has its finding."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import efi_dump
+from bootbuild.api import MemoryContent, Offer, Profile, ProfileVerdict, Startup
+from bootbuild.boot.prove import prove
+from bootbuild.boot.run import Subject
+from bootbuild.formats.elf_read import read_elf
+from bootbuild.model.verdict import Outcome
+from bootbuild_efi.environments import LowMemory, NoInitrd, NoMemattr, Ovmf, SecureBoot, Taken, WxStrict
+from tiny_file import Load, elf_file
+
+SOURCE = Path(__file__).with_name("program.c")
+KERNEL, CODE = 0x1800000, b"\xf4\xeb\xfd"  #: as program.c has them
+OVMF = Ovmf()
+LINKED = 0x2000000
+
+
+def program(
+    gcc: Path, folder: Path, broken: str = "NOTHING", base: int = 0, options: tuple[str, ...] = ()
+) -> bytes:
+    return efi_dump.compile_pe(gcc, [SOURCE], folder, (f"-DBREAK={broken}", *options), base)
+
+
+def verdict_of(pe: bytes, profile: Profile = OVMF, required: bool = True) -> ProfileVerdict:
+    kernel = read_elf(
+        MemoryContent(elf_file(64, KERNEL, Load(KERNEL, KERNEL, CODE, len(CODE), 0x1000), b"")), "kernel"
+    )
+    startup = Startup("startup_64", KERNEL, KERNEL, 64)
+    subject = Subject(
+        image=replace(kernel, packing=MemoryContent(pe)),
+        startup=startup,
+        guest=None,
+        offer=Offer(),
+        stub=None,
+        symbols={},
+        expect=b"",
+        budget=1_000_000,
+        timeout=30.0,
+        code=CODE,
+    )
+    return prove(subject, profile, required=required)
+
+
+@pytest.mark.parametrize("profile", [Ovmf(), NoInitrd(), SecureBoot(), LowMemory()], ids=lambda p: p.name)
+def test_a_program_that_is_right_boots(gcc: Path, tmp_path: Path, profile: Profile) -> None:
+    verdict = verdict_of(program(gcc, tmp_path), profile)
+    assert [finding.message for finding in verdict.findings] == []
+    assert verdict.outcome is Outcome.BOOTED
+    assert len({run.digest for run in verdict.runs}) == 1
+
+
+BROKEN = {
+    "AFTER_EXIT": ("BB-B070", "BootServices.Stall was called"),
+    "RETURNED": ("BB-B071", "returned EFI_SUCCESS"),
+    "FAILED": ("BB-B072", "returned EFI_NOT_FOUND"),
+    "EXIT": ("BB-B072", "returned EFI_NOT_FOUND"),
+    "STACK": ("BB-B073", "BootServices.Stall was called with RSP"),
+    "NO_RETRY": ("BB-B074", "ExitBootServices was refused, and boot services still live"),
+    "GIVES_UP": ("BB-B074", "returned EFI_INVALID_PARAMETER to the firmware, which had refused"),
+    "STRIDE": ("BB-B075", "relies on stride"),
+    "BASE": ("BB-B076", "relies on load base, which efi leaves undefined: startup_64 was not reached"),
+    "NOT_ALLOCATED": ("BB-B077", "write of 1 bytes at physical 0x1800000, which was not allocated"),
+    "KEY": ("BB-B079", "WaitForEvent waits for what does not happen"),
+    "UNDEFINED": ("BB-B080", "exception 6 with error code 0x0 came to the firmware"),
+    "BAD_POINTER": ("BB-B078", "BootServices.GetMemoryMap: 8 bytes at 0x700000000000 cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_program_has_exactly_its_finding(gcc: Path, tmp_path: Path, name: str) -> None:
+    rule, text = BROKEN[name]
+    verdict = verdict_of(program(gcc, tmp_path, name, LINKED if name == "BASE" else 0))
+    assert verdict.outcome is Outcome.FAILED
+    assert [finding.rule for finding in verdict.findings] == [rule]
+    assert text in verdict.findings[0].message
+
+
+STRICT = {
+    "NOTHING": "code at 0x1800000 is in a page that is not executable",
+    "AS_DATA": "code at 0x1800000 is in a page that is not executable",
+    "OWN_CODE": "in a page that is read-only",
+    "UNALIGNED": "is in a page that is not executable",
+}
+
+
+@pytest.mark.parametrize("name", STRICT)
+def test_what_memory_protection_does_not_allow(gcc: Path, tmp_path: Path, name: str) -> None:
+    profile = NoMemattr() if name == "AS_DATA" else WxStrict()
+    pe = program(gcc, tmp_path, "ALLOWED" if name == "UNALIGNED" else name)
+    if name == "UNALIGNED":
+        pe = pe[:0x338] + (0x200).to_bytes(4, "little") + pe[0x33C:]  # SectionAlignment
+    verdict = verdict_of(pe, profile)
+    assert [finding.rule for finding in verdict.findings] == ["BB-B081"]
+    assert STRICT[name] in verdict.findings[0].message
+
+
+def test_code_that_is_made_read_only_may_be_executed(gcc: Path, tmp_path: Path) -> None:
+    verdict = verdict_of(program(gcc, tmp_path, "ALLOWED"), WxStrict())
+    assert [finding.message for finding in verdict.findings] == []
+
+
+def test_code_is_not_made_executable_while_it_is_writable(gcc: Path, tmp_path: Path) -> None:
+    verdict = verdict_of(program(gcc, tmp_path, "ALLOWED_AT_ONCE"), WxStrict())
+    assert [finding.rule for finding in verdict.findings] == ["BB-B072"]
+    assert "0x8000000000000016" in verdict.findings[0].message
+
+
+def test_without_the_protocol_memory_allocated_as_code_may_be_executed(gcc: Path, tmp_path: Path) -> None:
+    verdict = verdict_of(program(gcc, tmp_path), NoMemattr())
+    assert [finding.message for finding in verdict.findings] == []
+
+
+def test_memory_that_the_firmware_keeps_is_not_given(gcc: Path, tmp_path: Path) -> None:
+    verdict = verdict_of(program(gcc, tmp_path), Taken())
+    assert [finding.rule for finding in verdict.findings] == ["BB-B072"]
+    assert "EFI_NOT_FOUND" in verdict.findings[0].message
+
+
+def test_a_program_may_give_up_where_its_memory_is_kept(gcc: Path, tmp_path: Path) -> None:
+    pe = program(gcc, tmp_path)
+    assert verdict_of(pe, Taken()).outcome is Outcome.FAILED
+    assert verdict_of(pe, Taken(), required=False).outcome is Outcome.REFUSED
+    broken = program(gcc, tmp_path, "RETURNED")  # without a word
+    assert verdict_of(broken, Taken(), required=False).outcome is Outcome.FAILED
+    assert verdict_of(program(gcc, tmp_path, "FAILED"), required=False).outcome is Outcome.FAILED
+
+
+def test_what_a_failing_program_printed_is_told(gcc: Path, tmp_path: Path) -> None:
+    verdict = verdict_of(program(gcc, tmp_path, "FAILED"))
+    assert "console: no kernel was found" in verdict.findings[0].lines
+
+
+def test_a_program_starts_another_from_memory(gcc: Path, tmp_path: Path) -> None:
+    inner = tmp_path / "inner.efi"
+    inner.write_bytes(program(gcc, tmp_path))
+    verdict = verdict_of(program(gcc, tmp_path, "NESTED", options=(f'-DINNER="{inner}"',)))
+    assert [finding.message for finding in verdict.findings] == []
+    assert verdict.outcome is Outcome.BOOTED
+
+
+def test_a_program_that_another_started_returns_to_that(gcc: Path, tmp_path: Path) -> None:
+    inner = tmp_path / "inner.efi"
+    inner.write_bytes(program(gcc, tmp_path, "FAILED"))
+    verdict = verdict_of(program(gcc, tmp_path, "NESTED", options=(f'-DINNER="{inner}"',)))
+    assert [finding.rule for finding in verdict.findings] == ["BB-B072"]
+    assert "EFI_NOT_FOUND" in verdict.findings[0].message
+
+
+def test_runtime_services_go_on_at_virtual_addresses(gcc: Path, tmp_path: Path) -> None:
+    verdict = verdict_of(program(gcc, tmp_path, "CONVERTED"))
+    assert [finding.message for finding in verdict.findings] == []
+
+
+def test_a_service_that_is_not_modelled_is_told(gcc: Path, tmp_path: Path) -> None:
+    verdict = verdict_of(program(gcc, tmp_path, "UNMODELLED"))
+    assert [finding.message for finding in verdict.findings] == []
+    assert [e.detail for e in verdict.runs[0].events] == [
+        "BootServices.ConnectController was called, which is not modelled: EFI_UNSUPPORTED"
+    ]
+
+
+def test_what_a_program_prints_is_on_the_console(gcc: Path, tmp_path: Path) -> None:
+    verdict = verdict_of(program(gcc, tmp_path, "PRINTED"))
+    assert verdict.runs[0].console == b"no kernel was found\n"
+
+
+def test_a_file_that_is_no_pe_is_refused() -> None:
+    verdict = verdict_of(b"MZ" + bytes(1000))
+    assert [finding.rule for finding in verdict.findings] == ["BB-L560"]

@@ -1,0 +1,75 @@
+"""UEFI applications in C: compiled, made PEs; and the one that says what it finds, its words read as data."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from bootbuild.api import FileContent
+from bootbuild.formats.elf_read import read_elf
+from tiny_pe import CODE, DATA, Section, TinyPe
+
+SOURCE = Path(__file__).parent / "guest_efi"
+DONE = r"dump: \[end\]"
+FLAGS = (
+    "-m64 -march=x86-64 -std=gnu11 -Os -Wall -Wextra -Werror -Wno-strict-prototypes -Wno-unused-function"
+    " -ffreestanding -fno-builtin"
+    " -fpie -fvisibility=hidden -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables"
+    " -mgeneral-regs-only -mno-red-zone -nostdlib -static-pie"
+    " -Wl,--build-id=none,-z,norelro,--no-dynamic-linker"
+).split()
+PARTS = ("entry.S", "dump.c", "calls.c")
+
+
+#: what makes QEMU take a file for a bzImage of protocol 2.15, to which it gives an initrd
+BZIMAGE = {0x1F1: b"\x03", 0x202: b"HdrS\x0f\x02", 0x211: b"\x01", 0x22C: b"\xff\xff\xff\x7f"}
+
+
+def compile_pe(
+    gcc: Path,
+    sources: Iterable[Path],
+    into: Path,
+    options: Sequence[str] = (),
+    base: int = 0,
+    changes: Mapping[int, bytes] | None = None,
+) -> bytes:
+    """A PE of position-independent C, entered at `entry`. `into`: a folder. `base`: its ImageBase.
+
+    `changes`: bytes at other offsets of the file, before its PE header.
+    """
+    elf = into / "program.elf"
+    command: list[str | Path] = [gcc, *FLAGS, *options, "-T", SOURCE / "guest.ld", *sources, "-o", elf]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    image = read_elf(FileContent(elf), elf.name)
+    sections = [
+        Section(name, s.vaddr, image.content.read(s.offset, s.filesz), flags, s.memsz)
+        for s in image.loads
+        for name, flags in [(".text", CODE) if s.flags & 1 else (".data", DATA)]
+    ]
+    return bytes(TinyPe(sections, image.entry, base, header_at=0x300, changes=changes or {}))
+
+
+def compile_guest(gcc: Path, into: Path) -> Path:
+    """The application that says what it finds."""
+    pe = into / "dump.efi"
+    pe.write_bytes(compile_pe(gcc, [SOURCE / name for name in PARTS], into, changes=BZIMAGE))
+    return pe
+
+
+Record = tuple[str, Mapping[str, Sequence[int | bytes]]]
+
+
+def parse(console: str) -> list[Record]:
+    """Each record with its fields: numbers and bytes, as often as they were said. ValueError if cut off."""
+    records: list[tuple[str, dict[str, list[int | bytes]]]] = []
+    for new, name, form, value in re.findall(r"dump: (?:\[(\w+)\]|(\w+)=(0x|x)([0-9a-f]*))", console):
+        if new:
+            records.append((new, {}))
+        else:
+            found = bytes.fromhex(value) if form == "x" else int(value, 16)
+            records[-1][1].setdefault(name, []).append(found)
+    if not records or [records[0][0], records[-1][0]] != ["begin", "end"]:
+        raise ValueError("no complete dump")
+    return list(records)

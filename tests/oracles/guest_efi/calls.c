@@ -1,0 +1,550 @@
+// SPDX-License-Identifier: 0BSD
+// The answers of calls whose arguments say what is asked: statuses, and what is the same wherever memory lies.
+
+#include "efi.h"
+
+void begin(const char *kind);
+void field(const char *name, u64 value);
+void bytes(const char *name, const void *from, u64 size);
+void text16(const char *name, const u16 *from);
+void path(const char *name, const u8 *at);
+
+#define FILLED 0x1111111111111111ull
+#define MiB (1ull << 20)
+
+static service **bs, **rt;
+static u64 self;
+static struct system_table *system;
+
+static const struct guid NOBODY = {0x12345678, 0x1234, 0x1234, {1, 2, 3, 4, 5, 6, 7, 8}};
+static const struct guid OTHER = {0x12345678, 0x1234, 0x1234, {1, 2, 3, 4, 5, 6, 7, 9}};
+static const struct guid LOADED_IMAGE = {0x5b1b31a1, 0x9562, 0x11d2, {0x8e, 0x3f, 0, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
+static const struct guid IMAGE_PATH = {0xbc62157e, 0x3e33, 0x4fec, {0x99, 0x20, 0x2d, 0x3b, 0x36, 0xd7, 0x50, 0xdf}};
+static const struct guid DEVICE_PATH = {0x9576e91, 0x6d3f, 0x11d2, {0x8e, 0x39, 0, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
+static const struct guid TEXT_OUT = {0x387477c2, 0x69c7, 0x11d2, {0x8e, 0x39, 0, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
+static const struct guid LOAD_FILE2 = {0x4006c0c1, 0xfcb3, 0x403e, {0x99, 0x6d, 0x4a, 0x6c, 0x87, 0x24, 0xe0, 0x6d}};
+static const struct guid GOP = {0x9042a9de, 0x23dc, 0x4a38, {0x96, 0xfb, 0x7a, 0xde, 0xd0, 0x80, 0x51, 0x6a}};
+static const struct guid RNG = {0x3152bca5, 0xeade, 0x433d, {0x86, 0x2e, 0xc0, 0x1c, 0xdc, 0x29, 0x1f, 0x44}};
+static const struct guid MEMATTR = {0xf4560cf6, 0x40ec, 0x4b4a, {0xa1, 0x92, 0xbf, 0x1d, 0x57, 0xd0, 0xb1, 0x89}};
+static const struct guid TCG2 = {0x607f766c, 0x7455, 0x42be, {0x93, 0x0b, 0xe4, 0xd7, 0x6d, 0xb2, 0x72, 0x0f}};
+static const struct guid GLOBAL = {0x8be4df61, 0x93ca, 0x11d2, {0xaa, 0x0d, 0, 0xe0, 0x98, 0x03, 0x2b, 0x8c}};
+
+static u8 initrd_media[] = {4, 3, 20, 0, 0x27, 0xe4, 0x68, 0x55, 0xfc, 0x68, 0x3d, 0x4f,
+                            0xac, 0x74, 0xca, 0x55, 0x52, 0x31, 0xcc, 0x68, 0x7f, 0xff, 4, 0};
+static u8 strange_media[] = {4, 3, 20, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 0x7f, 0xff, 4, 0};
+static u8 end_path[] = {0x7f, 0xff, 4, 0};
+
+static void pages(void)
+{
+    static const u32 types[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 100, 0x6fffffff, 0x70000000, 0x80000000};
+    static const u64 places[] = {0, 1, 0x1000, 0x2800, 0x9f000, 0xa0000, 0xfffff000, MiB, 0x805000, 0x806000, 0x808000, 0x900000,
+                                 0x1500000, 0x1800000, 0x1800800, 0x2000000, 0xb0000000, 0xffc00000, 0x100000000, 0x1000000000, ~0xfffull};
+    u64 at;
+
+    begin("pages");
+    for (unsigned how = 0; how < 5; how++) {
+        at = 0x1800000;
+        field("how", bs[AllocatePages](how, 2u, 1ull, &at));
+        field("left", at == 0x1800000);
+        field("free", bs[FreePages](at, 1ull));
+    }
+    for (unsigned i = 0; i < sizeof types / sizeof *types; i++) {
+        at = FILLED;
+        field("type", bs[AllocatePages](0u, types[i], 1ull, &at));
+        field("got", at == FILLED);
+        field("free", at == FILLED ? 0 : bs[FreePages](at, 1ull));
+    }
+    for (unsigned i = 0; i < sizeof places / sizeof *places; i++)
+        for (u64 many = 0; many < 3; many++) {
+            at = places[i];
+            u64 status = bs[AllocatePages](2u, 2u, many, &at);
+
+            field("place", status);
+            if (!status)
+                field("free", bs[FreePages](at, many));
+        }
+    for (unsigned i = 0; i < sizeof places / sizeof *places; i++) {
+        at = places[i];
+        u64 status = bs[AllocatePages](1u, 2u, 1ull, &at);
+
+        field("below", status);
+        if (!status) {
+            field("ends", at + 0xfff <= places[i]);
+            field("at", at > 0x1a000000 ? 0 : at);
+            field("free", bs[FreePages](at, 1ull));
+        }
+    }
+    at = 0x1fff; // the last byte that may be used
+    field("inclusive", bs[AllocatePages](1u, 2u, 1ull, &at));
+    field("at", at);
+    field("free", bs[FreePages](at, 1ull));
+    at = 0x1ffe;
+    field("exclusive", bs[AllocatePages](1u, 2u, 1ull, &at));
+    at = 0x2000000;
+    field("taken", bs[AllocatePages](2u, 2u, 4ull, &at));
+    at = 0x2003000;
+    field("again", bs[AllocatePages](2u, 2u, 1ull, &at));
+    at = 0x1fff000;
+    field("overlap", bs[AllocatePages](2u, 2u, 2ull, &at));
+    field("leaked", bs[FreePages](0x1fff000ull, 1ull));
+    field("part", bs[FreePages](0x2001000ull, 1ull));
+    field("hole", bs[FreePages](0x2000000ull, 4ull));
+    field("misaligned", bs[FreePages](0x2000800ull, 1ull));
+    field("twice", bs[FreePages](0x2001000ull, 1ull));
+    field("rest", bs[FreePages](0x2002000ull, 2ull));
+    field("first", bs[FreePages](0x2000000ull, 1ull));
+    field("nothing", bs[FreePages](0x2000000ull, 0ull));
+    field("nowhere", bs[FreePages](0x7000000000ull, 1ull));
+    at = 0;
+    field("many", bs[AllocatePages](0u, 2u, 1ull << 30, &at));
+    field("null", bs[AllocatePages](0u, 2u, 1ull, 0ull));
+}
+
+static void pool(void)
+{
+    static const u64 sizes[] = {0, 1, 8, 0x18, 0x58, 0x59, 0x68, 0x80, 0x1000, 0x10000, 0x7fffffffffffffff};
+    u64 at;
+
+    begin("pool");
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        at = FILLED;
+        field("size", bs[AllocatePool](2u, sizes[i], &at));
+        field("low", at & 7);
+        if (at != FILLED && at) {
+            field("free", bs[FreePool](at));
+        }
+    }
+    for (u32 type = 0; type < 17; type++) {
+        at = FILLED;
+        field("type", bs[AllocatePool](type, 8ull, &at));
+        if (at != FILLED && at)
+            field("free", bs[FreePool](at));
+    }
+    field("null", bs[AllocatePool](2u, 8ull, 0ull));
+    field("free_null", bs[FreePool](0ull));
+}
+
+static u8 map[16384];
+
+static void memory_map(void)
+{
+    u64 size = 0, key = 0, key2 = 0, stride = FILLED, at = 0;
+    u32 version = 0x22222222;
+
+    begin("memory_map");
+    field("empty", bs[GetMemoryMap](&size, 0ull, &key, &stride, &version));
+    field("size", size > 0);
+    field("stride", stride);
+    field("version", version);
+    field("key", key != 0);
+    size = 100;
+    stride = FILLED;
+    version = 0x22222222;
+    field("small", bs[GetMemoryMap](&size, map, &key, &stride, &version));
+    field("stride", stride);
+    field("version", version);
+    size = sizeof map;
+    field("no_buffer", bs[GetMemoryMap](&size, 0ull, &key, &stride, &version));
+    field("no_size", bs[GetMemoryMap](0ull, map, &key, &stride, &version));
+    size = sizeof map;
+    field("no_key", bs[GetMemoryMap](&size, map, 0ull, &stride, &version));
+    size = sizeof map;
+    field("no_stride", bs[GetMemoryMap](&size, map, &key, 0ull, &version));
+    size = sizeof map;
+    field("no_version", bs[GetMemoryMap](&size, map, &key, &stride, 0ull));
+    size = sizeof map;
+    field("whole", bs[GetMemoryMap](&size, map, &key2, &stride, &version));
+    field("same_key", key == key2);
+    field("multiple", size % stride);
+    bs[AllocatePages](0u, 2u, 1ull, &at);
+    size = sizeof map;
+    bs[GetMemoryMap](&size, map, &key2, &stride, &version);
+    field("other_key", key == key2);
+    bs[FreePages](at, 1ull);
+    size = sizeof map;
+    bs[GetMemoryMap](&size, map, &key, &stride, &version);
+    field("other_key", key == key2);
+    bs[AllocatePool](2u, 8ull, &at);
+    bs[FreePool](at);
+}
+
+static void located(const char *name, const struct guid *guid)
+{
+    u64 interface = FILLED, size = 0, count = FILLED, buffer = FILLED;
+
+    begin(name);
+    field("protocol", bs[LocateProtocol](guid, 0ull, &interface));
+    field("cleared", interface == 0);
+    field("handles", bs[LocateHandle](2u, guid, 0ull, &size, 0ull));
+    field("size", size > 0);
+    field("buffer", bs[LocateHandleBuffer](2u, guid, 0ull, &count, &buffer));
+    field("count", count > 0);
+    interface = FILLED;
+    field("on_self", bs[HandleProtocol](self, guid, &interface));
+    field("cleared", interface == 0);
+    interface = FILLED;
+    field("on_nobody", bs[HandleProtocol](0x10ull, guid, &interface));
+    field("cleared", interface == FILLED);
+    interface = FILLED;
+    field("on_null", bs[HandleProtocol](0ull, guid, &interface));
+    field("no_result", bs[HandleProtocol](self, guid, 0ull));
+}
+
+static void handles(void)
+{
+    u64 mine = 0, other = 0, interface = FILLED, count = 0, size = 0, list[4];
+    struct guid **guids = 0;
+
+    located("loaded_image", &LOADED_IMAGE);
+    located("graphics", &GOP);
+    located("random", &RNG);
+    located("attributes", &MEMATTR);
+    located("tpm", &TCG2);
+    located("nobodys", &NOBODY);
+    begin("handles");
+    field("install", bs[InstallProtocolInterface](&mine, &NOBODY, 0u, 0x1234ull));
+    field("is", mine != 0);
+    field("twice", bs[InstallProtocolInterface](&mine, &NOBODY, 0u, 0x1234ull));
+    field("strange_type", bs[InstallProtocolInterface](&mine, &OTHER, 1u, 0x1234ull));
+    field("no_handle", bs[InstallProtocolInterface](0ull, &OTHER, 0u, 0x1234ull));
+    field("no_guid", bs[InstallProtocolInterface](&mine, 0ull, 0u, 0x1234ull));
+    field("second", bs[InstallProtocolInterface](&mine, &OTHER, 0u, 0x5678ull));
+    field("handle", bs[HandleProtocol](mine, &OTHER, &interface));
+    field("interface", interface);
+    field("open", bs[OpenProtocol](mine, &OTHER, &interface, self, 0ull, 2u));
+    field("interface", interface);
+    field("open_nothing", bs[OpenProtocol](mine, &LOADED_IMAGE, &interface, self, 0ull, 2u));
+    field("open_no_result", bs[OpenProtocol](mine, &OTHER, 0ull, self, 0ull, 2u));
+    field("open_test", bs[OpenProtocol](mine, &OTHER, 0ull, self, 0ull, 4u));
+    field("open_strange", bs[OpenProtocol](mine, &OTHER, &interface, self, 0ull, 0x100u));
+    field("close", bs[CloseProtocol](mine, &OTHER, self, 0ull));
+    field("protocols", bs[ProtocolsPerHandle](mine, &guids, &count));
+    field("count", count);
+    field("of_nobody", bs[ProtocolsPerHandle](0x10ull, &guids, &count));
+    size = 4;
+    field("small", bs[LocateHandle](2u, &NOBODY, 0ull, &size, list));
+    field("size", size);
+    field("fits", bs[LocateHandle](2u, &NOBODY, 0ull, &size, list));
+    field("mine", list[0] == mine);
+    field("no_size", bs[LocateHandle](2u, &NOBODY, 0ull, 0ull, list));
+    field("strange", bs[LocateHandle](3u, &NOBODY, 0ull, &size, list));
+    field("reinstall", bs[ReinstallProtocolInterface](mine, &NOBODY, 0x1234ull, 0x4321ull));
+    field("handle", bs[HandleProtocol](mine, &NOBODY, &interface));
+    field("interface", interface);
+    field("wrong", bs[UninstallProtocolInterface](mine, &NOBODY, 0x1234ull));
+    field("uninstall", bs[UninstallProtocolInterface](mine, &NOBODY, 0x4321ull));
+    field("uninstall", bs[UninstallProtocolInterface](mine, &NOBODY, 0x4321ull));
+    field("last", bs[UninstallProtocolInterface](mine, &OTHER, 0x5678ull));
+    field("gone", bs[HandleProtocol](mine, &OTHER, &interface));
+    field("several", bs[InstallMultipleProtocolInterfaces](&other, &NOBODY, 1ull, &OTHER, 2ull, 0ull));
+    field("handle", bs[HandleProtocol](other, &OTHER, &interface));
+    field("interface", interface);
+    field("one_more", bs[InstallMultipleProtocolInterfaces](&other, &DEVICE_PATH, strange_media, 0ull));
+    mine = 0;
+    field("same_path", bs[InstallMultipleProtocolInterfaces](&mine, &DEVICE_PATH, strange_media, 0ull));
+    field("none", bs[UninstallMultipleProtocolInterfaces](other, &NOBODY, 2ull, 0ull));
+    field("rest", bs[UninstallMultipleProtocolInterfaces](other, &NOBODY, 1ull, &OTHER, 2ull, 0ull));
+
+    const u8 *at = strange_media;
+
+    mine = 0;
+    field("path", bs[LocateDevicePath](&DEVICE_PATH, &at, &mine));
+    field("found", mine == other);
+    bytes("rest", at, 4);
+    at = initrd_media;
+    field("initrd", bs[LocateDevicePath](&LOAD_FILE2, &at, &mine));
+    field("moved", at - initrd_media);
+    at = end_path;
+    field("end", bs[LocateDevicePath](&LOAD_FILE2, &at, &mine));
+    field("no_path", bs[LocateDevicePath](&LOAD_FILE2, 0ull, &mine));
+    at = strange_media;
+    field("no_protocol", bs[LocateDevicePath](&LOAD_FILE2, &at, &mine));
+    field("away", bs[UninstallMultipleProtocolInterfaces](other, &DEVICE_PATH, strange_media, 0ull));
+    field("text", bs[HandleProtocol](system->out_handle, &TEXT_OUT, &interface));
+    field("same", interface == (u64)system->out);
+    interface = FILLED;
+    field("image_path", bs[HandleProtocol](self, &IMAGE_PATH, &interface));
+    path("image_path", (u8 *)interface);
+}
+
+static u8 file[0x10000];
+
+// Linux's initrd, where the firmware has one.
+static void initrd(void)
+{
+    const u8 *at = initrd_media;
+    service **load = 0;
+    u64 handle = 0, size = 0;
+    u32 crc = 0;
+
+    begin("initrd");
+    u64 status = bs[LocateDevicePath](&LOAD_FILE2, &at, &handle);
+
+    field("there", status);
+    if (status)
+        return;
+    field("moved", at - initrd_media);
+    field("handle", bs[HandleProtocol](handle, &LOAD_FILE2, &load));
+    field("size_asked", load[0](load, at, 0u, &size, 0ull));
+    field("size", size);
+    u64 whole = size;
+
+    size = 4;
+    field("small", load[0](load, at, 0u, &size, file));
+    field("size", size);
+    field("whole", load[0](load, at, 0u, &size, file));
+    bs[CalculateCrc32](file, size, &crc);
+    field("crc", crc);
+    size = sizeof file;
+    field("room", load[0](load, at, 0u, &size, file));
+    field("size", size == whole);
+    field("boot_policy", load[0](load, at, 1u, &size, file));
+    field("no_path", load[0](load, 0ull, 0u, &size, file));
+    field("no_size", load[0](load, at, 0u, 0ull, file));
+    field("whole_path", load[0](load, initrd_media, 0u, &size, file));
+    at = initrd_media;
+    field("as_file", bs[LocateDevicePath](&DEVICE_PATH, &at, &handle));
+    field("moved", at - initrd_media);
+    u64 mine = 0;
+
+    field("second", bs[InstallMultipleProtocolInterfaces](&mine, &DEVICE_PATH, initrd_media, &LOAD_FILE2, load, 0ull));
+}
+
+static u8 image[0x8000];
+
+static void images(void)
+{
+    struct loaded_image *own = 0, *loaded = 0;
+    u64 child = 0, size = FILLED;
+    u16 *data = 0;
+
+    begin("images");
+    bs[HandleProtocol](self, &LOADED_IMAGE, &own);
+    field("garbage", bs[LoadImage](0u, self, 0ull, image, 0x400ull, &child));
+    field("no_parent", bs[LoadImage](0u, 0ull, 0ull, image, 0x400ull, &child));
+    field("nothing", bs[LoadImage](0u, self, 0ull, 0ull, 0ull, &child));
+    field("no_result", bs[LoadImage](0u, self, 0ull, image, 0x400ull, 0ull));
+    field("strange_parent", bs[LoadImage](0u, 0x10ull, 0ull, image, 0x400ull, &child));
+    field("start_nobody", bs[StartImage](0x10ull, 0ull, 0ull));
+    field("unload_nobody", bs[UnloadImage](0x10ull));
+    // A PE of one section that returns what is in it: its headers by hand
+    image[0] = 'M', image[1] = 'Z', image[0x3c] = 0x40;
+    u8 *pe = image + 0x40;
+
+    pe[0] = 'P', pe[1] = 'E';
+    *(u16 *)(pe + 4) = 0x8664, *(u16 *)(pe + 6) = 1, *(u16 *)(pe + 20) = 240, *(u16 *)(pe + 22) = 0x22;
+    u8 *optional = pe + 24;
+
+    *(u16 *)optional = 0x20b;
+    *(u32 *)(optional + 16) = 0x1000; // entry
+    *(u32 *)(optional + 32) = 0x1000, *(u32 *)(optional + 36) = 0x200;
+    *(u32 *)(optional + 56) = 0x2000, *(u32 *)(optional + 60) = 0x200;
+    *(u16 *)(optional + 68) = 10;
+    *(u32 *)(optional + 108) = 16;
+    u8 *section = optional + 240;
+
+    section[0] = '.', section[1] = 't';
+    *(u32 *)(section + 8) = 0x1000, *(u32 *)(section + 12) = 0x1000;
+    *(u32 *)(section + 16) = 0x200, *(u32 *)(section + 20) = 0x200, *(u32 *)(section + 36) = 0x60000020;
+    static const u8 code[] = {0xb8, 0x34, 0x12, 0, 0, 0xc3}; // mov $0x1234, %eax; ret
+
+    for (unsigned i = 0; i < sizeof code; i++)
+        image[0x200 + i] = code[i];
+    field("load", bs[LoadImage](0u, self, 0ull, image, 0x400ull, &child));
+    field("handle", bs[HandleProtocol](child, &LOADED_IMAGE, &loaded));
+    field("revision", loaded->revision);
+    field("parent", loaded->parent == self);
+    field("system", loaded->system == own->system);
+    field("device", loaded->device);
+    path("path", loaded->file_path);
+    field("size", loaded->size);
+    field("options", loaded->options_size);
+    field("code", loaded->code_type);
+    field("data", loaded->data_type);
+    field("start", bs[StartImage](child, &size, &data));
+    field("exit_size", size);
+    field("gone", bs[HandleProtocol](child, &LOADED_IMAGE, &loaded));
+    field("again", bs[LoadImage](0u, self, 0ull, image, 0x400ull, &child));
+    field("unload", bs[UnloadImage](child));
+    field("unload", bs[UnloadImage](child));
+    *(u16 *)(pe + 4) = 0xaa64;
+    field("machine", bs[LoadImage](0u, self, 0ull, image, 0x400ull, &child));
+    *(u16 *)(pe + 4) = 0x8664, *(u32 *)(section + 20) = 0x4000;
+    field("short", bs[LoadImage](0u, self, 0ull, image, 0x400ull, &child));
+    *(u32 *)(section + 20) = 0x200, *(u32 *)(optional + 56) = 0x1800;
+    field("small", bs[LoadImage](0u, self, 0ull, image, 0x400ull, &child));
+    *(u32 *)(optional + 56) = 0x2000, *(u16 *)(optional + 68) = 1;
+    field("subsystem", bs[LoadImage](0u, self, 0ull, image, 0x400ull, &child));
+}
+
+static u16 name[64];
+
+static void variables(void)
+{
+    u64 size = sizeof name, data = 0;
+    u32 attributes = FILLED & 0xffffffff;
+
+    begin("variables");
+    field("secure_boot", rt[GetVariable](u"SecureBoot", &GLOBAL, &attributes, &size, &data));
+    field("size", size);
+    field("data", data);
+    field("attributes", attributes);
+    size = 8;
+    field("setup_mode", rt[GetVariable](u"SetupMode", &GLOBAL, &attributes, &size, &data));
+    field("data", data);
+    size = 8;
+    field("nobodys", rt[GetVariable](u"Nobodys", &NOBODY, &attributes, &size, &data));
+    field("no_name", rt[GetVariable](0ull, &NOBODY, &attributes, &size, &data));
+    field("no_guid", rt[GetVariable](u"Nobodys", 0ull, &attributes, &size, &data));
+    field("no_size", rt[GetVariable](u"Nobodys", &NOBODY, &attributes, 0ull, &data));
+    field("empty_name", rt[GetVariable](u"", &NOBODY, &attributes, &size, &data));
+    data = 0x123456789abcdef0;
+    field("set", rt[SetVariable](u"Mine", &NOBODY, 2u, 8ull, &data));
+    size = 4;
+    field("small", rt[GetVariable](u"Mine", &NOBODY, &attributes, &size, &data));
+    field("size", size);
+    data = 0;
+    field("get", rt[GetVariable](u"Mine", &NOBODY, &attributes, &size, &data));
+    field("attributes", attributes);
+    field("data", data);
+    size = 8;
+    field("no_attributes", rt[GetVariable](u"Mine", &NOBODY, 0ull, &size, &data));
+    size = 8;
+    field("no_data", rt[GetVariable](u"Mine", &NOBODY, &attributes, &size, 0ull));
+    size = 0;
+    field("how_large", rt[GetVariable](u"Mine", &NOBODY, &attributes, &size, 0ull));
+    field("size", size);
+    field("other_attributes", rt[SetVariable](u"Mine", &NOBODY, 6u, 8ull, &data));
+    field("runtime_alone", rt[SetVariable](u"Runs", &NOBODY, 4u, 8ull, &data));
+    field("set_no_name", rt[SetVariable](0ull, &NOBODY, 2u, 8ull, &data));
+    field("set_empty_name", rt[SetVariable](u"", &NOBODY, 2u, 8ull, &data));
+    field("set_no_guid", rt[SetVariable](u"Mine", 0ull, 2u, 8ull, &data));
+    field("set_no_data", rt[SetVariable](u"Mine", &NOBODY, 2u, 8ull, 0ull));
+    field("away", rt[SetVariable](u"Mine", &NOBODY, 2u, 0ull, 0ull));
+    field("away", rt[SetVariable](u"Mine", &NOBODY, 2u, 0ull, 0ull));
+    size = 8;
+    field("gone", rt[GetVariable](u"Mine", &NOBODY, &attributes, &size, &data));
+    struct guid vendor = NOBODY;
+
+    name[0] = 'x';
+    size = sizeof name;
+    field("next_of_nobody", rt[GetNextVariableName](&size, name, &vendor));
+    size = sizeof name;
+    field("next_no_name", rt[GetNextVariableName](&size, 0ull, &vendor));
+    field("next_no_size", rt[GetNextVariableName](0ull, name, &vendor));
+    field("virtual", rt[SetVirtualAddressMap](48ull, 48ull, 1u, map));
+    field("convert", rt[ConvertPointer](0ull, &data));
+}
+
+static void rest(void)
+{
+    u64 tpl, count = 0, count2 = 0, columns = FILLED, rows = FILLED;
+    u32 crc = 0;
+    static u8 text[] = "123456789";
+
+    begin("rest");
+    tpl = bs[RaiseTPL](16ull);
+    field("tpl", tpl);
+    field("tpl", bs[RaiseTPL](16ull));
+    bs[RestoreTPL](tpl);
+    field("stall", bs[Stall](1ull));
+    field("watchdog", bs[SetWatchdogTimer](0ull, 0x10000ull, 0ull, 0ull));
+    field("watchdog_code", bs[SetWatchdogTimer](0ull, 1ull, 0ull, 0ull));
+    field("monotonic", bs[GetNextMonotonicCount](&count));
+    field("monotonic", bs[GetNextMonotonicCount](&count2));
+    field("one_more", count2 - count);
+    field("no_count", bs[GetNextMonotonicCount](0ull));
+    field("crc", bs[CalculateCrc32](text, 9ull, &crc));
+    field("value", crc);
+    field("crc_no_data", bs[CalculateCrc32](0ull, 9ull, &crc));
+    field("crc_nothing", bs[CalculateCrc32](text, 0ull, &crc));
+    field("crc_no_result", bs[CalculateCrc32](text, 9ull, 0ull));
+    bs[CopyMem](text + 1, text, 4ull);
+    bytes("copied", text, 9);
+    bs[SetMem](text, 3ull, 0x41u);
+    bytes("set", text, 9);
+    field("table", bs[InstallConfigurationTable](&NOBODY, 0ull));
+    field("table_add", bs[InstallConfigurationTable](&NOBODY, text));
+    u64 last = system->tables - 1;
+
+    bytes("last", &system->table[last].vendor, 16);
+    field("points", system->table[last].table == (u64)text);
+    field("table_away", bs[InstallConfigurationTable](&NOBODY, 0ull));
+    field("fewer", system->tables == last);
+    field("table_no_guid", bs[InstallConfigurationTable](0ull, text));
+    static struct system_table copy;
+
+    bs[CopyMem](&copy, system, sizeof copy);
+    copy.header.crc32 = 0;
+    bs[CalculateCrc32](&copy, sizeof copy, &crc);
+    field("crc_of_system", crc == system->header.crc32);
+    begin("console");
+    field("string", system->out->call[1](system->out, u""));
+    field("test", system->out->call[2](system->out, u"x"));
+    field("mode", system->out->call[3](system->out, 0ull, &columns, &rows));
+    field("columns", columns);
+    field("rows", rows);
+    for (u64 mode = 1; mode < 4; mode++) {
+        field("mode", system->out->call[3](system->out, mode, &columns, &rows));
+        field("columns", columns);
+        field("rows", rows);
+    }
+    field("no_mode", system->out->call[3](system->out, 99ull, &columns, &rows));
+    field("set_mode", system->out->call[4](system->out, 99ull));
+    field("attribute", system->out->call[5](system->out, 0x07ull));
+    field("no_attribute", system->out->call[5](system->out, 0x80ull));
+    field("place", system->out->call[7](system->out, 999ull, 0ull));
+    field("cursor", system->out->call[8](system->out, 1u));
+    field("max_mode", system->out->mode->max_mode);
+    field("now", system->out->mode->mode);
+    field("color", system->out->mode->attribute);
+    u32 key = 0;
+
+    field("key", ((service **)system->in)[1](system->in, &key));
+}
+
+static void events(void)
+{
+    u64 event = FILLED, index = FILLED;
+
+    begin("events");
+    field("create", bs[CreateEvent](0u, 4ull, 0ull, 0ull, &event));
+    field("check", bs[CheckEvent](event));
+    field("signal", bs[SignalEvent](event));
+    field("check", bs[CheckEvent](event));
+    field("check", bs[CheckEvent](event));
+    field("timer_of_none", bs[SetTimer](event, 1u, 10ull));
+    field("close", bs[CloseEvent](event));
+    field("timer", bs[CreateEvent](0x80000000u, 4ull, 0ull, 0ull, &event));
+    field("set", bs[SetTimer](event, 2u, 10ull));
+    field("wait", bs[WaitForEvent](1ull, &event, &index));
+    field("index", index);
+    field("cancel", bs[SetTimer](event, 0u, 0ull));
+    field("check", bs[CheckEvent](event));
+    field("strange", bs[SetTimer](event, 3u, 0ull));
+    field("close", bs[CloseEvent](event));
+    field("wait_none", bs[WaitForEvent](0ull, &event, &index));
+    field("create_no_result", bs[CreateEvent](0u, 4ull, 0ull, 0ull, 0ull));
+    field("create_both", bs[CreateEvent](0x300u, 8ull, 0ull, 0ull, &event));
+    field("create_no_function", bs[CreateEvent](0x200u, 8ull, 0ull, 0ull, &event));
+}
+
+void calls(u64 handle, struct system_table *table)
+{
+    system = table;
+    self = handle;
+    bs = table->bs->call;
+    rt = table->rt->call;
+    pages();
+    pool();
+    memory_map();
+    handles();
+    initrd();
+    images();
+    variables();
+    events();
+    rest();
+    begin("exit"); // EDK2 stops the timer at the first attempt already
+    field("key", bs[ExitBootServices](self, ~0ull));
+    field("nobody", bs[ExitBootServices](0ull, ~0ull));
+}

@@ -1,0 +1,66 @@
+"""Real UEFI firmware: OVMF in QEMU, which starts an application as QEMU's -kernel, or from a disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import monitors
+
+#: what OVMF says of an application that it does not start, or that comes back
+FAILS = (
+    r"failed to (?:load|start)[^\r\n]*",
+    r"X64 Exception Type[^\r\n]*",
+    r"bootbuild: cannot start[^\r\n]*",
+)
+
+_CONSOLE = (
+    "-chardev stdio,id=console,mux=on -serial chardev:console"
+    " -device isa-debugcon,iobase=0xe9,chardev=console"
+).split()
+
+
+@dataclass(frozen=True)
+class Ovmf:
+    """Debian's folder of OVMF."""
+
+    parts: Path
+
+    def by_kernel(
+        self,
+        qemu: Path,
+        application: Path,
+        folder: Path,
+        *,
+        cmdline: str = "",
+        initrd: Path | None = None,
+        memory: int = 512,
+        options: Sequence[str] = (),
+    ) -> list[str]:
+        """QEMU's command; `cmdline` becomes LoadOptions, `initrd` is had by LoadFile2. Memory in MiB."""
+        command = [*self._machine(qemu, folder, memory), "-kernel", str(application)]
+        command += ["-append", cmdline] if cmdline else []
+        command += ["-initrd", str(initrd)] if initrd else []
+        return [*command, *options]
+
+    def from_disk(
+        self, qemu: Path, application: Path, folder: Path, *, memory: int = 512, options: Sequence[str] = ()
+    ) -> list[str]:
+        """The same from a FAT disk, by the name that firmware looks for on a removable one."""
+        home = folder / "disk" / "EFI" / "BOOT"
+        home.mkdir(parents=True)
+        shutil.copyfile(application, home / "BOOTX64.EFI")
+        disk = ["-drive", f"file=fat:rw:{folder / 'disk'},format=raw,if=none,id=disk"]
+        disk += ["-device", "virtio-blk-pci,drive=disk,bootindex=0"]
+        return [*self._machine(qemu, folder, memory), *disk, *options]
+
+    def _machine(self, qemu: Path, folder: Path, memory: int) -> list[str]:
+        variables = folder / "variables.fd"
+        shutil.copyfile(self.parts / "OVMF_VARS_4M.fd", variables)
+        code = self.parts / "OVMF_CODE_4M.fd"
+        flash = ["-drive", f"if=pflash,format=raw,readonly=on,file={code}"]
+        flash += ["-drive", f"if=pflash,format=raw,file={variables}"]
+        machine = monitors.bare_machine(qemu, "q35", monitors.QEMU_CPU, memory)
+        return [*machine, "-nic", "none", *_CONSOLE, *flash]

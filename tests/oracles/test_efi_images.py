@@ -1,0 +1,88 @@
+"""What target efi makes starts for real, by OVMF: hello of both widths, beside boot services and without."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import ovmf as firmware
+from bootbuild.host import Host
+from bootbuild.model.record import BuildRecord
+from bootbuild.pipeline import build
+from bootbuild.recipe.overrides import Overrides
+from bootbuild.recipe.read import read
+from oracle import Transcript, run_until
+from ovmf import Ovmf
+
+CMDLINE = "greeting=hello and=more"
+MODULE = bytes(range(256)) * 33 + b"odd"
+ARGUMENTS = "of=its own"
+
+
+def built(text: str, folder: Path) -> BuildRecord:
+    folder.mkdir(exist_ok=True)
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    host = Host.discover()
+    return build(read(path, host, Overrides()), host)
+
+
+@dataclass(frozen=True)
+class Makes:
+    """Hello as an application, with what is to be said of the target."""
+
+    payloads: dict[int, Path]
+    module: Path
+    folder: Path
+
+    def __call__(self, name: str, width: int = 64, target: str = "", profiles: str = "") -> Path:
+        text = f"""
+            api = 1
+            [payload]
+            path = {json.dumps(str(self.payloads[width]))}
+            startup = "startup_{width}"
+            cmdline = "{CMDLINE}"
+            [[payload.modules]]
+            path = {json.dumps(str(self.module))}
+            cmdline = "{ARGUMENTS}"
+            [targets.efi]
+            {target}
+            {profiles}
+            [expect]
+            console = "hello: done"
+        """
+        record = built(text, self.folder / name)
+        assert {v.outcome.name for image in record.images for v in image.verdicts} == {"BOOTED"}
+        return Path(record.images[0].path)
+
+
+@pytest.fixture(scope="module")
+def makes(hello64: Path, hello32: Path, tmp_path_factory: pytest.TempPathFactory) -> Makes:
+    folder = tmp_path_factory.mktemp("efi")
+    module = folder / "module.bin"
+    module.write_bytes(MODULE)
+    return Makes({64: hello64, 32: hello32}, module, folder)
+
+
+def ran(command: list[str]) -> Transcript:
+    transcript = run_until(command, ["hello: done"], fail=firmware.FAILS, timeout=60)
+    assert transcript.reached, transcript
+    return transcript
+
+
+@pytest.mark.parametrize("width", [64, 32])
+def test_hello_is_started_by_ovmf(makes: Makes, ovmf: Ovmf, qemu: Path, tmp_path: Path, width: int) -> None:
+    image = makes(f"plain-{width}", width)
+    text = ran(ovmf.by_kernel(qemu, image, tmp_path)).text
+    assert "hello from efi on tcg" in text
+    assert f"cmdline {CMDLINE}\n" in text
+    assert f" size {len(MODULE)} crc32 {zlib.crc32(MODULE):#x} cmdline {ARGUMENTS}\n" in text
+    assert "rsdp 0x0\n" not in text
+
+
+def test_hello_is_started_from_a_disk(makes: Makes, ovmf: Ovmf, qemu: Path, tmp_path: Path) -> None:
+    assert "hello from efi on tcg" in ran(ovmf.from_disk(qemu, makes("disk"), tmp_path)).text
