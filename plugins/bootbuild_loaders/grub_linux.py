@@ -66,6 +66,7 @@ class GrubLinuxEfi64(GrubLinux):
 
     name = "grub-linux-efi64"
     platform = EFI64
+    rules = tuple(rule for rule in GrubLinux.rules if rule.id != linux_rules.PREF_ADDRESS)
 
 
 def judged(content: Content, load: Callable[[Window], LoaderVerdict]) -> Sequence[LoaderVerdict]:

@@ -174,6 +174,7 @@ BROKEN = (
     Broken("code32_start 0", fields(code32_start=0)),
     Broken("code32_start 2 MiB", fields(code32_start=2 * MiB)),
     Broken("code32_start 16 bytes further", fields(code32_start=MiB + 16)),
+    Broken("code32_start in no RAM", fields(code32_start=0xF0000000)),
     Broken("init_size 0", fields(init_size=0)),
     Broken("init_size a page too small", fields(init_size=KERNEL_SIZE - 0x1000)),
     Broken("init_size of a kernel of 1 MiB too small", lambda d: changed(_larger(MiB)(d), init_size=0x1000)),
