@@ -46,9 +46,8 @@ def tiny_linux(payload: bytes, setup: bytes = HALT, kernel: bytes = HALT * 0x100
     }
     for name, (offset, letter, value) in HEADER.items():
         struct.pack_into(f"<{letter}", data, offset, own.get(name, value))
-    parts = ((CODE_OFFSET, setup), (0, kernel), (PAYLOAD_OFFSET, payload))
-    for index, (at, part) in enumerate(parts):
-        at += (SETUP_SECTS + 1) * SECTOR if index else 0
+    start = (SETUP_SECTS + 1) * SECTOR
+    for at, part in ((CODE_OFFSET, setup), (start, kernel), (start + PAYLOAD_OFFSET, payload)):
         data[at : at + len(part)] = part
     assert len(data) == (SETUP_SECTS + 1) * SECTOR + KERNEL_SIZE - 4
     return sealed(bytes(data))

@@ -1,4 +1,4 @@
-"""The loader models of Linux's protocol say of every broken bzImage what the table has, and of any bytes something."""
+"""The models of Linux's loaders say of every broken bzImage what the table has, of any bytes something."""
 
 from __future__ import annotations
 

@@ -59,9 +59,7 @@ class FirstLinux:
         initrd.write_bytes(
             newc.archive([*newc.DEVICES, newc.Entry("init", 0o100755, self.init.read_bytes()), *entries])
         )
-        command = monitors.qemu_kernel(
-            self.qemu, self.kernel, memory=MEMORY, cmdline=CMDLINE, initrd=initrd
-        )
+        command = monitors.qemu_kernel(self.qemu, self.kernel, memory=MEMORY, cmdline=CMDLINE, initrd=initrd)
         text = run_until([*command, *options], markers, timeout=60).text
         return re.sub(r"^\[ *[0-9.]+\] ", "", text, flags=re.MULTILINE)
 
