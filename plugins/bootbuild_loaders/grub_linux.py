@@ -1,7 +1,7 @@
 """GRUB's command `linux`, on a PC's BIOS and on 64-bit UEFI: a bzImage entered in 32-bit mode.
 
-Follows grub-core/loader/i386/linux.c of GRUB 2.06 as Debian builds it, without Secure Boot, up to the kernel's
-first instruction.
+Follows grub-core/loader/i386/linux.c of GRUB 2.06 as Debian builds it, without Secure Boot, up to the
+kernel's first instruction.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class GrubLinuxEfi64(GrubLinux):
 
     name = "grub-linux-efi64"
     platform = EFI64
+    rules = tuple(rule for rule in GrubLinux.rules if rule.id != linux_rules.PREF_ADDRESS)
 
 
 def judged(content: Content, load: Callable[[Window], LoaderVerdict]) -> Sequence[LoaderVerdict]:

@@ -83,7 +83,7 @@ def _real_target(cmdline: int) -> int:
 
 
 def misplaced(header: SetupHeader) -> str:
-    """The rule for which a kernel is at 0x10000 and was not meant to be, or not taken for what it is; or ""."""
+    """The rule by which a kernel lies at 0x10000 and was not meant to; "" where it lies well."""
     if not header.named:
         return linux_rules.NO_HEADER
     if header.version < 0x200:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import linux_header, linux_rules, rules
 from bootbuild_loaders.grub_chunks import align_up
-from bootbuild_loaders.linux_header import ABOVE_4G, KERNEL_64, SECTOR, SetupHeader
+from bootbuild_loaders.linux_header import ABOVE_4G, KERNEL_64, SECTOR
 from bootbuild_loaders.stopped import Stopped
 from bootbuild_loaders.window import Window
 
@@ -19,10 +19,10 @@ PAGE = 4096
 MEMORY = 512 << 20  #: bytes; what the first kernel itself takes of it is not known
 ADDED = 30  #: MAX_ELFCOREHDR_STR_LEN: characters that must fit behind any command line
 HEADER_AT = 0x1F1
-LOWEST = 0x100000  #: MIN_KERNEL_LOAD_ADDR
+LOWEST = 0x100000  #: MIN_KERNEL_LOAD_ADDR; versions since look above pref_address as well
 _SAYS = "kexec-bzImage64: "
-#: what the system call returns: include/uapi/asm-generic/errno-base.h
-EINVAL, ENOEXEC, EADDRNOTAVAIL = "EINVAL", "ENOEXEC", "EADDRNOTAVAIL"
+#: what the system call returns where nothing is said: include/uapi/asm-generic/errno-base.h
+EINVAL, EADDRNOTAVAIL = "EINVAL", "EADDRNOTAVAIL"
 
 
 class Kexec:
@@ -45,7 +45,7 @@ class Kexec:
             linux_rules.BELOW_4G,
             linux_rules.CMDLINE_SIZE,
             linux_rules.SHORT,
-            linux_rules.PREF_ADDRESS,
+            linux_rules.KERNEL_ALIGNMENT,
         ),
         *rules.only(rules.DOES_NOT_FIT),
     )
@@ -94,18 +94,13 @@ def _load(window: Window) -> None:
     if size < 0:
         raise Stopped(linux_rules.SETUP_OUTSIDE, f"{_SAYS}bzImage truncated")
     if header.cmdline_size < ADDED:
-        text = "Appending elfcorehdr=<addr> to command line exceeds maximum allowed length"
-        raise Stopped(linux_rules.CMDLINE_SIZE, f"{_SAYS}{text}")
+        raise Stopped(linux_rules.CMDLINE_SIZE, EINVAL)
     if 0x202 + header.jump < HEADER_AT:
         raise Stopped(linux_rules.HEADER_LENGTH, "(it overwrites its memory)", "crash")
     memory = align_up(header.init_size, PAGE)
-    _check_room(header, memory)
+    if LOWEST + memory > MEMORY:
+        raise Stopped(rules.DOES_NOT_FIT, EADDRNOTAVAIL)
+    if max(header.kernel_alignment, PAGE) % PAGE:  # the end of RAM, aligned down, is in the middle of a page
+        raise Stopped(linux_rules.KERNEL_ALIGNMENT, EADDRNOTAVAIL)
     if size > memory:
         raise Stopped(linux_rules.INIT_SIZE, EINVAL)
-
-
-def _check_room(header: SetupHeader, memory: int) -> None:
-    """kexec_locate_mem_hole."""
-    if max(header.pref_address, LOWEST) + memory > MEMORY:
-        rule = linux_rules.PREF_ADDRESS if header.pref_address >= MEMORY else rules.DOES_NOT_FIT
-        raise Stopped(rule, EADDRNOTAVAIL)

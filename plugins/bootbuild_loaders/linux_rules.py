@@ -110,9 +110,15 @@ RULES = (
     Rule(
         "BB-L448",
         "pref_address is out of reach",
-        _HEADER + "GRUB for a PC's BIOS takes the lower 32 bits of it, and may load the kernel at 0; "
-        "kexec_file_load looks for no place below it.",
+        _HEADER + "GRUB for a PC's BIOS takes the lower 32 bits of it, and may load the kernel at 0.",
         "set pref_address (0x258) to 0x1000000, or another address that any machine has RAM at",
+    ),
+    Rule(
+        "BB-L449",
+        "kernel_alignment is no power of two",
+        _HEADER + "GRUB then loads the kernel at 1 MiB, as if relocatable_kernel were 0, and kexec_file_load "
+        "finds no place for it.",
+        "set kernel_alignment (0x230) to 0x200000, as Linux does",
     ),
 )
 
@@ -132,6 +138,7 @@ RULES = (
     SHORT,
     LARGE_ZIMAGE,
     PREF_ADDRESS,
+    KERNEL_ALIGNMENT,
 ) = (rule.id for rule in RULES)
 
 

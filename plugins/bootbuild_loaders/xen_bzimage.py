@@ -15,10 +15,10 @@ from bootbuild_loaders.xen_xl import XenXl
 
 
 class XenBzimage(XenXl):
-    """The kernel inside a bzImage, which `xl create` unpacks and starts as PVH or PV: not by Linux's protocol."""
+    """The kernel in a bzImage, which is unpacked and started as PVH or PV, never by Linux's protocol."""
 
     name = "xen-bzimage"
-    rules = tuple(rule for rule in XenXl.rules if rule.id not in (rules.HVM_GENERIC,))
+    rules = tuple(rule for rule in XenXl.rules if rule.id != rules.HVM_GENERIC)
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
         """Both types of domain, of a file with a setup header."""

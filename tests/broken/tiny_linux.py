@@ -46,9 +46,8 @@ def tiny_linux(payload: bytes, setup: bytes = HALT, kernel: bytes = HALT * 0x100
     }
     for name, (offset, letter, value) in HEADER.items():
         struct.pack_into(f"<{letter}", data, offset, own.get(name, value))
-    parts = ((CODE_OFFSET, setup), (0, kernel), (PAYLOAD_OFFSET, payload))
-    for index, (at, part) in enumerate(parts):
-        at += (SETUP_SECTS + 1) * SECTOR if index else 0
+    start = (SETUP_SECTS + 1) * SECTOR
+    for at, part in ((CODE_OFFSET, setup), (start, kernel), (start + PAYLOAD_OFFSET, payload)):
         data[at : at + len(part)] = part
     assert len(data) == (SETUP_SECTS + 1) * SECTOR + KERNEL_SIZE - 4
     return sealed(bytes(data))
@@ -174,6 +173,7 @@ BROKEN = (
     Broken("code32_start 0", fields(code32_start=0)),
     Broken("code32_start 2 MiB", fields(code32_start=2 * MiB)),
     Broken("code32_start 16 bytes further", fields(code32_start=MiB + 16)),
+    Broken("code32_start in no RAM", fields(code32_start=0xF0000000)),
     Broken("init_size 0", fields(init_size=0)),
     Broken("init_size a page too small", fields(init_size=KERNEL_SIZE - 0x1000)),
     Broken("init_size of a kernel of 1 MiB too small", lambda d: changed(_larger(MiB)(d), init_size=0x1000)),

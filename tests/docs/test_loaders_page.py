@@ -15,6 +15,8 @@ from corner_case import Case
 from corner_dom0 import DOM0
 from corner_kernels import START
 from corner_pvh import MATRIX
+from linux_cases import CASES as LINUX
+from linux_cases import COLUMNS as LINUX_COLUMNS
 from tiny_elf import HIGH
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/loaders.md"
@@ -45,6 +47,18 @@ def test_every_model_is_there_as_it_is() -> None:
         assert row[2:4] == [loader.version, loader.evidence.value]
         said = {one.boot for case in (*MATRIX, *DOM0) for one in loader.judge(MemoryContent(case.data))}
         assert said <= set(row[4].split(", "))
+
+
+def test_every_row_about_a_bzimage_says_what_the_models_say() -> None:
+    cases = {str(case): case for case in LINUX}
+    (_, *columns), *rows = table("What the loaders of Linux take")
+    assert set(columns) == set(LINUX_COLUMNS)
+    for name, *cells in rows:
+        for model, cell in zip(columns, cells, strict=True):
+            said = cases[name].said(model)
+            at = "" if said is None or said[2] in (None, LINUX_COLUMNS[model]) else f"at {said[2]:#x}"
+            words = () if said is None else (WORDS[said[0]], at, said[1])
+            assert cell == " ".join(word for word in words if word), (name, model)
 
 
 def test_every_verdict_is_explained() -> None:

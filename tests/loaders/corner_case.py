@@ -24,7 +24,14 @@ COLUMNS = (
 )
 _KINDS = {"": "refuse", "ok": "accept", "-": "ignore", "!": "crash", "~": "wild"}
 _MEANT = {"pvh": START, "xen-pv": HIGH[64] + START}
-_CELL = re.compile(r"(ok|[-!~]?)(:?L\d{3})?(?:@(0x[0-9a-f]+))?")
+_CELL = re.compile(r"(ok|[-!~]?)(:?L\d{3})?(?:@(0x[0-9a-f]+|\?))?")
+
+
+def read_cell(text: str) -> tuple[str, str, str]:
+    """Verdict, rule and what follows the `@` of a cell of any table."""
+    cell = _CELL.fullmatch(text)
+    assert cell is not None, text
+    return _KINDS[cell[1]], "BB-" + cell[2].lstrip(":") if cell[2] else "", cell[3] or ""
 
 
 @dataclass(frozen=True)
@@ -45,10 +52,7 @@ class Case:
 
     def said(self, model: str, boot: str) -> Said:
         """What that loader says, asked for that protocol."""
-        cell = _CELL.fullmatch(self.row.split()[COLUMNS.index((model, boot))])
-        assert cell is not None, self
-        verdict = _KINDS[cell[1]]
-        rule = "BB-" + cell[2].lstrip(":") if cell[2] else ""
-        if cell[3]:
-            return verdict, rule, int(cell[3], 16)
+        verdict, rule, at = read_cell(self.row.split()[COLUMNS.index((model, boot))])
+        if at:
+            return verdict, rule, int(at, 16)
         return verdict, rule, _MEANT[boot] if verdict == "accept" and model != "grub-file" else None

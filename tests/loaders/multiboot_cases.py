@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import re
 from dataclasses import dataclass, field
 
+from corner_case import Said, read_cell
 from corner_kernels import START, cut, multiboot, u32
 from multiboot_kernels import (
     ADDRESS,
@@ -31,15 +31,11 @@ from multiboot_kernels import (
     tag,
 )
 
-Said = tuple[str, str, int | None]  #: verdict, rule or "", entry or None
-
 #: The loader models that each cell of a row is about, by the protocol.
 COLUMNS = {
     "multiboot1": ("grub-multiboot1", "grub-multiboot1-efi64", "qemu"),
     "multiboot2": ("grub-multiboot2", "grub-multiboot2-efi64"),
 }
-_KINDS = {"": "refuse", "ok": "accept", "-": "ignore", "!": "crash", "~": "wild"}
-_CELL = re.compile(r"(ok|[-!~]?)(:?L\d{3})?(?:@(0x[0-9a-f]+|\?))?")
 OTHER = START + STEP  #: where CODE can also be entered
 ONE_STEP = f"@{OTHER:#x}"
 
@@ -61,12 +57,9 @@ class MultibootCase:
 
     def said(self, model: str) -> Said:
         """What that loader says."""
-        cell = _CELL.fullmatch(self.row.split()[COLUMNS[self.boot].index(model)])
-        assert cell is not None, self
-        verdict = _KINDS[cell[1]]
-        rule = "BB-" + cell[2].lstrip(":") if cell[2] else ""
-        if cell[3]:
-            return verdict, rule, None if cell[3] == "?" else int(cell[3], 16)
+        verdict, rule, at = read_cell(self.row.split()[COLUMNS[self.boot].index(model)])
+        if at:
+            return verdict, rule, None if at == "?" else int(at, 16)
         return verdict, rule, START if verdict in ("accept", "wild") else None
 
 

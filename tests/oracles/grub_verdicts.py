@@ -105,7 +105,8 @@ class Oracle:
         options += ["-device", "isa-debug-exit,iobase=0xf4,iosize=1"]
         make = self.grub.efi if self.efi else self.grub.bios
         command = make(self.qemu, asked, folder, options=options)
-        return run_until(command, ["ALL-DONE"], timeout=patience * (3 if self.efi else 1)).text
+        timeout = patience * (3 if self.efi else 1)
+        return run_until(command, ["ALL-DONE"], fail=["X64 Exception"], timeout=timeout).text
 
 
 def told(path: Path) -> tuple[tuple[int, int], ...]:

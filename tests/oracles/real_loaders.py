@@ -11,7 +11,8 @@ import monitors
 from oracle import run_until
 
 #: fw_cfg, the device through which QEMU hands the kernel to its firmware: docs/specs/fw_cfg.rst
-_SELECT, _DATA, _KERNEL_ENTRY = 0x510, 0x511, 0x10
+_SELECT, _DATA = 0x510, 0x511
+KERNEL_ENTRY, SETUP_ADDRESS = 0x10, 0x16  #: numbers in it: the ELF's entry, where Linux's real-mode code goes
 _UP = "Serial input to DOM0"  #: Xen's last words before it starts dom0
 _FATAL = "FATAL (PAGE FAULT|TRAP)"
 
@@ -25,14 +26,14 @@ class Answer:
     text: str
 
 
-def ask_qemu(qemu: Path, kernel: Path, patience: float = 60) -> Answer:
+def ask_qemu(qemu: Path, kernel: Path, patience: float = 60, number: int = KERNEL_ENTRY) -> Answer:
     """`-kernel` up to the first instruction of the firmware; the entry is what that would find in fw_cfg.
 
-    It is 0 where the Linux protocol is used: there the kernel's own header says more. "crash" also means that
-    it did not come to an end in `patience` seconds, which takes 0.1 of a file without gigabytes of .bss.
+    KERNEL_ENTRY is 0 where the Linux protocol is used. "crash" also means that it did not come to an end in
+    `patience` seconds, which takes 0.1 of a file without gigabytes of .bss.
     """
     command = [str(qemu), "-S", "-accel", "tcg", "-nodefaults", "-display", "none", "-monitor", "stdio"]
-    script = f"o /h {_SELECT:#x} {_KERNEL_ENTRY:#x}\n" + f"i /b {_DATA:#x}\n" * 4 + "quit\n"
+    script = f"o /h {_SELECT:#x} {number:#x}\n" + f"i /b {_DATA:#x}\n" * 4 + "quit\n"
     try:
         done = subprocess.run(
             [*command, "-kernel", str(kernel)],

@@ -48,13 +48,17 @@ setup:
     mov %cr0, %eax
     or $1, %al
     mov %eax, %cr0
+    lea protected - setup + 0x26C(%esi), %eax
     pushl $0x10
-    pushl %ebx
+    pushl %eax
+    lretl
+    .code32
+protected:
     mov $0x18, %ax
     mov %ax, %ds
     mov %ax, %es
     mov %ax, %ss
-    lretl
+    jmp *%ebx
     .balign 8
 table:
     .quad 0, 0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF
