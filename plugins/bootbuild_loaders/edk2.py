@@ -1,7 +1,8 @@
 """EDK2's image loader: what UEFI firmware does with a PE, from its boot manager to the first instruction.
 
-Follows MdePkg/Library/BasePeCoffLib/BasePeCoff.c, MdeModulePkg/Core/Dxe/Image/Image.c, and, where images are
-protected, Core/Dxe/Misc/MemoryProtection.c, of edk2-stable202211. Messages are the EFI_STATUS in EDK2's words.
+Follows MdePkg/Library/BasePeCoffLib/BasePeCoff.c, MdeModulePkg/Core/Dxe/Image/Image.c, and, where images
+are protected, Core/Dxe/Misc/MemoryProtection.c, of edk2-stable202211. Messages are the EFI_STATUS in EDK2's
+words.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Edk2:
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
         """For protocol "efi". Where a file is loaded is the firmware's choice, so that no entry is named."""
-        return judged(lambda: start(load(Window(content))))
+        return judged(content, lambda: start(load(Window(content))))
 
 
 class Edk2Protected(Edk2):
@@ -91,15 +92,19 @@ class Edk2Protected(Edk2):
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
         """For protocol "efi"."""
-        return judged(lambda: _protected(load(Window(content))))
+        return judged(content, lambda: _protected(load(Window(content))))
 
 
-def judged(load: Callable[[], str]) -> Sequence[LoaderVerdict]:
-    """The verdict on what raises Stopped, or returns a rule that is broken without consequences."""
+def judged(content: Content, load: Callable[[], str]) -> Sequence[LoaderVerdict]:
+    """The verdict on what raises Stopped, or returns a rule that is broken without consequences.
+
+    What does not even begin as an application does was not meant for any of these loaders.
+    """
     try:
         return [LoaderVerdict("efi", "accept", None, load())]
     except Stopped as stop:
-        return [LoaderVerdict("efi", stop.verdict, None, stop.rule, stop.message)]
+        foreign = stop.rule == pe_rules.NOT_PE and content.read(0, 2) != b"MZ"
+        return [LoaderVerdict("efi", "ignore" if foreign else stop.verdict, None, stop.rule, stop.message)]
 
 
 def load(window: Window, *, boot_option: bool = True) -> Headers:

@@ -30,7 +30,7 @@ class GrubChainloader:
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
         """For protocol "efi"."""
-        return judged(lambda: _load(content))
+        return judged(content, lambda: _load(content))
 
 
 def _load(content: Content) -> str:

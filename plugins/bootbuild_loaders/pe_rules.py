@@ -1,4 +1,4 @@
-"""What a loader of UEFI applications can hold against a PE, its headers or its sections as they are mapped."""
+"""What a loader of UEFI applications can hold against a PE: its headers, and its sections as mapped."""
 
 from __future__ import annotations
 
@@ -183,8 +183,8 @@ RULES = (
         "BB-L542",
         "SBAT that shim does not take",
         _SHIM
-        + "With Secure Boot on it wants one section `.sbat`, without relocations, whose data is not less than "
-        "its VirtualSize, with rows of six fields (SBAT.md).",
+        + "With Secure Boot on it wants one section `.sbat`, without relocations, whose data is not less "
+        "than its VirtualSize, with rows of six fields (SBAT.md).",
         "add a section .sbat; target efi writes one",
     ),
     Rule(

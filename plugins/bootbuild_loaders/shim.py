@@ -73,7 +73,7 @@ class Shim:
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
         """For protocol "efi"."""
-        return judged(lambda: _handle_image(Window(content), self.strict))
+        return judged(content, lambda: _handle_image(Window(content), self.strict))
 
 
 class ShimStrict(Shim):

@@ -34,7 +34,7 @@ class SystemdStub:
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
         """For protocol "efi"."""
-        return judged(lambda: _exec(Window(content)))
+        return judged(content, lambda: _exec(Window(content)))
 
 
 def _exec(window: Window) -> str:

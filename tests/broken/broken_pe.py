@@ -1,4 +1,4 @@
-"""Broken UEFI applications, each made of a good one by changing one thing, and a tiny good one to make them of."""
+"""Broken UEFI applications, each made of a good one by changing one thing, and a tiny good one."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ MiB = 1 << 20
 
 
 def code(entries: str = "ab") -> bytes:
-    """Code for ports 0xE9 and RAX that can be entered at each multiple of NEXT, says at which, and returns."""
-    return b"".join(
-        (
-            b"".join(bytes((0xB0, c, 0xE6, 0xE9)) for c in f"entered at {letter}\n".encode())
-            + b"\x31\xc0\xc3"
-        ).ljust(NEXT, b"\xcc")
-        for letter in entries
-    )
+    """Code that can be entered at each multiple of NEXT, says at which by port 0xE9, and returns 0."""
+    return b"".join(_says(letter).ljust(NEXT, b"\xcc") for letter in entries)
+
+
+def _says(letter: str) -> bytes:
+    """mov $C, %al; out %al, $0xe9 for each character, then xor %eax, %eax; ret."""
+    text = f"entered at {letter}\n".encode()
+    return b"".join(bytes((0xB0, character, 0xE6, 0xE9)) for character in text) + b"\x31\xc0\xc3"
 
 
 def tiny(letters: str = "ab") -> bytes:
@@ -186,9 +186,9 @@ def _same(data: bytes) -> bytes:
 BROKEN = (
     Broken("as it is", _same),
     # -- What it is.
-    Broken("text", lambda data: b"no application at all\n" * 40),
-    Broken("an empty file", lambda data: b""),
-    Broken("one byte", lambda data: b"M"),
+    Broken("text", lambda _: b"no application at all\n" * 40),
+    Broken("an empty file", lambda _: b""),
+    Broken("one byte", lambda _: b"M"),
     Broken("an ELF", lambda data: put(data, 0, b"\x7fELF")),
     Broken("no MZ", lambda data: put(data, 0, b"ZM")),
     Broken("e_lfanew beyond the file", lambda data: put(data, 0x3C, b"\0\0\1\0")),

@@ -9,16 +9,17 @@ from broken_pe import BROKEN, Broken, tiny
 #: The loader model that each cell of a row is about.
 COLUMNS = ("edk2", "edk2-protected", "grub-chainloader", "systemd-stub", "shim", "shim-strict")
 BASE = tiny()
-_KINDS = {"": "refuse", "ok": "accept", "~": "wild"}
+_KINDS = {"": "refuse", "ok": "accept", "~": "wild", "-": "ignore"}
 
-#: A rule alone is a refusal; `ok:` and a rule: taken all the same; `~`: it goes wild.
+#: A rule alone is a refusal; `ok:` and a rule: taken all the same; `~`: it goes wild;
+#: `-`: it was not meant for it.
 ROWS = {
     "as it is": "ok ok ok ok ok ok",
-    "text": "L520 L520 L520 L520 L520 L520",
-    "an empty file": "L520 L520 L520 L520 L520 L520",
-    "one byte": "L520 L520 L520 L520 L520 L520",
-    "an ELF": "L520 L520 L520 L520 L520 L520",
-    "no MZ": "L520 L520 L520 L520 L520 L520",
+    "text": "-L520 -L520 -L520 -L520 -L520 -L520",
+    "an empty file": "-L520 -L520 -L520 -L520 -L520 -L520",
+    "one byte": "-L520 -L520 -L520 -L520 -L520 -L520",
+    "an ELF": "-L520 -L520 -L520 -L520 -L520 -L520",
+    "no MZ": "-L520 -L520 -L520 -L520 -L520 -L520",
     "e_lfanew beyond the file": "L520 L520 L520 L520 L520 L520",
     "e_lfanew -1": "L520 L520 L520 L520 L520 L520",
     "no PE signature": "L520 L520 L520 L520 L520 L520",

@@ -1,4 +1,4 @@
-"""What real firmware says to PE files: many in one start, each loaded and started by an application of ours."""
+"""What real firmware says to PE files: many in one start, loaded and started by an application of ours."""
 
 from __future__ import annotations
 

@@ -72,10 +72,12 @@ u64 MS ask(u64 handle, struct system_table *system)
 {
     struct services *bs = system->bs;
     bs->call[Stall] = (service *)at_once; // some loaders let a human read what they say
-    struct loaded_image *self = 0, *other = 0;
+    struct loaded_image *self = 0;
     struct file_system *disk = 0;
     struct file *root = 0, *file = 0;
-    struct loader loader = {.load = bs->call[LoadImage], .start = bs->call[StartImage]}, *shim = 0;
+    struct loader loader = {
+        .load = bs->call[LoadImage], .start = bs->call[StartImage], .unload = bs->call[UnloadImage]};
+    struct loader *shim = 0;
     if (!bs->call[LocateProtocol](&SHIM_IMAGE_LOADER, 0ULL, &shim))
         loader = *shim;
     bs->call[HandleProtocol](handle, &LOADED_IMAGE, &self);
@@ -98,15 +100,13 @@ u64 MS ask(u64 handle, struct system_table *system)
         say("\nLOADED ");
         say_number(status);
         if (!status) {
-            bs->call[HandleProtocol](image, &LOADED_IMAGE, &other);
-            other->device = self->device;
-            other->file_path = self->file_path;
             say("\nSTARTING\n");
             status = loader.start(image, 0ULL, 0ULL);
             say("\nENDED ");
             say_number(status);
-        } else if (image)
-            bs->call[UnloadImage](image);
+            if (status >> 63) // it may have been for another machine, and is still there
+                loader.unload(image);
+        }
         bs->call[FreePool](data);
     }
     say("\nALL-DONE\n");
