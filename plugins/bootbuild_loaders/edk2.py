@@ -130,8 +130,8 @@ def load(window: Window, *, boot_option: bool = True) -> Headers:
     if debug_at:
         check_codeview(headers, headers.image_size + added, debug_at)
     check_resources(headers)
-    if moved and not headers.stripped:
-        check_relocations(headers, headers.image_size + added)
+    if not headers.stripped:
+        check_relocations(headers, headers.image_size + added, moved)
     return headers
 
 

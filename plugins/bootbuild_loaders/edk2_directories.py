@@ -84,8 +84,8 @@ def check_resources(headers: Headers) -> None:
             raise Stopped(rules.NOT_JUDGED, "", "ignore")  # forms for firmware's menus
 
 
-def check_relocations(headers: Headers, image_size: int) -> None:
-    """PeCoffLoaderRelocateImage of an image that is moved."""
+def check_relocations(headers: Headers, image_size: int, moved: bool) -> None:
+    """PeCoffLoaderRelocateImage; only of an image that is moved it reads the blocks."""
     if headers.directory_count < BASE_RELOCATIONS:
         return
     address, size = headers.words_of_directory(BASE_RELOCATIONS)
@@ -94,6 +94,8 @@ def check_relocations(headers: Headers, image_size: int) -> None:
         return
     if address >= image_size or last >= image_size or last < address:
         raise Stopped(pe_rules.RELOCATIONS, LOAD_ERROR)
+    if not moved:
+        return
     if size > TABLE_MAX:
         raise Stopped(rules.NOT_JUDGED, "", "ignore")
     table = mapped(headers, address, size + 8)

@@ -297,6 +297,10 @@ BROKEN = (
     # -- Base relocations.
     Broken("no relocations", directory(BASE_RELOCATIONS, 0, 0)),
     Broken("relocations behind the image", directory(BASE_RELOCATIONS, 0x6000, 16)),
+    Broken(
+        "relocations behind the image, ImageBase 32 MiB",
+        both(fields(base=32 * MiB), directory(BASE_RELOCATIONS, 0x6000, 16)),
+    ),
     Broken("relocations that end behind the image", directory(BASE_RELOCATIONS, 0x4FF8, 16)),
     Broken("a block of size 0", in_section(RELOC, 4, bytes(4))),
     Broken("a block larger than the table", in_section(RELOC, 4, b"\x20\0\0\0")),

@@ -118,6 +118,7 @@ ROWS = {
     "stripped, ImageBase unaligned": "L529 L529 L529 L529 L529 L529",
     "no relocations": "ok ok ok ok L540 L540",
     "relocations behind the image": "L530 L530 L530 L530 L540 L540",
+    "relocations behind the image, ImageBase 32 MiB": "L530 L530 L530 L530 L540 L540",
     "relocations that end behind the image": "L530 L530 L530 L530 L540 L540",
     "a block of size 0": "L530 L530 L530 L530 L530 L530",
     "a block larger than the table": "L530 L530 L530 L530 L530 L530",
