@@ -128,6 +128,18 @@ def bochs() -> Bochs:
 
 
 @pytest.fixture(scope="session")
+def shim() -> bytes:
+    """shim, which UEFI starts, and which starts grubx64.efi."""
+    return _there(Path("/usr/lib/shim/shimx64.efi"), "shim-unsigned").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def systemd_stub() -> bytes:
+    """The stub of unified kernel images."""
+    return _there(Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub"), "systemd-boot-efi").read_bytes()
+
+
+@pytest.fixture(scope="session")
 def lzop_program() -> Path:
     """The program whose file format Linux uses when it is compressed with LZO."""
     return _tool("lzop", "lzop")

@@ -16,6 +16,8 @@ import pytest
 from bootbuild.errors import ExitCode
 from bootbuild.host import Host
 from debian_kernels import Kernels
+from pe_cases import CASES as PE
+from pe_cases import COLUMNS
 
 Bootbuild = Callable[..., subprocess.CompletedProcess[str]]
 IMAGE = "out/hello64-pvh.elf"
@@ -42,9 +44,26 @@ def test_what_bootbuild_makes_every_loader_takes(bootbuild: Bootbuild, hello: Pa
     found = answers(done)
     assert list(dict.fromkeys(one["model"] for one in found)) == OF_AN_ELF
     pvh = {one["model"]: (one["verdict"], one["entry"]) for one in found if one["boot"] == "pvh"}
-    assert pvh == {model: ("accept", ENTRY) for model in OF_AN_ELF if not model.startswith("grub-")}
+    others = {one["model"] for one in found if one["boot"] == "efi"}
+    others |= {model for model in OF_AN_ELF if model.startswith("grub-")}
+    assert pvh == {model: ("accept", ENTRY) for model in OF_AN_ELF if model not in others}
     for one in found:
         assert list(one) == ["model", "version", "evidence", "boot", "verdict", "entry", "rule", "message"]
+
+
+def test_an_application_of_uefi_is_told_by_each_loader_what_it_breaks(
+    bootbuild: Bootbuild, tmp_path: Path
+) -> None:
+    (case,) = (case for case in PE if str(case) == "SizeOfImage a page too small")
+    path = tmp_path / "application.efi"
+    path.write_bytes(case.data())
+    done = bootbuild("check", path, "--boot", "efi", "--json", "--no-plugins")
+    assert (done.returncode, done.stderr) == (ExitCode.FAILED, "")
+    assert {one["model"]: one["rule"] for one in answers(done)} == {
+        model: case.said(model)[1] for model in COLUMNS
+    }
+    table = bootbuild("check", path, "--model", "edk2", "--no-plugins").stdout
+    assert "BB-L527  Load Error" in table
 
 
 def test_the_table_names_rule_and_words(bootbuild: Bootbuild, hello: Path) -> None:

@@ -17,6 +17,7 @@ from corner_kernels import START
 from corner_pvh import MATRIX
 from linux_cases import CASES as LINUX
 from linux_cases import COLUMNS as LINUX_COLUMNS
+from pe_cases import CASES as PE
 from tiny_elf import HIGH
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/loaders.md"
@@ -79,3 +80,13 @@ def test_every_row_says_what_the_models_say(heading: str, cases: Sequence[Case])
             model, _, boot = column.partition(" ")
             found = host.loader(model).judge(MemoryContent(case.data))
             assert cell == shown(next(one for one in found if one.boot == (boot or "pvh"))), row
+
+
+def test_every_row_about_uefi_says_what_the_models_say() -> None:
+    host = Host.discover(plugins=False)
+    (_, *columns), *rows = table("What loaders of UEFI applications take")
+    files = {str(case): MemoryContent(case.data()) for case in PE}
+    assert len(rows) > 40
+    for name, *cells in rows:
+        found = [host.loader(model).judge(files[name]) for model in columns]
+        assert cells == [shown(one) for (one,) in found], name

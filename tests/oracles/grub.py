@@ -19,7 +19,10 @@ import monitors
 
 SECTOR, GAP = 512, 2048 * 512  #: bytes; what is before the first partition
 MODULES = "serial terminal echo halt boot tar gzio configfile normal multiboot multiboot2 linux".split()
-FIRMWARE_MODULES = {"i386-pc": ["biosdisk", "part_msdos", "linux16"], "x86_64-efi": ["memdisk"]}
+FIRMWARE_MODULES = {
+    "i386-pc": ["biosdisk", "part_msdos", "linux16"],
+    "x86_64-efi": ["memdisk", "chain", "fat", "part_msdos"],
+}
 ROOTS = {"i386-pc": "(hd0,msdos1)", "x86_64-efi": "(memdisk)"}
 MODULE_COMMANDS = {"multiboot": "module", "multiboot2": "module2", "linux": "initrd", "linux16": "initrd16"}
 #: what GRUB prints when it does not start the kernel; that it finds no screen is no error here
@@ -115,15 +118,20 @@ class Grub:
     ) -> list[str]:
         """The same by OVMF, which starts the application that is made in `folder`."""
         assert self.ovmf is not None
-        (folder / "files.tar").write_bytes(menu.archive())
-        application, variables = folder / "grub.efi", folder / "variables.fd"
-        application.write_bytes(self._image("x86_64-efi", menu, folder, "-m", str(folder / "files.tar")))
+        application, variables = self.application(menu, folder), folder / "variables.fd"
         variables.write_bytes((self.ovmf / "OVMF_VARS_4M.fd").read_bytes())
         code = self.ovmf / "OVMF_CODE_4M.fd"
         flash = ["-drive", f"if=pflash,format=raw,readonly=on,file={code}"]
         flash += ["-drive", f"if=pflash,format=raw,file={variables}"]
         command = [*monitors.bare_machine(qemu, "q35", monitors.QEMU_CPU, memory), *_CONSOLE, *flash]
         return [*command, "-kernel", str(application), *options]
+
+    def application(self, menu: Script, folder: Path) -> Path:
+        """GRUB with `menu` in it, for 64-bit UEFI."""
+        archive, application = folder / "files.tar", folder / "grub.efi"
+        archive.write_bytes(menu.archive())
+        application.write_bytes(self._image("x86_64-efi", menu, folder, "-m", str(archive)))
+        return application
 
     def _image(self, platform: str, menu: Script, folder: Path, *options: str) -> bytes:
         """GRUB's core with the menu in it."""

@@ -23,6 +23,7 @@ PROTOCOLS = (
     "linux",
     "multiboot1",
     "multiboot2",
+    "efi",
 )  #: that are asked about; plugins add theirs
 
 

@@ -47,7 +47,7 @@ class EfiProfile:
     version = "2022.11"
     evidence = Evidence.ORACLE
     source = "EDK2; dumped in OVMF 2022.11 as QEMU's -kernel starts it (tests/oracles)"
-    loader = ""
+    loader = "edk2"
     undefined: tuple[Undefined, ...] = UNDEFINED
     rules: tuple[Rule, ...] = (*rules.RULES, DOES_NOT_FIT)
     memory = 512 * MiB
@@ -133,6 +133,7 @@ class WxStrict(_Derived):
 
     name = "wx-strict"
     summary = "firmware where no page is writable and executable, with EFI_MEMORY_ATTRIBUTE_PROTOCOL"
+    loader = "edk2-protected"
     traits = Traits(memory_attribute=True, strict=True)
 
 
@@ -141,6 +142,7 @@ class NoMemattr(_Derived):
 
     name = "no-memattr"
     summary = "the same without EFI_MEMORY_ATTRIBUTE_PROTOCOL: memory that is allocated as data stays so"
+    loader = "edk2-protected"
     traits = Traits(strict=True)
 
 

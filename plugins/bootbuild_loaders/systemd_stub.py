@@ -1,0 +1,96 @@
+"""systemd's stub in a unified kernel image: what it does with the kernel in section `.linux`.
+
+Follows src/boot/efi/linux.c, linux_x86.c and pe.c of systemd 252: it looks at a few fields, then lets the
+firmware load the kernel. From 258 on the stub loads it by itself, and wants more: no base relocations, no
+PointerToRelocations, no section with more data than VirtualSize.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bootbuild.api import Content, Evidence, LoaderVerdict
+from bootbuild_loaders import pe_rules
+from bootbuild_loaders.edk2 import X64, Edk2, judged, load, start
+from bootbuild_loaders.pe_headers import FIXED_SIZE, Headers
+from bootbuild_loaders.pe_status import LOAD_ERROR
+from bootbuild_loaders.stopped import Stopped
+from bootbuild_loaders.window import Window
+
+#: offsets in Linux's setup header, and bit 3 of xloadflags: Documentation/arch/x86/boot.rst
+BOOT_FLAG, HEADER, VERSION, RELOCATABLE, XLOADFLAGS, HANDOVER_64 = 0x1FE, 0x202, 0x206, 0x234, 0x236, 8
+LEAST = 4096  #: bytes: sizeof(BootParams), which is read from the file
+BAD, LOADING, STARTING = "Bad kernel image", "Error loading kernel image", "Error starting kernel image"
+
+
+class SystemdStub:
+    """The file as a unified kernel image's `.linux`, in firmware as model edk2 knows it."""
+
+    name = "systemd-stub"
+    version = "252.39"
+    evidence = Evidence.ORACLE
+    source = "src/boot/efi/linux.c, pe.c; held to Debian's linuxx64.efi.stub in OVMF (tests/oracles)"
+    rules = (*Edk2.rules, *pe_rules.only(pe_rules.HANDOVER, pe_rules.NO_SECTIONS))
+
+    def judge(self, content: Content) -> Sequence[LoaderVerdict]:
+        """For protocol "efi"."""
+        return judged(content, lambda: _exec(Window(content)))
+
+
+def _exec(window: Window) -> str:
+    """linux_exec."""
+    if not window.size:
+        raise Stopped(pe_rules.NOT_PE, "Unable to locate embedded .linux section: Not Found")
+    headers = _kernel_info(window)
+    if headers.image_version < 1:
+        return _handover(window)
+    try:
+        headers = load(window, boot_option=False)
+    except Stopped as stop:
+        raise _in_words(LOADING, stop) from None
+    try:
+        return start(headers)
+    except Stopped as stop:
+        raise _in_words(STARTING, stop) from None
+
+
+def _in_words(prefix: str, stop: Stopped) -> Stopped:
+    message = f"{prefix}: {stop.message}" if stop.verdict == "refuse" else stop.message
+    return Stopped(stop.rule, message, stop.verdict)
+
+
+def _kernel_info(window: Window) -> Headers:
+    """pe_kernel_info. It trusts e_lfanew, and may read what is in memory behind the section."""
+    at = window.u32(0x3C)
+    if window.get(0, 2) != b"MZ" or window.get(at, 4) != b"PE\0\0":
+        raise Stopped(pe_rules.NOT_PE, f"{BAD}: {LOAD_ERROR}")
+    headers = Headers(window, at)
+    if headers.machine != X64:
+        raise Stopped(pe_rules.MACHINE, f"{BAD}: {LOAD_ERROR}")
+    if not headers.section_count:
+        raise Stopped(pe_rules.NO_SECTIONS, f"{BAD}: {LOAD_ERROR}")
+    if headers.magic not in FIXED_SIZE:
+        raise Stopped(pe_rules.OPTIONAL_HEADER, f"{BAD}: {LOAD_ERROR}")
+    return headers
+
+
+def _handover(window: Window) -> str:
+    """linux_exec_efi_handover."""
+    if window.size < LEAST:
+        raise Stopped(pe_rules.HANDOVER, "")
+    wrong = (
+        (
+            window.get(HEADER, 4) != b"HdrS" or window.u16(BOOT_FLAG) != 0xAA55,
+            "Unsupported kernel image.",
+        ),
+        (window.u16(VERSION) < 0x20B, "Kernel too old."),
+        (not window.get(RELOCATABLE, 1)[0], "Kernel is not relocatable."),
+        (
+            window.u16(VERSION) >= 0x20C and not window.u16(XLOADFLAGS) & HANDOVER_64,
+            "Kernel does not support EFI handover protocol.",
+        ),
+    )
+    for is_wrong, message in wrong:
+        if is_wrong:
+            raise Stopped(pe_rules.HANDOVER, message)
+    return pe_rules.HANDOVER
