@@ -12,7 +12,12 @@ from bootbuild.host.host import Host
 from bootbuild.model.rule import Rule
 
 #: RULES that are in no package's `rules`
-ELSEWHERE = ("bootbuild.store", "bootbuild.boot.subject", "bootbuild.platform.uefi.rules")
+ELSEWHERE = (
+    "bootbuild.store",
+    "bootbuild.boot.subject",
+    "bootbuild.containers.pe_rules",
+    "bootbuild.platform.uefi.rules",
+)
 Catalogue = Mapping[str, tuple[Rule, str]]  #: rule id → the rule, and the package or plugin that it is from
 
 

@@ -88,6 +88,7 @@ class EfiProfile:
             memory_map=(),
             rsdp=machine.rsdp_address,
             efi_system_table=machine.system_table,
+            firmware=started.state,
         )
         return Scene(
             regions=started.regions,

@@ -148,8 +148,10 @@ static efi_status join(struct yard *yard)
         bb_copy((void *)yard->moves[i].to, (const void *)yard->moves[i].from, yard->moves[i].size);
     if (application.boot->locate_protocol(&memory_attribute, 0, (void **)&attribute) == EFI_SUCCESS)
         for (uint32_t i = 0; i < bb_efi_plan.range_count; i++)
-            attribute->clear(attribute, bb_efi_plan.ranges[i].base, bb_efi_plan.ranges[i].size,
-                             EFI_MEMORY_XP | EFI_MEMORY_RO);
+            if (attribute->clear(attribute, bb_efi_plan.ranges[i].base, bb_efi_plan.ranges[i].size,
+                                 EFI_MEMORY_XP | EFI_MEMORY_RO) != EFI_SUCCESS)
+                return refuse(u"the firmware has no memory that is writable and executable, as it needs beside them",
+                              EFI_UNSUPPORTED);
     application.handoff->flags = BB_FLAG_BOOT_SERVICES;
     bb_efi_join(bb_efi_plan.landing, application.handoff);
 }

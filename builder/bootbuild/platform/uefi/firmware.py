@@ -160,7 +160,9 @@ class Firmware(Pc):
     # -- for who judges the run -------------------------------------------------------------------------
 
     def handed(self, given: Given) -> Given:
-        """The memory map as it stands, in its normal form, and whether the boot services live."""
+        """The memory map as it stands, in its normal form; none while the boot services live, whose it is."""
+        if not self.exited:
+            return given
         entries: list[MapEntry] = []
         for span, kind in self.pages:
             what = MAP_TYPES.get(kind, RESERVED)
@@ -174,7 +176,7 @@ class Firmware(Pc):
             efi_memmap=self.last_map,
             efi_memmap_descriptor_size=DESCRIPTOR_SIZE,
             efi_memmap_descriptor_version=DESCRIPTOR_VERSION,
-            firmware=None if self.exited else given.firmware,
+            firmware=None,
         )
 
     def faults(self) -> Sequence[Finding]:
