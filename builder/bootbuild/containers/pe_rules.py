@@ -23,7 +23,7 @@ TOO_MANY_MOVES = Rule(
 HEADER_SPACE = Rule(
     "BB-W062",
     "No room for section headers",
-    "Headers take one page of a PE file, and every section has one of 40 bytes: 92 fit.",
+    "Headers take one page of a PE file, and every section has one of 40 bytes: 94 fit.",
     "give fewer modules",
 )
 SECTION_NAME = Rule(
