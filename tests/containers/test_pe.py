@@ -1,4 +1,4 @@
-"""A UEFI application as it is written: read back by other code, and each damage found by the rule that speaks of it."""
+"""A UEFI application as it is written: read back by other code, each damage found by its rule."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ TEXT, BSS, RELOC, SBAT = 0, 1, 2, 6
 # Fields of a section header.
 SIZE, ADDRESS, RAW_SIZE, RAW, RELOCATIONS, FLAGS = 8, 12, 16, 20, 24, 36
 
-STUB = Blob(
-    "application", 64, b"\xc3" * 100, 16, 200, 16, (), {"bb_efi_entry": (".text", 0)}, "by hand"
-)
+STUB = Blob("application", 64, b"\xc3" * 100, 16, 200, 16, (), {"bb_efi_entry": (".text", 0)}, "by hand")
 CHAIN = Blob("back", 64, b"\xf4" * 40, 16, 64, 16, (), {"bb_back": (".text", 0)}, "by hand")
 SECTIONS: tuple[tuple[str, Content], ...] = (
     (".sbat", MemoryContent(b"sbat,1,a,b,1,c\n")),
@@ -240,7 +238,10 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "the entry is the last byte of code": (_last_byte_of_text, "BB-W070"),
     "there is something behind the last section": (_behind, "BB-W071"),
     "the padding is not zero": (_in_the_padding, "BB-W071"),
-    "SizeOfImage is a page too small": (lambda i: i.put(OPTIONAL + 56, i.number(OPTIONAL + 56) - 4096), "BB-W073"),
+    "SizeOfImage is a page too small": (
+        lambda i: i.put(OPTIONAL + 56, i.number(OPTIONAL + 56) - 4096),
+        "BB-W073",
+    ),
     "a symbol table is said to be there": (lambda i: i.put(PE_AT + 12, 0x400), "BB-W074"),
     "certificates are said to be there": (lambda i: i.put(OPTIONAL + 112 + 32, 0x400), "BB-W074"),
     "a section has relocations of objects": (_section(SBAT, RELOCATIONS, 0x400), "BB-W074"),
@@ -320,7 +321,9 @@ def test_an_image_that_is_too_large_is_refused(payload: Payload) -> None:
 
 def test_a_kernel_of_too_many_segments_is_refused(payload: Payload) -> None:
     last = payload.elf.loads[-1]
-    more = [replace(last, paddr=0x1000000 + i * 4096, vaddr=0x1000000 + i * 4096, memsz=1) for i in range(160)]
+    more = [
+        replace(last, paddr=0x1000000 + i * 4096, vaddr=0x1000000 + i * 4096, memsz=1) for i in range(160)
+    ]
     elf = replace(payload.elf, segments=(*payload.elf.segments, *more))
     assert refused(replace(payload, elf=elf), made(payload)) == ["BB-W061"]
 

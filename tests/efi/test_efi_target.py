@@ -1,4 +1,4 @@
-"""Target efi: which applications it makes of which kernels, what it refuses, and that the emulated firmware starts them."""
+"""Target efi: which applications it makes, what it refuses, and that the emulated firmware starts them."""
 
 from __future__ import annotations
 
@@ -73,6 +73,7 @@ def sections(record: BuildRecord) -> dict[str, bytes]:
     return {section.name: pe.read(section) for section in pe.sections}
 
 
+NOT_BOTH = "the firmware has no memory that is writable and executable, as it needs beside them"
 USUAL = ["low-memory", "no-initrd", "no-memattr", "ovmf", "secure-boot", "wx-strict"]
 
 
@@ -114,8 +115,7 @@ def test_boot_services_live_on_if_asked(make: Make) -> None:
 def test_beside_boot_services_memory_must_be_writable_and_executable(make: Make) -> None:
     record = make('boot_services = true\nprofiles = ["wx-strict"]')
     assert said(verdict(record, "wx-strict").findings) == [
-        "console: bootbuild: cannot start the kernel: "
-        "the firmware has no memory that is writable and executable, as it needs beside them"
+        f"console: bootbuild: cannot start the kernel: {NOT_BOTH}"
     ]
 
 
@@ -162,8 +162,16 @@ REFUSED: dict[str, tuple[str, dict[str, str | int], str]] = {
     "boot services beside 32-bit code": ("boot_services = true", {"width": 32}, "BB-L502"),
     "a stub before the payload's own": ('entry = "chain"', {}, "BB-L503"),
     "options of a file that is kept": ('entry = "native"\nembed = false', {}, "BB-L505"),
-    "two modules by a boot option": ("embed = false", {"more": MODULE + MODULE.replace("module'", "second'")}, "BB-L507"),
-    "a module's command line by a boot option": ("embed = false", {"more": MODULE + "cmdline = 'x'\n"}, "BB-L507"),
+    "two modules by a boot option": (
+        "embed = false",
+        {"more": MODULE + MODULE.replace("module'", "second'")},
+        "BB-L507",
+    ),
+    "a module's command line by a boot option": (
+        "embed = false",
+        {"more": MODULE + "cmdline = 'x'\n"},
+        "BB-L507",
+    ),
 }
 
 

@@ -198,6 +198,31 @@ def test_memory_becomes_the_guests_and_is_taken_back(machine: Make) -> None:
     ]
 
 
+class Joiner(Platform):
+    """Makes two pieces of memory one region at a write to a port."""
+
+    def port_out(self, cpu: Cpu, port: int, size: int, value: int) -> None:
+        cpu.retype(Span(0xF01000, 0x2000), RegionKind.RAM)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("be 00 00 f0 00 bf 80 1f f0 00 b9 00 01 00 00 f3 a4", bytes(range(256))),  # rep movsb
+        ("b8 99 99 99 99 bf 80 1f f0 00 b9 40 00 00 00 f3 ab", b"\x99" * 256),  # rep stosd
+    ],
+)
+def test_a_long_move_crosses_from_one_piece_of_memory_to_the_next(
+    machine: Make, code: str, expected: bytes
+) -> None:
+    regions = tuple(Region(Span(at, 0x1000), RegionKind.RAM) for at in (0xF00000, 0xF01000, 0xF02000))
+    one = machine(Guest(b"\xe6\x01" + bytes.fromhex(code) + b"\xf4", platform=Joiner(), regions=regions))
+    one.write_physical(0xF00000, bytes(range(256)))
+    finish(one)
+    assert one.read_physical(0xF01F80, 256) == expected
+    assert one.read_physical(0xF02080, 16) == bytes(16)
+
+
 def test_what_is_the_guests_to_write_is_known(machine: Make) -> None:
     regions = (Region(Span(0xF01000, 0x3000), RegionKind.FREE),)
     one = machine(Guest(b"\xe6\x01\xf4", platform=Giver(), regions=regions))

@@ -32,13 +32,15 @@ _DIRECTORY = struct.Struct("<II")
 _SECTION = struct.Struct("<8sIIIIIIHHI")
 _CHECKSUM_AT = _PE_AT + _COFF.size + 64
 _TABLE_AT = _PE_AT + _COFF.size + _OPTIONAL.size + _DIRECTORIES * _DIRECTORY.size
+_PIECE = 8192  #: bytes, an even number
 MOST_SECTIONS = (HEADERS - _TABLE_AT) // _SECTION.size
 
 
 class Checksum:
     """The checksum of PE files: the sum of all 16-bit words, each carry added to it, and the file's size.
 
-    Words are added as one large number modulo 2^16 - 1, which is the same and takes a tenth of the time.
+    2^16 is 1 modulo 2^16 - 1, so that numbers of any width can be added instead: in pieces of 8 KiB it takes
+    a hundredth of the time.
     """
 
     def __init__(self) -> None:
@@ -53,7 +55,10 @@ class Checksum:
             joined = self._half + bytes(part)
             self._half = joined[len(joined) & ~1 :]
             part = memoryview(joined)[: len(joined) & ~1]
-        self._sum += int.from_bytes(part, "little") % 0xFFFF
+        total = 0
+        for at in range(0, len(part), _PIECE):
+            total += int.from_bytes(part[at : at + _PIECE], "little")
+        self._sum += total % 0xFFFF
 
     def result(self, head: bytes) -> int:
         """The checksum of a file that begins with `head`, whose own field is 0."""

@@ -147,7 +147,8 @@ def checksum_of(pe: PeFile) -> int:
         for offset in range(4):
             if 0 <= (where := pe.checksum_at + offset - at) < len(part):
                 part[where] = 0
-        total += int.from_bytes(part, "little") % 0xFFFF
+        view = memoryview(part)
+        total += sum(int.from_bytes(view[i : i + 4096], "little") for i in range(0, len(view), 4096)) % 0xFFFF
         at += len(part)
     return (total % 0xFFFF or 0xFFFF) + pe.content.size
 

@@ -151,6 +151,10 @@ class Memory:
         """Whether a range is RAM throughout, in as many regions as it may be."""
         return not holes(span, [region.span for region in self.regions if region.kind is RegionKind.RAM])
 
+    def backing(self, address: int) -> Span:
+        """What lies in one piece of the host's memory with an address of memory: never less than its page."""
+        return self._at(address).span
+
     def word(self, address: int, size: int) -> int | None:
         """A little-endian number of `size` bytes within one block; None where there is no memory."""
         block = self._find(address)
@@ -172,7 +176,7 @@ class Memory:
             done += part
 
     def fill(self, address: int, pattern: bytes, count: int) -> None:
-        """`count` copies of a pattern, one behind the other, within one region that is backed."""
+        """`count` copies of a pattern, one behind the other, within one `backing`."""
         block = self._at(address)
         at, size = address - block.span.start, len(pattern) * count
         if pattern.count(pattern[0]) == len(pattern):
@@ -181,7 +185,7 @@ class Memory:
             block.view[at : at + size] = pattern * count
 
     def move(self, to: int, source: int, size: int) -> None:
-        """Copy within memory as memmove does; each side within one region that is backed."""
+        """Copy within memory as memmove does; each side within one `backing`."""
         target, origin = self._at(to), self._at(source)
         ctypes.memmove(
             target.address + to - target.span.start, origin.address + source - origin.span.start, size

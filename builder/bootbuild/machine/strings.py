@@ -149,8 +149,9 @@ class Strings:
         if region is None or region.kind is RegionKind.MMIO or (write and region.kind is not RegionKind.RAM):
             return None
         inside = linear & walk.size - 1
-        after = min(walk.size - inside, region.span.end - walk.physical)
-        before = min(inside, walk.physical - region.span.start)
+        piece = self._board.memory.backing(walk.physical)  # a region may be made of several
+        after = min(walk.size - inside, min(region.span.end, piece.end) - walk.physical)
+        before = min(inside, walk.physical - max(region.span.start, piece.start))
         if after < size:
             return None
         room = before // size + 1 if step < 0 else after // size

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import stat
 import sys
 import time
@@ -59,7 +60,8 @@ def state(recipe: Recipe, host: Host) -> State | None:
     except (OSError, CutShort):
         return None
     asked = [*_leaves(dataclasses.replace(recipe, places={}))]  # where a key stands changes nothing
-    text = repr((FORMAT, asked, contents, offers, tools, sys.implementation.name, sys.version))
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")  # a PE file's time
+    text = repr((FORMAT, asked, contents, offers, tools, epoch, sys.implementation.name, sys.version))
     return State(hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(), stamps)
 
 

@@ -30,6 +30,7 @@
 	.globl	bb_efi_landing
 bb_efi_landing:
 	clear
+	lidt	no_idt(%rip)		/* the firmware's is memory that anybody may be given */
 	mov	$(stack + STACK_SIZE), %esp
 	call	bb_efi_land		/* RAX = the record */
 	mov	%rax, %rbx
@@ -56,6 +57,10 @@ bb_efi_landing_alive:
 	mov	%rax, %rsi
 	mov	$BB_BOOT_EFI, %edi
 	jmp	bb_next
+
+	.balign	4
+no_idt:	.word	0
+	.quad	0
 
 	.bss
 	.balign	16
