@@ -15,6 +15,7 @@ from bootbuild.model.record import BuildRecord
 from bootbuild.pipeline import build
 from bootbuild.recipe.overrides import Overrides
 from bootbuild.recipe.read import read
+from debian_kernels import Kernels
 from oracle import Transcript, run_until
 from ovmf import Ovmf
 
@@ -100,3 +101,36 @@ def test_a_command_line_comes_with_the_boot_option(
     text = ran(ovmf.by_kernel(qemu, makes("outside"), tmp_path, cmdline="from=outside")).text
     assert "cmdline from=outside\n" in text
     assert f" size {len(MODULE)} " in text
+
+
+@pytest.mark.parametrize("entry", ["insert", "native"])
+def test_debians_kernel_gets_to_user_space(
+    kernels: Kernels, ovmf: Ovmf, qemu: Path, tmp_path: Path, entry: str
+) -> None:
+    """The vmlinux by our application, whose initrd is in it; the bzImage by its own stub, as it is."""
+    flavour = kernels.cloud
+    payload = flavour.vmlinux if entry == "insert" else flavour.vmlinuz
+    modules = f"[[payload.modules]]\npath = {json.dumps(str(kernels.initrd))}"
+    record = built(
+        f"""
+        api = 1
+        [payload]
+        path = {json.dumps(str(payload))}
+        symbols = {json.dumps(str(flavour.system_map))}
+        guest = "linux"
+        startup = "startup_64"
+        cmdline = "console=ttyS0"
+        {modules if entry == "insert" else ""}
+        [targets.efi]
+        entry = "{entry}"
+        profiles = ["ovmf"]
+        """,
+        tmp_path / "out",
+    )
+    assert [v.outcome.name for image in record.images for v in image.verdicts] == ["BOOTED"]
+    image = Path(record.images[0].path)
+    own = {"cmdline": "console=ttyS0", "initrd": kernels.initrd} if entry == "native" else {}
+    command = ovmf.by_kernel(qemu, image, tmp_path, memory=1024, **own)  # type: ignore[arg-type]
+    transcript = run_until(command, ["bootbuild-initrd up"], fail=firmware.FAILS, timeout=120)
+    assert transcript.reached, transcript
+    assert image.read_bytes() == payload.read_bytes() or entry == "insert"

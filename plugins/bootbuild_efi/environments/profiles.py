@@ -16,6 +16,7 @@ from bootbuild.api import (
     Scene,
     Span,
     Undefined,
+    align_up,
     content_digest,
 )
 from bootbuild.platform.flat32 import poison_of
@@ -27,7 +28,7 @@ from bootbuild.platform.uefi.pe_image import NotAnImage, PeImage, read_pe
 from bootbuild.platform.uefi.start import UNDEFINED, Traits, start
 
 #: sections in which an image brings what else a boot option says: then it says nothing
-_CMDLINE, _MODULES = ".cmdline", (".module", ".initrd")
+_PAYLOAD, _CMDLINE, _MODULES = ".payload", ".cmdline", (".module", ".initrd")
 
 
 def options_of(cmdline: bytes, initrd: bool) -> bytes:
@@ -70,6 +71,7 @@ class EfiProfile:
                 self.traits,
                 options=(options.decode("latin-1") + "\0").encode("utf-16-le") if options else b"",
                 initrd=modules[0][1] if modules else None,
+                above=_kernel_end(image) if pe.section(_PAYLOAD) else 0,
             )
         except NotAnImage as reason:
             raise InputError(Problem(rules.NO_PE, image.name, str(reason))) from None
@@ -99,6 +101,11 @@ class EfiProfile:
             poisoned=poison.names,
             garbage=poison.memory,
         )
+
+
+def _kernel_end(image: ElfImage) -> int:
+    """Up to where kernel and stubs will be: an address below means this place, and none in the program."""
+    return align_up(image.physical_end + 4 * MiB, 2 * MiB)
 
 
 def _pe(image: ElfImage) -> PeImage:

@@ -53,14 +53,15 @@ class Programs:
         whole_path: bytes = b"",
         options: bytes = b"",
         low: bool = False,
+        above: int = 0,
     ) -> Program:
-        """Put a PE into memory where EDK2 would; if `low`, at another place. Raises NotAnImage, Refused."""
+        """Put a PE into memory where EDK2 would; if `low`, at another place `above`. Raises NotAnImage, Refused."""
         firmware = self._firmware
         kind = MemoryType.LOADER_CODE
         span = self._place(image, kind)
         if low:
             firmware.pages.free(span.start, span.size // PAGE)
-            span = self._lower(span)
+            span = self._lower(span, above)
             firmware.pages.convert(span, kind)
         firmware.put(span.start, image.load(span.start))
         firmware.gave(span, kind)
@@ -93,16 +94,18 @@ class Programs:
                     raise
         return pages.allocate(ANY, kind, image.pages, 0)
 
-    def _lower(self, span: Span) -> Span:
+    def _lower(self, span: Span, above: int) -> Span:
         """The other end of the hole that a program was at the top of: the map has as many pieces as before.
 
-        Where it would have filled the hole, or lain low, it gets the start of the largest one.
+        Where it would have filled the hole, or lain low, it gets the start of the largest one. What has to be
+        `above` an address is, if there is room.
         """
         free = [hole for hole, kind in self._firmware.pages if kind == MemoryType.CONVENTIONAL]
         hole = next(hole for hole in free if hole.covers(span))
         if span.end != hole.end or span.start == hole.start:
             hole = max(free, key=lambda hole: hole.size)
-        return Span(hole.start, span.size)
+        start = max(hole.start, above)
+        return Span(start if start + span.size <= hole.end and start != span.start else hole.start, span.size)
 
     def first(self, program: Program, stack: int) -> dict[str, int]:
         """Registers with which the firmware enters its first program, whose stack ends at `stack`."""

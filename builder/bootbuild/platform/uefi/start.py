@@ -69,8 +69,9 @@ def start(
     *,
     options: bytes = b"",
     initrd: Content | None = None,
+    above: int = 0,
 ) -> Started:
-    """Load a PE and stand at its entry. `options`: LoadOptions. Raises NotAnImage, Refused."""
+    """Load a PE and stand at its entry. `options`: LoadOptions; `above` this address. Raises NotAnImage, Refused."""
     firmware = Firmware(machine, poison)
     programs = Programs(firmware)
     loads = _tables(firmware, programs, _variables(traits))
@@ -86,7 +87,7 @@ def start(
     low = bool(poison.pick("load base", 0, 1, 0)) and image.relocatable
     file_path = device_path.file_path("kernel") + device_path.END
     program = programs.load(
-        image, 0, device, file_path, whole_path=medium + file_path, options=options, low=low
+        image, 0, device, file_path, whole_path=medium + file_path, options=options, low=low, above=above
     )
     firmware.pages.convert(entry_map.freed(machine), MemoryType.CONVENTIONAL)
     top = machine.memory - _RSP
