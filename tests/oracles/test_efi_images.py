@@ -129,8 +129,8 @@ def test_debians_kernel_gets_to_user_space(
     )
     assert [v.outcome.name for image in record.images for v in image.verdicts] == ["BOOTED"]
     image = Path(record.images[0].path)
-    own = {"cmdline": "console=ttyS0", "initrd": kernels.initrd} if entry == "native" else {}
-    command = ovmf.by_kernel(qemu, image, tmp_path, memory=1024, **own)  # type: ignore[arg-type]
+    cmdline, initrd = ("console=ttyS0", kernels.initrd) if entry == "native" else ("", None)
+    command = ovmf.by_kernel(qemu, image, tmp_path, cmdline=cmdline, initrd=initrd, memory=1024)
     transcript = run_until(command, ["bootbuild-initrd up"], fail=firmware.FAILS, timeout=120)
     assert transcript.reached, transcript
     assert image.read_bytes() == payload.read_bytes() or entry == "insert"
