@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -10,10 +10,20 @@ from pathlib import Path
 class Options:
     """How the application gets what it hands on, and what it leaves of the firmware."""
 
-    boot_services: bool = False  #: leave them alive; the kernel ends them
-    embed: bool = True  #: command line and modules are in the image; false: they come with the boot option
-    load_options: bool = (
-        True  #: the boot option's command line counts; under Secure Boot never over an own one
+    boot_services: bool = field(default=False, metadata={"meaning": "leave them alive; the kernel ends them"})
+    embed: bool = field(
+        default=True,
+        metadata={
+            "meaning": "command line and modules are in the image; if false, the boot option brings them"
+        },
     )
-    initrd: bool = True  #: without modules of its own, the image asks its loader for an initrd (LoadFile2)
-    sbat: Path | None = None  #: the whole table, instead of bootbuild's own
+    load_options: bool = field(
+        default=True,
+        metadata={
+            "meaning": "the boot option's command line counts; under Secure Boot never over an own one"
+        },
+    )
+    initrd: bool = field(
+        default=True, metadata={"meaning": "without modules of its own it asks its loader for an initrd"}
+    )
+    sbat: Path | None = field(default=None, metadata={"meaning": "a table for .sbat, instead of bootbuild's"})

@@ -55,7 +55,7 @@ class Programs:
         low: bool = False,
         above: int = 0,
     ) -> Program:
-        """Put a PE into memory where EDK2 would; if `low`, at another place `above`. Raises NotAnImage, Refused."""
+        """Put a PE where EDK2 would; if `low`, at another place `above`. Raises NotAnImage, Refused."""
         firmware = self._firmware
         kind = MemoryType.LOADER_CODE
         span = self._place(image, kind)

@@ -71,7 +71,7 @@ def start(
     initrd: Content | None = None,
     above: int = 0,
 ) -> Started:
-    """Load a PE and stand at its entry. `options`: LoadOptions; `above` this address. Raises NotAnImage, Refused."""
+    """Load a PE, `above` an address, and stand at its entry, with LoadOptions. Raises NotAnImage, Refused."""
     firmware = Firmware(machine, poison)
     programs = Programs(firmware)
     loads = _tables(firmware, programs, _variables(traits))
