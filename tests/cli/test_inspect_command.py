@@ -23,6 +23,7 @@ ELF64 x86-64, e_type 2, e_entry 0x100000
 symbols: {symbols} from .symtab
 
 TARGET      ENTRY (physical)
+efi         -
 linux       -
 multiboot1  -
 multiboot2  -
