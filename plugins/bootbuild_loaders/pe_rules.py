@@ -90,9 +90,8 @@ RULES = (
         "BB-L530",
         "broken base relocations",
         "The directory lies in the image, its blocks have a size and end in it, what they change lies in "
-        "the image, "
-        "and their types are those of x86. EDK2 reads the blocks only when it loads an image elsewhere than at "
-        "ImageBase.",
+        "the image, and their types are those of x86. EDK2 reads the blocks only when it loads an image "
+        "elsewhere than at ImageBase.",
         "write .reloc anew, or make a directory of no size",
     ),
     Rule(
