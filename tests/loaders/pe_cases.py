@@ -121,7 +121,7 @@ ROWS = {
     "relocations behind the image": "L530 L530 L530 L530 L540 L540",
     "relocations behind the image, ImageBase 32 MiB": "L530 L530 L530 L530 L540 L540",
     "relocations that end behind the image": "L530 L530 L530 L530 L540 L540",
-    "relocations whose end wraps": "L530 L530 L530 L530 ok ok",
+    "relocations whose end wraps": "-L133 -L133 -L133 -L133 ok ok",
     "a block of size 0": "L530 L530 L530 L530 L530 L530",
     "a block larger than the table": "L530 L530 L530 L530 L530 L530",
     "a block of 6 bytes": "L530 L530 L530 L530 L530 L530",
