@@ -118,9 +118,9 @@ def _read_header(window: Window, strict: bool) -> Headers:
         raise Stopped(pe_rules.NOT_PE, INVALID)
     headers = Headers(window, at)
     if window.size - at < (NT_SIZE if headers.magic == PE32_PLUS else NT_SIZE - 16):
-        raise Stopped(pe_rules.TRUNCATED if window.get(at, 4) == b"PE\0\0" else pe_rules.NOT_PE, INVALID)
+        raise Stopped(pe_rules.TRUNCATED if window.get(at, 2) == b"PE" else pe_rules.NOT_PE, INVALID)
     if headers.machine != X64 or headers.magic != PE32_PLUS:
-        known = window.get(at, 4) == b"PE\0\0"
+        known = window.get(at, 2) == b"PE"
         rule = pe_rules.MACHINE if headers.machine != X64 else pe_rules.OPTIONAL_HEADER
         raise Stopped(rule if known else pe_rules.NOT_PE, "Platform does not support this image")
     if headers.file_alignment % 2:
@@ -130,7 +130,7 @@ def _read_header(window: Window, strict: bool) -> Headers:
     if headers.optional_size != FIXED_SIZE[PE32_PLUS] + 8 * headers.directory_count:
         raise Stopped(pe_rules.OPTIONAL_HEADER, "Image header overflows data directory")
     _check_table(headers)
-    if window.get(at, 4) != b"PE\0\0":
+    if window.get(at, 2) != b"PE":
         raise Stopped(pe_rules.NOT_PE, "Unsupported image type")
     if headers.stripped:
         raise Stopped(pe_rules.FIXED, "Unsupported image - Relocations have been stripped")
@@ -246,7 +246,7 @@ def _check_reloc(headers: Headers, section: Section) -> None:
 def _relocate(headers: Headers, section: Section) -> None:
     """relocate_coff: it reads the blocks in the file, whose size it does not ask for."""
     size = headers.words_of_directory(BASE_RELOCATIONS)[1]
-    first, last = section.raw, section.raw + size - 1
+    first, last = section.raw, section.raw + size - 1 & WORD
     inside = [at < headers.image_size for at in (first, last)]
     if not any(inside):
         return
