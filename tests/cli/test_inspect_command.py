@@ -91,9 +91,15 @@ def test_a_bzimage_is_the_kernel_that_is_packed_in_it(bootbuild: Bootbuild, kern
     packed = json.loads(bootbuild("inspect", kernels.cloud.vmlinuz, "--json").stdout)
     plain = json.loads(bootbuild("inspect", kernels.cloud.vmlinux, "--json").stdout)
     assert (packed["format"], plain["format"]) == ("bzimage (lz4)", "elf")
-    for key in ("elf", "entries", "segments", "notes"):
+    for key in ("elf", "segments", "notes"):
         assert packed[key] == plain[key]
+    own = {"linux", "efi"}  # entries of the file that it is packed in
+    assert {name: entry for name, entry in packed["entries"].items() if name not in own} == {
+        name: entry for name, entry in plain["entries"].items() if name not in own
+    }
     assert packed["entries"]["pvh"] is not None
+    assert packed["entries"]["linux"] == "0x1000000" and packed["entries"]["efi"] is not None
+    assert {plain["entries"][name] for name in own} == {None}
     assert packed["setup"]["boot_flag"] == "0xaa55" and packed["setup"]["pref_address"] == "0x1000000"
     text = bootbuild("inspect", kernels.cloud.vmlinuz).stdout
     assert "\nXen    GUEST_OS                6  linux\n" in text
