@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from bootbuild.abi.handover import pair_of
-from bootbuild.abi.multiboot2 import Multiboot2Info
+from bootbuild.abi.multiboot2 import Multiboot2Info, Tag, TagType
 from bootbuild.api import (
     Blob,
     ElfImage,
@@ -28,6 +28,8 @@ from bootbuild_baremetal.own import V2, entry_of, why_none
 from bootbuild_baremetal.rules import NO_ENTRY
 
 SHOWN = 64  #: bytes of each tag in the report: all of those that are no list or text
+_STEADY: dict[int, slice] = {TagType.MODULE: slice(8, None), TagType.EFI_MEMORY_MAP: slice(8 + 40)}
+"""Type of tag → what of it each run has: no address of a module; of a descriptor what UEFI defines."""
 
 
 class Multiboot2:
@@ -86,10 +88,15 @@ class Multiboot2:
         return report, findings
 
 
+def _shown(tag: Tag) -> str:
+    """A tag for the report, which runs are compared by."""
+    return tag.body[_STEADY.get(tag.type, slice(None))][:SHOWN].hex()
+
+
 def _report(address: int, info: Multiboot2Info) -> dict[str, Any]:
     return {
         "information": hex(address),
-        "tags": [{"type": tag.type, "body": tag.body[:SHOWN].hex()} for tag in info.tags],
+        "tags": [{"type": tag.type, "body": _shown(tag)} for tag in info.tags],
         "boot_loader_name": None if info.loader_name is None else info.loader_name.decode("utf-8", "replace"),
         "cmdline": None if info.cmdline is None else info.cmdline.decode("utf-8", "replace"),
         "modules": [{"address": hex(m.start), "size": m.end - m.start} for m in info.modules],

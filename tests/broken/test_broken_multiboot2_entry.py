@@ -126,8 +126,9 @@ def test_what_the_stubs_hand_over_boots(tmp_path: Path) -> None:
     assert verdict.handover["record"] == {"boot_type": "pvh", "hypervisor_type": "tcg", "data": "0x21e0"}
     for found, expected in zip(verdict.handover["tags"], tags_for(given_by_qemu()), strict=True):
         assert found["type"] == expected.type
-        if any(expected.body):
-            assert found["body"] == expected.body[:64].hex()
+        body = expected.body[8:] if expected.type == TagType.MODULE else expected.body  # behind the addresses
+        if any(body):
+            assert found["body"] == body[:64].hex()
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -246,7 +247,7 @@ def test_what_other_fronts_put_into_the_record_becomes_tags(tmp_path: Path) -> N
     assert tags[TagType.FRAMEBUFFER] == pitch_to_type + bytes([16, 8, 8, 8, 0, 8])
     assert tags[TagType.ACPI_NEW] == rsdp and TagType.ACPI_OLD not in tags
     assert tags[TagType.EFI64] == struct.pack("<Q", 0xAABBC000)
-    assert tags[TagType.EFI_MEMORY_MAP] == struct.pack("<II", 48, 1) + b"".join(map(u32, range(14)))
+    assert tags[TagType.EFI_MEMORY_MAP] == struct.pack("<II", 48, 1) + b"".join(map(u32, range(10)))
     # and nobody gave these
     assert {*rules(verdict)} == {"BB-H044", "BB-H045", "BB-H047"}
 
