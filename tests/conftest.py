@@ -18,12 +18,13 @@ import pytest
 import debian_kernels
 import oracle
 from bochs import Bochs
+from bootbuild.stubs.build import include_directory
 from debian_kernels import Kernels
 from grub import Grub
 from oracle import Transcript
 from ovmf import Ovmf
 from tiny_bzimage import COMMANDS, Command
-from workshop import Workshop
+from workshop import FLAGS, Workshop
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -161,6 +162,16 @@ def linux_packs() -> Callable[[str], Command]:
 def workshop(gcc: Path, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     """A folder in which hello is built in every form that a kernel comes in."""
     return Workshop(tmp_path_factory.mktemp("kernels"))
+
+
+@pytest.fixture(scope="session")
+def mapping_kernel(workshop: Workshop, repository: Path) -> Path:
+    """A 64-bit kernel for UEFI that calls SetVirtualAddressMap by the post stub, and says so."""
+    source = repository / "tests/efi/virtual_map.c"
+    options = ["-m64", "-fno-pie", "-no-pie", "-nostdlib", "-static", f"-I{include_directory()}"]
+    linked = ["-Wl,-Ttext-segment=0x1000000,-estartup_64,--build-id=none,-znoexecstack", "-o", "mapping.elf"]
+    workshop.run("gcc", *FLAGS, *options, source, *linked)
+    return workshop.folder / "mapping.elf"
 
 
 @pytest.fixture(scope="session")

@@ -119,6 +119,26 @@ def test_beside_boot_services_memory_must_be_writable_and_executable(make: Make)
     ]
 
 
+def test_the_post_stub_sets_the_virtual_map(mapping_kernel: Path, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(
+        f"""
+        api = 1
+        [payload]
+        path = {json.dumps(str(mapping_kernel))}
+        startup = "startup_64"
+        [targets.efi]
+        profiles = ["ovmf", "wx-strict"]
+        [expect]
+        console = "virtual map: done"
+        """
+    )
+    host = Host.discover()
+    record = build(read(path, host, Overrides()), host)
+    assert [v.findings for image in record.images for v in image.verdicts] == [(), ()]
+    assert {*outcomes(record).values()} == {Outcome.BOOTED}
+
+
 ROWS = b"sbat,1,SBAT Version,sbat,1,https://example.org\nacme,3,Acme,acme,1,https://example.org\n"
 
 

@@ -103,6 +103,27 @@ def test_a_command_line_comes_with_the_boot_option(
     assert f" size {len(MODULE)} " in text
 
 
+def test_the_post_stub_sets_ovmfs_virtual_map(
+    mapping_kernel: Path, ovmf: Ovmf, qemu: Path, tmp_path: Path
+) -> None:
+    record = built(
+        f"""
+        api = 1
+        [payload]
+        path = {json.dumps(str(mapping_kernel))}
+        startup = "startup_64"
+        [targets.efi]
+        profiles = ["ovmf"]
+        """,
+        tmp_path / "out",
+    )
+    command = ovmf.by_kernel(qemu, Path(record.images[0].path), tmp_path)
+    transcript = run_until(
+        command, ["virtual map: done"], fail=[*firmware.FAILS, "virtual map: wrong.*"], timeout=60
+    )
+    assert transcript.reached, transcript
+
+
 @pytest.mark.parametrize("entry", ["insert", "native"])
 def test_debians_kernel_gets_to_user_space(
     kernels: Kernels, ovmf: Ovmf, qemu: Path, tmp_path: Path, entry: str

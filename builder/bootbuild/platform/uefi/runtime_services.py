@@ -12,6 +12,7 @@ from bootbuild.platform.uefi.pages import Refused
 NON_VOLATILE, BOOT_SERVICE, RUNTIME = 1, 2, 4  #: attributes of a variable, §8.2
 _RESETS = {0: "a cold reset", 1: "a warm reset", 2: "power off", 3: "a reset of the platform's own"}
 _SHUTDOWN = 2
+_DESCRIPTOR, _DESCRIPTOR_VERSION = 40, 1  #: EFI_MEMORY_DESCRIPTOR: the least size in bytes, §7.2.3
 _TIME = struct.pack(
     "<HBBBBBxIhBx", 2026, 1, 1, 0, 0, 0, 0, 0x7FF, 0
 )  #: EFI_TIME of a clock that stands still
@@ -108,6 +109,9 @@ class RuntimeServices:
     def set_virtual_address_map(self, call: Call) -> int:
         if not self._firmware.exited or self.virtual:
             raise Refused(status.UNSUPPORTED)
+        if call[1] < _DESCRIPTOR or call[2] & 0xFFFFFFFF != _DESCRIPTOR_VERSION:
+            raise Refused(status.INVALID_PARAMETER)
+        call.read(call[3], call[0])
         self.virtual = True
         return status.SUCCESS
 
