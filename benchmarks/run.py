@@ -1,8 +1,8 @@
 """How long the main jobs take, beside programs that do a part of the same work, in one run.
 
-Usage: run.py [--runs N] [--json] [hello] [linux] [xen-pv]. Every figure is the median over N whole processes
-after one warm-up, with the operating system's own accounting (wait4). Figures are for reading and comparing;
-no test depends on them.
+Usage: run.py [--runs N] [--json] [hello] [linux] [xen-pv] [efi]. Every figure is the median over N whole
+processes after one warm-up, with the operating system's own accounting (wait4). Figures are for reading and
+comparing; no test depends on them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ KERNELS_JSON = KERNELS / "kernels.json"
 QEMU = shutil.which("qemu-system-x86_64")
 HELLOS = {width: REPOSITORY / f"builder/bootbuild/guests/hello/hello{width}.elf" for width in (64, 32)}
 HELLO = HELLOS[64]
+STUB = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 RECIPE = """
 api = 1
 [payload]
@@ -63,6 +64,27 @@ elf = opened.elf
 payload = Payload(elf, sys.argv[1], opened.format, opened.digest, "native", find_startup(elf, elf.entry, 64))
 contribution = Host.discover().target("pvh").contribute(payload, Native(), None)
 holder = container("elf")
+holder.write(payload, holder.lay_out(payload, [contribution]), Path(sys.argv[2]))
+"""
+
+APPLICATION_ONLY = """
+import sys
+from pathlib import Path
+from bootbuild.boot.subject import find_startup
+from bootbuild.containers import container
+from bootbuild.formats.payload import open_payload
+from bootbuild.guests.native import Native
+from bootbuild.host import Host
+from bootbuild.model.content import FileContent
+from bootbuild.model.payload import Module, Payload
+opened = open_payload(Path(sys.argv[1]))
+elf = opened.elf
+startup = find_startup(elf, elf.entry, 64)
+modules = tuple(Module(name, FileContent(Path(name))) for name in sys.argv[3:])
+payload = Payload(elf, sys.argv[1], opened.format, opened.digest, "native", startup, modules=modules)
+target = Host.discover().target("efi")
+contribution = target.contribute(payload, Native(), target.options())
+holder = container("pe")
 holder.write(payload, holder.lay_out(payload, [contribution]), Path(sys.argv[2]))
 """
 
@@ -232,6 +254,35 @@ def xen_pv(tool: str, folder: Path, runs: int) -> list[Figure]:
     return figures
 
 
+def efi(tool: str, folder: Path, runs: int) -> list[Figure]:
+    """An application of 64 MiB, nearly all of it a module, beside cp and objcopy; hello in every profile."""
+    module = folder / "64MiB"
+    with module.open("wb") as output:
+        for _ in range(64):  # in pieces: a child's peak is at least what this process has had
+            output.write(os.urandom(1 << 20))
+    others = [measure("cp, 64 MiB", ["cp", str(module), str(folder / "copy")], runs)]
+    if (objcopy := shutil.which("objcopy")) and STUB.exists():
+        add = ["--add-section", f".initrd={module}", "--change-section-vma", ".initrd=0x3000000"]
+        command = [objcopy, *add, str(STUB), str(folder / "objcopied.efi")]
+        others.append(measure("objcopy into systemd-stub, 64 MiB", command, runs))
+    build = [sys.executable, "-c", APPLICATION_ONLY, str(HELLO), str(folder / "made.efi")]
+    small = measure("an application of hello, no boot", build, runs)
+    large = measure("the same with 64 MiB of module", [*build, str(module)], runs, "64 MiB")
+    job = [tool, hello_as(folder, 64, ["efi"]), hello_as(folder, 32, ["efi"])]
+    return [
+        beside(large, *others),
+        small,
+        beyond("that beyond start-up", large, small, "0.25 s"),
+        *others,
+        measure(
+            "hello, efi: 2 widths × 7 profiles × 3 runs",
+            [*job, "-q", "--force", "-o", str(folder / "efi")],
+            runs,
+            "6 s",
+        ),
+    ]
+
+
 def table(figures: Sequence[Figure]) -> str:
     """The figures in columns."""
     rows = [("", "WALL s", "CPU s", "PEAK MiB", "GOAL", "RATIO")]
@@ -242,7 +293,7 @@ def table(figures: Sequence[Figure]) -> str:
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-JOBS = {"hello": hello, "linux": linux, "xen-pv": xen_pv}
+JOBS = {"hello": hello, "linux": linux, "xen-pv": xen_pv, "efi": efi}
 
 
 def main() -> None:
