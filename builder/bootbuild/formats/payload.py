@@ -13,6 +13,7 @@ from bootbuild.formats.elf_read import read_elf
 from bootbuild.formats.elf_structs import MAGIC, header
 from bootbuild.formats.raw import read_raw
 from bootbuild.formats.relocate import is_pie, relocate
+from bootbuild.formats.setup_header import wrong_checksum
 from bootbuild.formats.whole import whole_files
 from bootbuild.model.content import (
     Content,
@@ -55,6 +56,8 @@ def read_payload(content: Content, name: str) -> tuple[ElfImage, str]:
         return read_elf(content, name), "elf"
     if bzimage.is_bzimage(content):
         unpacked, compression = bzimage.unpack(content, name)
+        if wrong := wrong_checksum(content):
+            raise InputError(Problem(rules.BZIMAGE_CHECKSUM, name, wrong))
         elf = read_elf(unpacked, f"{name} (vmlinux)")
         return replace(elf, packing=content), f"bzimage ({compression})"
     start = content.read(0, 8)
@@ -96,7 +99,8 @@ class Opened:
 def open_payload(path: Path, fit: Fit = Fit()) -> Opened:
     """The kernel at `path`, as `fit` would have it.
 
-    Raises InputError: BB-E030, BB-E031, BB-E040 to BB-E045, and those of `read_elf` and `bzimage.unpack`.
+    Raises InputError: BB-E025, BB-E030, BB-E031, BB-E040 to BB-E045, and those of `read_elf` and
+    `bzimage.unpack`.
     """
     content, name = open_content(path), str(path)
     raw = fit.load is not None and content.read(0, 4) != MAGIC and not bzimage.is_bzimage(content)

@@ -155,6 +155,14 @@ UNPACKED_SIZE = Rule(
     "bootbuild unpacks at most 512 MiB to at most 1 GiB, so that a hostile file cannot take all memory.",
     "name the vmlinux",
 )
+BZIMAGE_CHECKSUM = Rule(
+    "BB-E025",
+    "Checksum of the bzImage does not hold",
+    "The CRC-32 of a bzImage, up to where syssize says that it ends, is 0 (boot.rst, The Image Checksum; "
+    "Linux up to 6.15, and bootbuild). Nothing else tells of a bit that is wrong in a kernel packed by LZ4, "
+    "and no loader looks at it. What signing has changed in the PE header does not count.",
+    "copy the file again: it is damaged; a tool that changes the header has to make the checksum anew",
+)
 UNKNOWN_FORMAT = Rule(
     "BB-E030",
     "Unknown kernel format",
@@ -240,6 +248,7 @@ RULES = (
     COMPRESSION,
     COMPRESSED_DATA,
     UNPACKED_SIZE,
+    BZIMAGE_CHECKSUM,
     UNKNOWN_FORMAT,
     UNREADABLE,
     RELOCATION,
