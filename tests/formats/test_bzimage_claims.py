@@ -1,4 +1,4 @@
-"""The checksum of a bzImage: nothing else tells of a wrong bit in a kernel that is packed by LZ4."""
+"""What a bzImage says of itself that no loader looks at: its checksum, and the memory that it takes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PE = 0x40
 CHECKSUM, CERTIFICATES = PE + 24 + 64, PE + 24 + 112 + 4 * 8  #: of PE32+
 
 
-def image(release: bytes = b"6.1.0-56-cloud-amd64", seal: bool = True) -> bytearray:
+def image(release: bytes = b"6.1.0-56-cloud-amd64", seal: bool = True, **fields: int) -> bytearray:
     """A stored kernel of this release, with the checksum of its build."""
     size = -(-(0x40 + len(KERNEL) + 4) // 16) * 16
-    made = bytearray(bzimage(KERNEL, None, kernel_version=TEXT - 0x200, syssize=size // 16))
+    made = bytearray(bzimage(KERNEL, None, kernel_version=TEXT - 0x200, syssize=size // 16, **fields))
     made[:2], made[0x3C] = b"MZ", PE
     made[PE : PE + 4], made[PE + 24 : PE + 26] = b"PE\0\0", b"\x0b\x02"
     text = release + b" (who@where) #1 SMP\0" if release[:1].isdigit() else release
@@ -101,6 +101,13 @@ def test_a_header_that_leads_outside() -> None:
         made = image()
         made[at : at + len(value)] = value
         assert refused(made) in ([], ["BB-E025"])
+
+
+def test_init_size_is_not_below_what_the_kernel_itself_has() -> None:
+    """Its segment has 0x1000 bytes; a header older than 2.10 has no such field."""
+    assert refused(image(init_size=0x1000)) == []
+    assert refused(image(init_size=0xFFF)) == ["BB-E026"]
+    assert refused(image(init_size=0xFFF, version=0x209)) == []
 
 
 @pytest.mark.parametrize("which", ["cloud", "generic"])
