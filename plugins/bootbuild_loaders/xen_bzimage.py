@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from bootbuild.api import Content, LoaderVerdict
 from bootbuild_loaders import rules
-from bootbuild_loaders.linux_header import is_elf, read
+from bootbuild_loaders.linux_header import read
 from bootbuild_loaders.window import Window
 from bootbuild_loaders.xen_xl import XenXl
 
@@ -23,4 +23,6 @@ class XenBzimage(XenXl):
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
         """Both types of domain, of a file with a setup header."""
         window = Window(content)
-        return super().judge(content) if read(window).named and not is_elf(window) else []
+        if window.get(0, 4) == b"\x7fELF" or not read(window).named:
+            return []
+        return super().judge(content)

@@ -40,6 +40,7 @@ def test_a_bzimage_is_opened_and_named_by_its_compression(tmp_path: Path, elf64:
     head[0x202:0x206] = b"HdrS"
     struct.pack_into("<H", head, 0x206, 0x20F)
     struct.pack_into("<II", head, 0x248, 0, len(packed))
+    struct.pack_into("<I", head, 0x260, 0x10000)  # init_size
     path = tmp_path / "vmlinuz"
     path.write_bytes(bytes(head) + packed)
     opened = open_payload(path)

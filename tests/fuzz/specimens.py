@@ -307,6 +307,7 @@ def pack(data: bytes, compression: str) -> bytes:
     struct.pack_into("<I", head, 0x214, 0x100000)  # code32_start
     struct.pack_into("<H", head, 0x206, 0x020F)
     struct.pack_into("<II", head, 0x248, 0x40, len(packed))
+    struct.pack_into("<I", head, 0x260, 0x3000000)  # init_size
     return bytes(head) + packed + bytes(16)
 
 

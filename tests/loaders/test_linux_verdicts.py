@@ -119,6 +119,13 @@ def test_an_elf_is_no_question(model: str) -> None:
     assert said(model, OTHERS[0].data) is None
 
 
+def test_an_elf_is_none_of_the_bzimage_loader_even_with_hdrs_inside() -> None:
+    """A fuzzed ELF32 file was judged by the rule of another loader, that of HVM firmware."""
+    data = bytearray(OTHERS[0].data.ljust(0x206, b"\0"))
+    data[0x202:0x206] = b"HdrS"
+    assert said("xen-bzimage", bytes(data)) is None
+
+
 @pytest.mark.parametrize("model", COLUMNS)
 def test_any_bytes_have_a_verdict(model: str) -> None:
     """Changed anywhere, cut anywhere: a model never raises."""

@@ -15,6 +15,7 @@ HEADER: dict[str, tuple[int, str, int]] = {
     "boot_flag": (0x1FE, "H", 0xAA55),
     "jump": (0x200, "H", 0x6AEB),
     "version": (0x206, "H", 0x020F),
+    "kernel_version": (0x20E, "H", 0),
     "loadflags": (0x211, "B", 1),
     "code32_start": (0x214, "I", 0x100000),
     "initrd_addr_max": (0x22C, "I", 0x7FFFFFFF),

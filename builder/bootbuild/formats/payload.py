@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from bootbuild.formats.elf_read import read_elf
 from bootbuild.formats.elf_structs import MAGIC, header
 from bootbuild.formats.raw import read_raw
 from bootbuild.formats.relocate import is_pie, relocate
+from bootbuild.formats.setup_header import wrong_checksum
 from bootbuild.formats.whole import whole_files
 from bootbuild.model.content import (
     Content,
@@ -55,12 +57,26 @@ def read_payload(content: Content, name: str) -> tuple[ElfImage, str]:
         return read_elf(content, name), "elf"
     if bzimage.is_bzimage(content):
         unpacked, compression = bzimage.unpack(content, name)
+        if wrong := wrong_checksum(content):
+            raise InputError(Problem(rules.BZIMAGE_CHECKSUM, name, wrong))
         elf = read_elf(unpacked, f"{name} (vmlinux)")
+        if wrong := _does_not_fit(elf, bzimage.header(content)):
+            raise InputError(Problem(rules.BZIMAGE_INIT_SIZE, f"{name}@0x260", wrong))
         return replace(elf, packing=content), f"bzimage ({compression})"
     start = content.read(0, 8)
     shown = repr(start.decode()) if start.isascii() and start.decode().isprintable() else start.hex(" ")
     text = f"not a kernel: neither ELF nor bzImage; it begins with {shown if start else 'nothing'}"
     raise InputError(Problem(rules.UNKNOWN_FORMAT, name, text))
+
+
+def _does_not_fit(elf: ElfImage, fields: Mapping[str, int]) -> str:
+    """Why the kernel does not fit the memory that its setup header asks for."""
+    low = min((s.paddr for s in elf.loads), default=0)
+    high = max((s.paddr + s.filesz for s in elf.loads), default=0)
+    room = fields.get("init_size", high - low)
+    return (
+        f"init_size is {room:#x}, and the kernel's segments take {high - low:#x}" if room < high - low else ""
+    )
 
 
 def sealed(content: Content, name: str) -> ElfImage:
@@ -96,7 +112,8 @@ class Opened:
 def open_payload(path: Path, fit: Fit = Fit()) -> Opened:
     """The kernel at `path`, as `fit` would have it.
 
-    Raises InputError: BB-E030, BB-E031, BB-E040 to BB-E045, and those of `read_elf` and `bzimage.unpack`.
+    Raises InputError: BB-E025, BB-E026, BB-E030, BB-E031, BB-E040 to BB-E045, and those of `read_elf` and
+    `bzimage.unpack`.
     """
     content, name = open_content(path), str(path)
     raw = fit.load is not None and content.read(0, 4) != MAGIC and not bzimage.is_bzimage(content)

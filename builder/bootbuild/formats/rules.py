@@ -155,6 +155,22 @@ UNPACKED_SIZE = Rule(
     "bootbuild unpacks at most 512 MiB to at most 1 GiB, so that a hostile file cannot take all memory.",
     "name the vmlinux",
 )
+BZIMAGE_CHECKSUM = Rule(
+    "BB-E025",
+    "Checksum of the bzImage does not hold",
+    "The CRC-32 of a bzImage, up to where syssize says that it ends, is 0 (boot.rst, The Image Checksum; "
+    "Linux up to 6.15, and bootbuild). Nothing else tells of a bit that is wrong in a kernel packed by LZ4, "
+    "and no loader looks at it. What signing has changed in the PE header does not count.",
+    "copy the file again: it is damaged; a tool that changes the header has to make the checksum anew",
+)
+BZIMAGE_INIT_SIZE = Rule(
+    "BB-E026",
+    "init_size smaller than the kernel",
+    "From where the kernel is put, init_size bytes are its own until it has read the memory map (boot.rst, "
+    "init_size). What the file has of its segments is written there by the kernel's own decompressor. A "
+    "loader that has put anything behind init_size loses it; most machines have room there, and boot.",
+    "set init_size (0x260) to what the kernel's build had",
+)
 UNKNOWN_FORMAT = Rule(
     "BB-E030",
     "Unknown kernel format",
@@ -240,6 +256,8 @@ RULES = (
     COMPRESSION,
     COMPRESSED_DATA,
     UNPACKED_SIZE,
+    BZIMAGE_CHECKSUM,
+    BZIMAGE_INIT_SIZE,
     UNKNOWN_FORMAT,
     UNREADABLE,
     RELOCATION,

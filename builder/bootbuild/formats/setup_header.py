@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 
-from bootbuild.formats.bzimage import FIELDS, header
+from bootbuild.formats.bzimage import FIELDS, SECTOR, header
 from bootbuild.model.content import Content, chunks
 
 CRC_SIZE = 4  #: bytes, the last ones of the file
+#: the text of kernel_version: arch/x86/boot/version.c
+_RELEASE = re.compile(rb"(\d{1,3})\.(\d{1,3})[.-][^ ]* \([^@]*@[^)]*\) #")
+_WITHOUT = (6, 16)  #: the first release of Linux whose build adds no checksum
+_OWN = b"bootbuild\0"  #: the same text of ours
 _FIELDS = {field.name: field for field in FIELDS}
 
 
@@ -85,10 +91,40 @@ def objections(content: Content, fields: Iterable[tuple[str, int]]) -> list[str]
 
 def is_signed(content: Content) -> bool:
     """Whether a PE file has a certificate table (PE format, Optional Header Data Directories, index 4)."""
-    if content.read(0, 2) != b"MZ":
-        return False
+    certificates = _signed_places(content)[1:]
+    return any(any(content.read(at, size)) for at, size in certificates)
+
+
+def _signed_places(content: Content) -> tuple[tuple[int, int], ...]:
+    """File offset and size of what signing writes in a PE header: CheckSum, and that table's place."""
     pe = int.from_bytes(content.read(0x3C, 4), "little")
+    if content.read(0, 2) != b"MZ" or content.read(pe, 4) != b"PE\0\0":
+        return ()
     optional = pe + 24
     wide = content.read(optional, 2) == b"\x0b\x02"  # PE32+
-    size = content.read(optional + (112 if wide else 96) + 4 * 8 + 4, 4)
-    return content.read(pe, 4) == b"PE\0\0" and any(size)
+    return (optional + 64, 4), (optional + (112 if wide else 96) + 4 * 8, 8)
+
+
+def wrong_checksum(content: Content) -> str:
+    """Why a bzImage is not as it was built; "" if its checksum holds, or its build adds none.
+
+    Linux's build leaves zeros where signing writes. `is_bzimage` must hold.
+    """
+    fields = header(content)
+    at = fields.get("kernel_version", 0)
+    text = content.read(SECTOR + at, 256) if at else b""
+    release = _RELEASE.match(text)
+    if not text.startswith(_OWN) and (
+        release is None or (int(release[1]), int(release[2])) >= _WITHOUT or "syssize" not in fields
+    ):
+        return ""
+    setup = ((fields["setup_sects"] or 4) + 1) * SECTOR
+    end = setup + fields["syssize"] * 16
+    if end > content.size:
+        return f"it ends at {content.size:#x}, and syssize says {end:#x}"
+    head = bytearray(content.read(0, setup))
+    for place, size in _signed_places(content):
+        if place + size <= setup:
+            head[place : place + size] = bytes(size)
+    left = checksum(chain([head], chunks(content, setup, end - setup)))
+    return f"it is {left:#x}, not 0" if left else ""
