@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bootbuild.errors import MachineError, Problem
-from bootbuild.machine.binding import VERSION, Uc, uc, x86
+from bootbuild.machine.binding import VERSION, Uc, emulate, uc, x86
 from bootbuild.machine.rules import SELF_TEST
 
 GENERAL = (
@@ -72,7 +72,7 @@ def calibrate(mode: int = uc.UC_MODE_64) -> Layout:
                 raised.emu_stop()
 
             engine.hook_add(uc.UC_HOOK_INTR, faulted)
-            engine.emu_start(0x1000, 0, count=10)
+            emulate(engine, 0x1000, count=10)
         if not seen:
             raise failure("a bad selector raises no exception")
         image = seen[0]
@@ -111,7 +111,7 @@ def _counter(mode: int) -> int:
     """Offset of emu_counter: it stands before emu_count, whose value we choose (include/uc_priv.h)."""
     limit = 0x5A5A_1234_5678
     with _bare(b"\x90" * 6 + b"\xf4", mode) as engine:
-        engine.emu_start(0x1000, 0, count=limit)
+        emulate(engine, 0x1000, count=limit)
         # struct uc_struct ends in a table of 64 jmp_buf: far more than the 4 KiB that are read here.
         places = _all(ctypes.string_at(engine._uch.value, 4096), struct.pack("<QQ", 7, limit))
     if len(places) != 1:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bootbuild.machine.binding import Uc, library, uc, x86
+from bootbuild.machine.binding import Uc, emulate, library, uc, x86
 from bootbuild.machine.calibrate import OLD_EXCEPTION, Layout, calibrate, failure, registers
 
 MSR_EFER = 0xC0000080
@@ -224,7 +224,7 @@ class Core:
 
     def start(self, ip: int, count: int) -> None:
         """Execute up to `count` instructions from `ip` (an offset in CS). Raises UcError."""
-        self.uc.emu_start(ip, 0, 0, count)
+        emulate(self.uc, ip, count=count)
 
     def stop(self) -> None:
         self.uc.emu_stop()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from bootbuild.machine.binding import Uc, uc, x86
+from bootbuild.machine.binding import Uc, emulate, uc, x86
 from bootbuild.machine.board import Board
 from bootbuild.machine.calibrate import GENERAL
 from bootbuild.machine.delivery import Delivery
@@ -62,7 +62,7 @@ def native_cpuid(leaf: int, subleaf: int) -> tuple[int, int, int, int]:
     engine.mem_write(0, b"\x0f\xa2\xf4")  # cpuid; hlt
     engine.reg_write(x86.UC_X86_REG_RAX, leaf)
     engine.reg_write(x86.UC_X86_REG_RCX, subleaf)
-    engine.emu_start(0, 0x1000)
+    emulate(engine, 0, until=0x1000)
     numbers = (
         x86.UC_X86_REG_RAX,
         x86.UC_X86_REG_RBX,
