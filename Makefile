@@ -34,8 +34,9 @@ test: $(stamps)/test ## the suite, against the installed wheel
 fuzz: $(stamps)/test ## mutated kernels through all that reads them, CASES of SEED: minutes to hours
 	$(bin)/python tests/fuzz/drive.py --seed $(SEED) --cases $(CASES) --progress 10000
 
-lint: $(stamps)/dev ## ruff, and the import contracts
+lint: $(stamps)/dev ## ruff, the import contracts, and whether the stubs' blobs are those of their sources
 	$(bin)/ruff check .
+	PYTHONPATH=builder $(bin)/python -m bootbuild.stubs check $(dir $(shell find builder plugins -name stubs.toml)) > /dev/null
 	PYTHONPATH=builder:plugins:$(subst $() ,:,$(wildcard plugins/examples/*)) $(bin)/lint-imports
 
 types: $(stamps)/test $(stamps)/dev ## mypy --strict

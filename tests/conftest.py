@@ -18,7 +18,7 @@ import pytest
 import debian_kernels
 import oracle
 from bochs import Bochs
-from bootbuild.stubs.build import include_directory
+from bootbuild.stubs.sources import include_directory
 from debian_kernels import Kernels
 from grub import Grub
 from oracle import Transcript

@@ -37,7 +37,8 @@ GIVEN = frozenset(
 def header_of(elf: ElfImage) -> OwnHeader | None:
     """The header that a loader finds; None without one.
 
-    Whether a loader could load the file by it is not asked. Raises RefusedError (BB-L305, BB-L307, BB-L308).
+    Whether a loader could load the file by it is not asked. Raises RefusedError (BB-L305, BB-L307, BB-L308,
+    BB-L338).
     """
     offset = V2.first(elf.content)
     if offset is None:
@@ -91,10 +92,12 @@ def _refusals(kind: int, body: bytes, elf: ElfImage) -> Iterator[str]:
     elif kind == HeaderTag.FRAMEBUFFER:
         yield f"{header} demands a video mode (tag 5), and no stub sets one"
     elif kind == HeaderTag.RELOCATABLE:
-        low, high = words[:2] if len(words) >= 2 else (0, 0)
+        low, high, align = words[:3]
         if not (low <= _base(elf) and elf.physical_end - 1 <= high):
             where = f"from {_base(elf):#x} to {elf.physical_end:#x}"
             yield f"it is loaded {where}, outside {low:#x} to {high:#x} of {header} (tag 10)"
+        if align and _base(elf) % align:
+            yield f"it is loaded at {_base(elf):#x}, at no multiple of {align:#x}, as {header} asks (tag 10)"
 
 
 def _name(kind: int) -> str:

@@ -14,6 +14,7 @@ _LEAST: dict[int, int] = {  # bytes of contents of a tag
     HeaderTag.ADDRESS: 16,
     HeaderTag.ENTRY_ADDRESS: 4,
     HeaderTag.ENTRY_ADDRESS_EFI64: 4,
+    HeaderTag.RELOCATABLE: 16,
 }
 _MIPS = 4  #: the other architecture of Multiboot2 2.0, 3.1.2
 FAR = 1 << 20  #: bytes of a file that are looked at for a header that no loader would find
@@ -56,7 +57,10 @@ class Version:
     read: Callable[[ElfImage, int], tuple[OwnHeader, list[Problem]]]
 
     def find(self, image: ElfImage) -> OwnHeader | None:
-        """The header as a loader finds it, or None. Raises RefusedError (BB-L305, BB-L307 to BB-L310)."""
+        """The header as a loader finds it, or None.
+
+        Raises RefusedError (BB-L305, BB-L307 to BB-L310, BB-L338).
+        """
         offset = self.first(image.content)
         if offset is None:
             return None
@@ -121,11 +125,25 @@ def _read_2(image: ElfImage, offset: int) -> tuple[OwnHeader, list[Problem]]:
             (entry,) = struct.unpack_from("<I", body)
         elif kind == HeaderTag.ENTRY_ADDRESS_EFI64:
             (efi,) = struct.unpack_from("<I", body)
+        elif kind == HeaderTag.RELOCATABLE:
+            texts = _wrong_bounds(image, *struct.unpack_from("<4I", body))
+            problems += [_problem(rules.BOUNDS, image, at, text) for text in texts]
     found = OwnHeader(offset, addresses, entry, efi, tuple(tags))
     if addresses is not None and entry is None:
         text = "the address tag stands without an entry address tag"
         problems.append(_problem(rules.ADDRESSES, image, offset, text))
     return found, problems
+
+
+def _wrong_bounds(image: ElfImage, least: int, most: int, align: int, preference: int) -> Iterator[str]:
+    """Why a kernel cannot be put where its relocatable tag says."""
+    if align & align - 1:
+        yield f"align {align:#x} is no power of two"
+    size = max(s.physical.end for s in image.loads) - min(s.paddr for s in image.loads)
+    if least + size - 1 > most:
+        yield f"its {size:#x} bytes do not fit between min_addr {least:#x} and max_addr {most:#x}"
+    if preference not in headers.PREFERENCES.values():
+        yield f"preference {preference:#x} is none of 0, 1 and 2"
 
 
 def entry_of(image: ElfImage, found: OwnHeader) -> int | None:

@@ -115,6 +115,14 @@ GUEST_STAYS = Rule(
     "mended when the image has been moved.",
     "choose guest native; or leave relocatable out",
 )
+BOUNDS = Rule(
+    "BB-L338",
+    "relocatable tag that no loader can keep",
+    "Multiboot2 §3.1.12: the kernel lies from min_addr to max_addr, at a multiple of align, which is a "
+    "power of two; preference is 0 (none), 1 (lowest) or 2 (highest). GRUB takes another preference for "
+    "none, and with another alignment puts the kernel at no multiple of it.",
+    "correct the tag; 4096 is an alignment that all kernels have",
+)
 
 RULES = (
     NO_ROUTE,
@@ -132,4 +140,5 @@ RULES = (
     LOW_LINKED,
     UNMOVABLE,
     GUEST_STAYS,
+    BOUNDS,
 )

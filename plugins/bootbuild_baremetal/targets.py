@@ -66,7 +66,7 @@ def _beside_boot_services(payload: Payload, guest: Guest) -> tuple[Piece, ...]:
 def _native(
     target: str, payload: Payload, guest: Guest, options: Asked, version: own.Version
 ) -> Contribution:
-    """The payload's own header. Raises RefusedError (BB-L302, BB-L304 to BB-L310, BB-L312)."""
+    """The payload's own header. Raises RefusedError (BB-L302, BB-L304 to BB-L310, BB-L312, BB-L338)."""
     default = type(options)()
     said = [f.name for f in fields(options) if getattr(options, f.name) != getattr(default, f.name)]
     if said:

@@ -33,7 +33,9 @@ class Range:
         if size > self.most or self.least > self.most - size:
             text = "error: invalid min/max address and/or load size."
             raise Stopped(rules.RELOCATABLE_RANGE, text)
-        chunks.anywhere(size, self.align, self.least, self.most)
+        if self.align & self.align - 1:
+            raise Stopped(rules.NOT_JUDGED, "", "ignore")
+        chunks.anywhere(size, self.align or 1, self.least, self.most)
 
 
 @dataclass(frozen=True)

@@ -221,9 +221,9 @@ RULES = (
     Rule(
         "BB-L133",
         "not judged",
-        "bootbuild cannot find out what the loader does: a compression that no library at hand undoes, or "
-        "notes that go on without end.",
-        "use another compression",
+        "bootbuild cannot find out what the loader does: a compression that no library at hand undoes, "
+        "notes that go on without end, or an alignment that is no power of two.",
+        "use another compression; correct the alignment",
     ),
     Rule(
         "BB-L134",

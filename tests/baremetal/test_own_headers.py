@@ -159,6 +159,11 @@ def address_tag(index: int, value: int) -> Kernel:
     return Kernel(header2(tag(2, 0, words(*fields)), ENTRY, END))
 
 
+def bounds(least: int, most: int, align: int = 0x1000, preference: int = 0) -> Kernel:
+    """With a relocatable tag; the kernel has 0x2000 bytes."""
+    return Kernel(header2(tag(10, 0, words(least, most, align, preference)), ENTRY, END))
+
+
 BROKEN: list[tuple[str, int, Kernel, Sequence[str]]] = [
     ("no header 1", 1, Kernel(b""), ["BB-L302 the file has no Multiboot header"]),
     ("no header 2", 2, Kernel(b""), ["BB-L302 the file has no Multiboot2 header"]),
@@ -196,6 +201,17 @@ BROKEN: list[tuple[str, int, Kernel, Sequence[str]]] = [
     ("e_entry", 1, Kernel(header1(), entry=0x10), ["BB-L310 e_entry 0x10 is in no PT_LOAD by p_vaddr"]),
     ("entry", 2, Kernel(header2(tag(3, 0, words(8)), END)), ["BB-L310 the entry 0x8 is in no PT_LOAD"]),
     ("UEFI's", 2, Kernel(header2(tag(9, 0, words(8)), END)), ["BB-L310 the 64-bit entry 0x8 is in no PT_LO"]),
+    ("places", 2, bounds(BASE, BASE + 0x1FFE), ["BB-L338 its 0x2000 bytes do not fit between"]),
+    ("min_addr above max_addr", 2, bounds(M32, BASE), ["BB-L338 its 0x2000 bytes do not"]),
+    ("alignment", 2, bounds(0, M32, 0x1800), ["BB-L338 align 0x1800 is no power of two"]),
+    ("preference", 2, bounds(0, M32, 1, 3), ["BB-L338 preference 0x3 is none of 0, 1 and 2"]),
+    (
+        "all of it",
+        2,
+        bounds(M32, 0, M32, M32),
+        ["BB-L338 align 0xffffffff", "BB-L338 its 0x2000", "BB-L338 preference 0xffffffff"],
+    ),
+    ("bounds without room", 2, Kernel(header2(tag(10), ENTRY, END)), ["BB-L307 tag 10 has 0 bytes"]),
     (
         "above 4 GiB",
         2,
@@ -222,6 +238,13 @@ def test_what_is_wrong_is_told_and_nothing_else(
 
 def test_an_optional_tag_may_be_unknown() -> None:
     assert native(Kernel(header2(tag(0x7777, 1), ENTRY, END)), 2).search == 32768
+
+
+@pytest.mark.parametrize(
+    "kernel", [bounds(BASE, BASE + 0x1FFF), bounds(0, M32, 0, 2), bounds(0, M32, 1 << 31, 1)]
+)
+def test_bounds_that_can_be_kept_are_taken(kernel: Kernel) -> None:
+    assert native(kernel, 2).search == 32768
 
 
 def test_a_loader_takes_the_first_header_that_adds_up() -> None:

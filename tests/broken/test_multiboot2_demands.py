@@ -92,6 +92,10 @@ DEMANDS: dict[str, tuple[Tag, str]] = {
             "of its Multiboot2 header (tag 10)"
         ),
     ),
+    "a place at a multiple": (
+        (RELOCATABLE, 0, words(BASE, 0xFFFFFFFF, 1 << 22, 0)),
+        (f"it is loaded at {ENTRY:#x}, at no multiple of 0x400000, as its Multiboot2 header asks (tag 10)"),
+    ),
     "a place that is smaller": (
         (RELOCATABLE, 0, words(BASE, 0x103FFE, 0x1000, 0)),
         (

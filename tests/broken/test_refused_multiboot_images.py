@@ -143,6 +143,23 @@ def test_a_relocatable_kernel_that_grub_finds_no_place_for(
 
 
 @pytest.mark.parametrize("profile", ["multiboot2@grub-bios", "multiboot2@grub-efi64"])
+def test_a_relocatable_kernel_whose_alignment_grub_does_not_keep(profile: str) -> None:
+    found = problem(profile, guest(bits=32, headers=header_2(tag(10, MiB, 0xFFFFFFFF, 0x3000, 1))))
+    assert found.rule.id == "BB-L335"
+    assert found.message == "its alignment 0x3000 is no power of two, and GRUB keeps to no other"
+
+
+@pytest.mark.parametrize("size", [1, 8, 24])
+def test_a_relocatable_tag_is_read_whatever_its_size(size: int) -> None:
+    """Where it is too small, GRUB takes the same words again for the next tag, and here for the last."""
+    data = struct.pack("<HHI4I", 10, 0, size, 2 * MiB, 64 * MiB, 4096, 1)
+    scene = PROFILES["multiboot2@grub-bios"]().scene(
+        image_of(guest(bits=32, headers=header_2(data))), Offer(), Filling.EXACT
+    )
+    assert scene.state.ip == 2 * MiB
+
+
+@pytest.mark.parametrize("profile", ["multiboot2@grub-bios", "multiboot2@grub-efi64"])
 def test_a_relocatable_kernel_that_stays_where_it_is_linked(profile: str) -> None:
     data = guest(bits=32, headers=header_2(tag(10, ENTRY, 64 * MiB, 0x1000, 1)))
     scene = PROFILES[profile]().scene(image_of(data), Offer(), Filling.EXACT)

@@ -64,6 +64,7 @@ CASES = {
     "just enough, high": Case(6 * MiB, 6 * MiB + 0x5FFF, 4096, HIGH),
     "below 1 MiB": Case(0x10000, 0x9BFFF, 4096, LOW, modules=[MiB]),
     "below 1 MiB, high": Case(0x10000, 0x7FFFF, 4096, HIGH),
+    "below 1 MiB, high, to its end": Case(0x8000, 0xFFFFF, 16, HIGH),
     "no alignment": Case(5 * MiB + 0x123, 0xFFFFFFFF, 0, LOW),
 }
 

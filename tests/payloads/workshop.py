@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from bootbuild.stubs.build import include_directory
+from bootbuild.stubs.sources import include_directory
 
 FLAGS = (
     "-Os -std=gnu11 -ffreestanding -mgeneral-regs-only -mno-red-zone -fno-stack-protector "

@@ -13,7 +13,7 @@ import pytest
 from bootbuild.abi import handover
 from bootbuild.abi.boot_params import SETUP_BOOTBUILD
 from bootbuild.abi.handover import BootType, HandoverFlag, HypervisorType, PostOperation
-from bootbuild.stubs.build import include_directory
+from bootbuild.stubs.sources import include_directory
 
 HEADER = include_directory() / "bootbuild" / "handover.h"
 

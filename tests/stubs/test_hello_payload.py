@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bootbuild.stubs.build import include_directory
+from bootbuild.stubs.sources import include_directory
 
 VIRTUAL = {64: 0xFFFFFFFF80100000, 32: 0x100000}
 

@@ -16,13 +16,21 @@ from bootbuild.errors import PluginError
 from bootbuild.model.span import Span
 from bootbuild.model.waist import Piece, Waist
 from bootbuild.stubs.blobfile import assemble
-from bootbuild.stubs.build import build_folder, include_directory, toolchain
+from bootbuild.stubs.build import build_folder, toolchain
 from bootbuild.stubs.link import Params, link
 from bootbuild.stubs.manifest import read_manifest
+from bootbuild.stubs.sources import include_directory
 
 pytestmark = pytest.mark.usefixtures("gcc")
 MANIFEST = '[some]\nsources = ["some.{suffix}"]\nwidth = {width}\n'
-OWN = ["bootbuild", "bootbuild_baremetal", "bootbuild_linux", "bootbuild_pvh", "bootbuild_xenpv"]
+OWN = [
+    "bootbuild",
+    "bootbuild_baremetal",
+    "bootbuild_efi",
+    "bootbuild_linux",
+    "bootbuild_pvh",
+    "bootbuild_xenpv",
+]
 
 
 def stub(folder: Path, text: str, suffix: str = "c", width: int = 32) -> Path:

@@ -38,3 +38,4 @@ class Blob:
     fixups: tuple[Fixup, ...]
     exports: Mapping[str, tuple[Section, int]]
     toolchain: str  #: what assembled it
+    sources: str = ""  #: SHA-256 of what it was assembled from (`stubs/sources.py`); none for a table of data

@@ -22,6 +22,7 @@ _KEYS = {
     "name": str,
     "sha256": str,
     "size": int,
+    "sources": str,
     "toolchain": str,
     "width": int,
 }
@@ -39,6 +40,7 @@ def describe(blob: Blob) -> bytes:
         "name": blob.name,
         "sha256": hashlib.sha256(blob.text).hexdigest(),
         "size": len(blob.text),
+        "sources": blob.sources,
         "toolchain": blob.toolchain,
         "width": blob.width,
     }
@@ -69,6 +71,7 @@ def assemble(name: str, text: bytes, description: bytes) -> Blob:
             for symbol, place in data["exports"].items()
         },
         toolchain=data["toolchain"],
+        sources=data["sources"],
     )
 
 

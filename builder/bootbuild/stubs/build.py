@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from importlib.resources import as_file, files
+from dataclasses import replace
 from pathlib import Path
 
 from bootbuild.errors import PluginError, Problem
@@ -17,36 +17,11 @@ from bootbuild.stubs import rules
 from bootbuild.stubs.blobfile import describe
 from bootbuild.stubs.manifest import StubSource, read_manifest
 from bootbuild.stubs.objectfile import read_object
+from bootbuild.stubs.sources import SCRIPT, compiler_flags, digest, include_directory, linker_flags
 
 TIMEOUT = 120  #: seconds for one run of a tool
 MAX_PROBLEMS = 20  #: messages of one run that are passed on
 _COMPLAINT = re.compile(r"(\S.*?:\d+(?::\d+)?): (?:fatal )?[Ee]rror: (.*)")
-
-# No library, no floating point or vector register (nobody has enabled them), no protector, no CET,
-# absolute addresses; and nothing of the machine on which it is built.
-COMPILE = (
-    "-c -Os -std=gnu11 -ffreestanding -fno-pic -fno-pie -mgeneral-regs-only -mno-red-zone "
-    "-fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables -fno-strict-aliasing "
-    "-fno-common -fno-tree-loop-distribute-patterns -fno-jump-tables -fvisibility=hidden -fno-ident "
-    "-Wall -Wextra -Werror=implicit-function-declaration -Wa,--noexecstack,-mx86-used-note=no"
-).split()
-MACHINE = {32: ["-m32", "-march=i686", "-mtune=generic"], 64: ["-m64", "-march=x86-64", "-mtune=generic"]}
-EMULATION = {32: "elf_i386", 64: "elf_x86_64"}
-# One section of what is never written, and one of what starts at zero.
-SCRIPT = """\
-SECTIONS {
-  .text : { *(.text .text.*) *(.rodata .rodata.*) }
-  .data : { *(.data .data.*) }
-  .bss : { *(.bss .bss.* COMMON) }
-  /DISCARD/ : { *(.comment .note .note.* .eh_frame) }
-}
-"""
-
-
-def include_directory() -> Path:
-    """The folder to be given to a compiler with -I for `#include <bootbuild/handover.h>`."""
-    with as_file(files("bootbuild") / "stubs" / "include") as path:
-        return path
 
 
 def toolchain() -> str:
@@ -79,23 +54,24 @@ def build_folder(folder: Path) -> tuple[Blob, ...]:
 
 def compile_stub(stub: StubSource, version: str) -> Blob:
     """Compile, link and read back one stub. Raises PluginError (BB-P028 … BB-P032)."""
+    made_of = digest(stub)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         objects = []
         for number, source in enumerate(stub.sources):
             output = work / f"{number}.o"
             folder = source.parent.resolve()
-            command = ["gcc", *COMPILE, *MACHINE[stub.width], f"-ffile-prefix-map={folder}=."]
-            command += ["-fpie"] if stub.position_independent else []
+            command = ["gcc", *compiler_flags(stub), f"-ffile-prefix-map={folder}=."]
             command += ["-I", str(include_directory()), "-o", str(output), str(folder / source.name)]
             _run(command, str(source), work)
             objects.append(str(output))
         script = work / "blob.ld"
         script.write_text(SCRIPT)
         linked = work / "blob.o"
-        command = ["ld", "-r", "-m", EMULATION[stub.width], "-T", str(script), "-o", str(linked), *objects]
+        command = ["ld", *linker_flags(stub), "-T", str(script), "-o", str(linked), *objects]
         _run(command, stub.name, work)
-        return read_object(linked, stub.name, stub.width, version)
+        blob = read_object(linked, stub.name, stub.width, version)
+    return replace(blob, sources=made_of)
 
 
 def _run(command: list[str], where: str, folder: Path) -> str:

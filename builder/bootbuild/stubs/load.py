@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 from bootbuild.errors import PluginError, Problem
 from bootbuild.model.blob import Blob
@@ -15,18 +16,28 @@ def load(package: str, name: str) -> Blob:
 
     Raises PluginError when the package or a file is missing (BB-P020) or they do not agree (BB-P021).
     """
-    where = f"{package}/stubs/{name}"
+    try:
+        folder = files(package).joinpath("stubs")
+    except ModuleNotFoundError as error:
+        raise PluginError(
+            Problem(rules.MISSING, f"{package}/stubs/{name}.bin", f"cannot be read: {error}")
+        ) from None
+    return read_blob(folder, name, f"{package}/stubs")
+
+
+def read_blob(folder: Traversable, name: str, where: str) -> Blob:
+    """The blob `name` of a folder of stubs that messages call `where`. Raises as `load` does."""
     parts = []
     for suffix in ("bin", "json"):
         try:
-            with files(package).joinpath("stubs", f"{name}.{suffix}").open("rb") as file:
+            with folder.joinpath(f"{name}.{suffix}").open("rb") as file:
                 parts.append(file.read(MAX_BYTES + 1))
-        except (ModuleNotFoundError, OSError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            problem = Problem(rules.MISSING, f"{where}.{suffix}", f"cannot be read: {reason}")
+        except OSError as error:
+            reason = error.strerror or str(error)
+            problem = Problem(rules.MISSING, f"{where}/{name}.{suffix}", f"cannot be read: {reason}")
             raise PluginError(problem) from None
     try:
         return assemble(name, parts[0], parts[1])
     except ValueError as error:
         message = str(error).replace("NAME", name)
-        raise PluginError(Problem(rules.DAMAGED, where, message)) from None
+        raise PluginError(Problem(rules.DAMAGED, f"{where}/{name}", message)) from None

@@ -83,6 +83,12 @@ SECTION = Rule(
     "Only .text and .rodata (as text) and .bss are carried; constructors, TLS and the like need a run time.",
     "move the contents to .text, .rodata or .bss",
 )
+STALE = Rule(
+    "BB-P033",
+    "stub blob is not that of its sources",
+    "NAME.json has a digest of the sources, of the headers that they include, and of how they are built.",
+    "run `python -m bootbuild.stubs build` on the stubs folder",
+)
 
 RULES = (
     MISSING,
@@ -98,4 +104,5 @@ RULES = (
     RELOCATION,
     LIBRARY,
     SECTION,
+    STALE,
 )

@@ -30,8 +30,8 @@ MOVED = Rule(
     "a relocatable kernel that GRUB would move",
     "A kernel with the relocatable tag (Multiboot2 §3.1.12) is not loaded where it is linked but at the "
     "lowest place between the tag's bounds that is free, or at the highest. There is none: GRUB says "
-    "`couldn't find suitable memory target`.",
-    "widen the tag's bounds, or give the machine more memory; or leave the tag out",
+    "`couldn't find suitable memory target`. Or the alignment is no power of two, and so not kept.",
+    "widen the tag's bounds, correct its alignment, or give the machine more memory; or leave the tag out",
 )
 _ESP = 0x7FF00  #: "some random location in low memory" (include/grub/i386/multiboot.h)
 
@@ -100,6 +100,9 @@ class GrubProfile(MultibootProfile):
             for part in kernel.parts:
                 memory.claim(part.span)
             return kernel
+        if bounds.align & bounds.align - 1:
+            text = f"its alignment {bounds.align:#x} is no power of two, and GRUB keeps to no other"
+            raise InputError(Problem(MOVED, image.name, text))
         base = memory.put(kernel.linked.size, bounds)
         if base is None:
             limits = f"{bounds.least:#x}-{bounds.most:#x}, at multiples of {max(bounds.align, 1):#x}"

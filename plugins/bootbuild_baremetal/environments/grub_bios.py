@@ -21,7 +21,7 @@ from bootbuild.api import (
     TableRegister,
     align_up,
 )
-from bootbuild.platform.loading import MiB, check_memory, memory_size, put
+from bootbuild.platform.loading import RAM, MiB, check_memory, memory_size, put
 from bootbuild.platform.rules import DOES_NOT_FIT
 from bootbuild.platform.seabios import OEM, RSDP, SHADOW, SeabiosPc
 from bootbuild_baremetal.environments import kernel as read
@@ -53,7 +53,8 @@ class _BiosProfile(GrubProfile):
         pc = SeabiosPc(memory_size(image, offer))
         low, main = pc.ram
         high = replace(main, size=main.size - _OWN)
-        memory = Relocator([main], pc.ram, [high], block=_BLOCK)
+        offered = [Span(entry.address, entry.size) for entry in pc.memory_map if entry.type == RAM]
+        memory = Relocator([main], offered, [high], block=_BLOCK)
         placed = self.placed(image, kernel, offer, memory)
         kernel = placed.kernel
         check_memory(image, (part.span for part in kernel.parts), (low, main))

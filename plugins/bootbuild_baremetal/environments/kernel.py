@@ -153,20 +153,20 @@ def multiboot2(image: ElfImage) -> Kernel:
     raise _no_header(image, 2, SEARCH_2)
 
 
-def _tags(data: bytes, at: int) -> dict[int, bytes]:
-    """The bodies of the header's tags by type: the last of each, as GRUB takes them."""
-    tags: dict[int, bytes] = {}
-    while at + 8 <= len(data):
-        kind, _, size = struct.unpack_from("<HHI", data, at)
-        if kind == 0 or size < 8:
+def _tags(data: bytes, at: int) -> dict[int, tuple[int, ...]]:
+    """By type the four words of the header's last tag of it, whatever its size is: so GRUB takes them."""
+    tags: dict[int, tuple[int, ...]] = {}
+    data = data.ljust(SEARCH_2 + 24, b"\0")
+    while at < SEARCH_2:
+        kind, _, size, *words = struct.unpack_from("<HHI4I", data, at)
+        if not kind or not size:
             break
-        tags[kind] = data[at + 8 : at + size]
+        tags[kind] = tuple(words)
         at += -(-size // 8) * 8
     return tags
 
 
-def _kernel2(image: ElfImage, at: int, tags: Mapping[int, bytes]) -> Kernel:
-    words = {kind: struct.unpack("<4I", body[:16].ljust(16, b"\0")) for kind, body in tags.items()}
+def _kernel2(image: ElfImage, at: int, words: Mapping[int, tuple[int, ...]]) -> Kernel:
     entry = words[ENTRY][0] if ENTRY in words else None
     part = _by_addresses(image, at, *words[ADDRESS]) if ADDRESS in words else None
     return Kernel(

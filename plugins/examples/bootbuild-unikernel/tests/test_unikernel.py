@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,11 @@ LOAD_CMDLINE = bytes.fromhex("48 8b 7e 28")  # mov RECORD_CMDLINE(%rsi), %rdi
 def image(boots: Boots) -> Path:
     """What the recipe makes."""
     return Path(boots(RECIPE).images[0].path)
+
+
+def test_the_stub_is_that_of_its_source() -> None:
+    folder = files("bootbuild_unikernel") / "stubs"
+    subprocess.run([sys.executable, "-m", "bootbuild.stubs", "check", str(folder)], check=True)
 
 
 def test_one_image_is_started_by_everybody(boots: Boots) -> None:
