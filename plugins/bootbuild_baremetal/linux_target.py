@@ -94,7 +94,9 @@ class Linux:
             text = f"{', '.join(said)}: the bzImage is the kernel's own; only `header` is read"
             raise RefusedError(Problem(UNWRITTEN, payload.source, text))
         if not payload.format.startswith("bzimage"):
-            raise RefusedError(Problem(NO_BZIMAGE, payload.source, f"it is {payload.format}"))
+            raise RefusedError(
+                Problem(NO_BZIMAGE, payload.source, f"the payload is no bzImage but {payload.format}")
+            )
         return Contribution(
             target=self.name,
             guest=guest.name,

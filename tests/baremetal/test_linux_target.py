@@ -70,7 +70,8 @@ def test_an_elf_file_has_no_pvh_note_of_the_kernels(payload: Payload) -> None:
 
 
 def test_native_wants_a_bzimage(payload: Payload) -> None:
-    assert refused(lambda: TARGET.native(payload, Native(), LinuxOptions())) == ("BB-L402", "it is elf")
+    text = "the payload is no bzImage but elf"
+    assert refused(lambda: TARGET.native(payload, Native(), LinuxOptions())) == ("BB-L402", text)
 
 
 def test_there_is_nothing_to_chain(payload: Payload) -> None:

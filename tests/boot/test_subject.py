@@ -175,8 +175,9 @@ def test_a_linux_kernel_whose_entry_is_in_no_segment(tmp_path: Path) -> None:
 
 def test_any_other_file_does_not_say(tmp_path: Path) -> None:
     (tmp_path / "kernel").write_bytes(tiny_guest.guest())
-    with pytest.raises(InputError, match=r"does not say where its startup path is \(BB-E080\)"):
+    with pytest.raises(InputError, match=r"does not say where its startup path is \(BB-E080\)") as caught:
         startup_of(tmp_path / "kernel", None)
+    assert "is entered where the file says: `--guest pvh`" in caught.value.problems[0].remedy
 
 
 def test_its_entry_stands_for_it_when_the_console_is_all_that_is_asked(tmp_path: Path) -> None:
@@ -208,6 +209,13 @@ def test_why_the_entry_cannot_stand_for_it(tmp_path: Path, guest: str | None, ta
     (tmp_path / "kernel").write_bytes(tiny_guest.guest())
     with pytest.raises(InputError, match=re.escape(said)):
         startup_of(tmp_path / "kernel", "console:x", guest=guest, target=target)
+
+
+def test_an_image_without_an_entry_has_one_made(tmp_path: Path) -> None:
+    (tmp_path / "kernel").write_bytes(tiny_guest.guest())
+    with pytest.raises(InputError) as caught:
+        startup_of(tmp_path / "kernel", None, target="linux")
+    assert caught.value.problems[0].remedy == "have an entry made, by a recipe with [targets.linux]"
 
 
 def test_these_are_all_the_rules_of_the_module() -> None:

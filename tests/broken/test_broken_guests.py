@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -323,6 +323,26 @@ def test_a_file_that_the_loader_refuses_is_failed_without_a_boot(named: str, fou
     assert (verdict.outcome, [f.rule for f in verdict.findings]) == (Outcome.FAILED, [found])
     assert verdict.runs == ()
     assert "no thanks" in verdict.findings[0].message
+
+
+class _Foreign(_Refusing):
+    """A loader that speaks of another protocol than the profile's."""
+
+    def __init__(self, verdict: Literal["accept", "refuse"]) -> None:
+        super().__init__("REFUSING-1")
+        self.verdict: Literal["accept", "refuse"] = verdict
+
+    def judge(self, content: Content) -> Sequence[LoaderVerdict]:
+        return [LoaderVerdict("linux", self.verdict, rule=self.rule, message="no ELF")]
+
+
+def test_a_loader_without_an_answer_for_the_protocol() -> None:
+    """What it says of the whole file is the reason; if it takes the file another way, there is `check`."""
+    (whole,) = prove(subject(guest()), Qemu(), _Foreign("refuse")).findings
+    assert (whole.rule, whole.message) == ("REFUSING-1", "refusing 1: refuse: no ELF")
+    (other,) = prove(subject(guest()), Qemu(), _Foreign("accept")).findings
+    assert (other.rule, other.message) == ("BB-B024", "refusing 1 does not start this file as pvh")
+    assert "`bootbuild check`" in other.remedy
 
 
 def test_what_a_guest_relies_on_is_named() -> None:

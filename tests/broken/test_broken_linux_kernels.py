@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from bootbuild.abi import boot_params
-from bootbuild.api import Content, Filling, Given, InputError, MemoryContent, Offer, Profile, Span
+from bootbuild.api import (
+    Content,
+    FileContent,
+    Filling,
+    Given,
+    InputError,
+    MemoryContent,
+    Offer,
+    Profile,
+    Span,
+)
 from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject
 from bootbuild.formats.elf_read import read_elf
@@ -234,6 +245,40 @@ def test_firecrackers_own_limit() -> None:
 def test_a_ramdisk_that_does_not_fit(profile: str) -> None:
     verdict = boot(profile, image(profile), modules=(LARGE,), memory=20 * MiB)
     assert rules(verdict) == ["BB-L003"]
+
+
+def sparse(folder: Path, size: int) -> tuple[str, Content, bytes]:
+    """A ramdisk that takes no room on the disk."""
+    path = folder / "rd"
+    with path.open("wb") as file:
+        file.truncate(size)
+    return "rd", FileContent(path), b""
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_ramdisk_larger_than_the_machine(profile: str, tmp_path: Path) -> None:
+    verdict = boot(profile, image(profile), modules=(sparse(tmp_path, 300 * MiB),))
+    assert rules(verdict) == ["BB-L003"]
+
+
+def test_the_largest_ramdisk_that_qemu_takes(tmp_path: Path) -> None:
+    """As the real one: `initrd is too large, cannot support.(max: 134053887, need 134053887)`."""
+    (finding,) = boot("qemu-16bit", bzimage(), modules=(sparse(tmp_path, 134053887),)).findings
+    assert finding.message.endswith("(max: 134053887, need 134053887)")
+    (finding,) = boot("qemu-16bit", bzimage(), modules=(sparse(tmp_path, 134053886),)).findings
+    assert finding.message.startswith("the ramdisk goes to 0x8000-0x7fdfffe, over ")
+
+
+@pytest.mark.parametrize(
+    ("profile", "size"),
+    [("qemu-16bit", 0x7FE0000 - 0x101000), ("cloud-hypervisor-32bit", 128 * MiB - 0x101000)],
+)
+def test_a_ramdisk_over_the_kernel(profile: str, size: int, tmp_path: Path) -> None:
+    """Neither program looks whether it begins above the kernel, here by the last page of two."""
+    (finding,) = boot(profile, bzimage(), modules=(sparse(tmp_path, size),)).findings
+    assert finding.rule == "BB-L003"
+    assert "over the kernel's bytes at 0x100000" in finding.message
+    assert boot(profile, bzimage(), modules=(sparse(tmp_path, size - 0x1000),)).outcome is Outcome.BOOTED
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -355,6 +355,8 @@ def test_a_signed_kernel_is_left_alone(
     signed = own(payload, bytes(raw))
     text = "it is signed, and root_flags would change"
     assert refused(signed, native(signed, root_flags=1)) == [("BB-W043", text)]
+    wrong = refused(signed, native(signed, rootflags=1))  # what signing does not mend is told at once
+    assert [rule for rule, _ in wrong] == ["BB-W044", "BB-W043"]
     assert write(signed, tmp_path / "image") == bytes(raw)
 
 

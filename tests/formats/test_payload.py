@@ -59,6 +59,18 @@ def test_what_is_no_kernel_is_refused(tmp_path: Path, data: bytes) -> None:
     assert refused(path)[0] == "BB-E030"
 
 
+@pytest.mark.parametrize(
+    ("start", "said"), [(b"MZ\x90\0", "as it was built"), (b"\x1f\x8b\x08", "unpack it first"), (b"text", "")]
+)
+def test_what_tools_make_of_a_kernel_is_told(tmp_path: Path, start: bytes, said: str) -> None:
+    (tmp_path / "file").write_bytes(start.ljust(0x400, b"\0"))
+    with pytest.raises(InputError) as caught:
+        open_payload(tmp_path / "file")
+    (problem,) = caught.value.problems
+    assert said in problem.remedy
+    assert bool(problem.remedy) == bool(said)
+
+
 def test_what_cannot_be_read_is_refused_with_the_reason(tmp_path: Path) -> None:
     assert refused(tmp_path / "absent") == ("BB-E031", "no such file or directory")
     assert refused(tmp_path) == ("BB-E031", "a directory")

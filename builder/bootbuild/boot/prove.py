@@ -52,13 +52,20 @@ def prove(
     )
 
 
+_OTHER_WAY = "leave this profile out; `bootbuild check` shows by which protocols each loader starts the file"
+
+
 def _refusal(subject: Subject, profile: Profile, loader: Loader | None) -> list[Finding]:
     """Why the profile's loader does not start the file as the profile would; empty if it does."""
     meant: set[int | None] = {None}
     if loader is not None:
-        said = [v for v in loader.judge(subject.image.file) if v.boot == profile.target]
-        if not said:
-            return [Finding("BB-B024", f"{loader.name} {loader.version} starts nothing as {profile.target}")]
+        answers = loader.judge(subject.image.file)
+        said = [v for v in answers if v.boot == profile.target]
+        if not said:  # what refuses the file by another protocol has come to no protocol
+            text = f"{loader.name} {loader.version} does not start this file as {profile.target}"
+            return [_refused(loader, v) for v in answers if v.verdict == "refuse"] or [
+                Finding("BB-B024", text, _OTHER_WAY)
+            ]
         meant = {v.entry for v in said if v.verdict == "accept"}
         if not meant:
             return [_refused(loader, v) for v in said]

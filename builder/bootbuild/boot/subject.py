@@ -24,8 +24,8 @@ STARTUP_UNKNOWN = Rule(
     "startup path unknown",
     "A boot is proved by reaching the kernel's shared startup path, so its address must be known: from a "
     "symbol of the file or of a System.map, from an address, or from the record in an image of bootbuild's.",
-    "name a symbol or address: `startup` in the recipe, `--until` on the command line, and `symbols` "
-    "where the file is stripped",
+    "name a symbol or address, of a Linux `startup_64`: `startup` in the recipe, `--until` on the command "
+    "line, and `symbols` where the file is stripped",
 )
 STARTUP_OUTSIDE = Rule(
     "BB-E081",
@@ -209,12 +209,23 @@ def _unrecorded(
     first, *others = {*entries.values()}
     if expect and guest is None and first is not None and not others:
         return replace(find_startup(image, first, None), name="entry", width=0), None
-    text = "the image does not say where its startup path is"
+    text, remedy = "the image does not say where its startup path is", ""
     if guest is not None:
         text += f", where guest {guest} is judged"
+    elif own := [name for name in entries if _is_kernel_of(name, image, host)]:
+        remedy = (
+            f"a kernel of guest {own[0]} is entered where the file says: `--guest {own[0]}`; or name a place"
+        )
+        remedy += " by `--until`"
     elif barred := [name for name, entry in entries.items() if entry is None]:
         text += f", and has no entry for {' or '.join(barred)}"
-    raise InputError(Problem(STARTUP_UNKNOWN, image.name, text))
+        remedy = f"have an entry made, by a recipe with [targets.{barred[0]}]"
+    raise InputError(Problem(STARTUP_UNKNOWN, image.name, text, remedy))
+
+
+def _is_kernel_of(protocol: str, image: ElfImage, host: Host) -> bool:
+    """Whether the file says itself where it is entered by a protocol that is a target's and a guest's."""
+    return protocol in host.names("guest") and own_startup(host.guest(protocol), image) is not None
 
 
 def _linux_startup(image: ElfImage, targets: Iterable[str], host: Host) -> Startup | None:

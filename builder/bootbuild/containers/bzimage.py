@@ -121,11 +121,13 @@ def _as_it_is(payload: Payload, contribution: Contribution) -> Layout:
     file, fields = payload.elf.file, contribution.setup_header
     if payload.elf.packing is None or not bzimage.is_bzimage(file):
         raise RefusedError(Problem(rules.NOT_PACKED, payload.source, f"it is {payload.format}"))
+    found = setup_header.objections(file, fields)
+    problems = [Problem(rules.HEADER_VALUE, payload.source, text) for text in found]
     if fields and setup_header.is_signed(file):
         names = ", ".join(name for name, _ in fields)
-        raise RefusedError(Problem(rules.SIGNED, payload.source, f"it is signed, and {names} would change"))
-    if found := setup_header.objections(file, fields):
-        raise RefusedError([Problem(rules.HEADER_VALUE, payload.source, text) for text in found])
+        problems += [Problem(rules.SIGNED, payload.source, f"it is signed, and {names} would change")]
+    if problems:
+        raise RefusedError(problems)
     return Layout((), b"", (), setup_header=fields)
 
 

@@ -27,6 +27,16 @@ from bootbuild.model.content import (
 )
 from bootbuild.model.payload import EM_X86_64, ET_EXEC, PT_LOAD, ElfImage, Words
 
+#: How to get on with a file that begins so, and is neither ELF nor bzImage.
+_REMEDIES = {
+    b"MZ": "a PE file without Linux's setup header (`HdrS` at 0x202), which objcopy, LIEF and other PE tools "
+    "leave out of a vmlinuz: name the kernel as it was built",
+    **dict.fromkeys(
+        (b"\x1f\x8b", b"\xfd7zXZ", b"BZh", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"),
+        "a compressed file: unpack it first, for only a bzImage's own compression is undone",
+    ),
+}
+
 
 def open_content(path: Path) -> FileContent:
     """A regular file's content. Raises InputError (BB-E031); never waits on a pipe or a device."""
@@ -66,7 +76,8 @@ def read_payload(content: Content, name: str) -> tuple[ElfImage, str]:
     start = content.read(0, 8)
     shown = repr(start.decode()) if start.isascii() and start.decode().isprintable() else start.hex(" ")
     text = f"not a kernel: neither ELF nor bzImage; it begins with {shown if start else 'nothing'}"
-    raise InputError(Problem(rules.UNKNOWN_FORMAT, name, text))
+    remedy = next((said for magic, said in _REMEDIES.items() if start.startswith(magic)), "")
+    raise InputError(Problem(rules.UNKNOWN_FORMAT, name, text, remedy))
 
 
 def _does_not_fit(elf: ElfImage, fields: Mapping[str, int]) -> str:

@@ -79,6 +79,7 @@ class LinuxProfile(ABC):
     ) -> Scene:
         poison = poison_of(filling, only, self.undefined)
         setting = self.setting(image, offer)
+        _check_apart(image, setting)
         return Scene(
             regions=setting.regions,
             loads=(
@@ -118,6 +119,16 @@ class LinuxProfile(ABC):
             text = f"{len(offer.cmdline)} bytes of command line; this kernel takes {found.cmdline_size}"
             raise InputError(Problem(CMDLINE, image.name, text))
         return found
+
+
+def _check_apart(image: ElfImage, setting: Setting) -> None:
+    """InputError where the loader puts the ramdisk over the kernel, and starts what is left of it."""
+    for ramdisk in setting.modules:
+        there = Span(ramdisk.address, ramdisk.size)
+        for kernel in setting.kernel:
+            if there.overlaps(Span(kernel.address, kernel.size)):
+                text = f"the ramdisk goes to {there}, over the kernel's bytes at {kernel.address:#x}"
+                raise InputError(Problem(DOES_NOT_FIT, image.name, text))
 
 
 # boot.rst promises at the 64-bit entry: RSI, CS, DS, ES, SS and a GDT with them, IF clear, the identity map

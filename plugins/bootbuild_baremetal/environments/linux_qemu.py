@@ -25,6 +25,7 @@ from bootbuild.platform import pcbios
 from bootbuild.platform.flat32 import Poison, general_garbage
 from bootbuild.platform.loading import RESET_TR, MiB, check_memory, put, ramdisk
 from bootbuild.platform.pcbios import BiosPc
+from bootbuild.platform.rules import DOES_NOT_FIT
 from bootbuild.platform.seabios import PM1_CONTROL, RSDP, SeabiosPc
 from bootbuild_baremetal.environments.linux_header import (
     CAN_USE_HEAP,
@@ -75,7 +76,7 @@ class Qemu(LinuxProfile):
             "cmd_line_ptr": _CMDLINE,
         }
         if initrd is not None:
-            at = _initrd(header, initrd, pc)
+            at = _initrd(image, header, initrd, pc)
             modules = (Load(at, initrd, 0, initrd.size, initrd.size),)
             fields |= {"ramdisk_image": at, "ramdisk_size": initrd.size}
         if found := re.search(rb"vga=([^ ]*)", offer.cmdline):
@@ -111,13 +112,19 @@ class Qemu(LinuxProfile):
         return replace(exact, registers=registers, gdtr=table)
 
 
-def _initrd(header: Bzimage, initrd: Content, pc: SeabiosPc) -> int:
-    """Where QEMU says, unless the option ROM knows better: at the end of what the firmware offers."""
+def _initrd(image: ElfImage, header: Bzimage, initrd: Content, pc: SeabiosPc) -> int:
+    """Where QEMU says, unless the option ROM knows better: at the end of what the firmware offers.
+
+    Raises InputError (BB-L003), where QEMU says as much.
+    """
     most = header.initrd_addr_max if header.version >= _INITRD_MAX_SINCE else _OLD_INITRD_MAX
     limit = most
     if header.version >= _ABOVE_4G_SINCE and header.xloadflags & XLF_CAN_BE_LOADED_ABOVE_4G:
         limit = 0xFFFFFFFF
     limit = min(limit, pc.memory - _ACPI_DATA - 1)
+    if initrd.size >= limit:
+        text = f"qemu: initrd is too large, cannot support.(max: {limit}, need {initrd.size})"
+        raise InputError(Problem(DOES_NOT_FIT, image.name, text))
     at = limit - initrd.size & _PAGE_MASK
     end = at + initrd.size & _PAGE_MASK
     if end and most & _PAGE_MASK and end != most & _PAGE_MASK:

@@ -26,7 +26,7 @@ from bootbuild.platform import vmm
 from bootbuild.platform.flat32 import Poison, flat_state
 from bootbuild.platform.identity import identity_map
 from bootbuild.platform.loading import check_fit, check_memory, module_bytes, put, ramdisk
-from bootbuild.platform.rules import CMDLINE
+from bootbuild.platform.rules import CMDLINE, DOES_NOT_FIT
 from bootbuild.platform.vmm import CMDLINE_AT, GDT_32, GDT_AT, IDT_AT, STACK, ZERO_PAGE, Vmm, gdt_entry
 from bootbuild_baremetal.environments.linux_profile import (
     MAPPED,
@@ -71,9 +71,9 @@ class _VmmProfile(LinuxProfile):
         base: bytes,
         values: Mapping[str, int | bytes],
     ) -> tuple[Given, tuple[Load, ...]]:
-        """What is handed over, and the ramdisk. `values` come last. Raises InputError (BB-L004, BB-L006)."""
+        """What is handed over, and the ramdisk. `values` come last. Raises InputError (BB-L003, -4, -6)."""
         self.vmm.check_cmdline(image, offer)
-        modules = _high(ramdisk(image, offer), memory)
+        modules = _high(image, ramdisk(image, offer), memory)
         fields: dict[str, int | bytes] = {
             "cmd_line_ptr": CMDLINE_AT,
             "cmdline_size": len(offer.cmdline) + 1,  # what there is, where the kernel says what it takes
@@ -222,8 +222,11 @@ def _long_state(entry: int) -> EntryState:
     )
 
 
-def _high(initrd: Content | None, memory: int) -> tuple[Load, ...]:
-    """The ramdisk as high as whole pages allow."""
+def _high(image: ElfImage, initrd: Content | None, memory: int) -> tuple[Load, ...]:
+    """The ramdisk as high as whole pages allow. Raises InputError (BB-L003)."""
     if initrd is None:
         return ()
+    if initrd.size > memory:
+        text = f"the ramdisk has {initrd.size:#x} bytes, the machine {memory:#x}"
+        raise InputError(Problem(DOES_NOT_FIT, image.name, text))
     return (Load((memory - initrd.size) & ~0xFFF, initrd, 0, initrd.size, initrd.size),)
