@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bootbuild.api.environment import Profile, Scene
 from bootbuild.api.guest import Follower, Guest
-from bootbuild.boot.follow import Blocks, alone_because, as_linked, follow, follower_of, where_it_is
+from bootbuild.boot.follow import Blocks, alone_because, as_linked, follow, follower_of
 from bootbuild.boot.judge import (
     finding_of,
     first_difference,
@@ -28,14 +28,13 @@ from bootbuild.model.content import Content
 from bootbuild.model.machine import Filling, Offer
 from bootbuild.model.payload import ElfImage, Startup
 from bootbuild.model.span import Span
-from bootbuild.model.trace import BootTrace, Stop, StopKind
+from bootbuild.model.trace import LINKED, BootTrace, Placed, Stop, StopKind
 from bootbuild.model.verdict import Finding
 
 if TYPE_CHECKING:
     from bootbuild.machine import Machine
 
 STARTUP, ENTRY, GOAL = "startup", "own entry", "expected"  #: names of checkpoints
-#: stops of a guest that did nothing wrong, where it was to print something
 _CODE = 64  #: bytes compared at the startup path
 
 
@@ -59,6 +58,7 @@ class Subject:
     exact: str = ""  #: why a packed kernel unpacks itself, without the host's help; empty: it need not
     untouched: bool = True  #: nothing of the payload runs before: its .bss is as the stubs left it
     from_entry: bool = False  #: the startup path is unknown, and wherever the image is entered stands for it
+    placed: Placed = LINKED  #: where the image lies, by whomever; all addresses are those there
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def run_once(
     if subject.from_entry:
         entry = scene.state.entry
         subject = replace(subject, startup=replace(subject.startup, vaddr=entry, paddr=entry))
-    subject = where_it_lies(subject, scene.moved)
+    subject = where_it_lies(subject, Placed(scene.moved, 0))
     follower = follower_of(subject, scene)
     startup = subject.startup
     stops = {startup.vaddr: STARTUP, startup.paddr: STARTUP}  # by its linked or its physical address
@@ -202,7 +202,7 @@ def _followed(
     if follower.placed is None:
         return subject, stop, 0
     after = len(machine.blocks) - 1
-    subject = where_it_is(subject, follower.placed, machine)
+    subject = where_it_lies(subject, follower.placed)
     stops = {subject.startup.vaddr: STARTUP, subject.startup.paddr: STARTUP}
     if stop.ip in stops:
         return subject, replace(stop, checkpoint=STARTUP, detail=f"reached {STARTUP}"), after
