@@ -325,6 +325,20 @@ def test_a_file_that_the_loader_refuses_is_failed_without_a_boot(named: str, fou
     assert "no thanks" in verdict.findings[0].message
 
 
+class _Other(_Refusing):
+    """A loader that starts files as something else only."""
+
+    def judge(self, content: Content) -> Sequence[LoaderVerdict]:
+        return [LoaderVerdict("linux", "refuse", message="no thanks"), LoaderVerdict("xen-pv", "accept")]
+
+
+def test_what_a_loader_says_that_does_not_know_the_target_is_told() -> None:
+    verdict = prove(subject(guest()), Qemu(), _Other(""))
+    assert [(f.rule, f.message, f.lines) for f in verdict.findings] == [
+        ("BB-B024", "refusing 1 starts nothing as pvh", ("as linux: refuse no thanks", "as xen-pv: accept"))
+    ]
+
+
 def test_what_a_guest_relies_on_is_named() -> None:
     verdict = prove(subject(guest(first=b"\x50\x58")), Qemu())
     assert verdict.findings[0].message.startswith("relies on ESP, which pvh leaves undefined: ")

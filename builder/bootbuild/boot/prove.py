@@ -56,9 +56,12 @@ def _refusal(subject: Subject, profile: Profile, loader: Loader | None) -> list[
     """Why the profile's loader does not start the file as the profile would; empty if it does."""
     meant: set[int | None] = {None}
     if loader is not None:
-        said = [v for v in loader.judge(subject.image.file) if v.boot == profile.target]
+        verdicts = loader.judge(subject.image.file)
+        said = [v for v in verdicts if v.boot == profile.target]
         if not said:
-            return [Finding("BB-B024", f"{loader.name} {loader.version} starts nothing as {profile.target}")]
+            text = f"{loader.name} {loader.version} starts nothing as {profile.target}"
+            others = tuple(f"as {v.boot}: {v.verdict} {v.message}".rstrip() for v in verdicts)
+            return [Finding("BB-B024", text, lines=others)]
         meant = {v.entry for v in said if v.verdict == "accept"}
         if not meant:
             return [_refused(loader, v) for v in said]
