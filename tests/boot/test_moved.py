@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from bootbuild.boot.moved import first_change, where_it_lies
-from bootbuild.model.payload import Startup
+from bootbuild.boot.moved import as_linked, first_change, where_it_lies
+from bootbuild.model.payload import Segment, Startup
 from bootbuild.model.span import Span
 from bootbuild.model.trace import Placed
 from tiny_guest import BASE, ENTRY, guest, subject
@@ -108,11 +108,26 @@ def test_a_kernel_of_the_upper_half_is_where_it_maps_itself(virtual: int) -> Non
     high = 0xFFFFFFFF80000000 + BASE
     low = subject(guest())
     (segment,) = low.image.loads
-    image = replace(low.image, segments=(segment, replace(segment, vaddr=high)))
+    own = Segment(1, 6, 0, 0, segment.paddr + MiB, 16, 16, 4096)  # linked at 0, as a CPU's own data
+    mapped = replace(segment, vaddr=high - BASE + segment.paddr)
+    image = replace(low.image, segments=(segment, mapped, own))
     given = replace(low, image=image, startup=Startup("here", high, BASE, 64), symbols={"a": high})
     found = where_it_lies(given, Placed(2 * MiB, virtual))
     assert found.startup == Startup("here", high + virtual, BASE + 2 * MiB, 64, load_offset=2 * MiB)
     assert found.symbols == found.image.symbols == {"a": high + virtual}
-    there = [(s.vaddr, s.paddr) for s in found.image.loads]
     at = segment.paddr + 2 * MiB
-    assert there == [(at, at), (high + virtual, at)]
+    there = [(s.vaddr, s.paddr) for s in found.image.loads]
+    assert there == [(at, at), (mapped.vaddr + virtual, at), (0, at + MiB)]
+
+
+def test_addresses_lead_back_to_where_it_is_linked() -> None:
+    image = subject(guest()).image
+    (segment,) = image.loads
+    high = replace(segment, vaddr=0xFFFFFFFF80000000)
+    home = replace(image, segments=(high,))
+    there = replace(image, segments=(replace(high, vaddr=high.vaddr + 6 * MiB, paddr=high.paddr + MiB),))
+    back = as_linked(home, there)
+    assert back(high.paddr + MiB) == high.paddr
+    assert back(high.vaddr + 6 * MiB + segment.memsz - 1) == high.vaddr + segment.memsz - 1
+    assert back(high.vaddr + 6 * MiB + segment.memsz) is None
+    assert as_linked(home, home)(high.vaddr + 7) == high.vaddr + 7

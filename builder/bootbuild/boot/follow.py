@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING
 
 from bootbuild.api.environment import Scene
 from bootbuild.api.guest import Follower, Unpacking
-from bootbuild.model.payload import ElfImage
-from bootbuild.model.trace import FOLLOWED, Placed, Stop, StopKind
+from bootbuild.model.trace import FOLLOWED, Stop, StopKind
 
 if TYPE_CHECKING:
     from bootbuild.boot.run import Subject
     from bootbuild.machine import Machine
-
-Blocks = tuple[tuple[int, int], ...]
 
 _WRITE = 2  #: of a page fault's error code: a write to a page that is not there
 _PER_SECOND = 10_000_000  #: instructions that the slowest host does
@@ -60,21 +57,3 @@ def follow(follower: Follower, machine: Machine, budget: int, left: Callable[[],
         follower.stopped(machine)
         if follower.placed is not None:
             return stop
-
-
-def as_linked(blocks: Blocks, after: int, image: ElfImage, placed: Placed) -> Blocks:
-    """Blocks (linear address, size), those of the kernel by the addresses that it is linked at.
-
-    A kernel puts itself at random where it is not told otherwise, and the time that has passed is all that it
-    has for that. `after` so many blocks it was there; `image` is where it is.
-    """
-
-    def linked(address: int) -> int:
-        for segment in image.loads:
-            if address in segment.physical:
-                return address - placed.physical
-            if address in segment.virtual:
-                return address - placed.virtual
-        return address
-
-    return blocks[:after] + tuple((linked(address), size) for address, size in blocks[after:])

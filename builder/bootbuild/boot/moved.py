@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bootbuild.formats.symbols import LazySymbols
-from bootbuild.model.payload import Startup
+from bootbuild.model.payload import ElfImage, Startup
 from bootbuild.model.span import Span
 from bootbuild.model.trace import LINKED, Placed
 
@@ -25,45 +25,61 @@ _Read = Callable[[int, int], bytes]
 def where_it_lies(subject: Subject, placed: Placed) -> Subject:
     """What is to be proved, of an image that its loader has put elsewhere, or that has put itself there.
 
-    Physical addresses move, and with them linked ones that are the same; all other linked ones move as the
-    kernel has mapped itself. Which symbols are of which kind the startup path tells.
+    Physical addresses move, and with them linked ones that are the same. Other linked ones move as the kernel
+    has mapped itself if they are as far from the physical ones as its startup path is; else they stay, as
+    Linux's own data of each CPU do, linked at 0. Symbols move as the startup path does.
     """
     if placed == LINKED:
         return subject
-    startup, goal = subject.startup, subject.goal
-    by = _linked(startup.vaddr, startup.paddr, placed) - startup.vaddr
-    symbols = subject.symbols
+    startup, stub, symbols = subject.startup, subject.stub, subject.symbols
+    mapped = startup.vaddr - startup.paddr
+
+    def moved(vaddr: int, paddr: int) -> int:
+        if vaddr == paddr:
+            return vaddr + placed.physical
+        return vaddr + placed.virtual if vaddr - paddr == mapped else vaddr
+
+    def at(place: Startup) -> Startup:
+        offset = place.load_offset + placed.physical & _M64
+        vaddr = moved(place.vaddr, place.paddr)
+        return replace(place, vaddr=vaddr, paddr=place.paddr + placed.physical, load_offset=offset)
+
+    by = moved(startup.vaddr, startup.paddr) - startup.vaddr
     if by and isinstance(symbols, LazySymbols):
         symbols = symbols.moved(by)
     elif by:
         symbols = {name: address + by for name, address in symbols.items()}
     segments = (
-        replace(s, vaddr=_linked(s.vaddr, s.paddr, placed), paddr=s.paddr + placed.physical)
+        replace(s, vaddr=moved(s.vaddr, s.paddr), paddr=s.paddr + placed.physical)
         for s in subject.image.segments
     )
-    stub = subject.stub
     return replace(
         subject,
         image=replace(subject.image, segments=tuple(segments), symbols=symbols),
-        startup=_startup(startup, placed),
-        goal=None if goal is None else _startup(goal, placed),
+        startup=at(startup),
+        goal=None if subject.goal is None else at(subject.goal),
         stub=None if stub is None else Span(stub.start + placed.physical, stub.size),
         symbols=symbols,
         placed=placed,
     )
 
 
-def _linked(vaddr: int, paddr: int, placed: Placed) -> int:
-    return vaddr + (placed.physical if vaddr == paddr else placed.virtual)
+def as_linked(linked: ElfImage, there: ElfImage) -> Callable[[int], int | None]:
+    """What leads an address of an image back from where it lies to where it is linked; any other to None.
 
+    A kernel puts itself at random where it is not told otherwise. The time that has passed, and what it was
+    handed, are all that it has for that.
+    """
+    spans = [
+        pair
+        for s, home in zip(there.loads, linked.loads, strict=True)
+        for pair in ((s.physical, s.paddr - home.paddr), (s.virtual, s.vaddr - home.vaddr))
+    ]
 
-def _startup(startup: Startup, placed: Placed) -> Startup:
-    return replace(
-        startup,
-        vaddr=_linked(startup.vaddr, startup.paddr, placed),
-        paddr=startup.paddr + placed.physical,
-        load_offset=startup.load_offset + placed.physical & _M64,
-    )
+    def back(address: int) -> int | None:
+        return next((address - by for span, by in spans if address in span), None)
+
+    return back
 
 
 def first_change(expected: _Read, found: _Read, size: int, placed: Placed = LINKED) -> int | None:

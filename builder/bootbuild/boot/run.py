@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bootbuild.api.environment import Profile, Scene
 from bootbuild.api.guest import Follower, Guest
-from bootbuild.boot.follow import Blocks, alone_because, as_linked, follow, follower_of
+from bootbuild.boot.follow import alone_because, follow, follower_of
 from bootbuild.boot.judge import (
     finding_of,
     first_difference,
@@ -21,7 +21,7 @@ from bootbuild.boot.judge import (
     stray,
     with_overwritten,
 )
-from bootbuild.boot.moved import where_it_lies
+from bootbuild.boot.moved import as_linked, where_it_lies
 from bootbuild.boot.pseudo_physical import PseudoPhysical
 from bootbuild.errors import PluginDefect
 from bootbuild.model.content import Content
@@ -33,6 +33,8 @@ from bootbuild.model.verdict import Finding
 
 if TYPE_CHECKING:
     from bootbuild.machine import Machine
+
+Blocks = tuple[tuple[int, int], ...]  #: linear address and size in bytes
 
 STARTUP, ENTRY, GOAL = "startup", "own entry", "expected"  #: names of checkpoints
 _CODE = 64  #: bytes compared at the startup path
@@ -126,6 +128,7 @@ def run_once(
     if subject.from_entry:
         entry = scene.state.entry
         subject = replace(subject, startup=replace(subject.startup, vaddr=entry, paddr=entry))
+    home = subject.image
     subject = where_it_lies(subject, Placed(scene.moved, 0))
     follower = follower_of(subject, scene)
     startup = subject.startup
@@ -138,8 +141,8 @@ def run_once(
         findings: list[Finding] = []
         passed: list[Stop] = []
         if subject.own_entry is not None:
-            linked = subject.own_entry + startup.vaddr - startup.paddr & (1 << 64) - 1
-            entries = {subject.own_entry: ENTRY, linked: ENTRY}  # without paging, and in the linked mapping
+            mapped = subject.own_entry + startup.vaddr - startup.paddr & (1 << 64) - 1
+            entries = {subject.own_entry: ENTRY, mapped: ENTRY}  # without paging, and in the linked mapping
             found, *passed = _run_chain(subject, entries, scene, machine, budget)
             findings += found
         unpacked_after = 0  #: blocks
@@ -170,7 +173,8 @@ def run_once(
             ended = with_overwritten(finding_of(stop, scene), scene, machine)
             findings.append(replace(ended, message=f"{startup.name} was not reached: {ended.message}"))
         findings += in_stub(subject, machine.events)
-        way = _way(machine.blocks[:blocks_to_startup], subject, scene, follower, unpacked_after)
+        linked = as_linked(home, subject.image)
+        way, steady = _way(machine.blocks[:blocks_to_startup], linked, scene.platform.steady, unpacked_after)
         trace = BootTrace(
             target=profile.target,
             profile=profile.name,
@@ -180,7 +184,7 @@ def run_once(
             instructions=machine.instructions,
             blocks=machine.blocks,
             startup_blocks=blocks_to_startup,
-            digest=_digest(way, reached, handover, scene.platform.steady),
+            digest=_digest(way, reached, handover, steady),
             console=bytes(scene.platform.console),
             events=machine.events,
             seconds=time.perf_counter() - began,
@@ -210,18 +214,22 @@ def _followed(
 
 
 def _way(
-    blocks: Blocks, subject: Subject, scene: Scene, follower: Follower | None, unpacked_after: int
-) -> Blocks:
-    """The blocks up to the startup path by addresses that are the same in every run.
+    blocks: Blocks,
+    linked: Callable[[int], int | None],
+    placed: Callable[[int], int],
+    unpacked_after: int,
+) -> tuple[Blocks, Callable[[int], int]]:
+    """The blocks up to the startup path by addresses that are the same in every run, and what makes them so.
 
     Before the kernel is unpacked they lie where the environment put them, or the guest by its services.
     """
-    before = len(blocks)
-    if follower is not None and follower.placed is not None:
-        blocks = as_linked(blocks, unpacked_after, subject.image, follower.placed)
-        before = unpacked_after
-    steady = scene.platform.steady
-    return (*((steady(address), size) for address, size in blocks[:before]), *blocks[before:])
+
+    def steady(address: int) -> int:
+        found = linked(address)
+        return placed(address) if found is None else found
+
+    before = ((placed(address), size) for address, size in blocks[:unpacked_after])
+    return (*before, *((steady(address), size) for address, size in blocks[unpacked_after:])), steady
 
 
 def _still_packed(subject: Subject, stop: Stop, machine: Machine) -> bool:
