@@ -114,7 +114,7 @@ def end(image: ElfImage, scene: Scene, exact: str) -> tuple[Unpacking, dict[str,
     follower = Linux().follow(image, scene, exact)
     assert follower is not None
     with Machine(scene) as machine:
-        stop = follow(follower, machine, BUDGET, lambda: 300.0)
+        stop = follow(follower, machine, BUDGET + follower.patience, lambda: 300.0)
         assert (stop.kind, alone_because(follower)) == (StopKind.CHECKPOINT, "")
         assert follower.placed is not None
         kernel = machine.read_physical(KERNEL + follower.placed.physical, image.content.size)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bootbuild.api.environment import Scene
 from bootbuild.api.guest import Follower, Unpacking
+from bootbuild.formats.stand_in import packed_kernel
 from bootbuild.model.trace import FOLLOWED, Stop, StopKind
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _WRITE = 2  #: of a page fault's error code: a write to a page that is not there
 _PER_SECOND = 10_000_000  #: instructions that the slowest host does
+_COPIED, _UNPACKED = 1, 20  #: instructions of our own stub for each byte of the kernel (stubs/lz4.h), at most
 _BACK = "back"  #: name of a checkpoint
 
 
@@ -24,6 +26,17 @@ def follower_of(subject: Subject, scene: Scene) -> Follower | None:
     if guest is None or subject.image.packing is None or subject.stub is not None:
         return None
     return guest.follow(subject.image, scene, subject.exact) if isinstance(guest, Unpacking) else None
+
+
+def patience_of(subject: Subject, follower: Follower | None) -> tuple[int, float]:
+    """Instructions, and seconds, that a run may take to unpack its kernel, beyond its budget."""
+    if follower is not None:
+        most = follower.patience
+    elif subject.stub is not None and (packed := packed_kernel(subject.image)) is not None:
+        most = subject.image.content.size * (_UNPACKED if packed.compression else _COPIED)
+    else:
+        most = 0
+    return most, most / _PER_SECOND
 
 
 def alone_because(follower: Follower) -> str:
@@ -38,20 +51,18 @@ def follow(follower: Follower, machine: Machine, budget: int, left: Callable[[],
 
     `budget`: instructions; `left` says how many seconds there are.
     """
-    budget += follower.patience
-    more = follower.patience / _PER_SECOND
 
     def ask(address: int, code: bytes) -> bool:
         return follower.block(machine, address, code)
 
     while True:
-        stop = machine.run(checkpoints={}, budget=budget, seconds=left() + more, follow=ask)
+        stop = machine.run(checkpoints={}, budget=budget, seconds=left(), follow=ask)
         if stop.checkpoint != FOLLOWED:
             return stop
         for address in follower.touched(machine):
             if machine.translate(address) is None:
                 machine.page_fault(address, _WRITE)
-                back = machine.run(checkpoints={stop.ip: _BACK}, budget=budget, seconds=left() + more)
+                back = machine.run(checkpoints={stop.ip: _BACK}, budget=budget, seconds=left())
                 if back.kind is not StopKind.CHECKPOINT:
                     return back
         follower.stopped(machine)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bootbuild.api.environment import Profile, Scene
 from bootbuild.api.guest import Follower, Guest
-from bootbuild.boot.follow import alone_because, follow, follower_of
+from bootbuild.boot.follow import alone_because, follow, follower_of, patience_of
 from bootbuild.boot.judge import (
     finding_of,
     first_difference,
@@ -131,11 +131,13 @@ def run_once(
     home = subject.image
     subject = where_it_lies(subject, Placed(scene.moved, 0))
     follower = follower_of(subject, scene)
+    more, seconds = patience_of(subject, follower)
+    budget += more
     startup = subject.startup
     stops = {startup.vaddr: STARTUP, startup.paddr: STARTUP}  # by its linked or its physical address
 
     def left() -> float:
-        return subject.timeout - (time.perf_counter() - began)
+        return subject.timeout + seconds - (time.perf_counter() - began)
 
     with _machine(profile, scene) as machine:
         findings: list[Finding] = []
