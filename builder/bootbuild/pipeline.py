@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import bootbuild
 from bootbuild.api.guest import SelfDescribed
-from bootbuild.api.target import takes_packed
+from bootbuild.api.target import linux_joins, takes_packed
 from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject, code_at
-from bootbuild.boot.subject import find_startup, is_linux, own_startup, request_subject
+from bootbuild.boot.subject import find_startup, is_linux, linux_startup, own_startup, request_subject
 from bootbuild.errors import Problem, RefusedError
 from bootbuild.formats.whole import whole_files
 from bootbuild.model.content import digest
@@ -134,20 +134,18 @@ def read_payloads(recipe: Recipe, host: Host) -> dict[str, Payload]:
             startup = elf.entry
         elif startup is None and (own := own_startup(guest, elf)) is not None:
             startup = own - opened.moved
+        where = recipe.places.get(key, "")
+        path = None
+        if startup is None and guest.name == "linux" and is_linux(elf):
+            joins = None if target.entry == "insert" else linux_joins(host.target(name))
+            path = linux_startup(elf, joins, width, guest, opened.moved)
         payloads[name] = Payload(
             elf=elf,
             source=str(asked.path),
             format=opened.format,
             digest=opened.digest,
             guest=guest.name,
-            startup=find_startup(
-                elf,
-                startup,
-                width,
-                guest,
-                opened.moved,
-                recipe.places.get(key, ""),
-            ),
+            startup=path or find_startup(elf, startup, width, guest, opened.moved, where),
             cmdline=asked.cmdline.encode(),
             modules=modules,
             repair=asked.repair,

@@ -35,7 +35,7 @@ RULES = (
         "0xAA55 is missing",
         _HEADER + "boot_flag, at 0x1fe, is looked at by GRUB and kexec_file_load, by QEMU, Xen and "
         "linux-loader not.",
-        "write 55 aa at 0x1fe",
+        "write 55 aa at 0x1fe; where all around it is zero as well, the header is gone (BB-L430)",
     ),
     Rule(
         "BB-L434",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from bootbuild.model.verdict import Outcome
 from bootbuild.pipeline import build
 from bootbuild.recipe.overrides import Overrides
 from bootbuild.recipe.read import read
+from recipe_text import build_text
+from tiny_file import Load, elf_file
 from tiny_linux import changed
 
 RECIPE = """
@@ -39,6 +42,7 @@ console = "hello: done"
 [output]
 directory = {out}
 """
+BASE = 0x1000000  #: of a kernel
 BZIMAGE = ["cloud-hypervisor-32bit", "grub-32bit", "kexec-64bit", "qemu-16bit"]
 
 
@@ -78,3 +82,38 @@ def test_a_file_whose_kernel_cannot_be_had_is_booted_to_its_text(hello64: Path, 
     request = BootRequest(other, ("linux@grub-32bit", "linux@qemu-16bit"), until="console:hello")
     verdicts = pipeline.boot(request, Host.discover(plugins=False))
     assert [(v.outcome, v.reached) for v in verdicts] == [(Outcome.BOOTED, "entry, console 'hello'")] * 2
+
+
+SIZE = 1 << 20
+
+
+def slowest() -> bytes:
+    """What the stub takes longest to undo: each sequence of LZ4 one literal, and one match of four bytes."""
+    source = random.Random(20261126)
+    words = [source.randbytes(4) for _ in range(500)]
+    return b"".join(source.choice(words) + source.randbytes(1) for _ in range(SIZE // 5))
+
+
+@pytest.mark.parametrize(("compress", "data", "least"), [("lz4", slowest(), 10), ("none", bytes(SIZE), 0.2)])
+def test_a_budget_is_what_is_left_when_the_kernel_is_unpacked(
+    compress: str, data: bytes, least: float, tmp_path: Path
+) -> None:
+    say = b"\xba\xf8\x03\0\0\xb0o\xee\xb0k\xee\xf4\xeb\xfd"  # mov $0x3f8, %edx; out "ok"; hlt, and again
+    code = say + data
+    (tmp_path / "kernel").write_bytes(elf_file(64, BASE, Load(BASE, BASE, code, len(code), 0x1000), b""))
+    recipe = f"""
+        api = 1
+        [payload]
+        path = "kernel"
+        startup = {BASE}
+        [targets.linux]
+        compress = "{compress}"
+        profiles = ["kexec-64bit"]
+        [boot]
+        budget = 200_000
+        [expect]
+        console = "ok"
+    """
+    (verdict,) = build_text(recipe, tmp_path).images[0].verdicts
+    assert verdict.outcome is Outcome.BOOTED, verdict.findings
+    assert least * SIZE < verdict.runs[0].instructions - 200_000

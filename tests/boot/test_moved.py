@@ -1,4 +1,4 @@
-"""What is proved of an image that its loader has moved: where it lies, and which bytes may differ."""
+"""What is proved of an image that lies elsewhere than it is linked: where, and which bytes may differ."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from dataclasses import replace
 
 import pytest
 
-from bootbuild.boot.moved import first_change, where_it_lies
-from bootbuild.model.payload import Startup
+from bootbuild.boot.moved import as_linked, first_change, where_it_lies
+from bootbuild.model.payload import Segment, Startup
 from bootbuild.model.span import Span
+from bootbuild.model.trace import Placed
 from tiny_guest import BASE, ENTRY, guest, subject
 
 MiB = 1 << 20
 
 
-def change(was: bytes, now: bytes, by: int) -> int | None:
+def change(was: bytes, now: bytes, physical: int, virtual: int = 0) -> int | None:
     return first_change(
-        lambda at, size: was[at : at + size], lambda at, size: now[at : at + size], len(was), by
+        lambda at, size: was[at : at + size],
+        lambda at, size: now[at : at + size],
+        len(was),
+        Placed(physical, virtual),
     )
 
 
@@ -60,6 +64,27 @@ def test_another_byte_is_a_change(at: int) -> None:
     assert change(DATA, DATA, 2 * MiB) is None
 
 
+@pytest.mark.parametrize("virtual", [0x1F000000, -0x1F000000])
+def test_a_word_grows_as_its_kernel_is_mapped_or_shrinks(virtual: int) -> None:
+    for by in (virtual, -virtual):
+        now = grown(DATA, 0x1235, "<I", by)
+        assert change(DATA, now, 0, virtual) is None
+        assert change(DATA, now, virtual + 2 * MiB, virtual) is None
+        assert change(DATA, now, 0, virtual + 4096) in range(0x1235, 0x1239)
+
+
+@pytest.mark.parametrize("left", range(1, 8))
+def test_of_a_word_that_is_cut_off_the_lower_bytes_have_grown(left: int) -> None:
+    by = 0x1234567
+    whole = DATA[:99]
+    now = grown(whole, 91, "<Q", by)
+    was, now = whole[: 91 + left], now[: 91 + left]
+    assert was != now
+    assert change(was, now, by) is None
+    other = bytes((*now[:-1], now[-1] ^ 1))
+    assert change(was, other, by) in range(91, 91 + left)
+
+
 def test_what_is_linked_where_it_is_loaded_moves_with_it() -> None:
     given = replace(
         subject(guest()),
@@ -68,19 +93,41 @@ def test_what_is_linked_where_it_is_loaded_moves_with_it() -> None:
         stub=Span(0x400000, 0x1000),
         symbols={"a": ENTRY},
     )
-    found = where_it_lies(given, -0x10000)
+    found = where_it_lies(given, Placed(-0x10000, 0))
     assert found.startup == Startup("here", ENTRY - 0x10000, ENTRY - 0x10000, 32, load_offset=MiB - 0x10000)
     assert found.goal == Startup("there", ENTRY - 0xFFF8, ENTRY - 0xFFF8, 32, load_offset=(1 << 64) - 0x10000)
     assert found.stub == Span(0x3F0000, 0x1000)
     assert found.symbols["a"] == ENTRY - 0x10000
     assert [s.paddr for s in found.image.loads] == [s.paddr - 0x10000 for s in given.image.loads]
     assert found.image.content is given.image.content
-    assert where_it_lies(given, 0) is given
+    assert where_it_lies(given, Placed(0, 0)) is given
 
 
-def test_a_kernel_of_the_upper_half_stays_where_it_is_linked() -> None:
+@pytest.mark.parametrize("virtual", [0, 6 * MiB])
+def test_a_kernel_of_the_upper_half_is_where_it_maps_itself(virtual: int) -> None:
     high = 0xFFFFFFFF80000000 + BASE
-    given = replace(subject(guest()), startup=Startup("here", high, BASE, 64), symbols={"a": high})
-    found = where_it_lies(given, 2 * MiB)
-    assert found.startup == Startup("here", high, BASE + 2 * MiB, 64, load_offset=2 * MiB)
-    assert found.symbols == {"a": high}
+    low = subject(guest())
+    (segment,) = low.image.loads
+    own = Segment(1, 6, 0, 0, segment.paddr + MiB, 16, 16, 4096)  # linked at 0, as a CPU's own data
+    mapped = replace(segment, vaddr=high - BASE + segment.paddr)
+    image = replace(low.image, segments=(segment, mapped, own))
+    given = replace(low, image=image, startup=Startup("here", high, BASE, 64), symbols={"a": high})
+    found = where_it_lies(given, Placed(2 * MiB, virtual))
+    assert found.startup == Startup("here", high + virtual, BASE + 2 * MiB, 64, load_offset=2 * MiB)
+    assert found.symbols == found.image.symbols == {"a": high + virtual}
+    at = segment.paddr + 2 * MiB
+    there = [(s.vaddr, s.paddr) for s in found.image.loads]
+    assert there == [(at, at), (mapped.vaddr + virtual, at), (0, at + MiB)]
+
+
+def test_addresses_lead_back_to_where_it_is_linked() -> None:
+    image = subject(guest()).image
+    (segment,) = image.loads
+    high = replace(segment, vaddr=0xFFFFFFFF80000000)
+    home = replace(image, segments=(high,))
+    there = replace(image, segments=(replace(high, vaddr=high.vaddr + 6 * MiB, paddr=high.paddr + MiB),))
+    back = as_linked(home, there)
+    assert back(high.paddr + MiB) == high.paddr
+    assert back(high.vaddr + 6 * MiB + segment.memsz - 1) == high.vaddr + segment.memsz - 1
+    assert back(high.vaddr + 6 * MiB + segment.memsz) is None
+    assert as_linked(home, home)(high.vaddr + 7) == high.vaddr + 7

@@ -14,8 +14,11 @@ import tiny_guest
 from bootbuild.boot.subject import RULES, find_startup, request_subject
 from bootbuild.errors import InputError
 from bootbuild.host import Host
-from bootbuild.model.payload import ElfImage, Segment, Startup
+from bootbuild.model.payload import ElfImage, Payload, Segment, Startup
 from bootbuild.model.request import BootRequest
+from bootbuild.pipeline import build, read_payloads
+from bootbuild.recipe.overrides import Overrides
+from bootbuild.recipe.read import read
 
 KERNEL = 0xFFFFFFFF80000000  #: where code is linked that is loaded at 1 MiB
 
@@ -132,10 +135,6 @@ def linux(data: bytes, entry: int) -> bytes:
 
 
 def test_an_image_of_bootbuilds_names_it_itself(tmp_path: Path, hello64: Path) -> None:
-    from bootbuild.pipeline import build
-    from bootbuild.recipe.overrides import Overrides
-    from bootbuild.recipe.read import read
-
     recipe = read(hello64.parent / "hello.toml", Host.discover(), Overrides(output=str(tmp_path)))
     made = Path(build(recipe, Host.discover()).images[0].path)
     path = Startup("startup_64", KERNEL + 0x100000, 0x100000, 64)
@@ -143,10 +142,6 @@ def test_an_image_of_bootbuilds_names_it_itself(tmp_path: Path, hello64: Path) -
 
 
 def test_a_records_width_is_that_of_its_startup_path_alone(tmp_path: Path, hello64: Path) -> None:
-    from bootbuild.pipeline import build
-    from bootbuild.recipe.overrides import Overrides
-    from bootbuild.recipe.read import read
-
     recipe = read(hello64.parent / "hello32.toml", Host.discover(), Overrides(output=str(tmp_path)))
     made = Path(build(recipe, Host.discover()).images[0].path)
     path = startup_of(made, None)
@@ -165,6 +160,51 @@ def test_a_linux_kernel_has_it_at_its_entry(tmp_path: Path) -> None:
     assert startup_of(tmp_path / "vmlinux", None) == Startup(
         "startup_64", tiny_guest.STARTUP, tiny_guest.STARTUP, 64
     )
+
+
+@pytest.mark.parametrize(
+    ("target", "entry", "key", "name"),
+    [
+        ("pvh", "native", "", "startup_64"),
+        ("pvh", "insert", "", "startup_64"),
+        ("pvh", "native", "width = 32", "startup_32"),
+        ("linux", "native", "", "startup_64"),
+        ("xen-pv", "insert", "", "startup_64"),
+    ],
+)
+def test_nor_need_its_recipe_name_it(tmp_path: Path, target: str, entry: str, key: str, name: str) -> None:
+    (tmp_path / "vmlinux").write_bytes(linux(tiny_guest.guest(), tiny_guest.STARTUP))
+    payload = payload_of(tmp_path, target, entry, key)
+    width = int(name[-2:])
+    assert payload.startup == Startup(name, tiny_guest.STARTUP, tiny_guest.STARTUP, width, "physical")
+
+
+def test_but_where_its_entry_joins_the_others_by_a_symbol_that_it_has_not(tmp_path: Path) -> None:
+    (tmp_path / "vmlinux").write_bytes(linux(tiny_guest.guest(), tiny_guest.STARTUP))
+    for entry in ("native", "chain"):
+        with pytest.raises(InputError, match=r"nothing says where the startup path is \(BB-E080\)"):
+            payload_of(tmp_path, "xen-pv", entry)
+
+
+def test_a_linux_of_another_guest_does_not_say(tmp_path: Path) -> None:
+    (tmp_path / "vmlinux").write_bytes(linux(tiny_guest.guest(), tiny_guest.STARTUP))
+    with pytest.raises(InputError, match="BB-E080"):
+        payload_of(tmp_path, "pvh", "native", 'guest = "native"')
+
+
+def payload_of(folder: Path, target: str, entry: str, key: str = "") -> Payload:
+    """What a recipe for the kernel `vmlinux`, which names no startup path, makes of it."""
+    recipe = folder / "recipe.toml"
+    recipe.write_text(f"""
+        api = 1
+        [payload]
+        path = "vmlinux"
+        {key}
+        [targets.{target}]
+        entry = "{entry}"
+    """)
+    host = Host.discover()
+    return read_payloads(read(recipe, host), host)[target]
 
 
 def test_a_linux_kernel_whose_entry_is_in_no_segment(tmp_path: Path) -> None:

@@ -9,16 +9,20 @@ from typing import Any
 
 import pytest
 
+from bootbuild import pipeline
 from bootbuild.api.environment import Scene
-from bootbuild.boot.follow import alone_because, as_linked, follow
+from bootbuild.boot.follow import alone_because, follow
 from bootbuild.formats import bzimage
 from bootbuild.formats.payload import open_snapshot, read_payload
 from bootbuild.formats.stand_in import packed_kernel
+from bootbuild.host import Host
 from bootbuild.machine import Machine
 from bootbuild.model.content import MemoryContent
 from bootbuild.model.machine import Filling, Load, Offer
 from bootbuild.model.payload import ElfImage
-from bootbuild.model.trace import Placed, StopKind
+from bootbuild.model.request import BootRequest
+from bootbuild.model.trace import StopKind
+from bootbuild.model.verdict import Outcome
 from bootbuild_baremetal.environments.linux_kexec import Kexec
 from bootbuild_linux.guests import Linux
 from bootbuild_linux.unpacking import Unpacking
@@ -110,7 +114,7 @@ def end(image: ElfImage, scene: Scene, exact: str) -> tuple[Unpacking, dict[str,
     follower = Linux().follow(image, scene, exact)
     assert follower is not None
     with Machine(scene) as machine:
-        stop = follow(follower, machine, BUDGET, lambda: 300.0)
+        stop = follow(follower, machine, BUDGET + follower.patience, lambda: 300.0)
         assert (stop.kind, alone_because(follower)) == (StopKind.CHECKPOINT, "")
         assert follower.placed is not None
         kernel = machine.read_physical(KERNEL + follower.placed.physical, image.content.size)
@@ -190,13 +194,9 @@ def test_without_a_stand_in_the_guest_is_alone(name: str, lz4: ElfImage) -> None
     assert follower.patience > 0
 
 
-def test_the_kernel_s_blocks_are_told_by_linked_addresses(lz4: ElfImage) -> None:
-    placed = Placed(0x200000, 0x4000000)
-    segment = lz4.loads[0]
-    there = replace(
-        lz4, segments=(replace(segment, paddr=segment.paddr + 0x200000, vaddr=segment.vaddr + 0x4000000),)
-    )
-    before = (segment.paddr + 0x200010, 4)  # its own packed form, which lay there
-    blocks = (before, (segment.paddr + 0x200000, 5), (segment.vaddr + 0x4000007, 6), (0x5000, 7))
-    linked = as_linked(blocks, 1, there, placed)
-    assert linked == (before, (segment.paddr, 5), (segment.vaddr + 7, 6), (0x5000, 7))
+def test_what_a_kernel_is_handed_is_compared_wherever_it_has_put_itself(kernels: Kernels) -> None:
+    """What GRUB leaves of boot_params goes into KASLR's seed; at start_kernel they lie in the kernel."""
+    request = BootRequest(kernels.cloud.vmlinuz, ("linux@grub-32bit",), until="start_kernel", guest="linux")
+    (verdict,) = pipeline.boot(request, Host.discover())
+    assert (verdict.outcome, verdict.findings) == (Outcome.BOOTED, ())
+    assert len({run.placed for run in verdict.runs}) > 1

@@ -64,3 +64,9 @@ class Target(Protocol):
 def takes_packed(target: Target) -> bool:
     """Whether the target's loaders take bzImages or PE files as they are."""
     return bool(getattr(target, "packed", False))
+
+
+def linux_joins(target: Target) -> str | None:
+    """The symbol at which the target's own entry of Linux joins the others; None: it leads to e_entry."""
+    joins: str | None = getattr(target, "linux_startup", None)
+    return joins

@@ -15,7 +15,7 @@ from bootbuild.errors import PluginDefect
 from bootbuild.model.machine import Load
 from bootbuild.model.payload import ElfImage, Startup
 from bootbuild.model.span import Span
-from bootbuild.model.trace import Event, Stop, StopKind
+from bootbuild.model.trace import LINKED, Event, Placed, Stop, StopKind
 from bootbuild.model.verdict import Finding
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def judge(
         return handover, findings
     if lost := stray(view, startup):
         findings.append(lost)
-    elif _other_code(subject, scene, view):
+    elif _other_code(subject, view):
         findings.append(
             Finding("BB-B020", f"the bytes at {startup.name} ({startup.paddr:#x}) are not the payload's")
         )
@@ -111,10 +111,10 @@ def _judge_bytes(subject: Subject, scene: Scene, machine: Machine | PseudoPhysic
         if load.content is not subject.image.content:
             continue
         parts = _contents(load, subject.image)
-        if scene.moved:
-            changes = [_first_not_mended(part, machine, scene.moved) for part in parts]
-        else:
+        if subject.placed == LINKED:
             changes = [machine.first_change(part) for part in parts]
+        else:
+            changes = [_first_not_mended(part, machine, subject.placed) for part in parts]
         at = next((change for change in changes if change is not None), None)
         if at is not None:
             yield Finding("BB-B020", f"the byte at {at:#x} is not the payload's any more")
@@ -123,14 +123,14 @@ def _judge_bytes(subject: Subject, scene: Scene, machine: Machine | PseudoPhysic
 def _judge_unpacked(image: ElfImage, view: GuestView) -> Iterator[Finding]:
     """Every byte of the kernel that was packed is where its program headers have it."""
     for s in image.loads:
-        at = _first_not_mended(Load(s.paddr, image.content, s.offset, s.filesz, s.filesz), view, 0)
+        at = _first_not_mended(Load(s.paddr, image.content, s.offset, s.filesz, s.filesz), view, LINKED)
         if at is not None:
             yield Finding("BB-B020", f"the byte at {at:#x} is not the payload's")
             return
 
 
-def _first_not_mended(load: Load, view: GuestView, by: int) -> int | None:
-    """The first byte that is neither as it was loaded nor of an address that has grown by `by`."""
+def _first_not_mended(load: Load, view: GuestView, placed: Placed) -> int | None:
+    """The first byte that is neither as it was loaded nor of an address in an image that lies there."""
 
     def expected(at: int, size: int) -> bytes:
         return load.content.read(load.offset + at, size)
@@ -138,16 +138,16 @@ def _first_not_mended(load: Load, view: GuestView, by: int) -> int | None:
     def found(at: int, size: int) -> bytes:
         return view.read_physical(load.address + at, size)
 
-    at = first_change(expected, found, load.size, by)
+    at = first_change(expected, found, load.size, placed)
     return None if at is None else load.address + at
 
 
-def _other_code(subject: Subject, scene: Scene, view: GuestView) -> bool:
+def _other_code(subject: Subject, view: GuestView) -> bool:
     """Whether other code stands at the startup path than the payload's."""
     code = subject.code
     found = view.read_physical(subject.startup.paddr, len(code))
     at = first_change(
-        lambda at, n: code[at : at + n], lambda at, n: found[at : at + n], len(code), scene.moved
+        lambda at, n: code[at : at + n], lambda at, n: found[at : at + n], len(code), subject.placed
     )
     return at is not None
 

@@ -1,15 +1,16 @@
-"""An image that its loader has put elsewhere than it is linked: there lies what is to be proved of it."""
+"""An image that lies elsewhere than it is linked: there is what is to be proved of it, and of its words."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bootbuild.formats.symbols import LazySymbols
 from bootbuild.model.payload import ElfImage, Startup
 from bootbuild.model.span import Span
+from bootbuild.model.trace import LINKED, Placed
 
 if TYPE_CHECKING:
     from bootbuild.boot.run import Subject
@@ -21,53 +22,73 @@ _STEP = 1 << 20  #: bytes of memory looked at in one piece
 _Read = Callable[[int, int], bytes]
 
 
-def where_it_lies(subject: Subject, by: int) -> Subject:
-    """What is to be proved, of the image moved by so many bytes.
+def where_it_lies(subject: Subject, placed: Placed) -> Subject:
+    """What is to be proved, of an image that its loader has put elsewhere, or that has put itself there.
 
-    Physical addresses move. Linked ones do where they are the same; a kernel that is linked elsewhere maps
-    itself there, wherever it is loaded.
+    Physical addresses move, and with them linked ones that are the same. Other linked ones move as the kernel
+    has mapped itself if they are as far from the physical ones as its startup path is; else they stay, as
+    Linux's own data of each CPU do, linked at 0. Symbols move as the startup path does.
     """
-    if not by:
+    if placed == LINKED:
         return subject
-    startup, goal = subject.startup, subject.goal
-    symbols = subject.symbols
-    if startup.vaddr == startup.paddr:
-        if isinstance(symbols, LazySymbols):
-            symbols = symbols.moved(by)
-        else:
-            symbols = {name: address + by for name, address in symbols.items()}
+    startup, stub, symbols = subject.startup, subject.stub, subject.symbols
+    mapped = startup.vaddr - startup.paddr
+
+    def moved(vaddr: int, paddr: int) -> int:
+        if vaddr == paddr:
+            return vaddr + placed.physical
+        return vaddr + placed.virtual if vaddr - paddr == mapped else vaddr
+
+    def at(place: Startup) -> Startup:
+        offset = place.load_offset + placed.physical & _M64
+        vaddr = moved(place.vaddr, place.paddr)
+        return replace(place, vaddr=vaddr, paddr=place.paddr + placed.physical, load_offset=offset)
+
+    by = moved(startup.vaddr, startup.paddr) - startup.vaddr
+    if by and isinstance(symbols, LazySymbols):
+        symbols = symbols.moved(by)
+    elif by:
+        symbols = {name: address + by for name, address in symbols.items()}
+    segments = (
+        replace(s, vaddr=moved(s.vaddr, s.paddr), paddr=s.paddr + placed.physical)
+        for s in subject.image.segments
+    )
     return replace(
         subject,
-        image=_image(subject.image, by),
-        startup=_startup(startup, by),
-        goal=None if goal is None else _startup(goal, by),
-        stub=None if subject.stub is None else Span(subject.stub.start + by, subject.stub.size),
+        image=replace(subject.image, segments=tuple(segments), symbols=symbols),
+        startup=at(startup),
+        goal=None if subject.goal is None else at(subject.goal),
+        stub=None if stub is None else Span(stub.start + placed.physical, stub.size),
         symbols=symbols,
+        placed=placed,
     )
 
 
-def _startup(startup: Startup, by: int) -> Startup:
-    return replace(
-        startup,
-        vaddr=startup.vaddr + by if startup.vaddr == startup.paddr else startup.vaddr,
-        paddr=startup.paddr + by,
-        load_offset=startup.load_offset + by & _M64,
-    )
+def as_linked(linked: ElfImage, there: ElfImage) -> Callable[[int], int | None]:
+    """What leads an address of an image back from where it lies to where it is linked; any other to None.
 
-
-def _image(image: ElfImage, by: int) -> ElfImage:
-    segments = (
-        replace(s, vaddr=s.vaddr + by if s.vaddr == s.paddr else s.vaddr, paddr=s.paddr + by)
-        for s in image.segments
-    )
-    return replace(image, segments=tuple(segments), symbols={})
-
-
-def first_change(expected: _Read, found: _Read, size: int, by: int = 0) -> int | None:
-    """The first of `size` bytes that is not as expected; a word that has grown by `by` is.
-
-    Both are asked for bytes by offset and size.
+    A kernel puts itself at random where it is not told otherwise. The time that has passed, and what it was
+    handed, are all that it has for that.
     """
+    spans = [
+        pair
+        for s, home in zip(there.loads, linked.loads, strict=True)
+        for pair in ((s.physical, s.paddr - home.paddr), (s.virtual, s.vaddr - home.vaddr))
+    ]
+
+    def back(address: int) -> int | None:
+        return next((address - by for span, by in spans if address in span), None)
+
+    return back
+
+
+def first_change(expected: _Read, found: _Read, size: int, placed: Placed = LINKED) -> int | None:
+    """The first of `size` bytes that is not as expected; a word that has grown as addresses have is.
+
+    Words shrink by as much that are relative to what stays, a CPU's own data (Linux, tools/relocs.c). Both
+    are asked for bytes by offset and size.
+    """
+    growths = {placed.physical, placed.virtual, -placed.virtual} - {0}
     most = max(_WORDS)
     for start in range(0, size, _STEP):
         stop = min(start + _STEP, size)
@@ -75,7 +96,7 @@ def first_change(expected: _Read, found: _Read, size: int, by: int = 0) -> int |
         was, now = expected(low, high - low), found(low, high - low)
         if was != now:
             changes = (at for at in _differences(was, now) if start <= low + at < stop)
-            at = _first_not_grown(was, now, by, changes)
+            at = _first_not_grown(was, now, growths, changes)
             if at is not None:
                 return low + at
     return None
@@ -86,22 +107,23 @@ def _differences(was: bytes, now: bytes) -> Iterator[int]:
     return (match.start() for match in _CHANGED.finditer(both.to_bytes(len(was), "little")))
 
 
-def _first_not_grown(was: bytes, now: bytes, by: int, changes: Iterator[int]) -> int | None:
+def _first_not_grown(was: bytes, now: bytes, growths: Collection[int], changes: Iterator[int]) -> int | None:
     end = 0  # of the last word that has grown
     for at in changes:
         if at >= end:
-            grown = _grown(was, now, by, at)
+            grown = _grown(was, now, growths, at)
             if grown is None:
                 return at
             end = grown
     return None
 
 
-def _grown(was: bytes, now: bytes, by: int, at: int) -> int | None:
-    """The end of a word that holds the byte at `at`, and has grown by `by`."""
-    for size in _WORDS if by else ():
-        for place in range(max(0, at - size + 1), min(at, len(was) - size) + 1):
-            old, new = (int.from_bytes(each[place : place + size], "little") for each in (was, now))
-            if (new - old - by) % (1 << 8 * size) == 0:
-                return place + size
+def _grown(was: bytes, now: bytes, growths: Collection[int], at: int) -> int | None:
+    """The end of a word that holds the byte at `at`, and has grown; if cut off, so have its lower bytes."""
+    for size in _WORDS if growths else ():
+        for place in range(max(0, at - size + 1), at + 1):
+            end = min(place + size, len(was))
+            old, new = (int.from_bytes(each[place:end], "little") for each in (was, now))
+            if any((new - old - by) % (1 << 8 * (end - place)) == 0 for by in growths):
+                return end
     return None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bootbuild.api.environment import Profile, Scene
 from bootbuild.api.guest import Follower, Guest
-from bootbuild.boot.follow import Blocks, alone_because, as_linked, follow, follower_of, where_it_is
+from bootbuild.boot.follow import alone_because, follow, follower_of, patience_of
 from bootbuild.boot.judge import (
     finding_of,
     first_difference,
@@ -21,21 +21,22 @@ from bootbuild.boot.judge import (
     stray,
     with_overwritten,
 )
-from bootbuild.boot.moved import where_it_lies
+from bootbuild.boot.moved import as_linked, where_it_lies
 from bootbuild.boot.pseudo_physical import PseudoPhysical
 from bootbuild.errors import PluginDefect
 from bootbuild.model.content import Content
 from bootbuild.model.machine import Filling, Offer
 from bootbuild.model.payload import ElfImage, Startup
 from bootbuild.model.span import Span
-from bootbuild.model.trace import BootTrace, Stop, StopKind
+from bootbuild.model.trace import LINKED, BootTrace, Placed, Stop, StopKind
 from bootbuild.model.verdict import Finding
 
 if TYPE_CHECKING:
     from bootbuild.machine import Machine
 
+Blocks = tuple[tuple[int, int], ...]  #: linear address and size in bytes
+
 STARTUP, ENTRY, GOAL = "startup", "own entry", "expected"  #: names of checkpoints
-#: stops of a guest that did nothing wrong, where it was to print something
 _CODE = 64  #: bytes compared at the startup path
 
 
@@ -59,6 +60,7 @@ class Subject:
     exact: str = ""  #: why a packed kernel unpacks itself, without the host's help; empty: it need not
     untouched: bool = True  #: nothing of the payload runs before: its .bss is as the stubs left it
     from_entry: bool = False  #: the startup path is unknown, and wherever the image is entered stands for it
+    placed: Placed = LINKED  #: where the image lies, by whomever; all addresses are those there
 
 
 @dataclass(frozen=True)
@@ -126,20 +128,23 @@ def run_once(
     if subject.from_entry:
         entry = scene.state.entry
         subject = replace(subject, startup=replace(subject.startup, vaddr=entry, paddr=entry))
-    subject = where_it_lies(subject, scene.moved)
+    home = subject.image
+    subject = where_it_lies(subject, Placed(scene.moved, 0))
     follower = follower_of(subject, scene)
+    more, seconds = patience_of(subject, follower)
+    budget += more
     startup = subject.startup
     stops = {startup.vaddr: STARTUP, startup.paddr: STARTUP}  # by its linked or its physical address
 
     def left() -> float:
-        return subject.timeout - (time.perf_counter() - began)
+        return subject.timeout + seconds - (time.perf_counter() - began)
 
     with _machine(profile, scene) as machine:
         findings: list[Finding] = []
         passed: list[Stop] = []
         if subject.own_entry is not None:
-            linked = subject.own_entry + startup.vaddr - startup.paddr & (1 << 64) - 1
-            entries = {subject.own_entry: ENTRY, linked: ENTRY}  # without paging, and in the linked mapping
+            mapped = subject.own_entry + startup.vaddr - startup.paddr & (1 << 64) - 1
+            entries = {subject.own_entry: ENTRY, mapped: ENTRY}  # without paging, and in the linked mapping
             found, *passed = _run_chain(subject, entries, scene, machine, budget)
             findings += found
         unpacked_after = 0  #: blocks
@@ -170,7 +175,8 @@ def run_once(
             ended = with_overwritten(finding_of(stop, scene), scene, machine)
             findings.append(replace(ended, message=f"{startup.name} was not reached: {ended.message}"))
         findings += in_stub(subject, machine.events)
-        way = _way(machine.blocks[:blocks_to_startup], subject, scene, follower, unpacked_after)
+        linked = as_linked(home, subject.image)
+        way, steady = _way(machine.blocks[:blocks_to_startup], linked, scene.platform.steady, unpacked_after)
         trace = BootTrace(
             target=profile.target,
             profile=profile.name,
@@ -180,7 +186,7 @@ def run_once(
             instructions=machine.instructions,
             blocks=machine.blocks,
             startup_blocks=blocks_to_startup,
-            digest=_digest(way, reached, handover, scene.platform.steady),
+            digest=_digest(way, reached, handover, steady),
             console=bytes(scene.platform.console),
             events=machine.events,
             seconds=time.perf_counter() - began,
@@ -202,7 +208,7 @@ def _followed(
     if follower.placed is None:
         return subject, stop, 0
     after = len(machine.blocks) - 1
-    subject = where_it_is(subject, follower.placed, machine)
+    subject = where_it_lies(subject, follower.placed)
     stops = {subject.startup.vaddr: STARTUP, subject.startup.paddr: STARTUP}
     if stop.ip in stops:
         return subject, replace(stop, checkpoint=STARTUP, detail=f"reached {STARTUP}"), after
@@ -210,18 +216,22 @@ def _followed(
 
 
 def _way(
-    blocks: Blocks, subject: Subject, scene: Scene, follower: Follower | None, unpacked_after: int
-) -> Blocks:
-    """The blocks up to the startup path by addresses that are the same in every run.
+    blocks: Blocks,
+    linked: Callable[[int], int | None],
+    placed: Callable[[int], int],
+    unpacked_after: int,
+) -> tuple[Blocks, Callable[[int], int]]:
+    """The blocks up to the startup path by addresses that are the same in every run, and what makes them so.
 
     Before the kernel is unpacked they lie where the environment put them, or the guest by its services.
     """
-    before = len(blocks)
-    if follower is not None and follower.placed is not None:
-        blocks = as_linked(blocks, unpacked_after, subject.image, follower.placed)
-        before = unpacked_after
-    steady = scene.platform.steady
-    return (*((steady(address), size) for address, size in blocks[:before]), *blocks[before:])
+
+    def steady(address: int) -> int:
+        found = linked(address)
+        return placed(address) if found is None else found
+
+    before = ((placed(address), size) for address, size in blocks[:unpacked_after])
+    return (*before, *((steady(address), size) for address, size in blocks[unpacked_after:])), steady
 
 
 def _still_packed(subject: Subject, stop: Stop, machine: Machine) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bootbuild.api.guest import SelfDescribed
+from bootbuild.api.target import linux_joins
 from bootbuild.boot.run import Subject, code_at
 from bootbuild.errors import InputError, Problem
 from bootbuild.host.nearest import nearest_symbol
@@ -102,6 +103,19 @@ def own_startup(guest: Guest, elf: ElfImage) -> int | None:
     Raises RefusedError for a file that contradicts itself.
     """
     return guest.startup_of(elf) if isinstance(guest, SelfDescribed) else None
+
+
+def linux_startup(
+    image: ElfImage, joins: str | None, width: int | None = None, guest: Guest | None = None, moved: int = 0
+) -> Startup | None:
+    """Where a Linux is entered: its e_entry, or the symbol at which a target's own entry `joins` the others.
+
+    None if that symbol is not known. The rest is as in `find_startup`.
+    """
+    if joins is None:
+        found = find_startup(image, image.entry - moved, width, guest, moved)
+        return replace(found, name=f"startup_{found.width}")
+    return find_startup(image, joins, width, guest, moved) if joins in image.symbols else None
 
 
 def is_linux(image: ElfImage) -> bool:
@@ -203,8 +217,11 @@ def _unrecorded(
     if guest is not None and (own := own_startup(host.guest(guest), image)) is not None:
         widths = host.guest(guest).widths
         return find_startup(image, own, widths[0] if len(widths) == 1 else None, host.guest(guest)), guest
-    if is_linux(image) and (joined := _linux_startup(image, targets, host)) is not None:
-        return joined, guest or "linux"
+    if is_linux(image):
+        names = {linux_joins(host.target(name)) for name in targets}
+        joined = linux_startup(image, names.pop() if len(names) == 1 else None)
+        if joined is not None:
+            return joined, guest or "linux"
     entries = {name: host.target(name).entry_of(image) for name in sorted(targets)}
     first, *others = {*entries.values()}
     if expect and guest is None and first is not None and not others:
@@ -226,15 +243,6 @@ def _unrecorded(
 def _is_kernel_of(protocol: str, image: ElfImage, host: Host) -> bool:
     """Whether the file says itself where it is entered by a protocol that is a target's and a guest's."""
     return protocol in host.names("guest") and own_startup(host.guest(protocol), image) is not None
-
-
-def _linux_startup(image: ElfImage, targets: Iterable[str], host: Host) -> Startup | None:
-    """e_entry, but for a target whose entry joins the others later: then that symbol, None if not known."""
-    names = {getattr(host.target(name), "linux_startup", None) for name in targets}
-    name = names.pop() if len(names) == 1 else None
-    if name is None:
-        return replace(find_startup(image, image.entry, None), name=f"startup_{image.bits}")
-    return find_startup(image, name, None) if name in image.symbols else None
 
 
 def _offer(request: BootRequest) -> Offer:

@@ -12,6 +12,7 @@ from bootbuild.formats import bzimage, rules
 from bootbuild.formats.elf_fresh import rewrap
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.formats.elf_structs import MAGIC, header
+from bootbuild.formats.pe_read import PeError, read_pe
 from bootbuild.formats.raw import read_raw
 from bootbuild.formats.relocate import is_pie, relocate
 from bootbuild.formats.setup_header import wrong_checksum
@@ -36,6 +37,9 @@ _REMEDIES = {
         "a compressed file: unpack it first, for only a bzImage's own compression is undone",
     ),
 }
+_REWRITTEN = (
+    "name the file as Linux's build made it: `header` of target linux sets fields, and signing keeps them"
+)
 
 
 def open_content(path: Path) -> FileContent:
@@ -73,11 +77,22 @@ def read_payload(content: Content, name: str) -> tuple[ElfImage, str]:
         if wrong := _does_not_fit(elf, bzimage.header(content)):
             raise InputError(Problem(rules.BZIMAGE_INIT_SIZE, f"{name}@0x260", wrong))
         return replace(elf, packing=content), f"bzimage ({compression})"
+    if _was_linux(content):
+        text = "`HdrS` is missing in a PE file that was Linux's (.setup): a PE writer, as LIEF, made it anew"
+        raise InputError(Problem(rules.BZIMAGE_HEADER, f"{name}@0x202", text, _REWRITTEN))
     start = content.read(0, 8)
     shown = repr(start.decode()) if start.isascii() and start.decode().isprintable() else start.hex(" ")
     text = f"not a kernel: neither ELF nor bzImage; it begins with {shown if start else 'nothing'}"
     remedy = next((said for magic, said in _REMEDIES.items() if start.startswith(magic)), "")
     raise InputError(Problem(rules.UNKNOWN_FORMAT, name, text, remedy))
+
+
+def _was_linux(content: Content) -> bool:
+    """Whether a PE file without setup header has the first section of Linux (arch/x86/boot/header.S)."""
+    try:
+        return read_pe(content).section(".setup") is not None
+    except PeError:
+        return False
 
 
 def _does_not_fit(elf: ElfImage, fields: Mapping[str, int]) -> str:

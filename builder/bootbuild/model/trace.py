@@ -58,10 +58,13 @@ class Event:
 
 @dataclass(frozen=True)
 class Placed:
-    """Where a kernel has put itself: bytes above the addresses that it is linked at, negative below."""
+    """Where a kernel lies: bytes above the addresses that it is linked at, negative below."""
 
     physical: int
     virtual: int
+
+
+LINKED = Placed(0, 0)  #: where it is linked
 
 
 @dataclass(frozen=True)
