@@ -51,10 +51,11 @@ def compile_pe(
     return bytes(TinyPe(sections, image.entry, base, header_at=0x300, changes=changes or {}))
 
 
-def compile_guest(gcc: Path, into: Path) -> Path:
-    """The application that says what it finds."""
-    pe = into / "dump.efi"
-    pe.write_bytes(compile_pe(gcc, [SOURCE / name for name in PARTS], into, changes=BZIMAGE))
+def compile_guest(gcc: Path, into: Path, *, only_entry: bool = False) -> Path:
+    """The application that says what it finds; `only_entry`: but its handles, and what services answer."""
+    pe, parts = into / "dump.efi", PARTS[:2] if only_entry else PARTS
+    options = ["-DONLY_ENTRY"] if only_entry else []
+    pe.write_bytes(compile_pe(gcc, [SOURCE / name for name in parts], into, options, changes=BZIMAGE))
     return pe
 
 

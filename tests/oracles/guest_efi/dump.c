@@ -192,8 +192,10 @@ MS u64 dump(u64 handle, struct system_table *system)
     dump_map(system);
     dump_tables(system);
     dump_image(handle, system);
+#ifndef ONLY_ENTRY
     dump_handles(system);
     calls(handle, system);
+#endif
     begin("end");
     return 0;
 }

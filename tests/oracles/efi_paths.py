@@ -1,0 +1,77 @@
+"""Ways to an application besides QEMU's -kernel: a disk's own name, systemd-boot's entry, GRUB's chainloader.
+
+Each as a distribution would set it up: files on a FAT disk, and OVMF's command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grub
+from grub import Grub
+from ovmf import Ovmf
+
+PROGRAM = "EFI/acme/program.efi"  #: where the application is on the disk
+#: what systemd-boot and GRUB say when they do not start it
+FAILS = (r"Failed to (?:execute|start|load)[^\r\n]*", r"Error (?:loading|preparing)[^\r\n]*", *grub.FAILS)
+
+
+@dataclass(frozen=True)
+class Started:
+    """An application with what an entry says of it."""
+
+    application: Path
+    cmdline: str = ""
+    initrd: Path | None = None
+
+
+@dataclass(frozen=True)
+class SystemdBoot:
+    """systemd-boot, the program."""
+
+    program: Path
+
+    def command(self, ovmf: Ovmf, qemu: Path, started: Started, folder: Path, memory: int = 512) -> list[str]:
+        """With one entry, as kernel-install writes it: `linux` is the key beside which `initrd` counts."""
+        lines = ["title Acme", "version 1", f"linux /{PROGRAM}", f"options {started.cmdline}"]
+        files: dict[str, Path | str] = {PROGRAM: started.application}
+        if started.initrd:
+            lines.append("initrd /EFI/acme/initrd")
+            files["EFI/acme/initrd"] = started.initrd
+        files["loader/entries/acme.conf"] = "\n".join([*lines, ""])
+        files["loader/loader.conf"] = "timeout 0\ndefault acme.conf\n"
+        return ovmf.from_disk(qemu, self.program, folder, files=files, memory=memory)
+
+
+@dataclass(frozen=True)
+class Chainloader:
+    """GRUB, which starts applications in turn: the first that does not return is the last."""
+
+    grub: Grub
+
+    def command(
+        self, ovmf: Ovmf, qemu: Path, started: Sequence[Started], folder: Path, memory: int = 512
+    ) -> list[str]:
+        """With a grub.cfg that names each on the disk, and its command line behind."""
+        names = [f"EFI/acme/{number}.efi" for number in range(len(started))]
+        lines = ["set root=(hd0,msdos1)"]
+        for name, one in zip(names, started, strict=True):
+            lines += [f"chainloader /{name} {one.cmdline}".strip(), "boot"]
+        script = _Script("\n".join([*lines, "echo GRUB-RETURNED", "halt", ""]))
+        files = {name: one.application for name, one in zip(names, started, strict=True)}
+        return ovmf.from_disk(qemu, self.grub.application(script, folder), folder, files=files, memory=memory)
+
+
+@dataclass(frozen=True)
+class _Script:
+    """Commands about files of the disk."""
+
+    commands: str
+
+    def config(self, root: str) -> str:
+        return grub.by_shell(root)
+
+    def archive(self) -> bytes:
+        return grub.archive({"commands": self.commands.encode()})
