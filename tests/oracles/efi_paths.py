@@ -5,9 +5,9 @@ Each as a distribution would set it up: files on a FAT disk, and OVMF's command.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import grub
 from grub import Grub
@@ -25,6 +25,13 @@ class Started:
     application: Path
     cmdline: str = ""
     initrd: Path | None = None
+
+
+class Loader(Protocol):
+    """What stands between the firmware and the application."""
+
+    def command(self, ovmf: Ovmf, qemu: Path, started: Started, folder: Path, memory: int = 512) -> list[str]:
+        """QEMU's, which starts the loader from a disk that is made in `folder`. Memory in MiB."""
 
 
 @dataclass(frozen=True)
@@ -47,21 +54,16 @@ class SystemdBoot:
 
 @dataclass(frozen=True)
 class Chainloader:
-    """GRUB, which starts applications in turn: the first that does not return is the last."""
+    """GRUB, made into an application."""
 
     grub: Grub
 
-    def command(
-        self, ovmf: Ovmf, qemu: Path, started: Sequence[Started], folder: Path, memory: int = 512
-    ) -> list[str]:
-        """With a grub.cfg that names each on the disk, and its command line behind."""
-        names = [f"EFI/acme/{number}.efi" for number in range(len(started))]
-        lines = ["set root=(hd0,msdos1)"]
-        for name, one in zip(names, started, strict=True):
-            lines += [f"chainloader /{name} {one.cmdline}".strip(), "boot"]
-        script = _Script("\n".join([*lines, "echo GRUB-RETURNED", "halt", ""]))
-        files = {name: one.application for name, one in zip(names, started, strict=True)}
-        return ovmf.from_disk(qemu, self.grub.application(script, folder), folder, files=files, memory=memory)
+    def command(self, ovmf: Ovmf, qemu: Path, started: Started, folder: Path, memory: int = 512) -> list[str]:
+        """With a grub.cfg that names the program on the disk, its command line behind, and no initrd."""
+        chain = f"chainloader /{PROGRAM} {started.cmdline}".strip()
+        lines = ["set root=(hd0,msdos1)", chain, "boot", "echo GRUB-RETURNED", "halt", ""]
+        application = self.grub.application(_Script("\n".join(lines)), folder)
+        return ovmf.from_disk(qemu, application, folder, files={PROGRAM: started.application}, memory=memory)
 
 
 @dataclass(frozen=True)
