@@ -51,16 +51,17 @@ class Ovmf:
         application: Path,
         folder: Path,
         *,
+        name: str = "EFI/BOOT/BOOTX64.EFI",
         files: Mapping[str, Path | str] | None = None,
         memory: int = 512,
         options: Sequence[str] = (),
     ) -> list[str]:
-        """The same from a FAT disk, by the name that firmware looks for on a removable one.
+        """The same from a FAT disk, by the name that firmware looks for; by another it is for its shell.
 
         `files`: what else is on the disk, each as a file's copy or as its text.
         """
-        for name, source in {"EFI/BOOT/BOOTX64.EFI": application, **(files or {})}.items():
-            path = folder / "disk" / name
+        for file, source in {name: application, **(files or {})}.items():
+            path = folder / "disk" / file
             path.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(source, str):
                 path.write_text(source)

@@ -1,4 +1,4 @@
-"""From a disk, by systemd-boot, by GRUB: a program finds what efi@ovmf shows it, but for what is said here."""
+"""By a disk, systemd-boot or GRUB a program finds what efi@ovmf shows it, but for what is said here."""
 
 from __future__ import annotations
 

@@ -115,6 +115,17 @@ def test_grubs_chainloader_starts_hello(
     found(ran(command, *efi_paths.FAILS), started.cmdline)
 
 
+def test_the_shell_begins_the_options_with_the_programs_name(
+    makes: Makes, ovmf: Ovmf, qemu: Path, tmp_path: Path
+) -> None:
+    """OVMF starts it where there is nothing else, and it a script."""
+    script = {"startup.nsh": "fs0:\n\\acme\\hello.efi\n"}
+    command = ovmf.from_disk(qemu, makes(), tmp_path, name="acme/hello.efi", files=script)
+    transcript = run_until(command, ["hello: done"], timeout=60)
+    assert transcript.reached, transcript
+    found(transcript.text, CMDLINE)
+
+
 def test_boot_services_live_on_in_ovmf(makes: Makes, ovmf: Ovmf, qemu: Path, tmp_path: Path) -> None:
     image = makes(target='boot_services = true\nprofiles = ["ovmf"]')
     assert "\nflags 0x1\n" in ran(ovmf.by_kernel(qemu, image, tmp_path))
