@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+import broken_pe
 import efi_paths
 import ovmf as firmware
+from bootbuild.errors import RefusedError
 from debian_kernels import Kernels
 from efi_paths import Chainloader, Started, SystemdBoot
 from grub import Grub
@@ -128,6 +130,16 @@ def test_the_shell_begins_the_options_with_the_programs_name(
     found(transcript.text, CMDLINE)
 
 
+def test_an_application_above_4_gib_starts_32_bit_code(
+    makes: Makes, ovmf: Ovmf, qemu: Path, tmp_path: Path
+) -> None:
+    """OVMF must load it at its ImageBase: it says that it has no relocations. The module must come down."""
+    moved = broken_pe.fields(characteristics=0x23, base=5 << 30)
+    image = tmp_path / "high.efi"
+    image.write_bytes(moved(makes(32).read_bytes()))
+    found(ran(ovmf.by_kernel(qemu, image, tmp_path, memory=6144)), CMDLINE)
+
+
 def test_boot_services_live_on_in_ovmf(makes: Makes, ovmf: Ovmf, qemu: Path, tmp_path: Path) -> None:
     image = makes(target="boot_services = true")
     assert "\nflags 0x1\n" in ran(ovmf.by_kernel(qemu, image, tmp_path))
@@ -166,43 +178,46 @@ OPTIONS = "console=ttyS0"
 
 @dataclass(frozen=True)
 class Linux:
-    """Debian's cloud kernel: without its EFI stub in an application of ours, with an initrd; and as it is."""
+    """Debian's cloud kernel, and the same without its EFI stub, as files that a recipe names."""
 
     kernels: Kernels
-    ours: Path
-    native: Path
+    stubless: Path
 
-
-@pytest.fixture(scope="module")
-def linux(kernels: Kernels, tmp_path_factory: pytest.TempPathFactory) -> Linux:
-    folder = tmp_path_factory.mktemp("linux")
-    flavour = kernels.cloud
-    stubless = folder / "stubless"
-    stubless.write_bytes(without_efi_stub(flavour.vmlinuz.read_bytes()))
-
-    def made(payload: Path, entry: str, modules: str) -> Path:
-        (folder / entry).mkdir()
+    def __call__(self, payload: Path, entry: str, folder: Path) -> Path:
+        """The application; with the initrd in it, if it is ours. Raises RefusedError."""
+        modules = f"[[payload.modules]]\npath = {json.dumps(str(self.kernels.initrd))}"
+        (folder / "recipe").mkdir()
         record = build_text(
             f"""
             api = 1
             [payload]
             path = {json.dumps(str(payload))}
-            symbols = {json.dumps(str(flavour.system_map))}
+            symbols = {json.dumps(str(self.kernels.cloud.system_map))}
             guest = "linux"
             startup = "startup_64"
             cmdline = "{OPTIONS}"
-            {modules}
+            {modules if entry == "insert" else ""}
             [targets.efi]
             entry = "{entry}"
             profiles = ["ovmf"]
             """,
-            folder / entry,
+            folder / "recipe",
         )
         assert [v.outcome.name for image in record.images for v in image.verdicts] == ["BOOTED"]
         return Path(record.images[0].path)
 
-    modules = f"[[payload.modules]]\npath = {json.dumps(str(kernels.initrd))}"
-    return Linux(kernels, made(stubless, "insert", modules), made(flavour.vmlinuz, "native", ""))
+    def ours(self, folder: Path) -> Path:
+        return self(self.stubless, "insert", folder)
+
+    def native(self, folder: Path) -> Path:
+        return self(self.kernels.cloud.vmlinuz, "native", folder)
+
+
+@pytest.fixture(scope="module")
+def linux(kernels: Kernels, tmp_path_factory: pytest.TempPathFactory) -> Linux:
+    stubless = tmp_path_factory.mktemp("linux") / "stubless"
+    stubless.write_bytes(without_efi_stub(kernels.cloud.vmlinuz.read_bytes()))
+    return Linux(kernels, stubless)
 
 
 def up(command: list[str]) -> None:
@@ -215,27 +230,33 @@ def up(command: list[str]) -> None:
 def test_a_linux_without_an_efi_stub_gets_to_user_space(
     linux: Linux, ovmf: Ovmf, qemu: Path, tmp_path: Path
 ) -> None:
-    up(ovmf.from_disk(qemu, linux.ours, tmp_path, memory=1024))
+    up(ovmf.from_disk(qemu, linux.ours(tmp_path), tmp_path, memory=1024))
+
+
+def test_which_is_no_application_itself(linux: Linux, tmp_path: Path) -> None:
+    with pytest.raises(RefusedError) as caught:
+        linux(linux.stubless, "native", tmp_path)
+    assert [problem.rule.id for problem in caught.value.problems] == ["BB-L501"]
 
 
 def test_and_by_grubs_chainloader(
     linux: Linux, ovmf: Ovmf, qemu: Path, grub_efi: Grub, tmp_path: Path
 ) -> None:
-    up(Chainloader(grub_efi).command(ovmf, qemu, Started(linux.ours), tmp_path, memory=1024))
+    up(Chainloader(grub_efi).command(ovmf, qemu, Started(linux.ours(tmp_path)), tmp_path, memory=1024))
 
 
 def test_debians_kernel_gets_to_user_space_by_its_own_stub(
     linux: Linux, ovmf: Ovmf, qemu: Path, tmp_path: Path
 ) -> None:
-    assert linux.native.read_bytes() == linux.kernels.cloud.vmlinuz.read_bytes()
-    initrd = linux.kernels.initrd
-    up(ovmf.by_kernel(qemu, linux.native, tmp_path, cmdline=OPTIONS, initrd=initrd, memory=1024))
+    image, initrd = linux.native(tmp_path), linux.kernels.initrd
+    assert image.read_bytes() == linux.kernels.cloud.vmlinuz.read_bytes()
+    up(ovmf.by_kernel(qemu, image, tmp_path, cmdline=OPTIONS, initrd=initrd, memory=1024))
 
 
 def test_and_by_systemd_boot(
     linux: Linux, ovmf: Ovmf, qemu: Path, systemd_boot: Path, tmp_path: Path
 ) -> None:
-    started = Started(linux.native, OPTIONS, linux.kernels.initrd)
+    started = Started(linux.native(tmp_path), OPTIONS, linux.kernels.initrd)
     up(SystemdBoot(systemd_boot).command(ovmf, qemu, started, tmp_path, memory=1024))
 
 
@@ -243,7 +264,7 @@ def test_and_by_grubs_chainloader_which_has_no_initrd_to_give(
     linux: Linux, ovmf: Ovmf, qemu: Path, grub_efi: Grub, tmp_path: Path
 ) -> None:
     """Its stub reads the file that the options name from the disk that it came from."""
-    started = Started(linux.native, f"{OPTIONS} initrd=/initrd")
+    started = Started(linux.native(tmp_path), f"{OPTIONS} initrd=/initrd")
     command = Chainloader(grub_efi).command(ovmf, qemu, started, tmp_path, memory=1024)
     shutil.copyfile(linux.kernels.initrd, tmp_path / "disk/initrd")
     up(command)
