@@ -79,7 +79,7 @@ def makes(hello64: Path, hello32: Path, tmp_path_factory: pytest.TempPathFactory
 
 def ran(command: list[str], *fail: str) -> str:
     transcript = run_until(command, ["hello: done"], fail=[*firmware.FAILS, *fail], timeout=60)
-    assert transcript.reached, transcript
+    assert transcript.reached, str(transcript)
     return transcript.text
 
 
@@ -126,7 +126,7 @@ def test_the_shell_begins_the_options_with_the_programs_name(
     script = {"startup.nsh": "fs0:\n\\acme\\hello.efi\n"}
     command = ovmf.from_disk(qemu, makes(), tmp_path, name="acme/hello.efi", files=script)
     transcript = run_until(command, ["hello: done"], timeout=60)
-    assert transcript.reached, transcript
+    assert transcript.reached, str(transcript)
     found(transcript.text, CMDLINE)
 
 
@@ -170,7 +170,7 @@ def test_the_post_stub_sets_ovmfs_virtual_map(
     transcript = run_until(
         command, ["virtual map: done"], fail=[*firmware.FAILS, "virtual map: wrong.*"], timeout=60
     )
-    assert transcript.reached, transcript
+    assert transcript.reached, str(transcript)
 
 
 OPTIONS = "console=ttyS0"
@@ -224,7 +224,7 @@ def up(command: list[str]) -> None:
     """User space is reached."""
     fail = [*firmware.FAILS, *efi_paths.FAILS, "Kernel panic"]
     transcript: Transcript = run_until(command, ["bootbuild-initrd up"], fail=fail, timeout=120)
-    assert transcript.reached, transcript
+    assert transcript.reached, str(transcript)
 
 
 def test_a_linux_without_an_efi_stub_gets_to_user_space(
