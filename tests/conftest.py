@@ -135,6 +135,12 @@ def shim() -> bytes:
 
 
 @pytest.fixture(scope="session")
+def systemd_boot() -> Path:
+    """systemd-boot, which starts what a file of its disk names."""
+    return _there(Path("/usr/lib/systemd/boot/efi/systemd-bootx64.efi"), "systemd-boot-efi")
+
+
+@pytest.fixture(scope="session")
 def systemd_stub() -> bytes:
     """The stub of unified kernel images."""
     return _there(Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub"), "systemd-boot-efi").read_bytes()

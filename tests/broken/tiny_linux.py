@@ -58,6 +58,20 @@ def sealed(data: bytes) -> bytes:
     return data + struct.pack("<I", zlib.crc32(data) ^ 0xFFFFFFFF)
 
 
+def without_efi_stub(image: bytes) -> bytes:
+    """A real bzImage as it is without CONFIG_EFI_STUB: no PE header, nothing about EFI in the setup header.
+
+    The certificates behind it, which that header names, are left out.
+    """
+    raw = bytearray(image)
+    (sectors,) = struct.unpack_from("<B", raw, 0x1F1)
+    (paragraphs,) = struct.unpack_from("<I", raw, 0x1F4)
+    raw[:0x1F1] = bytes(0x1F1)
+    raw[0x236] &= 0xE3  # xloadflags: XLF_EFI_HANDOVER_32, _64, XLF_EFI_KEXEC
+    raw[0x264:0x268] = bytes(4)  # handover_offset
+    return sealed(bytes(raw[: (sectors + 1) * SECTOR + paragraphs * 16 - 4]))
+
+
 def has_crc(data: bytes) -> bool:
     """Whether its last four bytes are the CRC of the others."""
     return zlib.crc32(data) == 0xFFFFFFFF

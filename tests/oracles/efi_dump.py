@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from bootbuild.api import FileContent
+from bootbuild.api import FileContent, Filling, MemoryContent, Offer
 from bootbuild.formats.elf_read import read_elf
+from bootbuild.machine import Machine
+from bootbuild_efi.environments import Ovmf
+from tiny_file import Load, elf_file
 from tiny_pe import CODE, DATA, Section, TinyPe
 
 SOURCE = Path(__file__).parent / "guest_efi"
@@ -51,10 +55,11 @@ def compile_pe(
     return bytes(TinyPe(sections, image.entry, base, header_at=0x300, changes=changes or {}))
 
 
-def compile_guest(gcc: Path, into: Path) -> Path:
-    """The application that says what it finds."""
-    pe = into / "dump.efi"
-    pe.write_bytes(compile_pe(gcc, [SOURCE / name for name in PARTS], into, changes=BZIMAGE))
+def compile_guest(gcc: Path, into: Path, *, only_entry: bool = False) -> Path:
+    """The application that says what it finds; `only_entry`: but its handles, and what services answer."""
+    pe, parts = into / "dump.efi", PARTS[:2] if only_entry else PARTS
+    options = ["-DONLY_ENTRY"] if only_entry else []
+    pe.write_bytes(compile_pe(gcc, [SOURCE / name for name in parts], into, options, changes=BZIMAGE))
     return pe
 
 
@@ -73,3 +78,26 @@ def parse(console: str) -> list[Record]:
     if not records or [records[0][0], records[-1][0]] != ["begin", "end"]:
         raise ValueError("no complete dump")
     return list(records)
+
+
+def one(records: Sequence[Record], name: str) -> Mapping[str, Sequence[int | bytes]]:
+    """The first record of this name."""
+    return next(fields for kind, fields in records if kind == name)
+
+
+def memory(records: Sequence[Record]) -> list[tuple[int, ...]]:
+    """The memory map: address, pages, type, attribute of each piece."""
+    fields = ("addr", "pages", "type", "attribute")
+    return [tuple(int(one[f][0]) for f in fields) for kind, one in records if kind == "memory"]
+
+
+def emulated(program: Path, cmdline: str, initrd: bytes, memory: int) -> list[Record]:
+    """What the application says in profile efi@ovmf. `memory` in MiB."""
+    kernel = elf_file(64, 0x1800000, Load(0x1800000, 0x1800000, b"\xf4", 1, 0x1000), b"")
+    image = replace(read_elf(MemoryContent(kernel), "kernel"), packing=FileContent(program))
+    modules = (("initrd", MemoryContent(initrd), b""),) if initrd else ()
+    scene = Ovmf().scene(image, Offer(cmdline.encode(), modules, memory << 20), Filling.EXACT)
+    with Machine(scene) as machine:
+        stop = machine.run(checkpoints={}, budget=50_000_000, seconds=60)
+    assert "returned EFI_SUCCESS" in stop.detail
+    return parse(bytes(scene.platform.console).decode())

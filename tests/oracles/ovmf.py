@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,12 +46,27 @@ class Ovmf:
         return [*command, *options]
 
     def from_disk(
-        self, qemu: Path, application: Path, folder: Path, *, memory: int = 512, options: Sequence[str] = ()
+        self,
+        qemu: Path,
+        application: Path,
+        folder: Path,
+        *,
+        name: str = "EFI/BOOT/BOOTX64.EFI",
+        files: Mapping[str, Path | str] | None = None,
+        memory: int = 512,
+        options: Sequence[str] = (),
     ) -> list[str]:
-        """The same from a FAT disk, by the name that firmware looks for on a removable one."""
-        home = folder / "disk" / "EFI" / "BOOT"
-        home.mkdir(parents=True)
-        shutil.copyfile(application, home / "BOOTX64.EFI")
+        """The same from a FAT disk, by the name that firmware looks for; by another it is for its shell.
+
+        `files`: what else is on the disk, each as a file's copy or as its text.
+        """
+        for file, source in {name: application, **(files or {})}.items():
+            path = folder / "disk" / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(source, str):
+                path.write_text(source)
+            else:
+                shutil.copyfile(source, path)
         disk = ["-drive", f"file=fat:rw:{folder / 'disk'},format=raw,if=none,id=disk"]
         disk += ["-device", "virtio-blk-pci,drive=disk,bootindex=0"]
         return [*self._machine(qemu, folder, memory), *disk, *options]

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import efi_dump
 from bootbuild.api import FileContent, Filling, MemoryContent, Offer, Profile, StopKind
-from bootbuild.formats.elf_read import read_elf
 from bootbuild.formats.payload import read_payload
 from bootbuild.machine import Machine
 from bootbuild.platform.uefi.ovmf import FREE
 from bootbuild_efi.environments import LowMemory, NoMemattr, Ovmf, SecureBoot, Taken, WxStrict
 from debian_kernels import Kernels
-from efi_dump import Record
+from efi_dump import Record, memory, one
 from oracle import run_until
 from ovmf import Ovmf as Firmware
-from tiny_file import Load, elf_file
 
 CMDLINE, MiB = "console=ttyS0 a=b", 1 << 20
 INITRD = bytes(range(256)) * 33 + b"the end"
@@ -70,21 +67,7 @@ def real(
 @pytest.fixture(scope="module")
 def emulated(program: Path, initrd: bytes) -> list[Record]:
     """What it says in the profile."""
-    kernel = elf_file(64, 0x1800000, Load(0x1800000, 0x1800000, b"\xf4", 1, 0x1000), b"")
-    image = replace(read_elf(MemoryContent(kernel), "kernel"), packing=FileContent(program))
-    scene = Ovmf().scene(
-        image,
-        Offer(CMDLINE.encode(), (("initrd", MemoryContent(initrd), b""),) if initrd else (), MEMORY * MiB),
-        Filling.EXACT,
-    )
-    with Machine(scene) as machine:
-        stop = machine.run(checkpoints={}, budget=50_000_000, seconds=60)
-    assert "returned EFI_SUCCESS" in stop.detail
-    return efi_dump.parse(bytes(scene.platform.console).decode())
-
-
-def one(records: Sequence[Record], name: str) -> Mapping[str, Sequence[int | bytes]]:
-    return next(fields for kind, fields in records if kind == name)
+    return efi_dump.emulated(program, CMDLINE, initrd, MEMORY)
 
 
 def test_the_state_at_entry(real: list[Record], emulated: list[Record]) -> None:
@@ -98,11 +81,6 @@ def test_the_tables(real: list[Record], emulated: list[Record], name: str) -> No
     assert {field: here[field] for field in SAME_TABLES[name]} == {
         field: there[field] for field in SAME_TABLES[name]
     }
-
-
-def memory(records: Sequence[Record]) -> list[tuple[int, ...]]:
-    fields = ("addr", "pages", "type", "attribute")
-    return [tuple(int(one[f][0]) for f in fields) for kind, one in records if kind == "memory"]
 
 
 def fixed(pieces: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:

@@ -1,10 +1,11 @@
-"""A Multiboot2 kernel and a PVH kernel, each started by real programs that do not speak its protocol."""
+"""Kernels of Multiboot2, PVH and Linux's 32-bit protocol, started by programs that do not speak theirs."""
 
 from __future__ import annotations
 
 import json
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import foreign_kernels
 import grub
 import monitors
+import ovmf as firmware
 import toolstack
 from bootbuild.host import Host
 from bootbuild.model.record import BuildRecord
@@ -24,6 +26,7 @@ from debian_kernels import Kernels
 from foreign_kernels import CMDLINE, MODULE, PROTOCOLS, WORDS
 from grub import Grub, Menu
 from oracle import Transcript, run_until
+from ovmf import Ovmf
 
 TARGETS = ("pvh", "multiboot1", "multiboot2")
 
@@ -57,12 +60,15 @@ class Made:
         return [f"{self.protocol} kernel: done"]
 
 
-def make(protocol: str, folder: Path) -> Made:
+def make(
+    protocol: str, folder: Path, targets: Sequence[str] = TARGETS, *, payload: str = "", options: str = ""
+) -> Made:
+    """`payload`, `options`: what a recipe says more of the kernel, and of each target."""
     kernel = foreign_kernels.compile_kernel(protocol, folder)
     module = folder / "module"
     module.write_bytes(MODULE)
     records = {}
-    for target in TARGETS:
+    for target in targets:
         path = folder / f"{target}.toml"
         path.write_text(f"""
             api = 1
@@ -71,10 +77,12 @@ def make(protocol: str, folder: Path) -> Made:
             guest = "{protocol}"
             elf_class = {64 if target == "pvh" else 32}
             cmdline = "{CMDLINE}"
+            {payload}
             [[payload.modules]]
             path = {json.dumps(str(module))}
             cmdline = "{"" if target == "pvh" else WORDS}"
             [targets.{target}]
+            {options}
             [expect]
             reached = "finished"
         """)
@@ -223,3 +231,18 @@ def test_grub_on_uefi_starts_it(qemu: Path, grub_efi: Grub, made: Made, tmp_path
 
 def _command(target: str) -> grub.Command:
     return "multiboot" if target == "multiboot1" else "multiboot2"
+
+
+#: what a recipe says of each kernel that OVMF starts
+KERNELS = {"multiboot2": "", "pvh": "", "linux": 'startup = "start"\nwidth = 32'}
+
+
+@pytest.mark.parametrize("protocol", KERNELS)
+def test_ovmf_starts_it(qemu: Path, gcc: Path, ovmf: Ovmf, protocol: str, tmp_path: Path) -> None:
+    made = make(protocol, tmp_path, ["efi"], payload=KERNELS[protocol], options='profiles = ["ovmf"]')
+    command = ovmf.by_kernel(qemu, made.image("efi"), tmp_path)
+    said = made.said(run_until(command, made.done, fail=firmware.FAILS, timeout=60))
+    words = "" if protocol == "linux" else WORDS
+    assert said[1:3] == [f"cmdline {CMDLINE}", MODULE_LINE + words]
+    assert "pair boot 0x3 hypervisor 0x3" in said
+    assert said == made.emulated("efi@ovmf")  # word for word, RSDP and memory map included

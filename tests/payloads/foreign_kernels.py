@@ -1,4 +1,4 @@
-"""Kernels that understand Multiboot2 or PVH and nothing else, compiled from payloads/foreign."""
+"""Kernels that understand Multiboot2, PVH or Linux's protocol and nothing else, from payloads/foreign."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from workshop import FLAGS
 
 SOURCES = Path(__file__).parent / "foreign"
-PROTOCOLS = ("multiboot2", "pvh")
+PROTOCOLS = ("multiboot2", "pvh")  #: of which a file itself says how it is started
 CMDLINE = "greeting=hello and=more"
 MODULE = bytes(range(256)) * 33 + b"odd"  #: what is handed to them
 WORDS = "its own words"  #: that module's command line, where a protocol passes one on

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 import grub
+import ovmf as firmware
 from grub import Grub, Menu
 from monitors import qemu_kernel
 from oracle import run_until
+from ovmf import Ovmf
 
 FREEBSD = os.environ.get("BOOTBUILD_FREEBSD_KERNEL")
 CMDLINE = "-v boot_single=YES hw.physmem=512M hw.physmem=96M quiet"
@@ -89,6 +91,38 @@ def test_hammer_is_handed_the_firmwares_own_map_by_grub_on_uefi(
     said = lines(real.text, "hammer: ")
     assert "hammer: EFI memory map of version 0x1, descriptors of 0x30 bytes, rest 0x0" in said
     assert not [line for line in said if line.startswith("hammer: memory ")]
+
+
+def test_hammer_prints_the_same_as_a_uefi_application(
+    qemu: Path, ovmf: Ovmf, environment: Any, examples: Path, module: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "hammer.toml"
+    recipe.write_text(
+        f"""
+        api = 1
+        [payload]
+        path = {json.dumps(str(examples / "bootbuild-freebsd/kernel/hammer.elf"))}
+        guest = "freebsd"
+        startup = "btext"
+        cmdline = "{CMDLINE}"
+        [[payload.modules]]
+        path = {json.dumps(str(module))}
+        cmdline = "-t md_image /usr.img a b"
+        [targets.efi]
+        profiles = ["ovmf"]
+        [expect]
+        console = "hammer: done"
+        """
+    )
+    done = environment.run("bootbuild", recipe, "-q", "--json", "-o", tmp_path / "out")
+    (image,) = json.loads(done.stdout)["recipes"][0]["images"]
+    command = ovmf.by_kernel(qemu, Path(image["path"]), tmp_path)
+    real = run_until(command, ["hammer: done$"], fail=firmware.FAILS, timeout=60)
+    assert real.reached, real
+    said = lines(real.text, "hammer: ")
+    assert said == lines(image["runs"][0]["console"], "hammer: ")
+    assert said[0].startswith("hammer: file /usr.img, type md_image, arguments a b, at ")
+    assert "hammer: EFI memory map of version 0x1, descriptors of 0x30 bytes, rest 0x0" in said
 
 
 def test_the_unikernel_prints_its_command_line(

@@ -21,6 +21,8 @@ static const struct efi_guid acpi_10 = {0xeb9d2d30, 0x2d88, 0x11d3, {0x9a, 0x16,
 static const struct efi_guid graphics_output = {
     0x9042a9de, 0x23dc, 0x4a38, {0x96, 0xfb, 0x7a, 0xde, 0xd0, 0x80, 0x51, 0x6a}};
 static const struct efi_guid load_file2 = {0x4006c0c1, 0xfcb3, 0x403e, {0x99, 0x6d, 0x4a, 0x6c, 0x87, 0x24, 0xe0, 0x6d}};
+static const struct efi_guid shell_parameters = {
+    0x752f3136, 0x4e16, 0x4fdc, {0xa2, 0x2a, 0xe5, 0xf4, 0x68, 0x12, 0xf4, 0xca}};
 static const struct efi_guid global_variable = {
     0x8be4df61, 0x93ca, 0x11d2, {0xaa, 0x0d, 0, 0xe0, 0x98, 0x03, 0x2b, 0x8c}};
 
@@ -116,24 +118,47 @@ static uint64_t copy_string(uint64_t from, uint64_t size)
     return to;
 }
 
-/* Text, and not what some firmware puts into its boot options, which begins with a number. */
-static int are_text(const uint16_t *options, uint64_t size)
+struct options {
+    const uint16_t *text;
+    uint64_t units;
+};
+
+/* LoadOptions; of UEFI's shell what follows the program's name, with which it begins them: in quotes, if that has blanks. */
+static struct options load_options(void)
 {
-    return options && size >= sizeof *options && options[0] >= ' ';
+    struct options options = {application.loaded->load_options, application.loaded->load_options_size / 2};
+    int quoted = 0;
+    void *shell;
+
+    if (!options.text)
+        options.units = 0;
+    if (application.boot->handle_protocol(application.image, &shell_parameters, &shell) != EFI_SUCCESS)
+        return options;
+    for (; options.units && *options.text && (quoted || *options.text != ' '); options.text++, options.units--)
+        quoted ^= *options.text == '"';
+    for (; options.units && *options.text == ' '; options.units--)
+        options.text++;
+    return options;
+}
+
+/* And not what some firmware puts into its boot options, which begins with a number. */
+static int are_text(struct options options)
+{
+    return options.units && *options.text >= ' ';
 }
 
 static efi_status take_cmdline(void)
 {
     const struct section *own = find(".cmdline");
-    const uint16_t *options = application.loaded->load_options;
-    uint64_t size = application.loaded->load_options_size, length;
+    struct options options = load_options();
+    uint64_t length;
 
-    if (!(bb_efi_plan.flags & PLAN_NO_LOAD_OPTIONS) && are_text(options, size) && !(own && secure_boot())) {
-        uint64_t to = place(size / 2 * 3 + 1);
+    if (!(bb_efi_plan.flags & PLAN_NO_LOAD_OPTIONS) && are_text(options) && !(own && secure_boot())) {
+        uint64_t to = place(options.units * 3 + 1);
 
         if (!to)
             return refuse(u"no memory for the command line", EFI_OUT_OF_RESOURCES);
-        length = to_utf8((char *)to, options, size / 2);
+        length = to_utf8((char *)to, options.text, options.units);
         application.handoff->cmdline = to;
     } else if (own && own->size) {
         length = own->size;

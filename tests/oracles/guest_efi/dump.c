@@ -118,6 +118,7 @@ static void dump_map(struct system_table *system)
 }
 
 static const struct guid LOADED_IMAGE = {0x5b1b31a1, 0x9562, 0x11d2, {0x8e, 0x3f, 0, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
+static const struct guid FILE_SYSTEM = {0x964e5b22, 0x6459, 0x11d2, {0x8e, 0x39, 0, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
 static const struct guid DEVICE_PATH = {0x9576e91, 0x6d3f, 0x11d2, {0x8e, 0x39, 0, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
 
 void path(const char *name, const u8 *at)
@@ -156,6 +157,7 @@ static void dump_image(u64 handle, struct system_table *system)
     if (image->device) {
         field("device_path_status", system->bs->call[HandleProtocol](image->device, &DEVICE_PATH, &device));
         path("device_path", device);
+        field("file_system", system->bs->call[HandleProtocol](image->device, &FILE_SYSTEM, &device));
     }
 }
 
@@ -192,8 +194,10 @@ MS u64 dump(u64 handle, struct system_table *system)
     dump_map(system);
     dump_tables(system);
     dump_image(handle, system);
+#ifndef ONLY_ENTRY
     dump_handles(system);
     calls(handle, system);
+#endif
     begin("end");
     return 0;
 }

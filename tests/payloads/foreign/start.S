@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: 0BSD */
 /*
  * A kernel that understands one protocol only. It brings what that protocol does not promise: a stack, a table, and
- * its own segments. MULTIBOOT2 or PVH says which it is; where it starts is known by its own header or note.
+ * its own segments. MULTIBOOT2, PVH or LINUX says which it is; the first two are started where their header or note says.
  */
 	.section .header, "a", @progbits
 #ifdef MULTIBOOT2
@@ -23,7 +23,7 @@ header:	.long 0xe85250d6, 0, header_end - header, -(0xe85250d6 + (header_end - h
 	.short 0, 0
 	.long 8
 header_end:
-#else
+#elif defined(PVH)
 	.section .note.Xen, "a", @note
 	.balign 4
 	.long 4, 4, 18			/* namesz, descsz, XEN_ELFNOTE_PHYS32_ENTRY */
@@ -42,7 +42,11 @@ start:	mov	$stack_end, %esp
 	mov	%ecx, %es
 	mov	%ecx, %ss
 	cld
+#ifdef LINUX
+	pushl	%esi
+#else
 	pushl	%ebx
+#endif
 	pushl	%eax
 	call	kernel
 finished:				/* all was said */
