@@ -1,4 +1,4 @@
-"""Ways to an application besides QEMU's -kernel: a disk's own name, systemd-boot's entry, GRUB's chainloader.
+"""What may stand between firmware and an application: systemd-boot's entry, GRUB's chainloader, shim.
 
 Each as a distribution would set it up: files on a FAT disk, and OVMF's command.
 """
@@ -64,6 +64,20 @@ class Chainloader:
         lines = ["set root=(hd0,msdos1)", chain, "boot", "echo GRUB-RETURNED", "halt", ""]
         application = self.grub.application(_Script("\n".join(lines)), folder)
         return ovmf.from_disk(qemu, application, folder, files={PROGRAM: started.application}, memory=memory)
+
+
+@dataclass(frozen=True)
+class Shim:
+    """shim, the program: it loads and starts the application by itself, as its own image."""
+
+    program: bytes
+
+    def command(self, ovmf: Ovmf, qemu: Path, started: Started, folder: Path, memory: int = 512) -> list[str]:
+        """Without a command line or an initrd: where there are boot options they are shim's."""
+        shim = folder / "shim.efi"
+        shim.write_bytes(self.program)
+        files = {"EFI/BOOT/grubx64.efi": started.application}
+        return ovmf.from_disk(qemu, shim, folder, files=files, memory=memory)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""By a disk, systemd-boot or GRUB a program finds what efi@ovmf shows it, but for what is said here."""
+"""By a disk, shim, systemd-boot or GRUB a program finds what efi@ovmf shows it, but for what is said here."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 import efi_dump
-import efi_paths
+import ovmf as firmware
 from bootbuild.api import Span
 from bootbuild.platform.uefi import alive
 from bootbuild.platform.uefi.ovmf import FREE
 from bootbuild.platform.uefi.ovmf import Ovmf as Machine
 from efi_dump import Record, memory, one
-from efi_paths import Chainloader, Loader, Started, SystemdBoot
+from efi_paths import Chainloader, Loader, Shim, Started, SystemdBoot
 from grub import Grub
 from oracle import run_until
 from ovmf import Ovmf
@@ -30,11 +30,14 @@ SAME_TABLES = {
     "runtime": ["at", "signature", "revision", "size"],
     "image": ["status", "revision", "system", "reserved", "size", "code", "data", "unload"],
 }
-ID = 1 << 21  #: in RFLAGS: GRUB has tried whether there is CPUID
+LEFT = (
+    1 << 21 | 0x8D5
+)  #: in RFLAGS: ID, with which GRUB has tried whether there is CPUID; what comparisons leave
 HARD_DRIVE, FILE = (4, 1), (4, 4)  #: UEFI 2.10 §10.3.5: type and subtype of media nodes
-#: path → the file's name, a node each; LoadOptions; whether another program started it
+#: path → the file's name, a node each; LoadOptions; whether another program is its parent
 TOLD = {
     "disk": (["\\EFI\\BOOT\\BOOTX64.EFI"], "", False),
+    "shim": (["\\EFI\\BOOT\\grubx64.efi"], "", False),
     "systemd-boot": (["\\EFI\\acme\\program.efi"], f"initrd=\\EFI\\acme\\initrd {CMDLINE}", True),
     "chainloader": (["\\EFI\\acme", "program.efi"], CMDLINE, True),
 }
@@ -51,13 +54,21 @@ def emulated(program: Path) -> list[Record]:
     return efi_dump.emulated(program, CMDLINE, b"", MEMORY)
 
 
+@pytest.fixture
+def loaders(shim: bytes, systemd_boot: Path, grub_efi: Grub) -> dict[str, Loader]:
+    return {
+        "shim": Shim(shim),
+        "systemd-boot": SystemdBoot(systemd_boot),
+        "chainloader": Chainloader(grub_efi),
+    }
+
+
 @pytest.mark.parametrize("path", TOLD)
 def test_what_a_program_finds(
     path: str,
     qemu: Path,
     ovmf: Ovmf,
-    systemd_boot: Path,
-    grub_efi: Grub,
+    loaders: dict[str, Loader],
     program: Path,
     emulated: list[Record],
     tmp_path: Path,
@@ -65,15 +76,11 @@ def test_what_a_program_finds(
     initrd = tmp_path / "initrd"
     initrd.write_bytes(b"an initrd")
     started = Started(program, CMDLINE, initrd)
-    loaders: dict[str, Loader] = {
-        "systemd-boot": SystemdBoot(systemd_boot),
-        "chainloader": Chainloader(grub_efi),
-    }
     if path == "disk":
         command = ovmf.from_disk(qemu, program, tmp_path, memory=MEMORY)
     else:
         command = loaders[path].command(ovmf, qemu, started, tmp_path, MEMORY)
-    transcript = run_until(command, [efi_dump.DONE], fail=efi_paths.FAILS, timeout=60)
+    transcript = run_until(command, [efi_dump.DONE], fail=firmware.FAILS, timeout=60)
     assert transcript.reached, str(transcript)
     real = efi_dump.parse(transcript.text)
     same_processor(real, emulated)
@@ -85,7 +92,7 @@ def test_what_a_program_finds(
 def same_processor(real: list[Record], emulated: list[Record]) -> None:
     there, here = one(real, "cpu"), one(emulated, "cpu")
     assert {name: here[name] for name in SAME_CPU} == {name: there[name] for name in SAME_CPU}
-    assert int(there["rflags"][0]) & ~ID == int(here["rflags"][0])
+    assert int(there["rflags"][0]) & ~LEFT == int(here["rflags"][0]) & ~LEFT
     (stack,) = there["rsp"]
     assert int(stack) % 16 == 8
     assert alive.stack(Machine(MEMORY << 20)).covers(Span(int(stack), 8))

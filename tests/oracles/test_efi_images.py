@@ -19,7 +19,7 @@ import efi_paths
 import ovmf as firmware
 from bootbuild.errors import RefusedError
 from debian_kernels import Kernels
-from efi_paths import Chainloader, Started, SystemdBoot
+from efi_paths import Chainloader, Shim, Started, SystemdBoot
 from grub import Grub
 from oracle import Transcript, run_until
 from ovmf import Ovmf
@@ -99,6 +99,12 @@ def test_hello_is_started_by_ovmf(makes: Makes, ovmf: Ovmf, qemu: Path, tmp_path
 
 def test_hello_is_started_from_a_disk(makes: Makes, ovmf: Ovmf, qemu: Path, tmp_path: Path) -> None:
     found(ran(ovmf.from_disk(qemu, makes(), tmp_path)), CMDLINE)
+
+
+def test_shim_starts_hello(makes: Makes, ovmf: Ovmf, qemu: Path, shim: bytes, tmp_path: Path) -> None:
+    """The sections that it reads are those of the image that shim has put into its own place."""
+    command = Shim(shim).command(ovmf, qemu, Started(makes()), tmp_path)
+    found(ran(command), CMDLINE)
 
 
 def test_systemd_boot_brings_command_line_and_initrd(
