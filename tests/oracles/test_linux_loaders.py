@@ -266,7 +266,7 @@ UP = r"bootbuild-initrd up sysname=Linux"
 
 @pytest.mark.parametrize("model", [*COLUMNS, "grub-file", "cloud-hypervisor"])
 def test_debians_kernels_are_taken_by_all(model: str, kernels: Kernels) -> None:
-    for kernel in (kernels.cloud, kernels.generic):
+    for kernel in (kernels.cloud, kernels.generic, kernels.newer):
         found = host().loader(model).judge(MemoryContent(kernel.vmlinuz.read_bytes()))
         assert "accept" in {one.verdict for one in found if one.boot in ("linux", "pvh")}
 
@@ -282,9 +282,12 @@ def test_debians_kernel_reaches_user_space_by_grub(
     assert transcript.reached, transcript
 
 
-def test_debians_kernel_reaches_user_space_by_qemu(kernels: Kernels, initrd: Path, qemu: Path) -> None:
+@pytest.mark.parametrize("which", ["cloud", "newer"])
+def test_debians_kernel_reaches_user_space_by_qemu(
+    which: str, kernels: Kernels, initrd: Path, qemu: Path
+) -> None:
     command = monitors.qemu_kernel(
-        qemu, kernels.cloud.vmlinuz, memory=512, cmdline="console=ttyS0 panic=-1", initrd=initrd
+        qemu, getattr(kernels, which).vmlinuz, memory=512, cmdline="console=ttyS0 panic=-1", initrd=initrd
     )
     transcript = run_until(command, [UP], timeout=60)
     assert transcript.reached, transcript
