@@ -13,7 +13,7 @@ import monitors
 from bootbuild.api import LoaderVerdict, MemoryContent
 from bootbuild.host import Host
 from debian_kernels import Kernels
-from first_linux import FirstLinux, compiled
+from first_linux import FirstLinux
 from grub import FAILS, Command, Grub, Menu
 from grub_verdicts import Answer, Oracle, told
 from linux_cases import CASES, COLUMNS, PAYLOAD, LinuxCase
@@ -57,14 +57,6 @@ def bios(grub_pc: Grub, qemu: Path) -> Oracle:
 @pytest.fixture(scope="session")
 def efi(grub_efi: Grub, qemu: Path) -> Oracle:
     return Oracle(grub_efi, qemu, efi=True)
-
-
-@pytest.fixture(scope="session")
-def first_linux(
-    gcc: Path, qemu: Path, kernels: Kernels, repository: Path, tmp_path_factory: pytest.TempPathFactory
-) -> FirstLinux:
-    init = compiled(gcc, repository / "scripts", tmp_path_factory.mktemp("kexec"))
-    return FirstLinux(qemu, kernels.cloud.vmlinuz, init)
 
 
 # What is accepted and refused
