@@ -1,4 +1,4 @@
-"""Fetch the real kernels that tests boot: Debian's cloud and generic Linux, and Xen; nothing is installed.
+"""Fetch the real kernels that tests boot, three of Debian's and Xen; nothing is installed.
 
 Usage: kernels.py DIRECTORY. Leaves there, for each kernel, vmlinuz, vmlinux and System.map, `xen/xen`,
 `initrd.cpio` and `kernels.json`, which tests/conftest.py reads. What lies there already is kept.
@@ -26,6 +26,7 @@ from newc import DEVICES, Entry, archive
 LINUX = {  #: our name → (Debian's metapackage, what it stands for)
     "cloud": ("linux-image-cloud-amd64", r"linux-image-[\w.+-]+-cloud-amd64"),
     "generic": ("linux-image-amd64", r"linux-image-[\w.+-]+-amd64"),
+    "newer": ("linux-image-6.12-cloud-amd64", r"linux-image-6\.12[\w.+-]+-cloud-amd64"),
 }
 XEN = r"xen-hypervisor-[0-9.]+-amd64"
 
@@ -135,19 +136,21 @@ def initrd(root: Path) -> Path:
     return image
 
 
-def complete(root: Path) -> dict[str, Any] | None:
-    """What kernels.json says, if every file that it names is there with the bytes that it names."""
+def intact(root: Path) -> dict[str, dict[str, Any]]:
+    """The entries of kernels.json, by our names, whose files are there with the bytes that it names."""
     try:
-        found: dict[str, Any] = json.loads((root / "kernels.json").read_text())
-        entries = [*found["linux"].values(), found["xen"]]
-        intact = all(
-            digest(root / path) == entry["sha256"][name]
-            for entry in entries
-            for name, path in entry["files"].items()
-        )
+        found = json.loads((root / "kernels.json").read_text())
+        entries: dict[str, dict[str, Any]] = {**found["linux"], "xen": found["xen"]}
     except (OSError, ValueError, KeyError):
-        return None
-    return found if intact else None
+        return {}
+
+    def is_whole(entry: dict[str, Any]) -> bool:
+        try:
+            return all(digest(root / path) == entry["sha256"][name] for name, path in entry["files"].items())
+        except (OSError, KeyError):
+            return False
+
+    return {name: entry for name, entry in entries.items() if is_whole(entry)}
 
 
 def main(directory: str) -> int:
@@ -155,9 +158,12 @@ def main(directory: str) -> int:
     root = Path(directory).resolve()
     root.mkdir(parents=True, exist_ok=True)
     debs = Path(os.environ.get("BOOTBUILD_DEBS") or root / "debs").resolve()
-    found = complete(root)
-    if found is None:
-        found = {"linux": {name: linux(name, debs, root) for name in LINUX}, "xen": xen(debs, root)}
+    there = intact(root)
+    found = {
+        "linux": {name: there.get(name) or linux(name, debs, root) for name in LINUX},
+        "xen": there.get("xen") or xen(debs, root),
+    }
+    if there.keys() != {*LINUX, "xen"}:
         temporary = root / "kernels.json.new"
         temporary.write_text(json.dumps(found, indent=2) + "\n")
         temporary.replace(root / "kernels.json")

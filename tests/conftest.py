@@ -20,6 +20,7 @@ import oracle
 from bochs import Bochs
 from bootbuild.stubs.sources import include_directory
 from debian_kernels import Kernels
+from first_linux import FirstLinux, compiled
 from grub import Grub
 from oracle import Transcript
 from ovmf import Ovmf
@@ -202,6 +203,15 @@ def toolstack_kernels(kernels: Kernels) -> Kernels:
 def initrd(kernels: Kernels) -> Path:
     """A cpio whose /init prints `bootbuild-initrd up sysname=… release=…` and powers off."""
     return kernels.initrd
+
+
+@pytest.fixture(scope="session")
+def first_linux(
+    gcc: Path, qemu: Path, kernels: Kernels, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> FirstLinux:
+    """A running Linux that starts another by kexec_file_load."""
+    init = compiled(gcc, repository / "scripts", tmp_path_factory.mktemp("kexec"))
+    return FirstLinux(qemu, kernels.cloud.vmlinuz, init)
 
 
 @pytest.fixture(scope="session")

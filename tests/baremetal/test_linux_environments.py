@@ -16,6 +16,7 @@ from bootbuild.model.verdict import Outcome
 from bootbuild.pipeline import build
 from bootbuild.recipe.overrides import Overrides
 from bootbuild.recipe.read import read
+from debian_kernels import Kernels, LinuxKernel
 from recipe_text import build_text
 from tiny_file import Load, elf_file
 from tiny_linux import changed
@@ -117,3 +118,28 @@ def test_a_budget_is_what_is_left_when_the_kernel_is_unpacked(
     (verdict,) = build_text(recipe, tmp_path).images[0].verdicts
     assert verdict.outcome is Outcome.BOOTED, verdict.findings
     assert least * SIZE < verdict.runs[0].instructions - 200_000
+
+
+@pytest.mark.parametrize(("which", "packed"), [("cloud", "lz4"), ("generic", "xz"), ("newer", "zstd")])
+def test_debians_own_bzimage_in_every_profile(
+    which: str, packed: str, kernels: Kernels, initrd: Path, tmp_path: Path
+) -> None:
+    """By each entry of its own to the startup path of the kernel in it, which no recipe need name."""
+    kernel: LinuxKernel = getattr(kernels, which)
+    recipe = f"""
+        api = 1
+        [payload]
+        path = {json.dumps(str(kernel.vmlinuz))}
+        cmdline = "console=ttyS0"
+        [[payload.modules]]
+        path = {json.dumps(str(initrd))}
+        [targets.linux]
+        entry = "native"
+        profiles = {json.dumps(BZIMAGE)}
+    """
+    (image,) = build_text(recipe, tmp_path).images
+    assert Path(image.path).read_bytes() == kernel.vmlinuz.read_bytes()
+    assert [verdict.profile for verdict in image.verdicts] == BZIMAGE
+    for verdict in image.verdicts:
+        assert (verdict.outcome, verdict.reached) == (Outcome.BOOTED, "startup_64"), verdict.findings
+        assert {run.unpacked for run in verdict.runs} == {f"the host ({packed})"}

@@ -12,28 +12,23 @@ import pytest
 
 from bootbuild.api import FileContent, MapEntry, Span
 from bootbuild.boot.prove import prove
-from bootbuild.boot.subject import find_startup, request_subject
-from bootbuild.containers import container
-from bootbuild.formats.payload import open_payload
-from bootbuild.guests.native import Native
+from bootbuild.boot.subject import request_subject
 from bootbuild.host import Host
-from bootbuild.model.payload import Payload
 from bootbuild.model.request import BootRequest
 from bootbuild.model.verdict import Outcome, ProfileVerdict
 from bootbuild.pipeline import BUDGET, TIMEOUT
-from bootbuild_baremetal.linux_options import LinuxOptions
-from bootbuild_baremetal.linux_target import Linux
+from hello_bzimage import Kind, hello_bzimage
 from linux_anywhere import MAP, RSDP, Anywhere, GiB, MiB, Places
 
 CMDLINE = b"one two"
-KINDS = [(width, compress) for width in (64, 32) for compress in ("none", "lz4")]
+KINDS: list[Kind] = [(64, "none"), (64, "lz4"), (32, "none"), (32, "lz4")]
 
 
 @dataclass(frozen=True)
 class Images:
     """hello as a bzImage, and the initrd."""
 
-    paths: dict[tuple[int, str], Path]
+    paths: dict[Kind, Path]
     initrd: Path
 
     @property
@@ -49,22 +44,11 @@ def images(hello64: Path, hello32: Path, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("hello")
     initrd = folder / "initrd"
     initrd.write_bytes(bytes(range(256)) * 20000 + b"odd")  # longer than two windows of 2 MiB
-    paths = {}
-    for width, compress in KINDS:
-        source = {64: hello64, 32: hello32}[width]
-        opened, guest = open_payload(source), Native()
-        startup = find_startup(opened.elf, f"startup_{width}", width, guest)
-        payload = Payload(opened.elf, str(source), opened.format, opened.digest, guest.name, startup)
-        made = Linux().contribute(payload, guest, LinuxOptions(compress=compress))  # type: ignore[arg-type]
-        holder = container(made.container)
-        paths[width, compress] = folder / f"hello{width}-{compress}.bzimage"
-        holder.write(payload, holder.lay_out(payload, [made]), paths[width, compress])
-    return Images(paths, initrd)
+    sources = {64: hello64, 32: hello32}
+    return Images({kind: hello_bzimage(sources, kind, folder) for kind in KINDS}, initrd)
 
 
-def boot(
-    images: Images, places: Places, kind: tuple[int, str] = (64, "none"), **given: object
-) -> ProfileVerdict:
+def boot(images: Images, places: Places, kind: Kind = (64, "none"), **given: object) -> ProfileVerdict:
     """`given`: what of the environment's gifts is otherwise than `Anywhere` has it."""
     modules = ((images.initrd, b""),)
     request = BootRequest(images.paths[kind], ("linux",), cmdline=CMDLINE, modules=modules)
@@ -78,9 +62,7 @@ def check(verdict: ProfileVerdict) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("width", [32, 64])
-def test_a_kernel_of_either_width_starts_from_either_entry(
-    images: Images, width: int, kind: tuple[int, str]
-) -> None:
+def test_a_kernel_of_either_width_starts_from_either_entry(images: Images, width: int, kind: Kind) -> None:
     check(boot(images, Places(width), kind))
 
 

@@ -20,7 +20,7 @@ from debian_kernels import Kernels, LinuxKernel
 FORMS = ["vmlinux", "vmlinuz"]
 
 
-@pytest.fixture(scope="session", params=["cloud", "generic"])
+@pytest.fixture(scope="session", params=["cloud", "generic", "newer"])
 def kernel(request: pytest.FixtureRequest, kernels: Kernels) -> LinuxKernel:
     found: LinuxKernel = getattr(kernels, request.param)
     return found

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
 
+from broken_file import Broken, Change
 from tiny_pe import CODE, DATA, Section, TinyPe
-
-Change = Callable[[bytes], bytes]
 
 #: offsets behind the PE signature, and sizes: PE/COFF specification, "COFF File Header" and "Optional Header"
 FIELDS = {
@@ -169,14 +166,6 @@ def _certificate(data: bytes) -> bytes:
     """A certificate table of 16 bytes at the end, with no signature in it."""
     table = struct.pack("<IHH8x", 16, 0x200, 2)
     return directory(SECURITY, len(data), 16)(data) + table
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A name, and what makes such a file of a good one."""
-
-    name: str
-    change: Change
 
 
 def _same(data: bytes) -> bytes:

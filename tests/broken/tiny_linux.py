@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
 
+from broken_file import Broken, Change
 from tiny_bzimage import HEADER
 
 SECTOR, SETUP_SECTS = 512, 4
@@ -18,8 +17,6 @@ PAYLOAD_OFFSET = 0x400  #: of the payload in the protected-mode code
 KERNEL_SIZE = 0x2000  #: bytes of protected-mode code, CRC and payload included
 PE_OFFSET = 0x40
 HALT = b"\xf4\xeb\xfd"  #: hlt, and again
-
-Change = Callable[[bytes], bytes]
 
 
 def get(data: bytes, name: str) -> int:
@@ -144,17 +141,6 @@ def _larger(size: int) -> Change:
 KERNEL_64, ABOVE_4G = 1, 2  #: bits of xloadflags
 LIEF_ZEROS = 0x1F1, 0x268  #: what LIEF's writer leaves of the setup header: nothing
 MiB = 1 << 20
-
-
-@dataclass(frozen=True)
-class Broken:
-    """One way in which a bzImage can be wrong, or unusual."""
-
-    name: str
-    change: Change
-
-    def __str__(self) -> str:
-        return self.name
 
 
 BROKEN = (

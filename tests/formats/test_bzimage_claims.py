@@ -110,7 +110,7 @@ def test_init_size_is_not_below_what_the_kernel_itself_has() -> None:
     assert refused(image(init_size=0xFFF, version=0x209)) == []
 
 
-@pytest.mark.parametrize("which", ["cloud", "generic"])
+@pytest.mark.parametrize("which", ["cloud", "generic", "newer"])
 def test_a_debian_kernel_holds_it_until_a_bit_is_wrong(kernels: Any, which: str) -> None:
     content = open_content(getattr(kernels, which).vmlinuz)
     assert wrong_checksum(content) == ""

@@ -88,7 +88,7 @@ def test_memory_is_that_of_the_kernel_and_a_window(
         assert grown < packed + unpacked + SLACK
 
 
-@pytest.mark.parametrize("which", ["cloud", "generic"])
+@pytest.mark.parametrize("which", ["cloud", "generic", "newer"])
 def test_memory_for_debians_kernels(kernels: Any, which: str) -> None:
     packed, unpacked, grown = measured(getattr(kernels, which).vmlinuz)
     assert grown < packed + 2 * unpacked + SLACK

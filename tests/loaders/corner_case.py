@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import ClassVar
 
+from broken_file import Broken
 from corner_kernels import START
 from tiny_elf import HIGH
 
@@ -56,3 +58,19 @@ class Case:
         if at:
             return verdict, rule, int(at, 16)
         return verdict, rule, _MEANT[boot] if verdict == "accept" and model != "grub-file" else None
+
+
+@dataclass(frozen=True)
+class BrokenCase:
+    """One broken file, and what every loader says to it."""
+
+    broken: Broken
+    row: str = field(repr=False)
+    base: ClassVar[bytes]  #: the good file
+
+    def __str__(self) -> str:
+        return self.broken.name
+
+    def data(self, base: bytes = b"") -> bytes:
+        """The file, made of `base`, else of `self.base`."""
+        return self.broken.change(base or self.base)

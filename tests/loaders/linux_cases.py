@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import gzip
-from dataclasses import dataclass, field
 
-from corner_case import Said, read_cell
+from corner_case import BrokenCase, Said, read_cell
 from corner_kernels import pv
-from tiny_linux import BROKEN, Broken, tiny_linux
+from tiny_linux import BROKEN, tiny_linux
 
 #: The loader model that each cell of a row is about, and where it enters a file that is as it should be;
 #: None where that depends on the machine's memory.
@@ -100,19 +99,10 @@ ROWS = {
 }
 
 
-@dataclass(frozen=True)
-class LinuxCase:
-    """One broken bzImage, and what every loader says to it."""
+class LinuxCase(BrokenCase):
+    """A bzImage."""
 
-    broken: Broken
-    row: str = field(repr=False)
-
-    def __str__(self) -> str:
-        return self.broken.name
-
-    def data(self, base: bytes = BASE) -> bytes:
-        """The file, made of that one."""
-        return self.broken.change(base)
+    base = BASE
 
     def said(self, model: str) -> Said | None:
         """What that loader says; None if it has no verdict."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from broken_pe import BROKEN, Broken, tiny
+from broken_pe import BROKEN, tiny
+from corner_case import BrokenCase, read_cell
 
 #: The loader model that each cell of a row is about.
 COLUMNS = ("edk2", "edk2-protected", "grub-chainloader", "systemd-stub", "shim", "shim-strict")
 BASE = tiny()
-_KINDS = {"": "refuse", "ok": "accept", "~": "wild", "-": "ignore"}
 
 #: A rule alone is a refusal; `ok:` and a rule: taken all the same; `~`: it goes wild;
 #: `-`: it was not meant for it.
@@ -160,26 +158,15 @@ ROWS = {
 }
 
 
-@dataclass(frozen=True)
-class PeCase:
-    """One broken application, and what every loader says to it."""
+class PeCase(BrokenCase):
+    """An application."""
 
-    broken: Broken
-    row: str = field(repr=False)
-
-    def __str__(self) -> str:
-        return self.broken.name
-
-    def data(self, base: bytes = BASE) -> bytes:
-        """The file, made of that one."""
-        return self.broken.change(base)
+    base = BASE
 
     def said(self, model: str) -> tuple[str, str]:
         """Verdict and rule."""
-        cell = self.row.split()[COLUMNS.index(model)]
-        kind = cell.rstrip("0123456789").removesuffix("L").removesuffix(":")
-        rule = cell.removeprefix(kind).removeprefix(":")
-        return _KINDS[kind], f"BB-{rule}" if rule else ""
+        verdict, rule, _ = read_cell(self.row.split()[COLUMNS.index(model)])
+        return verdict, rule
 
 
 CASES = [PeCase(broken, ROWS[broken.name]) for broken in BROKEN]

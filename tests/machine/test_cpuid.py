@@ -34,8 +34,8 @@ def ask(
 
 ABSENT = {  # what the engine either lacks or would do in a way of its own: leaf, register, bit
     "MONITOR": (1, 2, 3), "FMA": (1, 2, 12), "OSXSAVE": (1, 2, 27), "AVX": (1, 2, 28), "RDRAND": (1, 2, 30),
-    "HYPERVISOR": (1, 2, 31), "AVX2": (7, 1, 5), "INVPCID": (7, 1, 10), "RDSEED": (7, 1, 18),
-    "LA57": (7, 2, 16), "RDPID": (7, 2, 22), "AVX state": (0xD, 0, 2),
+    "HYPERVISOR": (1, 2, 31), "AVX2": (7, 1, 5), "BMI2": (7, 1, 8), "INVPCID": (7, 1, 10),
+    "RDSEED": (7, 1, 18), "LA57": (7, 2, 16), "RDPID": (7, 2, 22), "AVX state": (0xD, 0, 2),
 }  # fmt: skip
 PRESENT = {
     "PSE": (1, 3, 3), "TSC": (1, 3, 4), "MSR": (1, 3, 5), "PAE": (1, 3, 6), "SSE2": (1, 3, 26),

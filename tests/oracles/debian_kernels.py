@@ -32,23 +32,27 @@ class Kernels:
     root: Path
     cloud: LinuxKernel  #: CONFIG_PVH, CONFIG_XEN_PV; small
     generic: LinuxKernel  #: what a Debian machine runs; can be dom0
+    newer: LinuxKernel  #: of 6.6 or later: a decompress_kernel of its own, which the EFI stub calls too; zstd
     xen: Path
     xen_version: str
     initrd: Path
 
 
 def read(root: Path) -> Kernels:
-    """Read a folder's kernels.json. OSError when there is none."""
+    """Read a folder's kernels.json. FileNotFoundError where there is none, or it lacks a kernel."""
     found = json.loads((root / "kernels.json").read_text())
 
     def linux(name: str) -> LinuxKernel:
-        entry = found["linux"][name]
+        entry = found["linux"].get(name)
+        if entry is None:
+            raise FileNotFoundError(f"no kernel {name!r} in {root}")
         return LinuxKernel(entry["release"], **{key: root / path for key, path in entry["files"].items()})
 
     return Kernels(
         root=root,
         cloud=linux("cloud"),
         generic=linux("generic"),
+        newer=linux("newer"),
         xen=root / found["xen"]["files"]["xen"],
         xen_version=found["xen"]["version"],
         initrd=root / "initrd.cpio",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import monitors
 from oracle import run_until
@@ -45,9 +46,19 @@ class FirstLinux:
         assert len(found) == len(files), text
         return [_answer(said) for said in found]
 
-    def start(self, data: bytes, folder: Path, options: Sequence[str], marker: str) -> str:
-        """What is printed when it starts the file, up to `marker`."""
-        return self._run({"start": data}, folder, [marker], options)
+    def start(
+        self,
+        data: bytes,
+        folder: Path,
+        options: Sequence[str],
+        marker: str,
+        given: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> str:
+        """What is printed when it starts the file, up to `marker`.
+
+        `given`: the "initrd" and, with its NUL, the "cmdline" that it hands over.
+        """
+        return self._run({"start": data, **given}, folder, [marker], options)
 
     def _run(
         self, files: dict[str, bytes], folder: Path, markers: Sequence[str], options: Sequence[str] = ()

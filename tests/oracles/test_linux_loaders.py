@@ -13,7 +13,7 @@ import monitors
 from bootbuild.api import LoaderVerdict, MemoryContent
 from bootbuild.host import Host
 from debian_kernels import Kernels
-from first_linux import FirstLinux, compiled
+from first_linux import FirstLinux
 from grub import FAILS, Command, Grub, Menu
 from grub_verdicts import Answer, Oracle, told
 from linux_cases import CASES, COLUMNS, PAYLOAD, LinuxCase
@@ -57,14 +57,6 @@ def bios(grub_pc: Grub, qemu: Path) -> Oracle:
 @pytest.fixture(scope="session")
 def efi(grub_efi: Grub, qemu: Path) -> Oracle:
     return Oracle(grub_efi, qemu, efi=True)
-
-
-@pytest.fixture(scope="session")
-def first_linux(
-    gcc: Path, qemu: Path, kernels: Kernels, repository: Path, tmp_path_factory: pytest.TempPathFactory
-) -> FirstLinux:
-    init = compiled(gcc, repository / "scripts", tmp_path_factory.mktemp("kexec"))
-    return FirstLinux(qemu, kernels.cloud.vmlinuz, init)
 
 
 # What is accepted and refused
@@ -266,7 +258,7 @@ UP = r"bootbuild-initrd up sysname=Linux"
 
 @pytest.mark.parametrize("model", [*COLUMNS, "grub-file", "cloud-hypervisor"])
 def test_debians_kernels_are_taken_by_all(model: str, kernels: Kernels) -> None:
-    for kernel in (kernels.cloud, kernels.generic):
+    for kernel in (kernels.cloud, kernels.generic, kernels.newer):
         found = host().loader(model).judge(MemoryContent(kernel.vmlinuz.read_bytes()))
         assert "accept" in {one.verdict for one in found if one.boot in ("linux", "pvh")}
 
@@ -282,9 +274,12 @@ def test_debians_kernel_reaches_user_space_by_grub(
     assert transcript.reached, transcript
 
 
-def test_debians_kernel_reaches_user_space_by_qemu(kernels: Kernels, initrd: Path, qemu: Path) -> None:
+@pytest.mark.parametrize("which", ["cloud", "newer"])
+def test_debians_kernel_reaches_user_space_by_qemu(
+    which: str, kernels: Kernels, initrd: Path, qemu: Path
+) -> None:
     command = monitors.qemu_kernel(
-        qemu, kernels.cloud.vmlinuz, memory=512, cmdline="console=ttyS0 panic=-1", initrd=initrd
+        qemu, getattr(kernels, which).vmlinuz, memory=512, cmdline="console=ttyS0 panic=-1", initrd=initrd
     )
     transcript = run_until(command, [UP], timeout=60)
     assert transcript.reached, transcript

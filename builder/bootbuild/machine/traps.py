@@ -41,9 +41,10 @@ _MONITOR, _HYPERVISOR, _RDRAND = 1 << 3, 1 << 31, 1 << 30
 _RDSEED, _LA57 = 1 << 18, 1 << 16
 _OSXSAVE = 1 << 27  #: of CPUID.1:ECX, the guest's own CR4.OSXSAVE
 _AVX_STATE, _AVX_SIZE = 1 << 2, 0x100
+_BMI2 = 1 << 8  #: its SHLX needs no CR4.OSFXSR (SDM 2, exceptions of type 13); the engine wants that
 _HIDDEN = {
     1: (0, 0, _MONITOR | _HYPERVISOR | _RDRAND | _OSXSAVE, 0),
-    7: (0, _RDSEED, _LA57, 0),
+    7: (0, _RDSEED | _BMI2, _LA57, 0),
     0x0D: (_AVX_STATE, 0, _AVX_SIZE, 0),
 }
 _PDPE1GB = 1 << 26  #: the engine has 1 GiB pages, whatever its model says

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: 0BSD */
 /* The protected-mode part of a bzImage that says how it was entered: its 32-bit entry, and where linux_setup.S goes on. */
+#include "registers.h"
+
 	.section .entry, "ax", @progbits
 	.code32
 	.globl entry
@@ -12,57 +14,7 @@ from16:	movl $stack_end, %esp
 	jmp stop
 
 from_loader:
-	/* Absolute stores need flat DS only, which the ABIs promise; ESP is not promised and not used. */
-	.set at, 0
-	.irp register, eax, ebx, ecx, edx, esi, edi, ebp, esp
-	movl %\register, registers + at
-	.set at, at + 4
-	.endr
-	movl $stack_end, %esp
-	pushfl
-	popl registers + 32
-	.set at, 36
-	.irp register, cr0, cr3, cr4
-	movl %\register, %eax
-	movl %eax, registers + at
-	.set at, at + 4
-	.endr
-	xorl %eax, %eax
-	.irp register, cs, ds, es, ss, fs, gs
-	movw %\register, %ax
-	movl %eax, registers + at
-	.set at, at + 4
-	.endr
-	str %ax
-	movl %eax, registers + 72
-	sldt %ax
-	movl %eax, registers + 76
-	sgdt gdtr
-	sidt idtr
-	movl $0xc0000080, %ecx		/* EFER */
-	rdmsr
-	movl %eax, registers + 80
-	cld
+	record_registers
 	pushl registers + 16
 	call dump
-	/* A triple fault: the one way out that every monitor understands and none needs set up for. */
-stop:	lidt no_idt
-	int3
-1:	hlt
-	jmp 1b
-
-	.section .rodata
-no_idt:	.word 0
-	.long 0
-
-	.bss
-	.balign 16
-	.globl registers, gdtr, idtr
-registers:
-	.skip 84
-gdtr:	.skip 8
-idtr:	.skip 8
-	.balign 16
-	.skip 8192
-stack_end:
-	.section .note.GNU-stack, "", @progbits
+stop:	end_run

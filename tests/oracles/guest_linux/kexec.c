@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: 0BSD
 // An /init that gives the files /0, /1 … to kexec_file_load, each in a process of its own, since a file may
-// kill that, and at last starts /start, if there is one. What it and the kernel say goes to the console in one
+// kill that, and at last starts /start, if there is one, with the ramdisk /initrd and the command line in /cmdline,
+// its NUL included, if there are such. What it and the kernel say goes to the console in one
 // order: by /dev/kmsg.
 
 #include <fcntl.h>
@@ -52,9 +53,14 @@ static void say(const char *word, long number)
     call(SYS_write, out, (long)line, used, 0, 0);
 }
 
-static long load(long file)
+static long opened(const char *path)
 {
-    return call(SYS_kexec_file_load, file, -1, 0, 0, KEXEC_FILE_NO_INITRAMFS);
+    return call(SYS_open, (long)path, O_RDONLY, 0, 0, 0);
+}
+
+static long load(long file, long initrd, const char *cmdline, long size)
+{
+    return call(SYS_kexec_file_load, file, initrd, size, (long)cmdline, initrd < 0 ? KEXEC_FILE_NO_INITRAMFS : 0);
 }
 
 static void reboot(long how)
@@ -69,13 +75,13 @@ void _start(void)
     out = call(SYS_open, (long)"/dev/kmsg", O_WRONLY, 0, 0, 0);
     for (long index = 0;; index++) {
         digits(path + 1, index);
-        long file = call(SYS_open, (long)path, O_RDONLY, 0, 0, 0);
+        long file = opened(path);
         if (file < 0)
             break;
         say("CASE", index);
         long child = call(SYS_fork, 0, 0, 0, 0, 0);
         if (!child) {
-            say("RESULT", load(file));
+            say("RESULT", load(file, -1, 0, 0));
             call(SYS_kexec_file_load, -1, -1, 0, 0, KEXEC_FILE_UNLOAD);
             call(SYS_exit, 0, 0, 0, 0, 0);
         }
@@ -83,8 +89,9 @@ void _start(void)
         call(SYS_close, file, 0, 0, 0, 0);
     }
     say("ALL-DONE", 0);
-    long start = call(SYS_open, (long)"/start", O_RDONLY, 0, 0, 0);
-    if (start >= 0 && !load(start))
+    static char cmdline[2048];
+    long size = call(SYS_read, opened("/cmdline"), (long)cmdline, sizeof cmdline, 0, 0);
+    if (!load(opened("/start"), opened("/initrd"), cmdline, size < 0 ? 0 : size))
         reboot(LINUX_REBOOT_CMD_KEXEC);
     reboot(LINUX_REBOOT_CMD_POWER_OFF);
     for (;;)
