@@ -116,8 +116,10 @@ def test_an_address_that_two_segments_share_is_no_startup_path(image: ElfImage, 
     find_startup(replace(image, segments=(code, data, elsewhere)), asked, None)
 
 
-def startup_of(path: Path, until: str | None, width: int | None = None, guest: str | None = None) -> Startup:
-    request = BootRequest(path, ("pvh@qemu",), until, width, guest=guest)
+def startup_of(
+    path: Path, until: str | None, width: int | None = None, guest: str | None = None, target: str = "pvh"
+) -> Startup:
+    request = BootRequest(path, (f"{target}@qemu",), until, width, guest=guest)
     return request_subject(request, Host.discover(), 1, 1.0).startup
 
 

@@ -232,7 +232,7 @@ def test_an_image_that_is_none_is_4(bootbuild: Bootbuild, hello: Path, image: st
 
 @pytest.mark.parametrize(
     ("target", "rules"),
-    [("multiboot2", ["BB-L135", "BB-L135"]), ("multiboot1", ["BB-L135", "BB-B024"])],
+    [("multiboot2", ["BB-L135", "BB-L135"]), ("multiboot1", ["BB-L135", "BB-L104"])],
 )
 def test_a_file_without_an_entry_is_refused_by_its_loaders(
     bootbuild: Bootbuild, hello: Path, target: str, rules: list[str]

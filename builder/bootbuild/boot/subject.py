@@ -233,11 +233,9 @@ def _unrecorded(
     text, remedy = "the image does not say where its startup path is", ""
     if guest is not None:
         text += f", where guest {guest} is judged"
-    elif own := [name for name in entries if _is_kernel_of(name, image, host)]:
-        remedy = (
-            f"a kernel of guest {own[0]} is entered where the file says: `--guest {own[0]}`; or name a place"
-        )
-        remedy += " by `--until`"
+    elif kinds := [name for name in entries if _is_kernel_of(name, image, host)]:
+        remedy = f"a kernel of guest {kinds[0]} is entered where the file says: `--guest {kinds[0]}`; or "
+        remedy += "name a place by `--until`"
     elif barred := [name for name, entry in entries.items() if entry is None]:
         text += f", and has no entry for {' or '.join(barred)}"
         remedy = f"have an entry made, by a recipe with [targets.{barred[0]}]"
