@@ -67,6 +67,7 @@ def found(image: ElfImage, magic: int, step: int) -> tuple[int, tuple[int, ...]]
         (Options1(module_align=False), 2, None),
         (Options1(framebuffer="1024x768x32"), 7, (0, 1024, 768, 32)),
         (Options1(framebuffer="any"), 7, (0, 0, 0, 0)),
+        (Options1(module_align=False, framebuffer="any"), 6, (0, 0, 0, 0)),
     ],
 )
 def test_a_multiboot1_header_asks_for_what_the_recipe_says(

@@ -225,9 +225,14 @@ def test_its_entry_stands_for_it_when_the_console_is_all_that_is_asked(tmp_path:
     (tmp_path / "kernel").write_bytes(data)
     entry = Startup("entry", tiny_guest.ENTRY, tiny_guest.ENTRY, 0)
     assert startup_of(tmp_path / "kernel", "console:x") == entry
-    (tmp_path / "kernel").write_bytes(data.replace(b"Xen\0", b"Xem\0"))  # and none that could stand for it
-    with pytest.raises(InputError, match="BB-E080"):
-        startup_of(tmp_path / "kernel", "console:x")
+
+
+@pytest.mark.parametrize("target", ["pvh", "multiboot1", "multiboot2"])
+def test_without_an_entry_its_loaders_are_asked_and_say_why(tmp_path: Path, target: str) -> None:
+    (tmp_path / "kernel").write_bytes(tiny_guest.guest().replace(b"Xen\0", b"Xem\0"))
+    request = BootRequest(tmp_path / "kernel", (f"{target}@any",), "console:x")
+    subject = request_subject(request, Host.discover(), 1, 1.0)
+    assert (subject.startup, subject.from_entry) == (Startup("entry", 0, 0, 0), True)
 
 
 @pytest.mark.parametrize("until", [None, "console:x"])
@@ -238,17 +243,16 @@ def test_a_guest_whose_kernels_describe_themselves_knows_it(tmp_path: Path, unti
 
 
 @pytest.mark.parametrize(
-    ("guest", "target", "said"),
+    ("guest", "said"),
     [
-        (None, "multiboot1", ", and has no entry for multiboot1 (BB-E080)"),
-        ("native", "pvh", ", where guest native is judged (BB-E080)"),
-        ("multiboot2", "pvh", ", where guest multiboot2 is judged (BB-E080)"),
+        ("native", ", where guest native is judged (BB-E080)"),
+        ("multiboot2", ", where guest multiboot2 is judged (BB-E080)"),
     ],
 )
-def test_why_the_entry_cannot_stand_for_it(tmp_path: Path, guest: str | None, target: str, said: str) -> None:
+def test_why_the_entry_cannot_stand_for_it(tmp_path: Path, guest: str, said: str) -> None:
     (tmp_path / "kernel").write_bytes(tiny_guest.guest())
     with pytest.raises(InputError, match=re.escape(said)):
-        startup_of(tmp_path / "kernel", "console:x", guest=guest, target=target)
+        startup_of(tmp_path / "kernel", "console:x", guest=guest)
 
 
 def test_an_image_without_an_entry_has_one_made(tmp_path: Path) -> None:

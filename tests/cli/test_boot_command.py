@@ -230,6 +230,18 @@ def test_an_image_that_is_none_is_4(bootbuild: Bootbuild, hello: Path, image: st
     assert done.stderr.startswith(f"bootbuild: error: {said}")
 
 
+@pytest.mark.parametrize(
+    ("target", "rules"),
+    [("multiboot2", ["BB-L135", "BB-L135"]), ("multiboot1", ["BB-L135", "BB-L104"])],
+)
+def test_a_file_without_an_entry_is_refused_by_its_loaders(
+    bootbuild: Bootbuild, hello: Path, target: str, rules: list[str]
+) -> None:
+    done = bootbuild("boot", "hello64.elf", "--as", target, "--until", "console:hello", "--json")
+    assert done.returncode == ExitCode.FAILED
+    assert [found["rule"] for run in runs(done) for found in run["findings"]] == rules
+
+
 @pytest.mark.parametrize("memory", ["64K", "4095M", "1T", "3000001"])
 def test_memory_that_the_machine_cannot_have_is_refused(
     bootbuild: Bootbuild, hello: Path, memory: str
