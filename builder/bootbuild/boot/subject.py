@@ -44,6 +44,7 @@ STARTUP_AMBIGUOUS = Rule(
 RULES = (STARTUP_UNKNOWN, STARTUP_OUTSIDE, STARTUP_AMBIGUOUS)
 
 _CONSOLE = "console:"
+_ENTRY = Startup("entry", 0, 0, width=0)  #: wherever its loaders enter it
 
 
 def find_startup(
@@ -128,8 +129,8 @@ def request_subject(request: BootRequest, host: Host, budget: int, timeout: floa
 
     Without `until`: the image's own record says it, then the file as `guest` reads it, then `e_entry` of a
     Linux ELF; else InputError. With `console:TEXT` any image can be asked: where its startup path is unknown
-    and no `guest` is to judge there, its entry stands for it; so too where what is packed in a file cannot be
-    had, if the targets' loaders read the file as it is.
+    and no `guest` is to judge there, its entry stands for it, and without one its loaders say why; so too
+    where what is packed in a file cannot be had, if the targets' loaders read the file as it is.
     """
     from bootbuild.formats.notes import claims
     from bootbuild.formats.payload import open_content, open_snapshot, read_payload, sealed
@@ -182,6 +183,7 @@ def request_subject(request: BootRequest, host: Host, budget: int, timeout: floa
         exact="--exact" if request.exact else "",
         code=code_at(image, startup),
         untouched=claim is not None and startup.paddr == claim.startup.paddr,
+        from_entry=startup == _ENTRY,
     )
 
 
@@ -195,7 +197,7 @@ def _unread(image: ElfImage, request: BootRequest, expect: bytes, budget: int, t
     """What is to be proved of a file of which nothing is known but how its loaders enter it."""
     return Subject(
         image=image,
-        startup=Startup("entry", 0, 0, width=0),
+        startup=_ENTRY,
         guest=None,
         offer=_offer(request),
         stub=None,
@@ -224,14 +226,16 @@ def _unrecorded(
             return joined, guest or "linux"
     entries = {name: host.target(name).entry_of(image) for name in sorted(targets)}
     first, *others = {*entries.values()}
-    if expect and guest is None and first is not None and not others:
+    if expect and guest is None and not others:
+        if first is None:  # its loaders will say why
+            return _ENTRY, None
         return replace(find_startup(image, first, None), name="entry", width=0), None
     text, remedy = "the image does not say where its startup path is", ""
     if guest is not None:
         text += f", where guest {guest} is judged"
-    elif owners := [name for name in entries if _is_kernel_of(name, image, host)]:
-        entered = f"a kernel of guest {owners[0]} is entered where the file says: `--guest {owners[0]}`"
-        remedy = f"{entered}; or name a place by `--until`"
+    elif kinds := [name for name in entries if _is_kernel_of(name, image, host)]:
+        remedy = f"a kernel of guest {kinds[0]} is entered where the file says: `--guest {kinds[0]}`; or "
+        remedy += "name a place by `--until`"
     elif barred := [name for name, entry in entries.items() if entry is None]:
         text += f", and has no entry for {' or '.join(barred)}"
         remedy = f"have an entry made, by a recipe with [targets.{barred[0]}]"
