@@ -247,7 +247,7 @@ class Memory:
         return block
 
     def _parts(self, span: Span, kind: RegionKind) -> Iterator[Span]:
-        """Memory in parts, each of which holds code or does not; where they end does not depend on the region.
+        """Memory in parts, each of which holds code or does not; they end where any region's would.
 
         The engine splits what it has mapped page by page: what can become RAM is mapped in parts from the
         start.
