@@ -7,12 +7,13 @@ by `selftest` once per process; the sources named are those of Unicorn 2.1.4.
 from __future__ import annotations
 
 import ctypes
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bootbuild.machine.binding import Uc, emulate, library, uc, x86
+from bootbuild.machine.binding import Uc, UcError, emulate, library, uc, x86
 from bootbuild.machine.calibrate import OLD_EXCEPTION, Layout, calibrate, failure, registers
 
 MSR_EFER = 0xC0000080
@@ -26,6 +27,12 @@ _IS_INT = 4  #: from error_code: exception_is_int
 _DEBUG = 16  #: from error_code: dr[8]
 _SEGMENT = struct.Struct("<I4xQII")
 _CAUSE_UNKNOWN = -1
+#: Registers of more than 64 bits: tables, MSRs, x87 and vectors.
+_WIDE = frozenset(
+    number
+    for name, number in registers().items()
+    if name in ("gdtr", "idtr", "ldtr", "tr", "msr") or re.fullmatch(r"(st|fp|[xyz]mm)\d+", name)
+)
 
 # HF_* of qemu/target/i386/cpu.h: what the translator assumes about the mode.
 _HF_CPL, _HF_CS32, _HF_SS32, _HF_ADDSEG, _HF_CS64 = 3, 1 << 4, 1 << 5, 1 << 6, 1 << 15
@@ -71,6 +78,8 @@ class Core:
         self._image = memoryview((ctypes.c_ubyte * self._context.size).from_address(address)).cast("B")
         handle = self.uc._uch.value
         self._counter = ctypes.c_size_t.from_address(handle + self._layout.counter)
+        self._word = ctypes.c_uint64()
+        self._at_word = ctypes.byref(self._word)
         self._keep: list[Any] = []
         self._error: BaseException | None = None
 
@@ -86,8 +95,15 @@ class Core:
         """A register; `cs` and its like give the selector, `gdtr` and `idtr` the base."""
         if name == "efer":
             return int(self.uc.msr_read(MSR_EFER))
-        value = self.uc.reg_read(self._number[name])
-        return int(value[1]) if isinstance(value, tuple) else int(value)
+        number = self._number[name]
+        if number in _WIDE:
+            value = self.uc.reg_read(number)
+            return int(value[1]) if isinstance(value, tuple) else int(value)
+        # the binding chooses a type for each read, which takes it five times as long as to read
+        self._word.value = 0
+        if library.uc_reg_read(self.uc._uch, number, self._at_word):
+            raise UcError(uc.UC_ERR_ARG)
+        return self._word.value
 
     def set(self, name: str, value: int) -> None:
         """Write a general, control or flags register."""

@@ -63,6 +63,8 @@ class Memory:
             if region.span.start < end:
                 raise ValueError(f"region {region.span} overlaps the one before it")
             end = region.span.end
+        ram = sum(r.span.size for r in self.regions if r.kind in (RegionKind.RAM, RegionKind.FREE))
+        self._part = max(_PART, 1 << (ram >> 6).bit_length())  # some 64, since the engine maps more slowly
         self._blocks: list[_Block] = []
         self._last: _Block | None = None
         self._seed = garbage
@@ -85,7 +87,7 @@ class Memory:
         """Give the core its memory. The callbacks get physical address, size in bytes (and value)."""
         read, write = core.guard(mmio_read), core.guard(mmio_write)
         for block in self._blocks:
-            for part in _parts(block.span, block.kind):
+            for part in self._parts(block.span, block.kind):
                 where = block.address + part.start - block.span.start
                 core.uc.mem_map_ptr(part.start, part.size, _PROT[block.kind], where)
         for region in self.regions:
@@ -110,9 +112,8 @@ class Memory:
         others = [region for region in self.regions if region not in parts]
         regions = [*others, *rest, Region(span, kind)]
         self.regions = tuple(sorted(regions, key=lambda region: region.span.start))
-        for region in (*rest, Region(span, kind)):  # each part as `allow_code` will find it
-            for part in _parts(region.span, region.kind):
-                core.uc.mem_protect(part.start, part.size, _PROT[region.kind])
+        for part in self._parts(span, kind):
+            core.uc.mem_protect(part.start, part.size, _PROT[kind])
         core.forget_all_code()
 
     def allow_code(self, core: Core, address: int) -> bool:
@@ -124,7 +125,7 @@ class Memory:
         region = self.region(address)
         if region is None or region.kind is not RegionKind.RAM:
             return False
-        part = next(part for part in _parts(region.span, region.kind) if address in part)
+        part = next(part for part in self._parts(region.span, region.kind) if address in part)
         core.uc.mem_protect(part.start, part.size, uc.UC_PROT_ALL)
         return True
 
@@ -245,6 +246,19 @@ class Memory:
             _fill(block, self._seed)
         return block
 
+    def _parts(self, span: Span, kind: RegionKind) -> Iterator[Span]:
+        """Memory in parts, each of which holds code or does not; they end where any region's would.
+
+        The engine splits what it has mapped page by page: what can become RAM is mapped in parts from the
+        start.
+        """
+        at = span.start
+        while at < span.end:
+            whole = kind not in (RegionKind.RAM, RegionKind.FREE)
+            end = span.end if whole else min(span.end, at // self._part * self._part + self._part)
+            yield Span(at, end - at)
+            at = end
+
     def _load(self, load: Load) -> None:
         if load.size > load.memsz:
             raise ValueError(f"load at {load.address:#x} has more bytes than memory")
@@ -263,15 +277,6 @@ class Memory:
                     raise ValueError(f"the content of the load at {load.address:#x} is {short} bytes short")
                 offset, left = offset + take, left - take
             _zero(block, at + take, part - take)
-
-
-def _parts(span: Span, kind: RegionKind) -> Iterator[Span]:
-    """RAM in parts, each of which holds code or does not: some 64, since the engine maps more slowly."""
-    step = span.size
-    if kind is RegionKind.RAM:
-        step = max(_PART, 1 << (step >> 6).bit_length())
-    for start in range(span.start, span.end, step):
-        yield Span(start, min(step, span.end - start))
 
 
 def _put(block: _Block, at: int, content: Content, offset: int, size: int) -> int:

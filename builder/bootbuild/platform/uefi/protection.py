@@ -41,7 +41,8 @@ class Protection:
         self._directories = align_up(memory, GiB) // GiB
         self._top = memory - TOP_TABLE
         self._tables = self._top + (2 + self._directories) * PAGE
-        self._entries = array("Q", (at | _PRESENT | _WRITE | _USED | _NX for at in range(0, memory, PAGE)))
+        flags = _PRESENT | _WRITE | _USED | _NX
+        self._entries = array("Q", range(flags, flags + memory, PAGE))
         for span, kind in firmware.pages:
             if kind in _CODE:
                 self._set(span, writable=False, executable=True)
