@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bootbuild_loaders import rules
+from bootbuild_loaders import multiboot_rules, rules
 from bootbuild_loaders.grub_chunks import FOUR_GIB, OUT_OF_MEMORY, Chunks
 from bootbuild_loaders.grub_head import Head
 from bootbuild_loaders.stopped import Stopped
@@ -32,7 +32,7 @@ class Range:
         """One piece for all of the image. Raises Stopped."""
         if size > self.most or self.least > self.most - size:
             text = "error: invalid min/max address and/or load size."
-            raise Stopped(rules.RELOCATABLE_RANGE, text)
+            raise Stopped(multiboot_rules.RELOCATABLE_RANGE, text)
         if self.align & self.align - 1:
             raise Stopped(rules.NOT_JUDGED, "", "ignore")
         chunks.anywhere(size, self.align or 1, self.least, self.most)
@@ -117,12 +117,12 @@ class GrubElf:
         if self.head.number(18, 2) != (EM_X86_64 if self.wide else EM_386) or self.head.number(20, 4) != 1:
             raise Stopped(rules.MACHINE, text)
         if self.head.number(16, 2) not in (ET_EXEC, ET_DYN):
-            raise Stopped(rules.ELF_TYPE, "error: this ELF file is not of the right type.")
+            raise Stopped(multiboot_rules.ELF_TYPE, "error: this ELF file is not of the right type.")
 
     def _phdrs(self) -> list[Phdr]:
         start, stride, count = self._field(28, 32), self._half(42, 54), self._half(44, 56)
         if (start + count * stride & self.word) > self.reach:
-            raise Stopped(rules.FAR_PHDRS, "error: program header at a too high offset.")
+            raise Stopped(multiboot_rules.FAR_PHDRS, "error: program header at a too high offset.")
         return [self._phdr(start + i * stride) for i in range(count)]
 
     def _phdr(self, at: int) -> Phdr:
@@ -152,7 +152,7 @@ class GrubElf:
                 if found > WORD32:
                     raise Stopped(rules.DOES_NOT_FIT, "error: invalid entry point for ELF64.")
                 return found
-        raise Stopped(rules.ENTRY_OUTSIDE, "error: entry point isn't in a segment.")
+        raise Stopped(multiboot_rules.ENTRY_OUTSIDE, "error: entry point isn't in a segment.")
 
     def _load_sections(self) -> int:
         """Section headers, and of the sections those that have no address yet. Raises Stopped."""
@@ -177,7 +177,7 @@ class GrubElf:
         words = [int.from_bytes(raw[i : i + step], "little") for i in range(8, 8 + 4 * step, step)]
         _, address, offset, size = words
         if self.modern and int.from_bytes(raw[4:8], "little") in (SHT_REL, SHT_RELA):
-            raise Stopped(rules.RELOCATIONS, "error: ELF files with relocs are not supported yet.")
+            raise Stopped(multiboot_rules.RELOCATIONS, "error: ELF files with relocs are not supported yet.")
         if address or not size:
             return
         align = int.from_bytes(raw[48:56] if self.wide else raw[32:36], "little")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bootbuild_loaders import rules
+from bootbuild_loaders import multiboot_rules, rules
 from bootbuild_loaders.stopped import Stopped
 from bootbuild_loaders.window import Window
 
@@ -16,7 +16,7 @@ def not_found(window: Window, magic: int) -> Stopped:
     """What GRUB says without a header. A file without the magic number even near by was not meant for it."""
     meant = magic.to_bytes(4, "little") in window.get(0, NEAR)
     text = "error: no multiboot header found."
-    return Stopped(rules.NO_MULTIBOOT, text, "refuse" if meant else "ignore")
+    return Stopped(multiboot_rules.NO_MULTIBOOT, text, "refuse" if meant else "ignore")
 
 
 class Head:
@@ -25,7 +25,7 @@ class Head:
     def __init__(self, window: Window, reach: int) -> None:
         self.data = window.get(0, reach)
         if len(self.data) < LEAST:
-            raise Stopped(rules.NO_MULTIBOOT, "error: premature end of file")
+            raise Stopped(multiboot_rules.NO_MULTIBOOT, "error: premature end of file")
 
     def get(self, offset: int, size: int) -> bytes:
         """`size` bytes at `offset`."""

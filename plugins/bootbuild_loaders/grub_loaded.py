@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bootbuild.api import LoaderVerdict
-from bootbuild_loaders import rules
+from bootbuild_loaders import multiboot_rules, rules
 from bootbuild_loaders.grub_chunks import FOUR_GIB, Chunks, Platform
 from bootbuild_loaders.grub_elf import Loaded
 from bootbuild_loaders.stopped import Stopped
@@ -16,22 +16,26 @@ HEAP_BROKEN = "(it overwrites its heap)"
 CLEARS_ALL = "(it clears all memory)"
 
 #: The rules that the models of both name.
-BOTH = rules.only(
-    rules.NOT_A_KERNEL,
-    rules.HEADERS_OUTSIDE,
-    rules.MACHINE,
-    rules.DOES_NOT_FIT,
-    rules.SEGMENT_OUTSIDE,
-    rules.OVERLAP,
-    rules.MULTIBOOT_ADDRESSES,
-    rules.NOT_JUDGED,
-    rules.FILE_OVER_MEMORY,
-    rules.NO_MULTIBOOT,
-    rules.UNKNOWN_REQUEST,
-    rules.ELF_TYPE,
-    rules.FAR_PHDRS,
-    rules.ENTRY_OUTSIDE,
-    rules.SCREEN,
+BOTH = (
+    *rules.only(
+        rules.NOT_A_KERNEL,
+        rules.HEADERS_OUTSIDE,
+        rules.MACHINE,
+        rules.DOES_NOT_FIT,
+        rules.SEGMENT_OUTSIDE,
+        rules.OVERLAP,
+        rules.MULTIBOOT_ADDRESSES,
+        rules.NOT_JUDGED,
+        rules.FILE_OVER_MEMORY,
+    ),
+    *multiboot_rules.only(
+        multiboot_rules.NO_MULTIBOOT,
+        multiboot_rules.UNKNOWN_REQUEST,
+        multiboot_rules.ELF_TYPE,
+        multiboot_rules.FAR_PHDRS,
+        multiboot_rules.ENTRY_OUTSIDE,
+        multiboot_rules.SCREEN,
+    ),
 )
 
 
@@ -83,6 +87,6 @@ def judged(boot: str, platform: Platform, load: Callable[[], Loaded]) -> LoaderV
     if loaded.spilt and platform.heap_behind:
         return LoaderVerdict(boot, "crash", None, rules.FILE_OVER_MEMORY, HEAP_BROKEN)
     if loaded.long_mode:
-        return LoaderVerdict(boot, "wild", loaded.entry, rules.LONG_MODE)
+        return LoaderVerdict(boot, "wild", loaded.entry, multiboot_rules.LONG_MODE)
     rule = rules.FILE_OVER_MEMORY if loaded.spilt else ""
     return LoaderVerdict(boot, "accept", None if loaded.moved else loaded.entry, rule)

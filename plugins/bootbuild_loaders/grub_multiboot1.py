@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
-from bootbuild_loaders import rules
+from bootbuild_loaders import multiboot_rules
 from bootbuild_loaders.grub_chunks import EFI64, PC, Chunks, Platform
 from bootbuild_loaders.grub_elf import WORD32, GrubElf, Loaded
 from bootbuild_loaders.grub_head import Head, not_found
@@ -31,7 +31,7 @@ class GrubMultiboot1:
     evidence = Evidence.ORACLE
     source = "grub-core/loader/{multiboot*.c,i386/multiboot_mbi.c}; held to Debian's GRUB (tests/oracles)"
     platform = PC
-    rules = (*BOTH, *rules.only(rules.MANY_SECTIONS))
+    rules = (*BOTH, *multiboot_rules.only(multiboot_rules.MANY_SECTIONS))
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
         """For protocol "multiboot1"."""
@@ -54,7 +54,7 @@ def _load(content: Content, platform: Platform) -> Loaded:
         raise not_found(window, MAGIC)
     flags = head.number(at + 4, 4)
     if flags & UNSUPPORTED:
-        raise Stopped(rules.UNKNOWN_REQUEST, f"error: unsupported flag: {flags:#x}.")
+        raise Stopped(multiboot_rules.UNKNOWN_REQUEST, f"error: unsupported flag: {flags:#x}.")
     chunks = Chunks(platform)
     if flags & ADDRESSES:
         loaded = _load_by_addresses(head, window, chunks, at)
@@ -64,9 +64,9 @@ def _load(content: Content, platform: Platform) -> Loaded:
         mode = head.number(at + 32, 4)
         if mode not in (0, 1):
             shown = mode - (1 << 32) if mode >> 31 else mode
-            raise Stopped(rules.SCREEN, f"error: unsupported graphical mode type {shown}.")
+            raise Stopped(multiboot_rules.SCREEN, f"error: unsupported graphical mode type {shown}.")
     if loaded.sections > LOW_MEMORY:
-        raise Stopped(rules.MANY_SECTIONS, "")
+        raise Stopped(multiboot_rules.MANY_SECTIONS, "")
     chunks.check_boot(in_heap=False)
     return loaded
 

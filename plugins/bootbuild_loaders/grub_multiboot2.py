@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
-from bootbuild_loaders import rules
+from bootbuild_loaders import multiboot_rules, rules
 from bootbuild_loaders.grub_chunks import EFI64, PC, Chunks, Platform
 from bootbuild_loaders.grub_elf import WORD32, GrubElf, Loaded, Range
 from bootbuild_loaders.grub_head import Head, not_found
@@ -35,7 +35,13 @@ class GrubMultiboot2:
     evidence = Evidence.ORACLE
     source = "grub-core/loader/multiboot*.c; held to Debian's GRUB (tests/oracles)"
     platform = PC
-    rules = (*BOTH, *rules.only(rules.RUNS_OUT, rules.ENTRY_TAG, rules.RELOCATIONS, rules.RELOCATABLE_RANGE))
+    rules = (
+        *BOTH,
+        *rules.only(rules.RUNS_OUT),
+        *multiboot_rules.only(
+            multiboot_rules.ENTRY_TAG, multiboot_rules.RELOCATIONS, multiboot_rules.RELOCATABLE_RANGE
+        ),
+    )
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
         """For protocol "multiboot2"."""
@@ -47,7 +53,7 @@ class GrubMultiboot2Efi64(GrubMultiboot2):
 
     name = "grub-multiboot2-efi64"
     platform = EFI64
-    rules = (*GrubMultiboot2.rules, *rules.only(rules.LONG_MODE))
+    rules = (*GrubMultiboot2.rules, *multiboot_rules.only(multiboot_rules.LONG_MODE))
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ def _load(content: Content, platform: Platform) -> Loaded:
     chunks = Chunks(platform)
     if tags.addresses:
         if tags.entry is None and efi_entry is None:
-            raise Stopped(rules.ENTRY_TAG, "error: load address tag without entry address tag.")
+            raise Stopped(multiboot_rules.ENTRY_TAG, "error: load address tag without entry address tag.")
         loaded = _load_by_addresses(window, chunks, at, tags)
     else:
         loaded = GrubElf(head, window, chunks, REACH, modern=True).load(tags.moved)
@@ -94,7 +100,7 @@ def _load(content: Content, platform: Platform) -> Loaded:
         loaded = replace(loaded, entry=tags.entry)
     screen = tags.framebuffer or (tags.ega_text and platform.vga_text)
     if tags.console_required and not screen:
-        raise Stopped(rules.SCREEN, "error: OS requires a console but none is available.")
+        raise Stopped(multiboot_rules.SCREEN, "error: OS requires a console but none is available.")
     chunks.check_boot(in_heap=True)
     return replace(loaded, moved=tags.moved is not None, long_mode=tags.boot_services and efi_entry is None)
 
@@ -142,7 +148,7 @@ def _read_tags(head: Head, first: int, platform: Platform) -> Tags:
         elif kind == BOOT_SERVICES:
             tags = replace(tags, boot_services=platform.efi)
         elif kind != MODULE_ALIGN and not flags & OPTIONAL:
-            raise Stopped(rules.UNKNOWN_REQUEST, f"error: unsupported tag: {kind:#x}.")
+            raise Stopped(multiboot_rules.UNKNOWN_REQUEST, f"error: unsupported tag: {kind:#x}.")
     return tags
 
 
@@ -152,7 +158,7 @@ def _check_information(head: Head, at: int, size: int, platform: Platform) -> No
     for index in range(count):
         asked = head.number(at + 8 + 4 * index, 4)
         if asked not in KNOWN_INFORMATION:
-            raise Stopped(rules.UNKNOWN_REQUEST, f"error: unsupported information tag: {asked:#x}.")
+            raise Stopped(multiboot_rules.UNKNOWN_REQUEST, f"error: unsupported information tag: {asked:#x}.")
 
 
 def _load_by_addresses(window: Window, chunks: Chunks, at: int, tags: Tags) -> Loaded:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import linux_header, rules
-from bootbuild_loaders.qemu_elf import EM_X86_64, check_memory, fetch, load_elf, meant
+from bootbuild_loaders.qemu_elf import EM_X86_64, check_memory, fetch, load_elf
+from bootbuild_loaders.qemu_notes import meant
 from bootbuild_loaders.stopped import Stopped
 from bootbuild_loaders.window import Window
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict, MemoryContent, Said, decompress
-from bootbuild_loaders import libelf, libelf_dominfo, rules
+from bootbuild_loaders import libelf, libelf_dominfo, libelf_parms, rules
 from bootbuild_loaders.libelf import UNSET, Binary, Refused
-from bootbuild_loaders.libelf_dominfo import Parms
+from bootbuild_loaders.libelf_parms import Parms
 from bootbuild_loaders.window import Window, packed
 
 BASE = 0xFFFF830000000000  #: DIRECTMAP_VIRT_START, near where Xen maps the file
@@ -179,7 +179,7 @@ def _pv(elf: Binary, parms: Parms) -> int:
         raise Refused(rules.PV32, "Found 32-bit PV kernel, but CONFIG_PV32 missing")
     if not elf.is_64 or elf.ehdr["e_machine"] != libelf.EM_X86_64 or elf.data == libelf.ELFDATA2MSB:
         raise Refused(rules.MACHINE, "Mismatch between Xen and DOM0 kernel")
-    if parms.noted_features and not parms.supported & 1 << libelf_dominfo.XENFEAT_DOM0:
+    if parms.noted_features and not parms.supported & 1 << libelf_parms.XENFEAT_DOM0:
         raise Refused(rules.DOMAIN_KIND, "Kernel does not support Dom0 operation")
     end = _mapping_end(parms)
     if parms.virt_base < XEN_END and end > XEN_START:
@@ -191,7 +191,7 @@ def _pv(elf: Binary, parms: Parms) -> int:
             raise Refused(rules.SEGMENT_OUTSIDE, "Failed to load the kernel binary")
     if parms.virt_hypercall != UNSET and not parms.virt_base <= parms.virt_hypercall < end:
         raise Refused(rules.HYPERCALL_PAGE, "Invalid HYPERCALL_PAGE field in ELF notes.")
-    if parms.required & 1 << libelf_dominfo.XENFEAT_SUPERVISOR_MODE_KERNEL:
+    if parms.required & 1 << libelf_parms.XENFEAT_SUPERVISOR_MODE_KERNEL:
         raise Refused(rules.DOMAIN_KIND, "Dom0 requires supervisor-mode execution")
     return parms.virt_entry
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bootbuild.api import Content, Evidence, LoaderVerdict, MemoryContent, decompress
-from bootbuild_loaders import libelf, libelf_dominfo, rules
+from bootbuild_loaders import libelf, libelf_dominfo, libelf_parms, rules
 from bootbuild_loaders.libelf import Binary, Refused
 from bootbuild_loaders.window import Window, packed
 
@@ -191,7 +191,7 @@ class Image:
             parms = libelf_dominfo.parse(self.inner, hvm)
         except Refused as refused:
             raise Refused(refused.rule, NO_LOADER) from None
-        if parms.required & 1 << libelf_dominfo.XENFEAT_DOM0:
+        if parms.required & 1 << libelf_parms.XENFEAT_DOM0:
             text = "xc_dom_parse_elf_kernel: Kernel does not support unprivileged (DomU) operation"
             raise Refused(rules.DOMAIN_KIND, text)
         if hvm and parms.phys_entry == libelf.UNSET32:
@@ -210,7 +210,7 @@ def phys32_entry(elf: Binary) -> int | None:
         for ph in elf.phdrs
         if ph["p_type"] == libelf.PT_NOTE and ph["p_offset"]
         for _, note in elf.notes(elf.base + ph["p_offset"] & libelf.M64, _end(elf, ph)).xen
-        if note.type == libelf_dominfo.PHYS32_ENTRY
+        if note.type == libelf_parms.PHYS32_ENTRY
     ]
     return values[-1] if values else None
 

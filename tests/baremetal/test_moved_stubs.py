@@ -7,22 +7,27 @@ from dataclasses import replace
 
 import pytest
 
-from bootbuild.api import Guest, Payload
+from bootbuild.api import Blob, Payload, Piece, Waist, Words
+from bootbuild.api import Guest as Protocol
 from bootbuild.boot.subject import find_startup
 from bootbuild.formats.payload import Fit, open_payload
 from bootbuild.guests.native import Native
+from bootbuild.machine import Machine
 from bootbuild.model.span import Span
+from bootbuild.model.trace import StopKind
 from bootbuild.stubs.link import Linked, Params, extent, link
 from bootbuild_baremetal.headers import HeaderTag
+from bootbuild_baremetal.moved import mended
 from bootbuild_baremetal.options import Options2
 from bootbuild_baremetal.targets import Multiboot2
 from bootbuild_linux.guests import Linux
 from bootbuild_pvh.guests import PvhGuest
+from machine_guests import CODE, Guest, identity, long, protected, scene, tables
 from workshop import Workshop
 
 MiB = 1 << 20
 TEXT, BSS = 0x1200000, 0x1300000
-CASES: list[tuple[int, Guest, bool]] = [
+CASES: list[tuple[int, Protocol, bool]] = [
     (64, Native(), False),
     (32, Native(), False),
     (64, Native(), True),
@@ -32,7 +37,7 @@ CASES: list[tuple[int, Guest, bool]] = [
 ]
 
 
-def movable(workshop: Workshop, width: int, guest: Guest) -> Payload:
+def movable(workshop: Workshop, width: int, guest: Protocol) -> Payload:
     path = workshop.pie(f"mended{width}", width)
     found = open_payload(path, Fit(load=16 * MiB))
     startup = find_startup(found.elf, f"startup_{width}", width, guest, found.moved)
@@ -42,7 +47,7 @@ def movable(workshop: Workshop, width: int, guest: Guest) -> Payload:
 @pytest.mark.parametrize("by", [0x7A00000, -0xE00000])
 @pytest.mark.parametrize(("width", "guest", "alive"), CASES)
 def test_mending_is_linking_elsewhere(
-    workshop: Workshop, width: int, guest: Guest, alive: bool, by: int
+    workshop: Workshop, width: int, guest: Protocol, alive: bool, by: int
 ) -> None:
     payload = movable(workshop, width, guest)
     options = Options2(relocatable="any", boot_services=alive)
@@ -99,3 +104,46 @@ def test_a_segment_of_larger_alignment_decides(workshop: Workshop) -> None:
     elf = replace(payload.elf, segments=(replace(first, align=8 * MiB), *others))
     made = Multiboot2().contribute(replace(payload, elf=elf), Native(), Options2(relocatable="any"))
     assert struct.pack("<4I", MiB, 0x7FFFFFFF, 8 * MiB, 0) in made.headers[0].data
+
+
+# -- The stub itself, run where it is not linked: in front of a piece of ours that halts.
+
+HALT = Blob("halt", 32, b"\xf4", 16, 0, 1, (), {"bb_halt": (".text", 0)}, "by hand")
+INFORMATION = 0x5000
+WORD = 0x800  #: bytes behind the start of the text, of a kernel's word that holds an address
+
+
+def moved(width: int, linked_at: int, size: int, word: int, eax: int = 0x36D76289) -> tuple[Machine, int]:
+    """The machine that halted behind the stub, and what the word is then."""
+    chain = mended((Piece(replace(HALT, width=width), "bb_halt", Waist(width), None),))
+    places = Words((linked_at + WORD,), size)
+    params = Params(linked_at, Span(linked_at, 0x10000), 0, addresses=places)
+    text = link(chain, [], params, linked_at, linked_at + 0x8000).text.ljust(WORD, b"\0")
+    code = text + (word & (1 << 8 * size) - 1).to_bytes(size, "little")
+    registers = {"rax": eax, "rbx": INFORMATION, "rsp": 0}
+    state = long(registers=registers) if width == 64 else protected(registers=registers)
+    memory = tables(width == 64) | (identity() if width == 64 else {}) | {INFORMATION: bytes(range(16))}
+    machine = Machine(scene(Guest(code, "long64" if width == 64 else "protected32", state, memory)))
+    stop = machine.run(checkpoints={}, budget=10_000, seconds=20)
+    assert stop.kind is StopKind.HALTED, stop
+    return machine, int.from_bytes(machine.read(CODE + WORD, size), "little")
+
+
+@pytest.mark.parametrize("size", [4, 8])
+@pytest.mark.parametrize("linked_at", [0x80000, 0x1200000, CODE])
+@pytest.mark.parametrize("word", [0x1234567, -0x80000, -1, 0xFFFFFFFF, 0x7FF00000])
+@pytest.mark.parametrize("width", [32, 64])
+def test_a_word_of_any_value_is_mended(width: int, linked_at: int, size: int, word: int) -> None:
+    """One that points below or above the kernel, too: carries go through all of it."""
+    machine, found = moved(width, linked_at, size, word)
+    with machine:
+        assert found == word + CODE - linked_at & (1 << 8 * size) - 1
+        assert machine.get("rax") & 0xFFFFFFFF == 0x36D76289
+        assert machine.get("rbx") == INFORMATION
+        assert machine.read(INFORMATION, 16) == bytes(range(16))
+
+
+def test_what_was_not_started_by_multiboot2_is_left_to_the_front() -> None:
+    machine, found = moved(32, 0x1200000, 8, 0x1234567, eax=0x2BADB002)
+    with machine:
+        assert (found, machine.get("rax")) == (0x1234567, 0x2BADB002)

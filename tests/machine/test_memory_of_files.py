@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bootbuild.machine.memory import PAGE, Memory
+from bootbuild.machine.block import PAGE
+from bootbuild.machine.memory import Memory
 from bootbuild.model.content import Content, CutShort, FileContent, snapshot
 from bootbuild.model.machine import Load, Region, RegionKind
 from bootbuild.model.span import Span

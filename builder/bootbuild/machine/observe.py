@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from bootbuild.machine.binding import uc
+from bootbuild.machine.block import PAGE
 from bootbuild.machine.board import Board
 from bootbuild.machine.engine import EFER_LMA
-from bootbuild.machine.memory import PAGE
 from bootbuild.machine.rules import BAD_CODE_SEGMENT
 from bootbuild.machine.strict import Strict
 from bootbuild.model.trace import StopKind

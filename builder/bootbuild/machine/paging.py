@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bootbuild.machine.block import PAGE
 from bootbuild.machine.engine import EFER_LMA, Core
-from bootbuild.machine.memory import PAGE, Memory
+from bootbuild.machine.memory import Memory
 from bootbuild.model.machine import RegionKind
 
 CR0_PE, CR0_WP, CR0_PG = 1, 1 << 16, 1 << 31

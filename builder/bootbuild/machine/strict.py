@@ -11,12 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from bootbuild.machine import ports, scan
+from bootbuild.machine.block import PAGE
 from bootbuild.machine.board import Board
 from bootbuild.machine.calibrate import GENERAL
 from bootbuild.machine.delivery import Delivery
 from bootbuild.machine.engine import EFER_LMA, Core
 from bootbuild.machine.gates import GP, PF, UD
-from bootbuild.machine.memory import PAGE
 from bootbuild.machine.msr import Msrs, canonical
 from bootbuild.machine.operand import Instruction, Place, code_bits, decode, place
 from bootbuild.machine.paging import ADDRESS_WIDTH, CR0_PE, CR0_PG, CR4_PAE, PageFault, bad_pointer

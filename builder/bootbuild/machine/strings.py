@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from bootbuild.machine.block import PAGE
 from bootbuild.machine.board import Board
 from bootbuild.machine.calibrate import GENERAL
-from bootbuild.machine.memory import PAGE
 from bootbuild.machine.observe import Coverage
 from bootbuild.machine.operand import code_bits
 from bootbuild.machine.paging import CR0_WP, Walk

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import Literal
 
 from bootbuild.machine.binding import Uc, emulate, uc, x86
+from bootbuild.machine.block import PAGE
 from bootbuild.machine.board import Board
 from bootbuild.machine.calibrate import GENERAL
 from bootbuild.machine.delivery import Delivery
 from bootbuild.machine.engine import Segment
 from bootbuild.machine.gates import HAS_ERROR_CODE, PF, UD
-from bootbuild.machine.memory import PAGE
 from bootbuild.machine.msr import Msrs
 from bootbuild.machine.operand import linear_of
 from bootbuild.machine.paging import CR0_PG, CR4_OSXSAVE

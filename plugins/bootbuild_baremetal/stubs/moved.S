@@ -30,15 +30,13 @@ bb_multiboot_moved:
 	mov	%edx, %edi
 	sar	$31, %edi
 	add	$FIXUPS, %esi
-	jecxz	3f
 2:	lodsl
 	add	%edx, (%eax, %edx)
 	loop	2b
-3:	mov	%ebp, %ecx
-	jecxz	6f
-5:	lodsl
+	mov	%ebp, %ecx
+3:	lodsl
 	add	%edx, (%eax, %edx)
 	adc	%edi, 4(%eax, %edx)
-	loop	5b
-6:	mov	$MAGIC, %eax
+	loop	3b
+	mov	$MAGIC, %eax
 4:	jmp	bb_next

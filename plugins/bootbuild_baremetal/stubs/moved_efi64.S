@@ -15,14 +15,12 @@ bb_multiboot_moved_efi64:
 	mov	FIXUPS_32(%rsi), %ecx
 	mov	FIXUPS_64(%rsi), %edi
 	add	$FIXUPS, %rsi
-	jrcxz	3f
 2:	lodsl
 	add	%edx, (%rax, %rdx)
 	loop	2b
-3:	mov	%edi, %ecx
-	jrcxz	4f
-5:	lodsl
+	mov	%edi, %ecx
+3:	lodsl
 	add	%rdx, (%rax, %rdx)
-	loop	5b
+	loop	3b
 4:	mov	%r8d, %eax
 	jmp	bb_next
