@@ -1,4 +1,4 @@
-"""In OVMF, a kernel linked where that keeps memory for good is moved, or refused, and the firmware goes on."""
+"""A kernel linked where OVMF keeps memory for good is moved; or it is refused, and the firmware goes on."""
 
 from __future__ import annotations
 
