@@ -9,18 +9,23 @@ from pathlib import Path
 
 import pytest
 
+import efi_dump
 import ovmf as firmware
 from bootbuild.host import Host
 from bootbuild.model.record import BuildRecord
 from bootbuild.pipeline import build
 from bootbuild.recipe.overrides import Overrides
 from bootbuild.recipe.read import read
+from debian_kernels import Kernels
 from oracle import run_until
 from ovmf import Ovmf
 from workshop import Workshop
 
 NVS = 0x806000  #: two pages of ACPI NVS, which OVMF has there
-EARLY = 0x1000000  #: boot services', until they end
+EARLY = 0x1000000  #: boot services', until they end; Linux is linked there
+TAKER = Path(__file__).parents[1] / "efi/taker.c"
+FREE = 0x2200000  #: the lowest place for Linux, where a page at 32 MiB is taken as well
+BRK = re.compile(r"memblock_reserve: \[0x0*([0-9a-f]+)-\w+\] setup_arch")  #: reserve_brk of Linux
 TAKEN = "bootbuild: cannot start the kernel: the memory that it is linked for is taken for good"
 
 
@@ -104,3 +109,44 @@ def test_what_may_not_be_moved_is_refused_and_the_next_boot_option_starts(
     assert first < second
     assert re.search(r"failed to start Boot\w+ .*: Out of Resources", transcript.text[first:second])
     assert transcript.text.count("bootbuild:") == 1
+
+
+def test_debians_kernel_goes_elsewhere_and_gets_to_user_space(
+    kernels: Kernels, gcc: Path, ovmf: Ovmf, qemu: Path, tmp_path: Path
+) -> None:
+    """A program that was started before has a page of its place, at 32 MiB, for good."""
+    flavour = kernels.cloud
+    path = tmp_path / "recipe.toml"
+    path.write_text(
+        f"""
+        api = 1
+        [payload]
+        path = {json.dumps(str(flavour.vmlinux))}
+        symbols = {json.dumps(str(flavour.system_map))}
+        guest = "linux"
+        startup = "startup_64"
+        cmdline = "console=ttyS0 memblock=debug"
+        [[payload.modules]]
+        path = {json.dumps(str(kernels.initrd))}
+        [targets.efi]
+        relocatable = "low"
+        profiles = ["taken"]
+        """
+    )
+    host = Host.discover()
+    record = build(read(path, host, Overrides()), host)
+    (verdict,) = record.images[0].verdicts
+    assert verdict.outcome.name == "BOOTED"
+    assert {run.placed and run.placed.virtual for run in verdict.runs} == {0}
+    taker = tmp_path / "taker.efi"
+    taker.write_bytes(efi_dump.compile_pe(gcc, [TAKER], tmp_path, ("-DTAKEN=0x2000000",)))
+    command = ovmf.from_disk(
+        qemu, taker, tmp_path, memory=1024, options=ovmf.next_disk(image(record), tmp_path)
+    )
+    transcript = run_until(
+        command, ["taker: taken", "bootbuild-initrd up"], fail=firmware.FAILS[1:], timeout=120
+    )
+    assert transcript.reached, transcript
+    (place, *_) = BRK.findall(transcript.text)
+    linked = flavour.symbol("__brk_base") - 0xFFFFFFFF80000000
+    assert int(place, 16) - linked == FREE - EARLY

@@ -27,17 +27,21 @@ def words_of(payload: Payload, guest: Guest, unmovable: Rule, stays: Rule) -> Wo
     Raises RefusedError by the target's own rules: `unmovable` for what is wrong with the payload, `stays`
     for a guest whose back would not know of it.
     """
-    problems = [Problem(unmovable, payload.source, text) for text in _why_not(payload)]
+    finds_itself = getattr(guest, "finds_itself", None)
+    found = finds_itself is not None and finds_itself(payload.elf, payload.startup)
+    words = Words() if found else payload.addresses
+    faults = [*_why_not_there(payload), *([] if found else _why_not_mended(payload))]
+    problems = [Problem(unmovable, payload.source, text) for text in faults]
     if not getattr(guest, "movable", False):
         text = f"guest {guest.name} does not say that it is movable"
         problems.append(Problem(stays, payload.source, text))
     if problems:
         raise RefusedError(problems)
-    assert payload.addresses is not None
-    return payload.addresses
+    assert words is not None
+    return words
 
 
-def _why_not(payload: Payload) -> Iterator[str]:
+def _why_not_mended(payload: Payload) -> Iterator[str]:
     words = payload.addresses
     if words is None:
         yield "it is no static PIE: which of its words hold addresses, nobody knows"
@@ -45,6 +49,12 @@ def _why_not(payload: Payload) -> Iterator[str]:
     for s in payload.elf.loads:
         if s.vaddr != s.paddr:
             yield f"the segment at {s.virtual} is loaded at {s.physical}: it would run where it is not loaded"
+    near = next((b for a, b in pairwise(sorted(words.places)) if b - a < words.size), None)
+    if near is not None:
+        yield f"two relocations change the word at {near:#x}"
+
+
+def _why_not_there(payload: Payload) -> Iterator[str]:
     base = min(s.paddr for s in payload.elf.loads)
     align = max(_PAGE, *(s.align for s in payload.elf.loads))
     if align >= REACH:
@@ -53,6 +63,3 @@ def _why_not(payload: Payload) -> Iterator[str]:
         yield f"its lowest byte at {base:#x} is at no multiple of {align:#x}, where a loader would put it"
     if payload.elf.physical_end >= REACH:
         yield f"it ends at {payload.elf.physical_end:#x}, above 2 GiB"
-    near = next((b for a, b in pairwise(sorted(words.places)) if b - a < words.size), None)
-    if near is not None:
-        yield f"two relocations change the word at {near:#x}"
