@@ -29,6 +29,8 @@ class Options:
     )
     relocatable: Literal["any", "low", "high"] | None = field(
         default=None,
-        metadata={"meaning": "a static PIE whose place is taken goes elsewhere: anywhere, low or high"},
+        metadata={
+            "meaning": "where its place is taken a static PIE or a Linux goes elsewhere: `any`, `low`, `high`"
+        },
     )
     sbat: Path | None = field(default=None, metadata={"meaning": "a table for .sbat, instead of bootbuild's"})

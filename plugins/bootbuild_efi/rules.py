@@ -55,7 +55,8 @@ UNMOVABLE = Rule(
     "a kernel that cannot be moved",
     "Where the firmware keeps a kernel's place for good, one that is `relocatable` is put elsewhere. Every "
     "word that holds an address must be known, so that a stub can mend it: a static PIE's are. It runs where "
-    "it is loaded, below 2 GiB, which is what 64-bit code of the small model reaches.",
+    "it is loaded, below 2 GiB, which is what 64-bit code of the small model reaches. A 64-bit Linux maps "
+    "itself from wherever it lies: no word of it has to be known.",
     "link it as a static PIE (`-static-pie`, or `ld -pie --no-dynamic-linker -z text`); or leave "
     "relocatable out",
 )

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bootbuild.api import Outcome, ProfileVerdict
+from bootbuild.api import (
+    FileContent,
+    Note,
+    Outcome,
+    Payload,
+    ProfileVerdict,
+    RefusedError,
+    Startup,
+    Words,
+    read_elf,
+)
+from bootbuild.guests.native import Native
 from bootbuild.host import Host
 from bootbuild.model.record import BuildRecord
 from bootbuild.pipeline import build
 from bootbuild.recipe.overrides import Overrides
 from bootbuild.recipe.read import read
+from bootbuild_efi.options import Options
+from bootbuild_efi.targets import Efi
+from bootbuild_linux.guests import Linux
 from workshop import Workshop
 
 MiB = 1 << 20
@@ -155,6 +170,39 @@ def test_without_another_place_it_says_so(make: Make, workshop: Workshop) -> Non
     assert verdict.outcome is Outcome.REFUSED
     reason = "the memory that it is linked for is taken, and none is free for it elsewhere"
     assert said(verdict) == [f"console: bootbuild: cannot start the kernel: {reason}"]
+
+
+HIGH = 0xFFFFFFFF80000000
+#: who says what it is, the code's width, and how far it is linked from where it is loaded
+KERNELS = {
+    "a Linux": ("Linux", 64, HIGH, True),
+    "another kernel": ("Xen", 64, HIGH, False),
+    "32-bit code": ("Linux", 32, HIGH, False),
+    "linked otherwise": ("Linux", 64, 0, False),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_which_kernels_find_themselves(hello64: Path, name: str) -> None:
+    owner, width, shift, finds = KERNELS[name]
+    elf = replace(read_elf(FileContent(hello64), "hello"), notes=(Note(owner, 257, b"", 0, 0),))
+    at = elf.loads[0].paddr
+    startup = Startup("here", at + shift, at, width, "physical")
+    assert Linux().finds_itself(elf, startup) is finds
+
+
+def test_a_linux_is_moved_as_it_is(hello64: Path) -> None:
+    """No word of it is mended, and guests that are no Linux do not ask."""
+    elf = replace(read_elf(FileContent(hello64), "hello"), notes=(Note("Linux", 257, b"", 0, 0),))
+    loads = [replace(s, vaddr=s.vaddr + HIGH) for s in elf.loads]
+    elf = replace(elf, segments=tuple(loads))
+    at = loads[0].paddr
+    startup = Startup("startup_64", at + HIGH, at, 64, "physical")
+    payload = Payload(elf, "kernel", "elf", "", "linux", startup)
+    made = Efi().contribute(payload, Linux(), Options(relocatable="any"))
+    assert made.addresses == Words()
+    with pytest.raises(RefusedError, match="no static PIE"):
+        Efi().contribute(payload, Native(), Options(relocatable="any"))
 
 
 def test_one_that_may_not_be_moved_says_so(make: Make) -> None:
