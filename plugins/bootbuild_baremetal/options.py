@@ -47,7 +47,7 @@ class Options2(Asked):
     )
     relocatable: Literal["any", "low", "high"] | None = field(
         default=None,
-        metadata={"meaning": "a static PIE that the loader may move: anywhere, low or high"},
+        metadata={"meaning": "a static PIE, or a Linux, that the loader may move: anywhere, low or high"},
     )
 
 

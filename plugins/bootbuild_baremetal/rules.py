@@ -103,7 +103,8 @@ UNMOVABLE = Rule(
     "a kernel that its loader must not move",
     "With the relocatable tag (Multiboot2 §3.1.12) a loader puts the kernel where it likes. Every word that "
     "holds an address must be known, so that a stub can mend it: a static PIE's are. It runs where it is "
-    "loaded, below 2 GiB, which is what 64-bit code of the small model reaches.",
+    "loaded, below 2 GiB, which is what 64-bit code of the small model reaches. A 64-bit Linux maps itself "
+    "from wherever it lies: no word of it has to be known.",
     "link it as a static PIE (`-static-pie`, or `ld -pie --no-dynamic-linker -z text`); or leave "
     "relocatable out",
 )

@@ -18,11 +18,21 @@ from bootbuild.api import (
     Waist,
     chain_of,
     load_blob,
+    words_of,
 )
 from bootbuild_baremetal import headers, moved, own
 from bootbuild_baremetal.headers import HeaderTag, Tag
 from bootbuild_baremetal.options import Asked, Options1, Options2, video_mode
-from bootbuild_baremetal.rules import LOW_LINKED, NO_CHAIN, NO_ROUTE, RULES, SHADOWED, UNREAD
+from bootbuild_baremetal.rules import (
+    GUEST_STAYS,
+    LOW_LINKED,
+    NO_CHAIN,
+    NO_ROUTE,
+    RULES,
+    SHADOWED,
+    UNMOVABLE,
+    UNREAD,
+)
 
 ENTRY, ENTRY_EFI64 = "bb_multiboot_entry", "bb_multiboot_entry_efi64"
 _UPPER_HALF = 1 << 47
@@ -114,7 +124,7 @@ class Multiboot2:
             chains.append(_beside_boot_services(payload, guest))
         words = None
         if options.relocatable:
-            words = moved.addresses(payload, guest)
+            words = words_of(payload, guest, UNMOVABLE, GUEST_STAYS)
             chains = [moved.mended(chain) for chain in chains]
         entry, *efi_entry = (AddressOf(chain[0].entry) for chain in chains)
         tags = [headers.request_tag(headers.MEMORY_MAP), Tag(HeaderTag.ENTRY_ADDRESS, address=entry)]

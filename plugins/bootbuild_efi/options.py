@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -25,5 +26,11 @@ class Options:
     )
     initrd: bool = field(
         default=True, metadata={"meaning": "without modules of its own it asks its loader for an initrd"}
+    )
+    relocatable: Literal["any", "low", "high"] | None = field(
+        default=None,
+        metadata={
+            "meaning": "where its place is taken a static PIE or a Linux goes elsewhere: `any`, `low`, `high`"
+        },
     )
     sbat: Path | None = field(default=None, metadata={"meaning": "a table for .sbat, instead of bootbuild's"})

@@ -50,5 +50,33 @@ MODULES_OUTSIDE = Rule(
     "Outside the image there is one initrd, without a command line, by EFI_LOAD_FILE2_PROTOCOL.",
     "leave `embed` true, or give one module",
 )
+UNMOVABLE = Rule(
+    "BB-L508",
+    "a kernel that cannot be moved",
+    "Where the firmware keeps a kernel's place for good, one that is `relocatable` is put elsewhere. Every "
+    "word that holds an address must be known, so that a stub can mend it: a static PIE's are. It runs where "
+    "it is loaded, below 2 GiB, which is what 64-bit code of the small model reaches. A 64-bit Linux maps "
+    "itself from wherever it lies: no word of it has to be known.",
+    "link it as a static PIE (`-static-pie`, or `ld -pie --no-dynamic-linker -z text`); or leave "
+    "relocatable out",
+)
+GUEST_STAYS = Rule(
+    "BB-L509",
+    "a guest that knows nothing of being moved",
+    "What a back stub tells its kernel, and what is judged there, may be addresses that were fixed when the "
+    "image was built. Only a guest that says of itself that it is `movable` has none but those that are "
+    "mended when the image has been moved.",
+    "choose another guest protocol; or leave relocatable out",
+)
 
-RULES = (NO_ENTRY, NO_ROUTE, NO_CHAIN, LOW_LINKED, UNREAD, BAD_SBAT, MODULES_OUTSIDE)
+RULES = (
+    NO_ENTRY,
+    NO_ROUTE,
+    NO_CHAIN,
+    LOW_LINKED,
+    UNREAD,
+    BAD_SBAT,
+    MODULES_OUTSIDE,
+    UNMOVABLE,
+    GUEST_STAYS,
+)

@@ -19,16 +19,28 @@ from bootbuild.api import (
     RefusedError,
     Waist,
     chain_of,
+    grain_of,
     load_blob,
     read_pe,
+    words_of,
 )
 from bootbuild_efi import sbat
 from bootbuild_efi.options import Options
-from bootbuild_efi.rules import LOW_LINKED, MODULES_OUTSIDE, NO_CHAIN, NO_ENTRY, NO_ROUTE, RULES, UNREAD
+from bootbuild_efi.rules import (
+    GUEST_STAYS,
+    LOW_LINKED,
+    MODULES_OUTSIDE,
+    NO_CHAIN,
+    NO_ENTRY,
+    NO_ROUTE,
+    RULES,
+    UNMOVABLE,
+    UNREAD,
+)
 
 PACKAGE = "bootbuild_efi"
 # stubs/application.h, PLAN_*
-_BOOT_SERVICES, _NO_LOAD_OPTIONS, _NO_INITRD = 1, 2, 4
+_BOOT_SERVICES, _NO_LOAD_OPTIONS, _NO_INITRD, _HIGH = 1, 2, 4, 8
 _UPPER_HALF = 1 << 47
 
 
@@ -42,7 +54,10 @@ class Efi:
     rules = RULES
 
     def contribute(self, payload: Payload, guest: Guest, options: Options) -> Contribution:
-        """The application; behind the payload, landing → (switch) → back. Raises RefusedError (BB-L502 …)."""
+        """The application; behind the payload, (mending →) landing → (switch) → back.
+
+        Raises RefusedError (BB-L502, BB-L504, BB-L506 to BB-L509).
+        """
         width = payload.startup.width
         alive = options.boot_services
         landing = load_blob(PACKAGE, "efi_landing")
@@ -56,15 +71,22 @@ class Efi:
         flags = _BOOT_SERVICES if alive else 0
         flags |= 0 if options.load_options else _NO_LOAD_OPTIONS
         flags |= 0 if options.initrd else _NO_INITRD
+        flags |= _HIGH if options.relocatable == "high" else 0
+        chain = chain_of(front, back, payload, guest, NO_ROUTE)
+        words, grain = None, 0
+        if options.relocatable:
+            words, grain = words_of(payload, guest, UNMOVABLE, GUEST_STAYS), grain_of(payload.elf)
+            chain = (Piece(load_blob(PACKAGE, "efi_moved"), "bb_efi_moved", None, None), *chain)
         stub = Piece(load_blob(PACKAGE, "efi_application"), "bb_efi_entry", None, None)
         return Contribution(
             target=self.name,
             guest=guest.name,
             container="pe",
             startup=payload.startup,
-            chain=chain_of(front, back, payload, guest, NO_ROUTE),
+            chain=chain,
             companions=(load_blob(PACKAGE, f"efi_post_{width}"),),
-            application=Application(stub, flags, tuple(_sections(payload, options))),
+            addresses=words,
+            application=Application(stub, flags, tuple(_sections(payload, options)), grain),
         )
 
     def native(self, payload: Payload, guest: Guest, options: Options) -> Contribution:

@@ -27,6 +27,7 @@ from bootbuild_linux.unpacking import Unpacking
 
 #: Where the handover stands when control is at a symbol: (register, …) of boot.rst and head_64.S.
 _REGISTER = {"startup_64": "rsi", "startup_32": "esi", "x86_64_start_kernel": "rdi"}
+_START_KERNEL_MAP = 0xFFFFFFFF80000000  #: what is linked there is physical 0 (page_64_types.h)
 _ENTRY = {64: "startup_64", 32: "startup_32"}
 _LOADERS = (BootType.LINUX_16, BootType.LINUX_32, BootType.LINUX_64)
 
@@ -43,6 +44,11 @@ class Linux:
 
     def back(self, width: int) -> Piece | None:
         return Piece(load_blob("bootbuild_linux", f"linux_{width}"), f"bb_linux_{width}", Waist(width), None)
+
+    def finds_itself(self, image: ElfImage, startup: Startup) -> bool:
+        """Whether it is a 64-bit Linux: startup_64 finds out where it runs (__startup_64 in head64.c)."""
+        linux = any(note.owner == "Linux" for note in image.notes)
+        return linux and startup.width == 64 and startup.vaddr - startup.paddr == _START_KERNEL_MAP
 
     def follow(self, image: ElfImage, scene: Scene, exact: str) -> Unpacking | None:
         packed = packed_kernel(image)

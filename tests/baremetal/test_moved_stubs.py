@@ -20,6 +20,8 @@ from bootbuild_baremetal.headers import HeaderTag
 from bootbuild_baremetal.moved import mended
 from bootbuild_baremetal.options import Options2
 from bootbuild_baremetal.targets import Multiboot2
+from bootbuild_efi.options import Options
+from bootbuild_efi.targets import Efi
 from bootbuild_linux.guests import Linux
 from bootbuild_pvh.guests import PvhGuest
 from machine_guests import CODE, Guest, identity, long, protected, scene, tables
@@ -44,14 +46,17 @@ def movable(workshop: Workshop, width: int, guest: Protocol) -> Payload:
     return Payload(found.elf, str(path), "elf", "", guest.name, startup, addresses=found.addresses)
 
 
+@pytest.mark.parametrize("target", ["multiboot2", "efi"])
 @pytest.mark.parametrize("by", [0x7A00000, -0xE00000])
 @pytest.mark.parametrize(("width", "guest", "alive"), CASES)
 def test_mending_is_linking_elsewhere(
-    workshop: Workshop, width: int, guest: Protocol, alive: bool, by: int
+    workshop: Workshop, width: int, guest: Protocol, alive: bool, by: int, target: str
 ) -> None:
     payload = movable(workshop, width, guest)
-    options = Options2(relocatable="any", boot_services=alive)
-    made = Multiboot2().contribute(payload, guest, options)
+    if target == "efi":
+        made = Efi().contribute(payload, guest, Options(relocatable="any", boot_services=alive))
+    else:
+        made = Multiboot2().contribute(payload, guest, Options2(relocatable="any", boot_services=alive))
     assert made.addresses is payload.addresses
 
     def linked(at: int) -> Linked:

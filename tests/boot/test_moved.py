@@ -121,12 +121,14 @@ def test_a_kernel_of_the_upper_half_is_where_it_maps_itself(virtual: int) -> Non
 
 
 def test_addresses_lead_back_to_where_it_is_linked() -> None:
-    image = subject(guest()).image
-    (segment,) = image.loads
+    given = subject(guest())
+    (segment,) = given.image.loads
     high = replace(segment, vaddr=0xFFFFFFFF80000000)
-    home = replace(image, segments=(high,))
-    there = replace(image, segments=(replace(high, vaddr=high.vaddr + 6 * MiB, paddr=high.paddr + MiB),))
+    moved = replace(high, vaddr=high.vaddr + 6 * MiB, paddr=high.paddr + MiB)
+    home = replace(given, image=replace(given.image, segments=(high,)), stub=Span(0x40000000, 0x1000))
+    there = replace(given, image=replace(given.image, segments=(moved,)), stub=Span(0x40000000 + MiB, 0x1000))
     back = as_linked(home, there)
+    assert [back(0x40000000 + MiB + at) for at in (0, 0xFFF, 0x1000)] == [0x40000000, 0x40000FFF, None]
     assert back(high.paddr + MiB) == high.paddr
     assert back(high.vaddr + 6 * MiB + segment.memsz - 1) == high.vaddr + segment.memsz - 1
     assert back(high.vaddr + 6 * MiB + segment.memsz) is None

@@ -75,6 +75,10 @@ CASES: dict[str, tuple[Callable[[Payload], Payload], str]] = {
         lambda p: _first(p, align=0x2000000),
         "its lowest byte at 0x1000000 is at no multiple of 0x2000000",
     ),
+    "of too large a grain": (
+        lambda p: _first(p, align=1 << 32),
+        "its p_align of 0x100000000 leaves no other place below 2 GiB",
+    ),
     "above 2 GiB": (lambda p: _first(p, memsz=0x7F000000), "above 2 GiB"),
     "a word twice": (
         lambda p: replace(p, addresses=Words((LOAD + 12, LOAD + 64, LOAD + 5), 8)),

@@ -21,6 +21,7 @@ from bootbuild_efi import sbat
 from bootbuild_efi.options import Options
 from bootbuild_efi.rules import RULES
 from bootbuild_efi.targets import Efi
+from workshop import Workshop
 
 CMDLINE = "greeting=hello"
 MODULE = "[[payload.modules]]\npath = 'module'\n"
@@ -28,17 +29,20 @@ Make = Callable[..., BuildRecord]
 
 
 @pytest.fixture
-def make(hello64: Path, hello32: Path, tmp_path: Path) -> Make:
+def make(hello64: Path, hello32: Path, workshop: Workshop, tmp_path: Path) -> Make:
     (tmp_path / "module").write_bytes(b"a module" * 1000)
     (tmp_path / "second").write_bytes(b"another")
 
-    def made(target: str, *, width: int = 64, payload: str = "", more: str = MODULE) -> BuildRecord:
+    def made(
+        target: str, *, width: int = 64, pie: bool = False, payload: str = "", more: str = MODULE
+    ) -> BuildRecord:
+        kernel = workshop.pie(f"efi-pie{width}", width) if pie else {64: hello64, 32: hello32}[width]
         path = tmp_path / "recipe.toml"
         path.write_text(
             f"""
             api = 1
             [payload]
-            path = {json.dumps(str({64: hello64, 32: hello32}[width]))}
+            path = {json.dumps(str(kernel))}
             startup = "startup_{width}"
             width = {width}
             cmdline = "{CMDLINE}"
@@ -186,6 +190,12 @@ REFUSED: dict[str, tuple[str, dict[str, str | int], str]] = {
         "embed = false",
         {"more": MODULE + MODULE.replace("module'", "second'")},
         "BB-L507",
+    ),
+    "a kernel that is no static PIE, to be moved": ('relocatable = "any"', {}, "BB-L508"),
+    "a guest that does not know of being moved": (
+        'relocatable = "any"',
+        {"width": 32, "pie": True, "payload": 'guest = "multiboot2"\nload = 0x1000000'},
+        "BB-L509",
     ),
     "a module's command line by a boot option": (
         "embed = false",

@@ -67,9 +67,14 @@ class Ovmf:
                 path.write_text(source)
             else:
                 shutil.copyfile(source, path)
-        disk = ["-drive", f"file=fat:rw:{folder / 'disk'},format=raw,if=none,id=disk"]
-        disk += ["-device", "virtio-blk-pci,drive=disk,bootindex=0"]
-        return [*self._machine(qemu, folder, memory), *disk, *options]
+        return [*self._machine(qemu, folder, memory), *_disk(folder / "disk", 0), *options]
+
+    def next_disk(self, application: Path, folder: Path) -> list[str]:
+        """Options for a disk from which the firmware boots if the first one's application comes back."""
+        home = folder / "next" / "EFI" / "BOOT"
+        home.mkdir(parents=True)
+        shutil.copyfile(application, home / "BOOTX64.EFI")
+        return _disk(folder / "next", 1)
 
     def _machine(self, qemu: Path, folder: Path, memory: int) -> list[str]:
         variables = folder / "variables.fd"
@@ -79,3 +84,8 @@ class Ovmf:
         flash += ["-drive", f"if=pflash,format=raw,file={variables}"]
         machine = monitors.bare_machine(qemu, "q35", monitors.QEMU_CPU, memory)
         return [*machine, "-nic", "none", *_CONSOLE, *flash]
+
+
+def _disk(folder: Path, order: int) -> list[str]:
+    drive = f"file=fat:rw:{folder},format=raw,if=none,id={folder.name}"
+    return ["-drive", drive, "-device", f"virtio-blk-pci,drive={folder.name},bootindex={order}"]

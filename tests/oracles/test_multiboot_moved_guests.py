@@ -15,6 +15,7 @@ from bootbuild.model.verdict import Outcome
 from bootbuild.pipeline import build
 from bootbuild.recipe.overrides import Overrides
 from bootbuild.recipe.read import read
+from debian_kernels import Kernels
 from grub import Grub, Menu
 from oracle import run_until
 
@@ -74,3 +75,44 @@ def test_a_guest_is_moved(
     transcripts = [run_until(command, [SAID.pattern], fail=grub.FAILS, timeout=60) for command in commands]
     assert [SAID.findall(t.text.replace("\r", "")) for t in transcripts] == ours
     assert all(said and said != ["ABAAAAAA"] for said in ours)  # where it is linked
+
+
+BRK = re.compile(r"memblock_reserve: \[0x0*([0-9a-f]+)-\w+\] setup_arch")  #: reserve_brk of Linux
+START_KERNEL_MAP = 0xFFFFFFFF80000000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("firmware", ["bios", "efi"])
+def test_debians_kernel_finds_out_where_it_was_moved(
+    qemu: Path, kernels: Kernels, grub_pc: Grub, grub_efi: Grub, firmware: str, tmp_path: Path
+) -> None:
+    """It lies where the emulated loader has it, and knows that."""
+    flavour = kernels.cloud
+    (tmp_path / "recipe.toml").write_text(
+        f"""
+        api = 1
+        [payload]
+        path = {json.dumps(str(flavour.vmlinux))}
+        symbols = {json.dumps(str(flavour.system_map))}
+        guest = "linux"
+        startup = "startup_64"
+        [targets.multiboot2]
+        relocatable = "low"
+        """
+    )
+    host = Host.discover()
+    (image,) = build(read(tmp_path / "recipe.toml", host, Overrides()), host).images
+    assert [v.outcome for v in image.verdicts] == [Outcome.BOOTED] * 2, image.verdicts
+    profile = {"bios": "grub-bios", "efi": "grub-efi64"}[firmware]
+    startup = next(v for v in image.verdicts if v.profile == profile).runs[0].stops[0].ip
+    by = startup - (flavour.symbol("startup_64") - START_KERNEL_MAP)
+    assert by
+    menu = Menu("multiboot2", Path(image.path), "console=ttyS0 memblock=debug", [(kernels.initrd, "")])
+    if firmware == "bios":
+        command = grub_pc.bios(qemu, menu, tmp_path, memory=512)
+    else:
+        command = grub_efi.efi(qemu, menu, tmp_path, memory=512)
+    transcript = run_until(command, ["bootbuild-initrd up"], fail=grub.FAILS, timeout=120)
+    assert transcript.reached, transcript
+    (place, *_) = BRK.findall(transcript.text)
+    assert int(place, 16) == flavour.symbol("__brk_base") - START_KERNEL_MAP + by

@@ -12,6 +12,7 @@ from bootbuild.api.guest import Follower, Guest, GuestView, SelfDescribed, Unpac
 from bootbuild.api.hooks import hookimpl
 from bootbuild.api.loader import Loader, LoaderVerdict, Said, decompress, read_elf
 from bootbuild.api.machine import Cpu, Platform
+from bootbuild.api.moved import REACH, grain_of, words_of
 from bootbuild.api.stubs import chain_of, load_blob, switches
 from bootbuild.api.target import Target
 from bootbuild.errors import InputError, PluginError, Problem, RefusedError
@@ -62,6 +63,7 @@ API_VERSION = 1
 
 __all__ = [
     "API_VERSION",
+    "REACH",
     "AddressOf",
     "Application",
     "Blob",
@@ -138,6 +140,7 @@ __all__ = [
     "cmdline_fault",
     "content_digest",
     "decompress",
+    "grain_of",
     "holes",
     "hookimpl",
     "load_blob",
@@ -151,4 +154,5 @@ __all__ = [
     "route",
     "state_faults",
     "switches",
+    "words_of",
 ]

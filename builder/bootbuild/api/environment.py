@@ -28,6 +28,7 @@ class Scene:
     frames: Sequence[int] = ()  #: machine frame of each of the guest's frames; () where they are the same
     first_frame: int = 0  #: the image's physical address (p_paddr) of the first of `frames`
     moved: int = 0  #: bytes by which the image lies above where it is linked; negative: below
+    grain: int = 0  #: bytes: by a multiple of that a program in the image may move it; 0: nobody does
     filled: tuple[Span, ...] = ()  #: of the image's memory, what the environment wrote as it was asked
 
 

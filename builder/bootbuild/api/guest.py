@@ -44,8 +44,9 @@ class Guest(Protocol):
     for width 64 that leaves segments, page tables and IF to the hypervisor. One that can be entered while EFI
     boot services are alive has `boot_services_back() -> Piece`, which leaves them, and the stack, to the
     firmware. One that is `movable` (True) keeps no address of the image but in what the linker of stubs fills
-    in: a loader may put it elsewhere. One whose kernels say in their file how they want to be started is a
-    `SelfDescribed` too.
+    in: a loader may put it elsewhere. Where its `finds_itself(image, startup)` is true such a kernel maps
+    itself from wherever it is loaded, and no word of it is mended. One whose kernels say in their file how
+    they want to be started is a `SelfDescribed` too.
     """
 
     @property

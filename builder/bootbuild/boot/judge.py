@@ -105,7 +105,7 @@ def stray(view: Machine | PseudoPhysical, place: Startup) -> Finding | None:
 def _judge_bytes(subject: Subject, scene: Scene, machine: Machine | PseudoPhysical) -> Iterator[Finding]:
     """Every byte of the payload that was loaded is still there: nothing was written over it."""
     if subject.image.packing is not None:
-        yield from _judge_unpacked(subject.image, machine)
+        yield from _judge_unpacked(subject, machine)
         return
     for load in scene.loads:
         if load.content is not subject.image.content:
@@ -120,10 +120,11 @@ def _judge_bytes(subject: Subject, scene: Scene, machine: Machine | PseudoPhysic
             yield Finding("BB-B020", f"the byte at {at:#x} is not the payload's any more")
 
 
-def _judge_unpacked(image: ElfImage, view: GuestView) -> Iterator[Finding]:
+def _judge_unpacked(subject: Subject, view: GuestView) -> Iterator[Finding]:
     """Every byte of the kernel that was packed is where its program headers have it."""
-    for s in image.loads:
-        at = _first_not_mended(Load(s.paddr, image.content, s.offset, s.filesz, s.filesz), view, LINKED)
+    for s in subject.image.loads:
+        loaded = Load(s.paddr, subject.image.content, s.offset, s.filesz, s.filesz)
+        at = _first_not_mended(loaded, view, subject.placed)
         if at is not None:
             yield Finding("BB-B020", f"the byte at {at:#x} is not the payload's")
             return

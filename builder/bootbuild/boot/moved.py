@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bootbuild.formats.symbols import LazySymbols
-from bootbuild.model.payload import ElfImage, Startup
+from bootbuild.model.payload import Startup
 from bootbuild.model.span import Span
 from bootbuild.model.trace import LINKED, Placed
 
 if TYPE_CHECKING:
     from bootbuild.boot.run import Subject
+    from bootbuild.machine import Machine
 
 _M64 = (1 << 64) - 1
 _WORDS = (8, 4)  #: bytes of what may hold an address
@@ -64,7 +65,39 @@ def where_it_lies(subject: Subject, placed: Placed) -> Subject:
     )
 
 
-def as_linked(linked: ElfImage, there: ElfImage) -> Callable[[int], int | None]:
+class Arrival:
+    """Where an image is that a program in it has put elsewhere: seen when its startup path is reached.
+
+    `grain`: it lies a multiple of so many bytes from where it is linked; 0: nobody moves it.
+    """
+
+    def __init__(self, subject: Subject, grain: int, machine: Machine) -> None:
+        self.placed = LINKED
+        self._startup, self._code = subject.startup, subject.code
+        self._grain = grain
+        self._machine = machine
+
+    def __call__(self, address: int, _block: bytes) -> bool:
+        """Whether a block that is about to run is that: by its place, and the payload's bytes there."""
+        by, code = address - self._startup.paddr, self._code
+        if not (self._grain and code and by) or by % self._grain:
+            return False
+        try:
+            found = self._machine.read_physical(address, len(code))
+        except LookupError:
+            return False
+        placed = Placed(by, 0)
+        if first_change(_reader(code), _reader(found), len(code), placed) is not None:
+            return False
+        self.placed = placed
+        return True
+
+
+def _reader(data: bytes) -> _Read:
+    return lambda at, size: data[at : at + size]
+
+
+def as_linked(home: Subject, there: Subject) -> Callable[[int], int | None]:
     """What leads an address of an image back from where it lies to where it is linked; any other to None.
 
     A kernel puts itself at random where it is not told otherwise. The time that has passed, and what it was
@@ -72,9 +105,11 @@ def as_linked(linked: ElfImage, there: ElfImage) -> Callable[[int], int | None]:
     """
     spans = [
         pair
-        for s, home in zip(there.loads, linked.loads, strict=True)
-        for pair in ((s.physical, s.paddr - home.paddr), (s.virtual, s.vaddr - home.vaddr))
+        for s, linked in zip(there.image.loads, home.image.loads, strict=True)
+        for pair in ((s.physical, s.paddr - linked.paddr), (s.virtual, s.vaddr - linked.vaddr))
     ]
+    if home.stub is not None and there.stub is not None:
+        spans.append((there.stub, there.stub.start - home.stub.start))
 
     def back(address: int) -> int | None:
         return next((address - by for span, by in spans if address in span), None)

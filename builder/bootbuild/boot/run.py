@@ -21,14 +21,14 @@ from bootbuild.boot.judge import (
     stray,
     with_overwritten,
 )
-from bootbuild.boot.moved import as_linked, where_it_lies
+from bootbuild.boot.moved import Arrival, as_linked, where_it_lies
 from bootbuild.boot.pseudo_physical import PseudoPhysical
 from bootbuild.errors import PluginDefect
 from bootbuild.model.content import Content
 from bootbuild.model.machine import Filling, Offer
 from bootbuild.model.payload import ElfImage, Startup
 from bootbuild.model.span import Span
-from bootbuild.model.trace import LINKED, BootTrace, Placed, Stop, StopKind
+from bootbuild.model.trace import FOLLOWED, LINKED, BootTrace, Placed, Stop, StopKind
 from bootbuild.model.verdict import Finding
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def run_once(
     if subject.from_entry:
         entry = scene.state.entry
         subject = replace(subject, startup=replace(subject.startup, vaddr=entry, paddr=entry))
-    home = subject.image
+    home = subject
     subject = where_it_lies(subject, Placed(scene.moved, 0))
     follower = follower_of(subject, scene)
     more, seconds = patience_of(subject, follower)
@@ -153,9 +153,9 @@ def run_once(
             startup = subject.startup
             passed.append(stop)
         elif not findings and subject.own_entry not in stops:  # else it stands there already
-            passed.append(machine.run(checkpoints=stops, budget=budget, seconds=left()))
-            while _still_packed(subject, passed[-1], machine):
-                passed[-1] = machine.run(checkpoints=stops, budget=budget, seconds=left())
+            subject, scene, stop = _arrived(subject, scene, machine, budget, left)
+            startup = subject.startup
+            passed.append(stop)
         stop = passed[-1]
         reached = not findings and stop.kind is StopKind.CHECKPOINT
         blocks_to_startup = len(machine.blocks)
@@ -175,7 +175,7 @@ def run_once(
             ended = with_overwritten(finding_of(stop, scene), scene, machine)
             findings.append(replace(ended, message=f"{startup.name} was not reached: {ended.message}"))
         findings += in_stub(subject, machine.events)
-        linked = as_linked(home, subject.image)
+        linked = as_linked(home, subject)
         way, steady = _way(machine.blocks[:blocks_to_startup], linked, scene.platform.steady, unpacked_after)
         trace = BootTrace(
             target=profile.target,
@@ -191,10 +191,27 @@ def run_once(
             events=machine.events,
             seconds=time.perf_counter() - began,
             unpacked="" if follower is None else follower.how,
-            placed=None if follower is None else follower.placed,
+            placed=_placed(subject, scene) if follower is None else follower.placed,
         )
         alone = "" if follower is None else alone_because(follower)
     return Run(trace, handover, tuple(findings), proved, way, alone)
+
+
+def _arrived(
+    subject: Subject, scene: Scene, machine: Machine, budget: int, left: Callable[[], float]
+) -> tuple[Subject, Scene, Stop]:
+    """Run to the startup path; what is to be proved, and in which scene, where a program has put it."""
+    arrival = Arrival(subject, scene.grain, machine)
+    stops = {subject.startup.vaddr: STARTUP, subject.startup.paddr: STARTUP}
+    while True:
+        stop = machine.run(checkpoints=stops, budget=budget, seconds=left(), follow=arrival)
+        if not _still_packed(subject, stop, machine):
+            break
+    if stop.checkpoint == FOLLOWED:
+        subject = where_it_lies(subject, arrival.placed)
+        scene = replace(scene, moved=arrival.placed.physical)
+        stop = replace(stop, checkpoint=STARTUP, detail=f"reached {STARTUP}")
+    return subject, scene, stop
 
 
 def _followed(
@@ -213,6 +230,11 @@ def _followed(
     if stop.ip in stops:
         return subject, replace(stop, checkpoint=STARTUP, detail=f"reached {STARTUP}"), after
     return subject, machine.run(checkpoints=stops, budget=budget, seconds=left()), after
+
+
+def _placed(subject: Subject, scene: Scene) -> Placed | None:
+    """Where a program in the image has put it."""
+    return subject.placed if scene.grain and subject.placed != LINKED else None
 
 
 def _way(
@@ -239,7 +261,7 @@ def _still_packed(subject: Subject, stop: Stop, machine: Machine) -> bool:
 
     A bzImage is loaded, and by 32-bit loaders entered, at the very address that its kernel is linked at.
     """
-    if subject.image.packing is None or stop.kind is not StopKind.CHECKPOINT:
+    if subject.image.packing is None or stop.checkpoint != STARTUP:
         return False
     startup = subject.startup
     if startup.width and machine.code_width != startup.width:
@@ -328,8 +350,13 @@ def _digest(
 
 
 def _steady(value: Any, steady: Callable[[int], int]) -> Any:
-    """A part of a handover with each address, a string in hex but for sizes, as it is in every run."""
+    """A part of a handover with each address, a string in hex but for sizes, as it is in every run.
+
+    But for entries of a memory map: they begin where something lies, and are no addresses of that.
+    """
     if isinstance(value, Mapping):
+        if value.keys() >= {"address", "size", "type"}:
+            return value
         return {key: part if "size" in key else _steady(part, steady) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_steady(part, steady) for part in value]

@@ -68,7 +68,7 @@ class PeContainer:
         address = {section.name: section.address for section in after}
         moved = [(s.paddr, address[".payload"] + s.offset, s.filesz) for s in payload.elf.loads if s.filesz]
         moved.append((placed.segments[0].paddr, address[".stubs"], chain.size))
-        plan = pe_plan.pack(landing, application.flags, taken, moved)
+        plan = pe_plan.pack(landing, application.flags, taken, moved, application.grain)
         plan += bytes(pe_plan.size(len(taken), moves) - len(plan))
         linked = link([application.stub], [_plan_blob(plan)], Params(0, placed.stub), HEADERS, bss)
         sections = (

@@ -89,6 +89,7 @@ class Application:
     stub: Piece
     flags: int = 0  #: of the plan; the stub's own
     sections: tuple[tuple[str, Content], ...] = ()  #: read-only, by name (at most 8 bytes), in this order
+    grain: int = 0  #: bytes: by a multiple of that it may move everything from its place; 0: it may not
 
 
 @dataclass(frozen=True)

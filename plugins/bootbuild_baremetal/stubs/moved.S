@@ -6,7 +6,9 @@
  * Whoever wants to know where it is needs a stack, and Multiboot2 promises none (3.3). What there is for sure is the
  * information structure, whose second word is reserved: it is the stack for one call, and then what it was.
  */
-#include "moved.h"
+#include <bootbuild/moved.h>
+
+#define MAGIC 0x36d76289 /* MULTIBOOT2_BOOTLOADER_MAGIC */
 
 	.text
 	.code32
@@ -25,11 +27,11 @@ bb_multiboot_moved:
 	sub	$1b, %edx		/* how far: below 2 GiB, up or down */
 	jz	4f
 
-	mov	FIXUPS_32(%esi), %ecx
-	mov	FIXUPS_64(%esi), %ebp
+	mov	BB_FIXUPS_32(%esi), %ecx
+	mov	BB_FIXUPS_64(%esi), %ebp
 	mov	%edx, %edi
 	sar	$31, %edi
-	add	$FIXUPS, %esi
+	add	$BB_FIXUPS, %esi
 2:	lodsl
 	add	%edx, (%eax, %edx)
 	loop	2b

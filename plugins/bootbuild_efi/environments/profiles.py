@@ -18,6 +18,7 @@ from bootbuild.api import (
     Undefined,
     align_up,
     content_digest,
+    grain_of,
 )
 from bootbuild.platform.flat32 import poison_of
 from bootbuild.platform.loading import GiB, MiB
@@ -100,6 +101,7 @@ class EfiProfile:
             platform=started.firmware,
             poisoned=poison.names,
             garbage=poison.memory,
+            grain=grain_of(image) if pe.section(_PAYLOAD) else 0,
         )
 
 

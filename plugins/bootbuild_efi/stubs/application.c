@@ -102,31 +102,46 @@ static uint64_t *make_tables(struct yard *yard)
     return top;
 }
 
+/* The moves end so far from where the payload is linked. */
+static void move_by(struct yard *yard, uint64_t by)
+{
+    for (uint32_t i = 0; i < bb_efi_plan.move_count; i++)
+        yard->moves[i].to = planned_moves()[i].to + by;
+}
+
+static efi_status refuse_place(const uint16_t *reason)
+{
+    return refuse(bb_efi_plan.grain ? u"the memory that it is linked for is taken, and none is free for it elsewhere" : reason,
+                  EFI_OUT_OF_RESOURCES);
+}
+
 /* Returns only if it has failed, with the boot services alive. */
 static efi_status depart(struct yard *yard)
 {
     struct handoff *handoff = application.handoff;
     struct departure departure = {
-        (uint64_t)make_tables(yard), (uint64_t)yard->copier, yard->moves,
-        bb_efi_plan.move_count,      bb_efi_plan.landing,    handoff,
+        (uint64_t)make_tables(yard), (uint64_t)yard->copier, yard->moves, bb_efi_plan.move_count, 0, handoff,
     };
     efi_status status = EFI_SUCCESS;
 
     bb_copy(yard->copier, bb_efi_copier, (unsigned long)(bb_efi_copier_end - bb_efi_copier));
     for (unsigned i = 0; i < TRIES; i++) {
-        uint64_t size = sizeof yard->map, key, stride;
+        struct memory_map map = {(const struct efi_memory *)yard->map, sizeof yard->map, 0};
+        uint64_t key, by;
         uint32_t version;
 
-        status = application.boot->get_memory_map(&size, (struct efi_memory *)yard->map, &key, &stride, &version);
-        if (status == EFI_BUFFER_TOO_SMALL || (status == EFI_SUCCESS && size / stride > BB_MAX_MEMORY))
+        status = application.boot->get_memory_map(&map.size, (struct efi_memory *)yard->map, &key, &map.stride, &version);
+        if (status == EFI_BUFFER_TOO_SMALL || (status == EFI_SUCCESS && map.size / map.stride > BB_MAX_MEMORY))
             return refuse(u"the firmware's memory map is larger than 64 KiB, or than 1024 entries", EFI_OUT_OF_RESOURCES);
         if (status != EFI_SUCCESS)
             return refuse(u"the firmware does not tell its memory map", status);
-        if (!target_is_free((const struct efi_memory *)yard->map, size, stride))
-            return refuse(u"the memory that it is linked for is taken for good", EFI_OUT_OF_RESOURCES);
+        if (!find_target(&map, FREE_AT_LAST, &by))
+            return refuse_place(u"the memory that it is linked for is taken for good");
+        move_by(yard, by);
+        departure.landing = bb_efi_plan.landing + by;
         handoff->map = (uint64_t)yard->map;
-        handoff->map_size = size;
-        handoff->descriptor_size = (uint32_t)stride;
+        handoff->map_size = map.size;
+        handoff->descriptor_size = (uint32_t)map.stride;
         handoff->descriptor_version = version;
         status = application.boot->exit_boot_services(application.image, key);
         if (status == EFI_SUCCESS)
@@ -141,19 +156,21 @@ static efi_status depart(struct yard *yard)
 static efi_status join(struct yard *yard)
 {
     struct efi_memory_attribute *attribute;
+    uint64_t by;
 
-    if (!claim_target())
-        return refuse(u"the memory that it is linked for is taken, and boot services are to stay", EFI_OUT_OF_RESOURCES);
+    if (!claim_target(&by))
+        return refuse_place(u"the memory that it is linked for is taken, and boot services are to stay");
+    move_by(yard, by);
     for (uint32_t i = 0; i < bb_efi_plan.move_count; i++)
         bb_copy((void *)yard->moves[i].to, (const void *)yard->moves[i].from, yard->moves[i].size);
     if (application.boot->locate_protocol(&memory_attribute, 0, (void **)&attribute) == EFI_SUCCESS)
         for (uint32_t i = 0; i < bb_efi_plan.range_count; i++)
-            if (attribute->clear(attribute, bb_efi_plan.ranges[i].base, bb_efi_plan.ranges[i].size,
+            if (attribute->clear(attribute, bb_efi_plan.ranges[i].base + by, bb_efi_plan.ranges[i].size,
                                  EFI_MEMORY_XP | EFI_MEMORY_RO) != EFI_SUCCESS)
                 return refuse(u"the firmware has no memory that is writable and executable, as it needs beside them",
                               EFI_UNSUPPORTED);
     application.handoff->flags = BB_FLAG_BOOT_SERVICES;
-    bb_efi_join(bb_efi_plan.landing, application.handoff);
+    bb_efi_join(bb_efi_plan.landing + by, application.handoff);
 }
 
 static efi_status start(void)

@@ -35,13 +35,14 @@ struct plan {
     uint32_t flags;        /* PLAN_* */
     uint32_t range_count;  /* of `ranges`, */
     uint32_t move_count;   /* and of the moves behind them */
-    uint32_t reserved;
+    uint32_t grain;        /* the payload may lie a multiple of so many bytes from where it is linked; 0: it may not */
     struct bb_range ranges[]; /* what payload and stubs take up, in whole pages, ascending, none touching another */
 };
 
 #define PLAN_BOOT_SERVICES 1   /* do not call ExitBootServices */
 #define PLAN_NO_LOAD_OPTIONS 2 /* the command line is what the image holds, always */
 #define PLAN_NO_INITRD 4       /* modules are what the image holds */
+#define PLAN_HIGH 8            /* where the payload is moved it goes as high as it can, not as low */
 
 /* In memory outside of what the payload takes up. */
 struct handoff {

@@ -7,8 +7,20 @@
 #include "efi.h"
 
 #define FOUR_GIB (1ull << 32)
+#define FREE_NOW (1u << EFI_CONVENTIONAL)
+/* What is nobody's once the boot services have ended (UEFI 2.10, table 7.10); loader memory is ours. */
+#define FREE_AT_LAST                                                                                                   \
+    (FREE_NOW | 1u << EFI_LOADER_CODE | 1u << EFI_LOADER_DATA | 1u << EFI_BOOT_SERVICES_CODE |                         \
+     1u << EFI_BOOT_SERVICES_DATA)
 
 extern const struct plan bb_efi_plan;
+
+/* As GetMemoryMap gives it. */
+struct memory_map {
+    const struct efi_memory *entries; /* `stride` bytes apart */
+    uint64_t size;
+    uint64_t stride;
+};
 
 struct application {
     void *image;
@@ -26,10 +38,13 @@ efi_status refuse(const uint16_t *reason, efi_status status);
 /* place.c */
 /* Memory of this many bytes, in whole pages, below 4 GiB and outside of what the payload takes up; 0 without. */
 uint64_t place(uint64_t size);
-/* The memory itself, so that nobody else gets it; 0 if somebody has some of it. */
-int claim_target(void);
-/* Whether the payload can have its memory once the boot services have ended, by this map. */
-int target_is_free(const struct efi_memory *map, uint64_t size, uint64_t stride);
+/*
+ * Whether the payload can have memory, by this map and where its own is of `types` (a set of bits): how far from where it
+ * is linked. That is elsewhere only if it must be, in memory that is free already, so that nothing of ours is there.
+ */
+int find_target(const struct memory_map *map, uint32_t types, uint64_t *by);
+/* The same now, with the memory itself, so that nobody else gets it. */
+int claim_target(uint64_t *by);
 /* Whether bytes lie where the payload will, or where a 32-bit kernel cannot reach them. */
 int must_move(uint64_t address, uint64_t size);
 /* Gives back all that was placed and claimed. */

@@ -4,6 +4,7 @@
 
 #define MAX_ALLOCATIONS 80 /* each module, its copy, and what the payload takes up */
 #define LOWEST 0x100000ull /* below lie what firmware and start-up code of other processors use */
+#define REACH (1ull << 31) /* of 64-bit code of the small model (psABI), as our stubs are, wherever they lie */
 
 static struct {
     uint64_t address;
@@ -73,17 +74,39 @@ static uint64_t highest(const struct efi_memory *memory, uint64_t size)
     return 0;
 }
 
-uint64_t place(uint64_t size)
+static int get_map(struct memory_map *map)
 {
-    uint64_t map_size = sizeof scratch, best = 0, key, stride;
-    uint64_t bytes = pages_of(size ? size : 1) * EFI_PAGE;
+    uint64_t key;
     uint32_t version;
 
-    if (application.boot->get_memory_map(&map_size, (struct efi_memory *)scratch, &key, &stride, &version) != EFI_SUCCESS)
+    map->entries = (const struct efi_memory *)scratch;
+    map->size = sizeof scratch;
+    return application.boot->get_memory_map(&map->size, (struct efi_memory *)scratch, &key, &map->stride, &version) ==
+           EFI_SUCCESS;
+}
+
+static const struct efi_memory *next(const struct memory_map *map, const struct efi_memory *memory)
+{
+    const char *behind = (const char *)memory + map->stride;
+
+    return behind < (const char *)map->entries + map->size ? (const struct efi_memory *)behind : 0;
+}
+
+static int is_one_of(uint32_t type, uint32_t types)
+{
+    return type < 32 && types >> type & 1;
+}
+
+uint64_t place(uint64_t size)
+{
+    uint64_t best = 0, bytes = pages_of(size ? size : 1) * EFI_PAGE;
+    const struct efi_memory *memory;
+    struct memory_map map;
+
+    if (!get_map(&map))
         return 0;
-    for (uint64_t at = 0; at < map_size; at += stride) {
-        const struct efi_memory *memory = (const struct efi_memory *)(scratch + at);
-        uint64_t found = memory->type == EFI_CONVENTIONAL ? highest(memory, bytes) : 0;
+    for (memory = map.entries; memory; memory = next(&map, memory)) {
+        uint64_t found = is_one_of(memory->type, FREE_NOW) ? highest(memory, bytes) : 0;
 
         if (found > best)
             best = found;
@@ -91,42 +114,76 @@ uint64_t place(uint64_t size)
     return best && allocate(EFI_LOADER_DATA, best, bytes / EFI_PAGE) ? best : 0;
 }
 
-int claim_target(void)
+/* The end of the memory of `types` that holds `address`, or `address` itself. */
+static uint64_t end_of(const struct memory_map *map, uint32_t types, uint64_t address)
 {
-    for (uint32_t i = 0; i < bb_efi_plan.range_count; i++)
-        if (!allocate(EFI_LOADER_CODE, bb_efi_plan.ranges[i].base, pages_of(bb_efi_plan.ranges[i].size)))
-            return 0;
-    return 1;
-}
+    const struct efi_memory *memory;
 
-/* Memory that is nobody's once the boot services have ended (UEFI 2.10, table 7.10); loader memory is ours. */
-static int usable(uint32_t type)
-{
-    return type == EFI_CONVENTIONAL || (type >= EFI_LOADER_CODE && type <= EFI_BOOT_SERVICES_DATA);
-}
-
-/* The end of the free memory that holds `at`, or `at` itself. */
-static uint64_t end_of_free(const struct efi_memory *map, uint64_t size, uint64_t stride, uint64_t at)
-{
-    for (uint64_t offset = 0; offset < size; offset += stride) {
-        const struct efi_memory *memory = (const struct efi_memory *)((const char *)map + offset);
-
-        if (usable(memory->type) && at >= memory->address && at - memory->address < memory->pages * EFI_PAGE)
+    for (memory = map->entries; memory; memory = next(map, memory))
+        if (is_one_of(memory->type, types) && address - memory->address < memory->pages * EFI_PAGE)
             return memory->address + memory->pages * EFI_PAGE;
-    }
-    return at;
+    return address;
 }
 
-int target_is_free(const struct efi_memory *map, uint64_t size, uint64_t stride)
+/* Whether the payload can be where it is linked. */
+static int can_stay(const struct memory_map *map, uint32_t types)
 {
     for (uint32_t i = 0; i < bb_efi_plan.range_count; i++) {
-        uint64_t at = bb_efi_plan.ranges[i].base, end = at + bb_efi_plan.ranges[i].size, next;
+        uint64_t at = bb_efi_plan.ranges[i].base, end = at + bb_efi_plan.ranges[i].size, to;
 
-        for (; at < end; at = next) {
-            next = end_of_free(map, size, stride, at);
-            if (next == at)
+        for (; at < end; at = to) {
+            to = end_of(map, types, at);
+            if (to == at)
                 return 0;
         }
     }
+    return 1;
+}
+
+/* The lowest place of a multiple of `grain` from `linked`, or the highest, in one range of memory; 0 without. */
+static uint64_t fit(const struct efi_memory *memory, uint64_t linked, uint64_t size)
+{
+    uint64_t grain = bb_efi_plan.grain, rest = linked % grain;
+    uint64_t start = memory->address < LOWEST ? LOWEST : memory->address;
+    uint64_t end = memory->address + memory->pages * EFI_PAGE;
+
+    start += (rest + grain - start % grain) % grain;
+    if (end > REACH)
+        end = REACH;
+    if (end < start || end - start < size)
+        return 0;
+    return bb_efi_plan.flags & PLAN_HIGH ? start + (end - size - start) / grain * grain : start;
+}
+
+int find_target(const struct memory_map *map, uint32_t types, uint64_t *by)
+{
+    const struct bb_range *first = bb_efi_plan.ranges, *last = first + bb_efi_plan.range_count - 1;
+    uint64_t best = 0, size = last->base + last->size - first->base;
+    const struct efi_memory *memory;
+
+    *by = 0;
+    if (can_stay(map, types))
+        return 1;
+    if (!bb_efi_plan.grain)
+        return 0;
+    for (memory = map->entries; memory; memory = next(map, memory)) {
+        uint64_t found = is_one_of(memory->type, FREE_NOW) ? fit(memory, first->base, size) : 0;
+
+        if (found && (!best || (bb_efi_plan.flags & PLAN_HIGH ? found > best : found < best)))
+            best = found;
+    }
+    *by = best - first->base;
+    return best != 0;
+}
+
+int claim_target(uint64_t *by)
+{
+    struct memory_map map;
+
+    if (!get_map(&map) || !find_target(&map, FREE_NOW, by))
+        return 0;
+    for (uint32_t i = 0; i < bb_efi_plan.range_count; i++)
+        if (!allocate(EFI_LOADER_CODE, bb_efi_plan.ranges[i].base + *by, pages_of(bb_efi_plan.ranges[i].size)))
+            return 0;
     return 1;
 }

@@ -17,7 +17,7 @@ from bootbuild.platform.uefi.consoles import TextInput, TextOutput
 from bootbuild.platform.uefi.events import EventServices
 from bootbuild.platform.uefi.firmware import Firmware
 from bootbuild.platform.uefi.load_files import InitrdMedia
-from bootbuild.platform.uefi.ovmf import MemoryType, Ovmf, with_crc
+from bootbuild.platform.uefi.ovmf import FREE, MemoryType, Ovmf, with_crc
 from bootbuild.platform.uefi.pe_image import PeImage
 from bootbuild.platform.uefi.programs import Program, Programs
 from bootbuild.platform.uefi.protection import Protection
@@ -113,13 +113,16 @@ def _variables(traits: Traits) -> Variables:
 
 
 def _take(firmware: Firmware) -> None:
-    """Keep the memory for which kernels are linked, for good: half as reserved, half as runtime data."""
+    """Keep the memory for which kernels are linked, for good: half as reserved, half as runtime data.
+
+    So what OVMF itself gives back, from 9 to 21 MiB, stays taken here.
+    """
     kinds = (MemoryType.RESERVED, MemoryType.RUNTIME_DATA)
     wanted = (Span(MiB, 31 * MiB), Span(32 * MiB, 32 * MiB))
     for part, kind in zip(wanted, kinds, strict=True):
         for span, what in list(firmware.pages):
             start, end = max(span.start, part.start), min(span.end, part.end)
-            if what == MemoryType.CONVENTIONAL and start < end:
+            if what in FREE and start < end:
                 firmware.pages.convert(Span(start, end - start), kind)
 
 

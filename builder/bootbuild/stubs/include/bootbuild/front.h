@@ -79,9 +79,10 @@ static void bb_add_module(uint64_t address, uint64_t size, uint64_t cmdline)
     bb_record.modules = (bb_address)bb_modules;
 }
 
+/* Without branches: two runs in which things lie in another order take the same way. */
 static inline int bb_overlap(uint64_t a, uint64_t a_size, uint64_t b, uint64_t b_size)
 {
-    return a_size && b_size && a < b + b_size && b < a + a_size;
+    return (a_size != 0) & (b_size != 0) & (a < b + b_size) & (b < a + a_size);
 }
 
 /* Whether clearing the kernel's .bss destroys any of it. */
