@@ -121,4 +121,4 @@ def test_a_recipe_for_a_linux_takes_no_address_for_its_startup_path(
     done = bootbuild("linux.toml", "--payload", "vmlinux", "-q")
     assert (done.returncode, done.stdout.strip()) == (ExitCode.INPUT, "")
     assert "there is no symbol 'startup_64' (BB-E080)" in done.stderr
-    assert "name a symbol or address: `startup` in the recipe" in done.stderr
+    assert "name a symbol or address, of a Linux `startup_64`: `startup` in the recipe" in done.stderr
