@@ -106,7 +106,7 @@ def boot(request: BootRequest, host: Host, progress: Progress = lambda _: None) 
     """Boot an image that anybody made in each profile of the request. Raises a BootbuildError."""
     host.select(request.profiles)  # a wrong name is told before a wrong file
     subject = request_subject(request, host, BUDGET, TIMEOUT)
-    return tuple(boot_in_all(subject, request.profiles, host, progress))
+    return tuple(boot_in_all(subject, request.profiles, host, progress, str(request.image)))
 
 
 def read_payloads(recipe: Recipe, host: Host) -> dict[str, Payload]:
@@ -251,15 +251,18 @@ def recipe_subject(
 
 
 def boot_in_all(
-    subject: Subject, asked: Sequence[str], host: Host, progress: Progress
+    subject: Subject, asked: Sequence[str], host: Host, progress: Progress, file: str = ""
 ) -> list[ProfileVerdict]:
     """Prove one image in the profiles `asked` for: each by its name, or all of a target's by the target's.
+
+    `file`: the name under which progress shows the image to targets that take it packed.
 
     A profile that was not named may refuse the file (REFUSED), as long as another of its target takes it.
     """
     verdicts = []
     for name in host.select(asked):
-        progress(f"booting {subject.image.name} as {name}")
+        packed = file and takes_packed(host.target(name.partition("@")[0]))
+        progress(f"booting {file if packed else subject.image.name} as {name}")
         verdicts.append(boot_in(subject, name, host, required=name in asked))
     started = {verdict.target for verdict in verdicts if verdict.outcome is not Outcome.REFUSED}
     return [v if v.target in started else replace(v, outcome=Outcome.FAILED) for v in verdicts]

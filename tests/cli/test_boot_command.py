@@ -47,6 +47,17 @@ def test_a_profile_is_booted(bootbuild: Bootbuild, hello: Path) -> None:
     assert done.returncode == ExitCode.OK
 
 
+def test_a_bzimage_is_booted_as_it_is_or_by_its_vmlinux(bootbuild: Bootbuild, hello: Path) -> None:
+    image = "out/hello64-linux.bzimage"
+    recipe = (hello / "hello.toml").read_text().replace("[targets.pvh]", "[targets.linux]")
+    (hello / "linux.toml").write_text(recipe)
+    assert bootbuild("linux.toml", "-q", "--set", 'targets.linux.profiles=["qemu-16bit"]').returncode == 0
+    done = bootbuild("boot", image, "--as", "linux@qemu-16bit", "--as", "pvh@qemu", "--until", "startup_64")
+    assert done.stderr == (
+        f"bootbuild: booting {image} as linux@qemu-16bit\nbootbuild: booting {image} (vmlinux) as pvh@qemu\n"
+    )
+
+
 def test_a_target_stands_for_all_its_profiles(bootbuild: Bootbuild, hello: Path) -> None:
     of_target = runs(bootbuild("boot", IMAGE, "--as", "pvh", "--json"))
     everyone = [f"{run['target']}@{run['profile']}" for run in of_target]

@@ -56,6 +56,7 @@ def test_a_target_names_its_profiles_and_rules_a_profile_its_source(bootbuild: B
     for name in Host.discover().profiles_of("pvh"):
         assert f"\nprofile {name}\n" in target
     assert "\n  BB-L001: no PVH entry note\n" in target
+    assert "\n  header = {}  (Mapping[str, int])\n" in bootbuild("explain", "linux").stdout
     profile = bootbuild("explain", "pvh@qemu").stdout
     assert "\nversion: 7.2\nevidence: oracle\nsource: " in profile
     assert "\n  ESP (BB-U002)\n" in profile and "\n  BB-L003: " in profile

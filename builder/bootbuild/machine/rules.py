@@ -23,8 +23,9 @@ OUTSIDE = Rule(
 RESERVED_WRITE = Rule(
     "BB-B003",
     "Write to reserved memory",
-    "The memory map calls the range reserved: firmware or the hypervisor owns its contents.",
-    "take memory from ranges of type 1 (RAM) only",
+    "The memory map calls the range reserved: firmware or the hypervisor owns its contents. A "
+    "machine without VGA (Firecracker, Cloud Hypervisor) has no screen in 0xa0000 to 0xbffff.",
+    "take memory from ranges of type 1 (RAM) only, and print on COM1 where there may be no VGA",
 )
 NOT_ALLOCATED = Rule(
     "BB-B077",

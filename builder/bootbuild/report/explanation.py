@@ -69,7 +69,9 @@ def _target(target: Target, host: Host) -> str:
     if target.options is not None:
         text += "\noptions:\n"
         for field in dataclasses.fields(target.options):
-            default = field.default if field.default is not dataclasses.MISSING else "…"
+            default = field.default
+            if field.default_factory is not dataclasses.MISSING:
+                default = field.default_factory()
             text += f"  {field.name} = {default!r}  ({field.type})\n"
             if meaning := field.metadata.get("meaning"):
                 text += f"      {meaning}\n"
