@@ -115,6 +115,27 @@ def test_more_e820_comes_in_setup_data_among_nodes_of_other_types(images: Images
     check(boot(images, Places(memory_map=MAP[:3], nodes=nodes), memory_map=whole))
 
 
+@pytest.mark.parametrize("at", [0x32000, 4 * GiB + 0x2000])
+def test_more_e820_may_lie_elsewhere(images: Images, at: int) -> None:
+    """boot.rst's own example of SETUP_INDIRECT, among some that say nothing of memory."""
+    more = (MapEntry(0x100000000, 4096, 7), MapEntry(0xE0000000, 0x10000, 2))
+    packed = b"".join(struct.pack("<QQI", e.address, e.size, e.type) for e in more)
+    indirect, own = 1 << 31, MAP[:3]
+
+    def leads(kind: int, size: int = len(packed)) -> bytes:
+        return struct.pack("<IIQQ", kind, 0, size, at)
+
+    nodes = (
+        (0x30000, 0x30100, indirect, leads(indirect | 9)),
+        (0x30100, 0x30200, indirect, leads(indirect | 1)[:-1]),
+        (0x30200, 0x30300, indirect, leads(indirect | 1)),
+        (0x30300, at - 16, indirect | 1, leads(1)),
+        (at - 16, 0, 9, packed),
+    )
+    whole = tuple(sorted((*own, *more), key=lambda entry: entry.address))
+    check(boot(images, Places(memory_map=own, nodes=nodes), memory_map=whole))
+
+
 def e820(*sizes: int) -> dict[int, bytes]:
     """alt_mem_k and ext_mem_k of a loader that has no table."""
     alternative, extended = sizes
@@ -186,9 +207,10 @@ def test_another_framebuffer_is_not(images: Images, fields: dict[int, bytes]) ->
     check(boot(images, Places(fields=fields)))
 
 
-def test_a_loader_that_copied_more_than_the_header_has_said_nothing_of_upper_halves(images: Images) -> None:
-    """boot.rst, and sanitize_boot_params of asm/bootparam_utils.h."""
-    fields = {0x1EF: b"\xff", 0x0C0: struct.pack("<3I", 0xAAAA, 0, 0xBBBB)}
+def test_a_loader_that_copied_more_than_the_header_has_said_nothing_of_the_rest(images: Images) -> None:
+    """boot.rst, and sanitize_boot_params of asm/bootparam_utils.h: no upper halves, and no acpi_rsdp_addr."""
+    rest = {0x0C0: struct.pack("<3I", 0xAAAA, 0, 0xBBBB), 0x070: struct.pack("<Q", RSDP + 0x1000)}
+    fields = {0x1EF: b"\xff", **rest}
     check(boot(images, Places(fields=fields)))
 
 

@@ -25,7 +25,7 @@ static void add_e820(const struct e820_entry *entry)
 }
 
 /* SETUP_E820_EXT: what the table had no room for. */
-static void take_more_e820(uint64_t at, uint32_t size)
+static void take_more_e820(uint64_t at, uint64_t size)
 {
     struct e820_entry entry;
 
@@ -35,9 +35,16 @@ static void take_more_e820(uint64_t at, uint32_t size)
     }
 }
 
+/* boot.rst, "setup_data": what lies elsewhere. */
+struct setup_indirect {
+    uint32_t type, reserved;
+    uint64_t len, address;
+};
+
 static void take_setup_data(void)
 {
     struct bb_setup_header node;
+    struct setup_indirect other;
     unsigned count = 0;
 
     for (uint64_t at = page.setup_data; at; at = node.next) {
@@ -46,6 +53,11 @@ static void take_setup_data(void)
         far_copy(&node, at, sizeof node);
         if (node.type == SETUP_E820_EXT)
             take_more_e820(at + sizeof node, node.len);
+        if (node.type != SETUP_INDIRECT || node.len < sizeof other)
+            continue;
+        far_copy(&other, at + sizeof node, sizeof other);
+        if (other.type == (SETUP_INDIRECT | SETUP_E820_EXT))
+            take_more_e820(other.address, other.len);
     }
 }
 
@@ -161,7 +173,7 @@ struct bb_handover *bb_linux_main(uint32_t boot_type, uint32_t low, uint32_t hig
     if (!at || page.header != HEADER_MAGIC) /* GRUB leaves boot_flag 0 */
         bb_die("there is no boot_params with the setup header");
     if (page.sentinel) /* such a loader has left what it did not know of as it was in the file: code */
-        page.ext_ramdisk_image = page.ext_ramdisk_size = page.ext_cmd_line_ptr = 0;
+        page.ext_ramdisk_image = page.ext_ramdisk_size = page.ext_cmd_line_ptr = page.acpi_rsdp_addr = 0;
     begin(boot_type);
     if (ABOVE(at + sizeof page - 1)) {
         bb_record.data = (bb_address)&page;

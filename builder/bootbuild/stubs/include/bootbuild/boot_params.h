@@ -16,6 +16,7 @@
 #define LOADER_UNDEFINED 0xff   /* boot.rst: 0 would mean that nobody loaded a ramdisk */
 #define LOADED_HIGH 1
 #define SETUP_E820_EXT 1
+#define SETUP_INDIRECT 0x80000000u
 
 /* linux/screen_info.h: types of orig_video_isVGA with a linear framebuffer, and a bit of capabilities */
 #define VIDEO_TYPE_VLFB 0x23
