@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bootbuild.model.content import Content
@@ -16,7 +16,7 @@ from bootbuild.platform.uefi.boot_services import BootServices
 from bootbuild.platform.uefi.consoles import TextInput, TextOutput
 from bootbuild.platform.uefi.events import EventServices
 from bootbuild.platform.uefi.firmware import Firmware
-from bootbuild.platform.uefi.load_files import InitrdMedia
+from bootbuild.platform.uefi.load_files import InitrdMedia, KernelFiles
 from bootbuild.platform.uefi.ovmf import FREE, MemoryType, Ovmf, with_crc
 from bootbuild.platform.uefi.pe_image import PeImage
 from bootbuild.platform.uefi.programs import Program, Programs
@@ -69,9 +69,13 @@ def start(
     *,
     options: bytes = b"",
     initrd: Content | None = None,
+    files: Mapping[str, Content] | None = None,
     above: int = 0,
 ) -> Started:
-    """Load a PE, `above` an address, and stand at its entry, with LoadOptions. Raises NotAnImage, Refused."""
+    """Load a PE, `above` an address, and stand at its entry, with LoadOptions. Raises NotAnImage, Refused.
+
+    `files`: those of QEMU, by their names.
+    """
     firmware = Firmware(machine, poison)
     programs = Programs(firmware)
     loads = _tables(firmware, programs, _variables(traits))
@@ -79,15 +83,20 @@ def start(
         _take(firmware)
     if traits.strict:
         firmware.protection = Protection(firmware, protocol=traits.memory_attribute)
-    device = firmware.keep(bytes(64))
-    medium = device_path.vendor_media(guids.QEMU_KERNEL_LOADER)
-    firmware.handles.install(device, {guids.DEVICE_PATH: firmware.keep(medium + device_path.END)})
+    medium = KernelFiles(firmware, files or {})
     if initrd is not None:
         InitrdMedia(firmware, initrd)
     low = bool(poison.pick("load base", 0, 1, 0)) and image.relocatable
     file_path = device_path.file_path("kernel") + device_path.END
     program = programs.load(
-        image, 0, device, file_path, whole_path=medium + file_path, options=options, low=low, above=above
+        image,
+        0,
+        medium.handle,
+        file_path,
+        whole_path=medium.path + file_path,
+        options=options,
+        low=low,
+        above=above,
     )
     firmware.pages.convert(entry_map.freed(machine), MemoryType.CONVENTIONAL)
     top = machine.memory - _RSP
