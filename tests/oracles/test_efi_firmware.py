@@ -126,6 +126,19 @@ def test_the_answers_of_services(real: list[Record], emulated: list[Record]) -> 
     assert answers > 500
 
 
+def test_random_numbers_are_as_those_of_a_virtio_device(
+    qemu: Path, ovmf: Firmware, program: Path, tmp_path: Path
+) -> None:
+    command = ovmf.by_kernel(qemu, program, tmp_path, memory=MEMORY, options=["-device", "virtio-rng-pci"])
+    transcript = run_until(command, [efi_dump.DONE], timeout=60)
+    assert transcript.reached, str(transcript)
+    real = efi_dump.parse(transcript.text)
+    emulated = efi_dump.emulated(program, "", b"", MEMORY, SecureBoot())
+    for name in ("random", "numbers"):
+        assert one(emulated, name) == one(real, name)
+    assert one(real, "numbers")["filled"] == [True]
+
+
 def test_debians_kernel_does_not_notice_that_there_is_no_memory_for_it(
     qemu: Path, ovmf: Firmware, kernels: Kernels, tmp_path: Path
 ) -> None:

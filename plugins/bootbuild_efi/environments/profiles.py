@@ -170,11 +170,11 @@ class NoMemattr(_Derived):
 
 
 class SecureBoot(_Derived):
-    """Firmware that has checked a signature."""
+    """Firmware that has checked a signature, and has random numbers."""
 
     name = "secure-boot"
     summary = "Secure Boot is on: variable SecureBoot is 1, and nobody may change what is signed"
-    traits = Traits(secure_boot=True)
+    traits = Traits(secure_boot=True, random=True)
 
 
 class NoInitrd(_Derived):

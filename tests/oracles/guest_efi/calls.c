@@ -484,6 +484,43 @@ static void by_path(void)
 
 static u16 name[64];
 
+static void random_numbers(void)
+{
+    static const struct guid raw = {0xe43176d7, 0xb6e8, 0x4827, {0xb7, 0x84, 0x7f, 0xfd, 0xc4, 0xb6, 0x85, 0x61}};
+    static u8 numbers[0x1000];
+    static struct guid list[4];
+    service **rng = 0;
+    u64 size = 0;
+    u32 zeros = 0;
+
+    begin("numbers");
+    field("protocol", bs[LocateProtocol](&RNG, 0ull, &rng));
+    if (!rng)
+        return;
+    field("how_large", rng[0](rng, &size, 0ull));
+    field("size", size);
+    size = 15;
+    field("small", rng[0](rng, &size, list));
+    field("size", size);
+    size = sizeof list;
+    field("no_list", rng[0](rng, &size, 0ull));
+    size = sizeof list;
+    field("info", rng[0](rng, &size, list));
+    field("size", size);
+    bytes("algorithms", list, size);
+    field("no_size", rng[0](rng, 0ull, list));
+    field("of_nobody", rng[0](0ull, &size, list));
+    field("usual", rng[1](rng, 0ull, sizeof numbers, numbers));
+    for (unsigned i = 0; i < sizeof numbers; i++)
+        zeros += !numbers[i];
+    field("filled", zeros < sizeof numbers / 64);
+    field("raw", rng[1](rng, &raw, 8ull, numbers));
+    field("strange", rng[1](rng, &NOBODY, 8ull, numbers));
+    field("nothing", rng[1](rng, 0ull, 0ull, numbers));
+    field("nowhere", rng[1](rng, 0ull, 8ull, 0ull));
+    field("no_rng", rng[1](0ull, 0ull, 8ull, numbers));
+}
+
 static void variables(void)
 {
     u64 size = sizeof name, data = 0;
@@ -648,6 +685,7 @@ void calls(u64 handle, struct system_table *table)
     images();
     ends();
     by_path();
+    random_numbers();
     variables();
     events();
     rest();

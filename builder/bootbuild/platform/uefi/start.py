@@ -22,6 +22,7 @@ from bootbuild.platform.uefi.pe_image import PeImage
 from bootbuild.platform.uefi.programs import Program, Programs
 from bootbuild.platform.uefi.protection import Protection
 from bootbuild.platform.uefi.protocol_services import ProtocolServices
+from bootbuild.platform.uefi.random_numbers import RandomNumbers
 from bootbuild.platform.uefi.runtime_services import BOOT_SERVICE, RUNTIME, RuntimeServices, Variables
 from bootbuild.platform.uefi.system_table import SystemTable
 
@@ -47,6 +48,7 @@ class Traits:
     strict: bool = False  #: no page is writable and executable
     secure_boot: bool = False
     initrd: bool = True  #: an initrd is offered by LoadFile2
+    random: bool = False  #: it has EFI_RNG_PROTOCOL
     taken: bool = False  #: memory for which kernels are linked is the firmware's for good
 
 
@@ -86,6 +88,8 @@ def start(
     medium = KernelFiles(firmware, files or {})
     if initrd is not None:
         InitrdMedia(firmware, initrd)
+    if traits.random:
+        RandomNumbers(firmware)
     low = bool(poison.pick("load base", 0, 1, 0)) and image.relocatable
     file_path = device_path.file_path("kernel") + device_path.END
     program = programs.load(
