@@ -3,6 +3,9 @@
 Usage: run.py [--runs N] [--json] [hello] [linux] [xen-pv] [efi]. Every figure is the median over N whole
 processes after one warm-up, with the operating system's own accounting (wait4). Figures are for reading and
 comparing; no test depends on them.
+
+A program that is not installed has no row. ukify is package systemd-ukify of Debian 13, neither in Debian 12
+nor on PyPI; the script of that package runs on Debian 12, with pefile of PyPI.
 """
 
 from __future__ import annotations
@@ -262,7 +265,7 @@ def xen_pv(tool: str, folder: Path, runs: int) -> list[Figure]:
 
 
 def efi(tool: str, folder: Path, runs: int) -> list[Figure]:
-    """An application of 64 MiB, nearly all of it a module, beside cp and objcopy; hello in every profile."""
+    """An application of 64 MiB, nearly all a module, beside cp, objcopy and ukify; hello in every profile."""
     module = folder / "64MiB"
     with module.open("wb") as output:
         for _ in range(64):  # in pieces: a child's peak is at least what this process has had
@@ -272,6 +275,10 @@ def efi(tool: str, folder: Path, runs: int) -> list[Figure]:
         add = ["--add-section", f".initrd={module}", "--change-section-vma", ".initrd=0x3000000"]
         command = [objcopy, *add, str(STUB), str(folder / "objcopied.efi")]
         others.append(measure("objcopy into systemd-stub, 64 MiB", command, runs))
+    if (ukify := shutil.which("ukify")) and STUB.exists():
+        command = [ukify, "build", "--stub", str(STUB), "--initrd", str(module)]
+        command += ["--output", str(folder / "ukified.efi")]
+        others.append(measure("ukify into systemd-stub, 64 MiB", command, runs))
     build = [sys.executable, "-c", APPLICATION_ONLY, str(HELLO), str(folder / "made.efi")]
     small = measure("an application of hello, no boot", build, runs)
     large = measure("the same with 64 MiB of module", [*build, str(module)], runs, "64 MiB")

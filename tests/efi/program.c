@@ -24,6 +24,7 @@
 #define ALLOWED_AT_ONCE 22 // and not read-only before
 #define AS_DATA 23 // the kernel's memory is not allocated as code
 #define OWN_CODE 24 // a write to a section of code
+#define OWN_FILES 27 // offers a file by a protocol of its own, and loads it by its path
 #define UNDEFINED 25 // UD2
 #define KEY 26 // waits for a key
 #ifndef BREAK
@@ -69,6 +70,16 @@ MS u64 entry(u64 handle, struct system_table *system)
     bs->call[GetMemoryMap](0x0000700000000000ull, map, &key, &stride, &version);
 #elif BREAK == UNMODELLED
     if (bs->call[ConnectController](handle, 0ull, 0ull, 0ull) != (1ull << 63 | 3))
+        return 1;
+#elif BREAK == OWN_FILES
+    static const struct guid device_path = {0x9576e91, 0x6d3f, 0x11d2, {0x8e, 0x39, 0, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
+    static const struct guid load_file2 = {0x4006c0c1, 0xfcb3, 0x403e, {0x99, 0x6d, 0x4a, 0x6c, 0x87, 0x24, 0xe0, 0x6d}};
+    static const u8 path[] = {4, 3, 20, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 0x7f, 0xff, 4, 0};
+    u64 own = 0, image = 0;
+
+    if (bs->call[InstallMultipleProtocolInterfaces](&own, &device_path, path, &load_file2, words, 0ull))
+        return 1;
+    if (bs->call[LoadImage](0u, handle, path, 0ull, 0ull, &image) != (1ull << 63 | 3))
         return 1;
 #elif BREAK == PRINTED
     system->out->call[1](system->out, words);

@@ -166,6 +166,13 @@ def test_a_service_that_is_not_modelled_is_told(gcc: Path, tmp_path: Path) -> No
     ]
 
 
+def test_an_image_of_a_file_that_the_program_offers_itself_is_told(gcc: Path, tmp_path: Path) -> None:
+    verdict = verdict_of(program(gcc, tmp_path, "OWN_FILES"))
+    assert [finding.message for finding in verdict.findings] == []
+    told = "BootServices.LoadImage: an image of a device that is no file of QEMU's, which is not modelled"
+    assert [e.detail for e in verdict.runs[0].events] == [f"{told}: EFI_UNSUPPORTED"]
+
+
 def test_what_a_program_prints_is_on_the_console(gcc: Path, tmp_path: Path) -> None:
     verdict = verdict_of(program(gcc, tmp_path, "PRINTED"))
     assert verdict.runs[0].console == b"no kernel was found\n"

@@ -11,6 +11,7 @@ import efi_dump
 from bootbuild.api import FileContent, Filling, MemoryContent, Offer, Profile, StopKind
 from bootbuild.formats.payload import read_payload
 from bootbuild.machine import Machine
+from bootbuild.platform.uefi import guids
 from bootbuild.platform.uefi.ovmf import FREE
 from bootbuild_efi.environments import LowMemory, NoMemattr, Ovmf, SecureBoot, Taken, WxStrict
 from debian_kernels import Kernels
@@ -104,13 +105,14 @@ def test_the_configuration_tables_that_it_has_are_where_ovmf_has_them(
 ) -> None:
     def tables(records: Sequence[Record]) -> dict[bytes, tuple[object, ...]]:
         return {
-            bytes(fields["guid"][0]): (fields["at"], bytes(fields["data"][0])[:16])
+            bytes(fields["guid"][0]): (fields["at"], fields.get("structures"))
             for kind, fields in records
             if kind == "table"
         }
 
     there, here = tables(real), tables(emulated)
-    assert {guid: at for guid, (at, _) in here.items()} == {guid: there[guid][0] for guid in here}
+    assert here == {guid: there[guid] for guid in here}
+    assert guids.SMBIOS in here
 
 
 def test_the_answers_of_services(real: list[Record], emulated: list[Record]) -> None:
@@ -122,6 +124,19 @@ def test_the_answers_of_services(real: list[Record], emulated: list[Record]) -> 
         assert (kind, mine) == (kind, theirs)
     answers = sum(len(values) for _, fields in there for values in fields.values())
     assert answers > 500
+
+
+def test_random_numbers_are_as_those_of_a_virtio_device(
+    qemu: Path, ovmf: Firmware, program: Path, tmp_path: Path
+) -> None:
+    command = ovmf.by_kernel(qemu, program, tmp_path, memory=MEMORY, options=["-device", "virtio-rng-pci"])
+    transcript = run_until(command, [efi_dump.DONE], timeout=60)
+    assert transcript.reached, str(transcript)
+    real = efi_dump.parse(transcript.text)
+    emulated = efi_dump.emulated(program, "", b"", MEMORY, SecureBoot())
+    for name in ("random", "numbers"):
+        assert one(emulated, name) == one(real, name)
+    assert one(real, "numbers")["filled"] == [True]
 
 
 def test_debians_kernel_does_not_notice_that_there_is_no_memory_for_it(

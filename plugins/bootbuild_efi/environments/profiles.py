@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bootbuild.abi.handover import BootType, HypervisorType
 from bootbuild.api import (
+    Content,
     ElfImage,
     Evidence,
     Filling,
     Given,
     GivenModule,
     InputError,
+    MemoryContent,
     Offer,
     Problem,
     Rule,
@@ -72,6 +76,7 @@ class EfiProfile:
                 self.traits,
                 options=(options.decode("latin-1") + "\0").encode("utf-16-le") if options else b"",
                 initrd=modules[0][1] if modules else None,
+                files=_files(image, offer.cmdline, modules[:1]),
                 above=_kernel_end(image) if pe.section(_PAYLOAD) else 0,
             )
         except NotAnImage as reason:
@@ -103,6 +108,14 @@ class EfiProfile:
             garbage=poison.memory,
             grain=grain_of(image) if pe.section(_PAYLOAD) else 0,
         )
+
+
+def _files(
+    image: ElfImage, cmdline: bytes, modules: Sequence[tuple[str, Content, bytes]]
+) -> dict[str, Content]:
+    """What QEMU's loader has of -kernel, -append and -initrd, by OVMF's names: QemuKernelLoaderFsDxe."""
+    initrd = modules[0][1] if modules else MemoryContent(b"")
+    return {"kernel": image.file, "initrd": initrd, "cmdline": MemoryContent(cmdline + b"\0")}
 
 
 def _kernel_end(image: ElfImage) -> int:
@@ -157,11 +170,11 @@ class NoMemattr(_Derived):
 
 
 class SecureBoot(_Derived):
-    """Firmware that has checked a signature."""
+    """Firmware that has checked a signature, and has random numbers."""
 
     name = "secure-boot"
     summary = "Secure Boot is on: variable SecureBoot is 1, and nobody may change what is signed"
-    traits = Traits(secure_boot=True)
+    traits = Traits(secure_boot=True, random=True)
 
 
 class NoInitrd(_Derived):

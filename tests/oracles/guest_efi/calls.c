@@ -375,9 +375,151 @@ static void images(void)
     field("small", bs[LoadImage](0u, self, 0ull, image, 0x400ull, &child));
     *(u32 *)(optional + 56) = 0x2000, *(u16 *)(optional + 68) = 1;
     field("subsystem", bs[LoadImage](0u, self, 0ull, image, 0x400ull, &child));
+    *(u16 *)(optional + 68) = 10;
+}
+
+static void ends(void)
+{
+    // sub $0x28, %rsp; mov 0x60(%rdx), %rax; mov $0x5678, %edx; mov $6, %r8d; lea text(%rip), %r9; call *0xd8(%rax); int3
+    static const u8 exits[] = {0x48, 0x83, 0xec, 0x28, 0x48, 0x8b, 0x42, 0x60, 0xba, 0x78, 0x56, 0, 0,
+                               0x41, 0xb8, 6, 0, 0, 0, 0x4c, 0x8d, 0x0d, 7, 0, 0, 0,
+                               0xff, 0x90, 0xd8, 0, 0, 0, 0xcc, 'w', 0, 'h', 0, 0, 0};
+    u64 child = 0, second = 0, size = FILLED;
+    u16 *data = 0;
+
+    begin("ends");
+    for (unsigned i = 0; i < sizeof exits; i++)
+        image[0x200 + i] = exits[i];
+    field("load", bs[LoadImage](0u, self, 0ull, image, 0x400ull, &child));
+    field("start", bs[StartImage](child, &size, &data));
+    field("size", size);
+    text16("data", data);
+    field("free", bs[FreePool](data));
+    field("gone", bs[UnloadImage](child));
+    field("load", bs[LoadImage](0u, self, 0ull, image, 0x400ull, &child));
+    size = FILLED;
+    field("start_without_data", bs[StartImage](child, &size, 0ull));
+    field("size", size);
+    data = (u16 *)FILLED;
+    field("load", bs[LoadImage](0u, self, 0ull, image, 0x400ull, &child));
+    field("start_without_size", bs[StartImage](child, 0ull, &data));
+    field("left", (u64)data == FILLED);
+    field("exit_of_none", bs[Exit](0x10ull, 0ull, 0ull, 0ull));
+    field("load", bs[LoadImage](0u, self, 0ull, image, 0x400ull, &child));
+    field("load_second", bs[LoadImage](0u, child, 0ull, image, 0x400ull, &second)); // its parent has not begun
+    field("exit_before_start", bs[Exit](child, 7ull, 0ull, 0ull));
+    field("gone", bs[UnloadImage](child));
+    field("second", bs[UnloadImage](second));
+}
+
+static u8 *joined(u8 *to, const u8 *device, const u16 *name) // a device path of one node, and a file's
+{
+    u16 size = (u16)(device[2] | device[3] << 8), length = 4;
+
+    for (u16 i = 0; i < size; i++)
+        to[i] = device[i];
+    u8 *node = to + size;
+
+    node[0] = 4, node[1] = 4;
+    do {
+        node[length++] = (u8)*name, node[length++] = (u8)(*name >> 8);
+    } while (*name++);
+    node[2] = (u8)length, node[3] = 0;
+    for (unsigned i = 0; i < sizeof end_path; i++)
+        node[length + i] = end_path[i];
+    return to;
+}
+
+static void loaded_by(const char *what, u32 policy, const u8 *at, const void *source)
+{
+    struct loaded_image *own = 0, *loaded = 0;
+    u64 child = 0, status = bs[LoadImage](policy, self, at, source, source ? 0x400ull : 0ull, &child);
+
+    begin(what);
+    field("status", status);
+    field("child", child != 0);
+    if (status)
+        return;
+    bs[HandleProtocol](self, &LOADED_IMAGE, &own);
+    bs[HandleProtocol](child, &LOADED_IMAGE, &loaded);
+    field("same_device", loaded->device == own->device);
+    field("no_device", loaded->device == 0);
+    path("path", loaded->file_path);
+    field("size", source ? loaded->size : loaded->size == own->size);
+    const u8 *whole = 0;
+
+    field("whole", bs[HandleProtocol](child, &IMAGE_PATH, &whole));
+    path("whole_path", whole);
+    field("unload", bs[UnloadImage](child));
+}
+
+static void by_path(void)
+{
+    static u8 at[256];
+    const u8 *own = 0, *device = 0;
+    struct loaded_image *me = 0;
+
+    bs[HandleProtocol](self, &IMAGE_PATH, &own);
+    bs[HandleProtocol](self, &LOADED_IMAGE, &me);
+    bs[HandleProtocol](me->device, &DEVICE_PATH, &device);
+    loaded_by("own_path", 0u, own, 0);
+    loaded_by("own_path_by_policy", 1u, own, 0);
+    loaded_by("file_path_alone", 0u, me->file_path, 0);
+    loaded_by("device_alone", 0u, device, 0);
+    loaded_by("end_alone", 0u, end_path, 0);
+    loaded_by("other_file", 0u, joined(at, device, u"nobody"), 0);
+    loaded_by("from_root", 0u, joined(at, device, u"\\kernel"), 0);
+    loaded_by("capitals", 0u, joined(at, device, u"KERNEL"), 0);
+    loaded_by("in_folder", 0u, joined(at, device, u"a\\kernel"), 0);
+    loaded_by("no_program", 0u, joined(at, device, u"cmdline"), 0);
+    loaded_by("another_file", 0u, joined(at, device, u"initrd"), 0);
+    loaded_by("strange_device", 0u, joined(at, strange_media, u"kernel"), 0);
+    loaded_by("initrd_media", 0u, initrd_media, 0);
+    loaded_by("initrd_media_by_policy", 1u, initrd_media, 0);
+    loaded_by("source_and_path", 0u, own, image);
+    loaded_by("source_and_device", 0u, device, image);
+    loaded_by("source_and_strange_device", 0u, joined(at, strange_media, u"kernel"), image);
+    loaded_by("source_and_file_path", 0u, me->file_path, image);
 }
 
 static u16 name[64];
+
+static void random_numbers(void)
+{
+    static const struct guid raw = {0xe43176d7, 0xb6e8, 0x4827, {0xb7, 0x84, 0x7f, 0xfd, 0xc4, 0xb6, 0x85, 0x61}};
+    static u8 numbers[0x1000];
+    static struct guid list[4];
+    service **rng = 0;
+    u64 size = 0;
+    u32 zeros = 0;
+
+    begin("numbers");
+    field("protocol", bs[LocateProtocol](&RNG, 0ull, &rng));
+    if (!rng)
+        return;
+    field("how_large", rng[0](rng, &size, 0ull));
+    field("size", size);
+    size = 15;
+    field("small", rng[0](rng, &size, list));
+    field("size", size);
+    size = sizeof list;
+    field("no_list", rng[0](rng, &size, 0ull));
+    size = sizeof list;
+    field("info", rng[0](rng, &size, list));
+    field("size", size);
+    bytes("algorithms", list, size);
+    field("no_size", rng[0](rng, 0ull, list));
+    field("of_nobody", rng[0](0ull, &size, list));
+    field("usual", rng[1](rng, 0ull, sizeof numbers, numbers));
+    for (unsigned i = 0; i < sizeof numbers; i++)
+        zeros += !numbers[i];
+    field("filled", zeros < sizeof numbers / 64);
+    field("raw", rng[1](rng, &raw, 8ull, numbers));
+    field("strange", rng[1](rng, &NOBODY, 8ull, numbers));
+    field("nothing", rng[1](rng, 0ull, 0ull, numbers));
+    field("nowhere", rng[1](rng, 0ull, 8ull, 0ull));
+    field("no_rng", rng[1](0ull, 0ull, 8ull, numbers));
+}
 
 static void variables(void)
 {
@@ -541,6 +683,9 @@ void calls(u64 handle, struct system_table *table)
     handles();
     initrd();
     images();
+    ends();
+    by_path();
+    random_numbers();
     variables();
     events();
     rest();

@@ -91,6 +91,10 @@ static void dump_tables(struct system_table *system)
         bytes("guid", &system->table[i].vendor, 16);
         field("at", system->table[i].table);
         bytes("data", (void *)system->table[i].table, 36);
+        const u8 *entry = (void *)system->table[i].table;
+
+        if (entry[0] == '_' && entry[1] == 'S' && entry[2] == 'M' && entry[3] == '_') // SMBIOS 2
+            bytes("structures", (void *)(u64) * (u32 *)(entry + 24), *(u16 *)(entry + 22));
     }
 }
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from bootbuild.api.machine import Cpu
+from bootbuild.model.content import Content
 from bootbuild.model.machine import Given, Load, MapEntry, Region, RegionKind
 from bootbuild.model.span import Span, align_up, holes
 from bootbuild.model.verdict import Finding
@@ -73,6 +74,8 @@ class Firmware(Pc):
         self.pool = Pool(self.pages, self.gave)
         self.handles = Handles()
         self.loads: list[Load] = []
+        #: by handle: what it has behind its own path, asked for by boot policy or not
+        self.files: dict[int, Callable[[tuple[bytes, ...], bool], Content | None]] = {}
         self.exited = False
         self.protection: Protection | None = None
         self.given_out: list[Span] = []  #: the program, and what it got, in this order

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from bootbuild.platform.uefi import status
+from bootbuild.platform.uefi import device_path, guids, status
 from bootbuild.platform.uefi.pages import Refused
 
 
@@ -36,6 +36,21 @@ class Handles:
     def with_protocol(self, protocol: bytes) -> list[int]:
         """The handles that have a protocol."""
         return [handle for handle, protocols in self._handles.items() if protocol in protocols]
+
+    def nearest(
+        self, read: Callable[[int, int], bytes], protocol: bytes, path: int
+    ) -> tuple[int, tuple[bytes, ...]] | None:
+        """The handle with a protocol whose path begins the one at `path` by most nodes, and the rest."""
+        asked = tuple(device_path.nodes(read, path))
+        best: tuple[int, int] | None = None
+        for handle in self.with_protocol(protocol):
+            at = self._handles[handle].get(guids.DEVICE_PATH)
+            if at is None:
+                continue
+            own = tuple(device_path.nodes(read, at))[:-1]
+            if asked[:-1][: len(own)] == own and (best is None or len(own) > best[0]):
+                best = len(own), handle
+        return (best[1], asked[best[0] :]) if best else None
 
     def install(self, handle: int, protocols: dict[bytes, int]) -> None:
         """Give a handle, new or not, these protocols. Raises Refused where it has one of them."""

@@ -1,12 +1,33 @@
-"""LoadFile2 on the initrd medium: how firmware hands over an initial ramdisk. UEFI 2.10 §13.2."""
+"""What OVMF has of QEMU's -kernel, -append and -initrd: files by device path, and LoadFile2 of the initrd."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from bootbuild.model.content import Content
 from bootbuild.platform.uefi import device_path, guids, status
 from bootbuild.platform.uefi.call import Call
 from bootbuild.platform.uefi.firmware import Firmware
 from bootbuild.platform.uefi.pages import Refused
+
+
+class KernelFiles:
+    """The handle that has QEMU's files, each by its bare name: OvmfPkg/QemuKernelLoaderFsDxe.
+
+    Its file system is no protocol here: LoadImage alone reads from it.
+    """
+
+    def __init__(self, firmware: Firmware, files: Mapping[str, Content]) -> None:
+        self._files = files
+        self.path = device_path.vendor_media(guids.QEMU_KERNEL_LOADER)
+        self.handle = firmware.keep(bytes(64))
+        path = firmware.keep(self.path + device_path.END)
+        firmware.handles.install(self.handle, {guids.DEVICE_PATH: path})
+        firmware.files[self.handle] = self._file
+
+    def _file(self, rest: tuple[bytes, ...], boot_policy: bool) -> Content | None:
+        name = device_path.file_name(rest[0])
+        return self._files.get(name) if name is not None and len(rest) == 2 else None
 
 
 class InitrdMedia:
@@ -18,6 +39,10 @@ class InitrdMedia:
         path = firmware.keep(device_path.vendor_media(guids.INITRD_MEDIA) + device_path.END)
         handle = firmware.keep(bytes(64))
         firmware.handles.install(handle, {guids.DEVICE_PATH: path, guids.LOAD_FILE2: interface})
+        firmware.files[handle] = self._whole
+
+    def _whole(self, rest: tuple[bytes, ...], boot_policy: bool) -> Content | None:
+        return None if boot_policy or rest != (device_path.END,) else self._initrd
 
     def load_file(self, call: Call) -> int:
         """OvmfPkg/QemuKernelLoaderFsDxe: InitrdLoadFile2."""

@@ -18,6 +18,7 @@ from bootbuild.model.span import Span, holes
 from bootbuild.platform.loading import ACPI, NVS, RAM, RESERVED, MiB, mmio, put
 from bootbuild.platform.pc import Pc
 from bootbuild.platform.seabios import TCG, VENDOR
+from bootbuild.platform.uefi import smbios
 
 PAGE = 4096
 DESCRIPTOR_SIZE, DESCRIPTOR_VERSION = 48, 1  #: bytes: OVMF's are larger than the 40 that the structure has
@@ -117,6 +118,8 @@ _VENDOR_NAME = 0xAD55E8  #: bytes below the end of RAM
 _ACPI_TABLES = 0x882000 + 0x2000  #: bytes below the end of RAM
 RSDT, XSDT = 0x74, 0xE8  #: bytes behind that
 _OLD_RSDP, _RSDP = 0x883000, 0x882FEC  #: bytes below the end of RAM
+_SMBIOS, _STRUCTURES = 0xAE0000, 0xAE1000  #: bytes below the end of RAM: entry point and structures
+_SMBIOS_TABLE = bytes.fromhex("312d9deb882dd3119a160090273fc14d")  #: SMBIOS_TABLE_GUID
 _ACPI_10 = bytes.fromhex("302d9deb882dd3119a160090273fc14d")  #: EFI_ACPI_TABLE_GUID
 _ACPI_20 = bytes.fromhex("71e86888f1e4d311bc220080c73c8881")  #: EFI_ACPI_20_TABLE_GUID
 _RUNTIME_SERVICES = 14  #: functions that EFI_RUNTIME_SERVICES has, UEFI 2.10 §4.5
@@ -219,14 +222,19 @@ class Ovmf:
         return acpi.old_rsdp(self.memory - _ACPI_TABLES, b"BOCHS ")
 
     def tables(self, services: bytes = b"", alive: Sequence[int] = (0,) * 7) -> tuple[Load, ...]:
-        """System table, runtime services, configuration table and ACPI, as ExitBootServices() leaves them.
+        """System table, runtime services, and all tables that it lists, as ExitBootServices() leaves them.
 
         UEFI 2.10 §4.3: the fields of what is gone are 0. Each service's code is INT3: none can be called from
         32-bit code without paging. `services`: pointers to other code. `alive`: those fields: handle and
         protocol of input, output and errors, and the boot services.
         """
         at, code = self.system_table, self.memory - 0xA14000
-        found = {_ACPI_10: self.memory - _OLD_RSDP, _ACPI_20: self.memory - _RSDP}
+        found = {
+            _SMBIOS_TABLE: self.memory - _SMBIOS,
+            _ACPI_10: self.memory - _OLD_RSDP,
+            _ACPI_20: self.memory - _RSDP,
+        }
+        structures = smbios.structures(self.memory)
         functions = (code + 16 * number for number in range(_RUNTIME_SERVICES))
         services = services or struct.pack(f"<{_RUNTIME_SERVICES}Q", *functions)
         runtime = with_crc(struct.pack("<8s4I", b"RUNTSERV", 0x20046, 136, 0, 0) + services)
@@ -242,6 +250,8 @@ class Ovmf:
             put(self.memory - _VENDOR_NAME, "EDK II\0".encode("utf-16-le")),
             put(at + _CONFIGURATION, b"".join(guid + struct.pack("<Q", to) for guid, to in found.items())),
             put(code, b"\xcc" * (16 * _RUNTIME_SERVICES)),
+            put(self.memory - _STRUCTURES, b"".join(structures)),
+            put(found[_SMBIOS_TABLE], smbios.entry_point(self.memory - _STRUCTURES, structures)),
             put(found[_ACPI_10], self.old_rsdp),
             put(found[_ACPI_20], self.rsdp),
             put(tables + RSDT, acpi.rsdt()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
-from bootbuild.model.content import MemoryContent
+from bootbuild.model.content import Content, MemoryContent
 from bootbuild.model.span import Span
 from bootbuild.platform.uefi import device_path, guids, rules, status
 from bootbuild.platform.uefi.call import Call
@@ -119,19 +119,34 @@ class Programs:
         parent, path, source, size, pointer = (call[index] for index in range(1, 6))
         if parent not in self._programs or not pointer or (not source and not path):
             raise Refused(status.INVALID_PARAMETER)
-        if not source:
-            return self._firmware.unmodelled(call, "an image that is named by its device path")
-        file_path = b"".join(device_path.nodes(call.read, path)) if path else b""
+        whole = tuple(device_path.nodes(call.read, path)) if path else ()
+        found = self._firmware.handles.nearest(call.read, guids.DEVICE_PATH, path) if path else None
+        device, rest = found or (0, whole)
+        content: Content | None = MemoryContent(call.read(source, size)) if source else None
+        if content is None:
+            boot_policy = bool(call[0] & 0xFF)
+            if device in self._firmware.files:
+                content = self._firmware.files[device](rest, boot_policy)
+            elif device_path.in_volume(whole) or self._offers_files(device):
+                return self._firmware.unmodelled(call, "an image of a device that is no file of QEMU's")
+            if content is None:
+                raise Refused(status.NOT_FOUND)
         try:
-            image = read_pe(MemoryContent(call.read(source, size)))
+            image = read_pe(content)
             if image.subsystem != SUBSYSTEM_APPLICATION:
                 return self._firmware.unmodelled(call, f"an image of subsystem {image.subsystem}")
-            program = self.load(image, parent, 0, file_path)
+            program = self.load(image, parent, device, b"".join(rest), whole_path=b"".join(whole))
         except NotAnImage as reason:
             call.cpu.record("boot service", f"LoadImage: {reason}")
             raise Refused(reason.code) from None
         call.write64(pointer, program.handle)
         return status.SUCCESS
+
+    def _offers_files(self, handle: int) -> bool:
+        """Whether a program has installed a protocol on this handle by which an image could be read."""
+        return handle in self._firmware.handles and not guids.BY_FILE.isdisjoint(
+            self._firmware.handles.protocols(handle)
+        )
 
     def start_image(self, call: Call) -> None:
         program = self._programs.get(call[0])
@@ -149,9 +164,19 @@ class Programs:
         cpu.set("rip", program.span.start + program.image.entry)
 
     def exit(self, call: Call) -> None:
-        if not self._running or call[0] != self._running[-1].handle:
+        program = self._programs.get(call[0])
+        if program is not None and program not in self._running:
+            self._forget(program)
+            call.cpu.set("rax", status.SUCCESS)
+            return
+        if program is None or program is not self._running[-1]:
             raise Refused(status.INVALID_PARAMETER)
-        self._end(call, call[1], call[2], call[3])
+        size, data = call[2], call[3]
+        if data:  # who started it may free this copy
+            copy = self._firmware.pool.allocate(MemoryType.BOOT_SERVICES_DATA, size).start
+            call.write(copy, call.read(data, size))
+            data = copy
+        self._end(call, call[1], size, data)
 
     def unload_image(self, call: Call) -> int:
         program = self._programs.get(call[0])
@@ -178,9 +203,9 @@ class Programs:
                 text += ", which had refused ExitBootServices"
             cpu.stop("crash", text, rule.id)
             return
-        for pointer, value in ((program.exit_size, size), (program.exit_data, data)):
-            if pointer:
-                call.write64(pointer, value)
+        if program.exit_size and program.exit_data:
+            call.write64(program.exit_size, size)
+            call.write64(program.exit_data, data)
         for name, value in program.started_with.items():
             cpu.set(name, value)
         (back,) = struct.unpack("<Q", cpu.read(program.started_with["rsp"], 8))

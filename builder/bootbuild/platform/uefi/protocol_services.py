@@ -104,19 +104,13 @@ class ProtocolServices:
         if not pointer or not call.read64(pointer) or not call[2]:
             raise Refused(status.INVALID_PARAMETER)
         path = call.read64(pointer)
-        asked = list(device_path.nodes(call.read, path))[:-1]
-        best: tuple[int, int] | None = None
-        for handle in self._handles.with_protocol(protocol):
-            at = self._handles.protocols(handle).get(guids.DEVICE_PATH)
-            if at is None:
-                continue
-            own = list(device_path.nodes(call.read, at))[:-1]
-            if asked[: len(own)] == own and (best is None or len(own) > best[0]):
-                best = len(own), handle
-        if best is None:
+        found = self._handles.nearest(call.read, protocol, path)
+        if found is None:
             raise Refused(status.NOT_FOUND)
-        call.write64(call[2], best[1])
-        call.write64(pointer, path + sum(map(len, asked[: best[0]])))
+        handle, rest = found
+        call.write64(call[2], handle)
+        whole = sum(map(len, device_path.nodes(call.read, path)))
+        call.write64(pointer, path + whole - sum(map(len, rest)))
         return status.SUCCESS
 
     # -- installing ------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bootbuild.model.content import Content
@@ -16,12 +16,13 @@ from bootbuild.platform.uefi.boot_services import BootServices
 from bootbuild.platform.uefi.consoles import TextInput, TextOutput
 from bootbuild.platform.uefi.events import EventServices
 from bootbuild.platform.uefi.firmware import Firmware
-from bootbuild.platform.uefi.load_files import InitrdMedia
+from bootbuild.platform.uefi.load_files import InitrdMedia, KernelFiles
 from bootbuild.platform.uefi.ovmf import FREE, MemoryType, Ovmf, with_crc
 from bootbuild.platform.uefi.pe_image import PeImage
 from bootbuild.platform.uefi.programs import Program, Programs
 from bootbuild.platform.uefi.protection import Protection
 from bootbuild.platform.uefi.protocol_services import ProtocolServices
+from bootbuild.platform.uefi.random_numbers import RandomNumbers
 from bootbuild.platform.uefi.runtime_services import BOOT_SERVICE, RUNTIME, RuntimeServices, Variables
 from bootbuild.platform.uefi.system_table import SystemTable
 
@@ -47,6 +48,7 @@ class Traits:
     strict: bool = False  #: no page is writable and executable
     secure_boot: bool = False
     initrd: bool = True  #: an initrd is offered by LoadFile2
+    random: bool = False  #: it has EFI_RNG_PROTOCOL
     taken: bool = False  #: memory for which kernels are linked is the firmware's for good
 
 
@@ -69,9 +71,13 @@ def start(
     *,
     options: bytes = b"",
     initrd: Content | None = None,
+    files: Mapping[str, Content] | None = None,
     above: int = 0,
 ) -> Started:
-    """Load a PE, `above` an address, and stand at its entry, with LoadOptions. Raises NotAnImage, Refused."""
+    """Load a PE, `above` an address, and stand at its entry, with LoadOptions. Raises NotAnImage, Refused.
+
+    `files`: those of QEMU, by their names.
+    """
     firmware = Firmware(machine, poison)
     programs = Programs(firmware)
     loads = _tables(firmware, programs, _variables(traits))
@@ -79,15 +85,22 @@ def start(
         _take(firmware)
     if traits.strict:
         firmware.protection = Protection(firmware, protocol=traits.memory_attribute)
-    device = firmware.keep(bytes(64))
-    medium = device_path.vendor_media(guids.QEMU_KERNEL_LOADER)
-    firmware.handles.install(device, {guids.DEVICE_PATH: firmware.keep(medium + device_path.END)})
+    medium = KernelFiles(firmware, files or {})
     if initrd is not None:
         InitrdMedia(firmware, initrd)
+    if traits.random:
+        RandomNumbers(firmware)
     low = bool(poison.pick("load base", 0, 1, 0)) and image.relocatable
     file_path = device_path.file_path("kernel") + device_path.END
     program = programs.load(
-        image, 0, device, file_path, whole_path=medium + file_path, options=options, low=low, above=above
+        image,
+        0,
+        medium.handle,
+        file_path,
+        whole_path=medium.path + file_path,
+        options=options,
+        low=low,
+        above=above,
     )
     firmware.pages.convert(entry_map.freed(machine), MemoryType.CONVENTIONAL)
     top = machine.memory - _RSP
