@@ -11,6 +11,7 @@ from bootbuild.abi.handover import MAGIC, Handover
 from bootbuild.abi.multiboot2 import EfiMemoryMap, Multiboot2Info, TagType
 from bootbuild.api import (
     Finding,
+    Framebuffer,
     Given,
     GuestView,
     MapEntry,
@@ -38,6 +39,7 @@ _GIVEN = (
     TagType.ACPI_OLD,
     TagType.ACPI_NEW,
     TagType.EFI_MEMORY_MAP,
+    TagType.FRAMEBUFFER,
     TagType.LOAD_BASE,
     PAIR,
 )
@@ -143,10 +145,22 @@ def others(info: Multiboot2Info, given: Given, startup: Startup, view: GuestView
         efi_map = EfiMemoryMap(*form, view.read_physical(span.start, span.size))
     if info.efi_memory_map != efi_map:
         wrong.append(f"EFI memory map is not that of {span.size} bytes which the environment gave")
+    if info.body(TagType.FRAMEBUFFER) != _framebuffer(given.framebuffer):
+        wrong.append(
+            f"tag {TagType.FRAMEBUFFER:d} is not the screen that the environment gave: {given.framebuffer}"
+        )
     base = info.body(TagType.LOAD_BASE)
     if base is not None and int.from_bytes(base, "little") > startup.paddr:
         wrong.append(f"the load base {int.from_bytes(base, 'little'):#x} is above {startup.paddr:#x}")
     return [Finding("BB-H047", text) for text in wrong]
+
+
+def _framebuffer(given: Framebuffer | None) -> bytes | None:
+    """The body of tag 8, of type 1 (direct colours), for a screen (Multiboot2, 3.6.12)."""
+    if given is None:
+        return None
+    shape = (given.address, given.pitch, given.width, given.height, given.bits_per_pixel)
+    return struct.pack("<Q3I2B2x6B", *shape, 1, *given.colours)
 
 
 def pair(

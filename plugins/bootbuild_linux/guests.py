@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from bootbuild.abi import boot_params
-from bootbuild.abi.boot_params import BootParams, SetupData
+from bootbuild.abi.boot_params import BootParams, Screen, SetupData
 from bootbuild.abi.handover import BootType, pair_of
 from bootbuild.api import (
     ElfImage,
@@ -93,6 +93,8 @@ class Linux:
         report = _report(where, params, cmdline) | {"e820": judge.entries(table)}
         if inserted:
             findings += judge.header(params)
+            findings += judge.inserted_efi(params, given)
+            findings += judge.screen(params, given)
         if stub is not None and nodes is not None:
             record, wrong = judge.pair(view, nodes, given, startup, stub, at_entry)
             findings += wrong
@@ -126,6 +128,20 @@ def _zero_page(view: GuestView, point: str, symbols: Mapping[str, int]) -> tuple
         return f"boot_params would be at {address:#x}, which is not memory", None
 
 
+def _shown(screen: Screen | None) -> dict[str, Any] | None:
+    if screen is None:
+        return None
+    pixels = screen.framebuffer
+    return {
+        "type": hex(screen.type),
+        "address": hex(pixels.address),
+        "width": pixels.width,
+        "height": pixels.height,
+        "pitch": pixels.pitch,
+        "bits_per_pixel": pixels.bits_per_pixel,
+    }
+
+
 def _report(where: str, params: BootParams, cmdline: bytes | None) -> dict[str, Any]:
     return {
         "boot_params": where,
@@ -137,4 +153,6 @@ def _report(where: str, params: BootParams, cmdline: bytes | None) -> dict[str, 
         else None,
         "acpi_rsdp_addr": hex(params.acpi_rsdp_addr) if params.acpi_rsdp_addr else None,
         "hardware_subarch": params.hardware_subarch,
+        "efi": params.efi_loader_signature.decode("latin-1") if any(params.efi_loader_signature) else None,
+        "screen": _shown(params.screen),
     }

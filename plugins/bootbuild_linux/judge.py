@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from bootbuild.abi import boot_params
-from bootbuild.abi.boot_params import BootParams, SetupData
+from bootbuild.abi.boot_params import BootParams, Screen, SetupData
 from bootbuild.abi.handover import BootType, Handover
 from bootbuild.api import Finding, Given, GuestView, MapEntry, Span, Startup, record_faults, state_faults
 
 ISA_HOLE = MapEntry(0xA0000, 0x60000, 2)  #: arch/x86/platform/pvh/enlighten.c adds it as reserved
 COMMAND_LINE_MAX = 2048  #: COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h
 RAM = 1
+MiB = 1 << 20
 BOOT_CS, BOOT_DS = 0x10, 0x18  #: __BOOT_CS, __BOOT_DS, arch/x86/include/asm/segment.h
 OLDEST = 0x020C  #: protocol 2.12, with ext_ramdisk_image and ext_cmd_line_ptr; enlighten.c states it too
 MAX_EXTENSION = 4096 * boot_params.E820_ENTRY_SIZE  #: bytes of a SETUP_E820_EXT that are read
@@ -89,7 +91,46 @@ def efi(params: BootParams, given: Given) -> list[Finding]:
     found = Span(params.efi_memmap, params.efi_memmap_size)
     if found != given.efi_memmap:
         wrong.append(f"efi_memmap is {found}, the environment gave {given.efi_memmap}")
+    elif found.size:
+        form = params.efi_memdesc_size, params.efi_memdesc_version
+        own = given.efi_memmap_descriptor_size, given.efi_memmap_descriptor_version
+        if form != own:
+            wrong.append(
+                f"its descriptors are of {form[0]} bytes and version {form[1]}, the environment's of "
+                f"{own[0]} and {own[1]}"
+            )
     return [Finding("BB-H029", text) for text in wrong]
+
+
+def inserted_efi(params: BootParams, given: Given) -> list[Finding]:
+    """The same of our back, which says nothing of firmware whose map nobody gave: Linux needs it."""
+    return efi(params, given if given.efi_memmap.size else replace(given, efi_system_table=0))
+
+
+def screen(params: BootParams, given: Given) -> list[Finding]:
+    """The linear framebuffer, from an inserted entry: the environment's, of EFI's sort where there is EFI."""
+    text = _wrong_screen(params.screen, given)
+    return [Finding("BB-H030", text)] if text else []
+
+
+def _wrong_screen(found: Screen | None, given: Given) -> str:
+    offered = given.framebuffer
+    if found is None or offered is None:
+        if found is None and offered is None:
+            return ""
+        return f"screen_info has {found}, the environment gave {offered}"
+    kind = boot_params.VIDEO_TYPE_EFI if given.efi_system_table else boot_params.VIDEO_TYPE_VLFB
+    if found.type != kind:
+        return f"orig_video_isVGA is {found.type:#x}, not {kind:#x}"
+    if found.framebuffer != offered:
+        return f"screen_info has {found.framebuffer}, the environment gave {offered}"
+    if not offered.size <= found.size < offered.size + MiB:
+        return f"lfb_size is {found.size:#x} bytes, the screen has {offered.size:#x}"
+    ends = [start + bits for start, bits in zip(offered.colours[::2], offered.colours[1::2], strict=True)]
+    bits = max(*ends, sum(found.reserved))
+    if bits != offered.bits_per_pixel:
+        return f"Linux would find {bits} bits in a pixel of {offered.bits_per_pixel}"
+    return ""
 
 
 def string(view: GuestView, address: int) -> bytes | None:

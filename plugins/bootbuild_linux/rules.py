@@ -77,7 +77,16 @@ RULES = (
         "BB-H029",
         "EFI in boot_params",
         "efi_info has the signature EL64 or EL32, the system table and the memory map of the EFI under which "
-        "a loader of Linux runs, and nothing under a BIOS or a monitor without firmware.",
+        "a loader of Linux runs, and nothing under a BIOS or a monitor without firmware. An inserted entry "
+        "says the same where the environment gave EFI's map.",
         _FIX,
+    ),
+    Rule(
+        "BB-H030",
+        "screen in boot_params",
+        "screen_info of an inserted entry has the environment's framebuffer, of sort VIDEO_TYPE_EFI (0x70) "
+        "under EFI, VIDEO_TYPE_VLFB (0x23) elsewhere, with as many reserved bits as make up a pixel with the "
+        "colours (drivers/firmware/sysfb_simplefb.c); and no framebuffer where there is none.",
+        _STUB,
     ),
 )

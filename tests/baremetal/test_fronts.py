@@ -218,7 +218,7 @@ def test_a_framebuffer_of_pixels_is_passed_on(images: dict[str, Path]) -> None:
     """The judge is told that none was given: so it names what the record has."""
     verdict = boot(images, "multiboot1", Changed(info(flags=multiboot.FRAMEBUFFER, **PIXELS)))
     (finding,) = verdict.findings
-    assert re.fullmatch(r".*framebuffer is 0x2[0-9a-f]{5}, the environment gave 0x0.*", finding.message)
+    assert re.fullmatch(r".*framebuffer is 0x2[0-9a-f]{5}, the environment gave none.*", finding.message)
 
 
 @pytest.mark.parametrize("change", [{"framebuffer_type": 2}, {"framebuffer_addr": 0xFFFF000000}])

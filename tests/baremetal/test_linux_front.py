@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bootbuild.api import FileContent, MapEntry, Span
+from bootbuild.api import FileContent, Framebuffer, MapEntry, Span
 from bootbuild.boot.prove import prove
 from bootbuild.boot.subject import request_subject
 from bootbuild.host import Host
@@ -167,6 +167,14 @@ def test_what_efi_has_left_is_passed_on(images: Images) -> None:
     check(boot(images, Places(fields=fields), KINDS[0], **given))
 
 
+def test_a_map_by_which_firmware_was_made_virtual_is_not_passed_on(images: Images) -> None:
+    """kexec: SETUP_EFI. A kernel that got the map would make the firmware virtual once more."""
+    words = {"systab": 0x7F00000, "memdesc_size": 48, "memdesc_version": 1, "memmap": 0x7F10000}
+    fields = efi(b"EL64", **words, memmap_size=480) | {0x070: struct.pack("<Q", RSDP)}
+    places = Places(fields=fields, nodes=((0x30000, 0, 4, bytes(40)),))
+    check(boot(images, places, efi_system_table=0x7F00000))
+
+
 def test_32_bit_efi_has_no_upper_halves(images: Images) -> None:
     fields = efi(b"EL32", systab=0x7F00000, systab_hi=0x4444, memmap_hi=0x5555)
     check(boot(images, Places(fields=fields | {0x070: struct.pack("<Q", RSDP)}), efi_system_table=0x7F00000))
@@ -197,9 +205,13 @@ def screen(kind: int, base: int = 0xFD000000, high: int = 0) -> dict[int, bytes]
 
 @pytest.mark.parametrize("kind", [0x23, 0x70], ids=["VESA", "EFI"])
 def test_a_framebuffer_of_pixels_is_passed_on(images: Images, kind: int) -> None:
-    """The judge is told that none was given: so it names what the record has."""
-    (finding,) = boot(images, Places(fields=screen(kind))).findings
-    assert re.fullmatch(r"framebuffer is 0x2[0-9a-f]{5}, the environment gave 0x0", finding.message)
+    shown = Framebuffer(0xFD000000, 1024, 768, 4096, 32, (16, 8, 8, 8, 0, 8))
+    check(boot(images, Places(fields=screen(kind)), framebuffer=shown))
+
+
+def test_a_framebuffer_that_nobody_gave_is_a_finding(images: Images) -> None:
+    (finding,) = boot(images, Places(fields=screen(0x70))).findings
+    assert re.fullmatch(r"framebuffer is 0x2[0-9a-f]{5}, the environment gave none", finding.message)
 
 
 @pytest.mark.parametrize("fields", [screen(1), screen(0x23, high=0xFF)], ids=["text", "above 4 GiB"])

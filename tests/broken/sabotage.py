@@ -6,6 +6,7 @@ path: what is judged went through the shipped stubs.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,3 +112,14 @@ def field_of_record(at: int, name: str, value: int) -> bytes:
 
 def rules(verdict: ProfileVerdict) -> list[str]:
     return [finding.rule for finding in verdict.findings]
+
+
+def in_record(offset: int, value: int) -> bytes:
+    """movl $value, offset(%esi): before the back, ESI is the record."""
+    return b"\xc7\x86" + u32(offset) + u32(value)
+
+
+def put(at: int, data: bytes) -> bytes:
+    """movl for each word of `data`, to a free place."""
+    words = struct.iter_unpack("<I", data)
+    return b"".join(b"\xc7\x05" + u32(at + 4 * i) + u32(word) for i, (word,) in enumerate(words))

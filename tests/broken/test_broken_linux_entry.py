@@ -14,7 +14,7 @@ import pytest
 
 from bootbuild.abi import boot_params as bp
 from bootbuild.abi.handover import LAYOUT
-from bootbuild.api import GuestView
+from bootbuild.api import ElfImage, Framebuffer, GuestView, Scene
 from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject
 from bootbuild.boot.subject import find_startup
@@ -22,7 +22,7 @@ from bootbuild.containers import container
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.formats.payload import open_payload
 from bootbuild.model.content import FileContent
-from bootbuild.model.machine import MapEntry
+from bootbuild.model.machine import Filling, MapEntry, Offer
 from bootbuild.model.payload import Payload
 from bootbuild.model.span import Span
 from bootbuild.model.verdict import Outcome
@@ -32,10 +32,11 @@ from bootbuild_linux.rules import RULES
 from bootbuild_pvh.environments import Firecracker, Qemu
 from bootbuild_pvh.targets import Pvh
 from own_start_info import OwnStartInfo
-from sabotage import CLEAN, CMDLINE, kernel, rules, sabotaged
+from sabotage import CLEAN, CMDLINE, in_record, kernel, put, rules, sabotaged
 from tiny_guest import PAGE, STARTUP, u32
 
 WIDTHS = (64, 32)
+SCREEN_TYPE, SCREEN_WIDTH, SCREEN_SIZE, SCREEN_RESERVED = 0x0F, 0x12, 0x1C, 0x2C  #: in screen_info
 
 
 def store(offset: int, value: int, size: int = 4) -> bytes:
@@ -98,6 +99,8 @@ CASES: dict[str, tuple[str, bytes]] = {
     "another data pointer": ("BB-H025", field("data", 0x1234)),
     "a command line in the record": ("BB-H025", field("cmdline", 0x1234)),
     "a post stub in the record": ("BB-H025", field("post_stub", 0x1234)),
+    "EFI out of nothing": ("BB-H029", store(bp.EFI_INFO, 0x34364C45)),
+    "a screen out of nothing": ("BB-H030", store(SCREEN_TYPE, 0x70, 1)),
     "a set sentinel": ("BB-H027", store(bp.SENTINEL, 0xFF, 1)),
     "no boot flag": ("BB-H027", store(bp.BOOT_FLAG_AT, 0, 2)),
     "no HdrS": ("BB-H027", store(bp.HDR_MAGIC, 0)),
@@ -174,9 +177,83 @@ def test_upper_halves_of_a_ramdisk_are_passed_on(
     assert verdict.findings[0].message.startswith(said)
 
 
+SCREEN = Framebuffer(0xFD000000, 1024, 768, 4096, 32, (16, 8, 8, 8, 0, 8))
+SCREEN_AT, SYSTEM_TABLE, EFI_MAP = 0x5000, 0x5100, Span(0x5200, 96)
+
+
+class Efi(Qemu):
+    """pvh@qemu, as if there were EFI, and a screen: what another front's record has."""
+
+    def __init__(self, table: int = 120, map_size: int = EFI_MAP.size) -> None:
+        self.table, self.map_size = table, map_size
+
+    def scene(
+        self, image: ElfImage, offer: Offer, filling: Filling, only: frozenset[str] | None = None
+    ) -> Scene:
+        scene = super().scene(image, offer, filling, only)
+        given = replace(scene.given, framebuffer=SCREEN)
+        if self.table:
+            given = replace(given, efi_system_table=SYSTEM_TABLE)
+        if self.map_size:
+            form = {"efi_memmap_descriptor_size": 48, "efi_memmap_descriptor_version": 1}
+            given = replace(given, efi_memmap=EFI_MAP, **form)  # type: ignore[arg-type]
+        return replace(scene, given=given)
+
+    def told(self) -> bytes:
+        """Code behind the front that puts all that into the record."""
+        pixels = struct.pack("<QQ4I6B2x", SCREEN.address, SCREEN.size, 1024, 768, 4096, 32, *SCREEN.colours)
+        code = put(SCREEN_AT, pixels) + in_record(0x80, SCREEN_AT)
+        if self.table:
+            code += put(SYSTEM_TABLE + 12, u32(self.table)) + in_record(0x60, SYSTEM_TABLE)
+        if self.map_size:
+            words = {0x68: EFI_MAP.start, 0x70: EFI_MAP.size, 0x78: 48, 0x7C: 1}
+            code += b"".join(in_record(offset, value) for offset, value in words.items())
+        return code
+
+
+SHOWN = {"address": "0xfd000000", "width": 1024, "height": 768, "pitch": 4096, "bits_per_pixel": 32}
+FIRMWARE: dict[str, tuple[Efi, str, str | None]] = {
+    "EFI": (Efi(), "0x70", "EL64"),
+    "EFI of 32 bits": (Efi(table=72), "0x70", "EL32"),
+    "EFI without its map": (Efi(map_size=0), "0x70", None),
+    "none": (Efi(table=0, map_size=0), "0x23", None),
+}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", FIRMWARE)
+def test_screen_and_efi_are_passed_on(name: str, width: int, tmp_path: Path) -> None:
+    profile, kind, signature = FIRMWARE[name]
+    verdict = prove(subject(tmp_path, width=width, between=profile.told()), profile)
+    assert (verdict.findings, verdict.outcome) == ((), Outcome.BOOTED)
+    assert verdict.handover is not None
+    assert verdict.handover["screen"] == {"type": kind, **SHOWN}
+    assert verdict.handover["efi"] == signature
+
+
+EFI_CASES: dict[str, tuple[str, bytes]] = {
+    "EFI that is not told": ("BB-H029", store(bp.EFI_INFO, 0)),
+    "another system table": ("BB-H029", store(bp.EFI_INFO + 4, 0x1000)),
+    "another EFI map": ("BB-H029", store(bp.EFI_INFO + 0x10, 0x1000)),
+    "descriptors of 40 bytes": ("BB-H029", store(bp.EFI_INFO + 8, 40)),
+    "no screen": ("BB-H030", store(SCREEN_TYPE, 1, 1)),
+    "a screen of VESA's sort": ("BB-H030", store(SCREEN_TYPE, 0x23, 1)),
+    "a narrower screen": ("BB-H030", store(SCREEN_WIDTH, 640, 2)),
+    "a screen of one page": ("BB-H030", store(SCREEN_SIZE, 4096)),
+    "pixels of 24 bits": ("BB-H030", store(SCREEN_RESERVED, 0, 1)),
+}
+
+
+@pytest.mark.parametrize("name", EFI_CASES)
+def test_wrong_screen_or_efi_is_exactly_one_finding(name: str, tmp_path: Path) -> None:
+    rule, sabotage = EFI_CASES[name]
+    what, profile = subject(tmp_path, sabotage, between=Efi().told()), Efi()
+    assert rules(prove(what, profile)) == [rule]
+    assert prove(what, profile, disabled=frozenset({rule})).findings == ()
+
+
 def test_every_rule_has_its_case() -> None:
     cases = {rule for rule, _ in CASES.values()} | {"BB-H026", "BB-H028"}
-    cases.add("BB-H029")  # of kernels that their own entry starts: test_broken_linux_kernels.py
     assert cases == {rule.id for rule in RULES}
 
 

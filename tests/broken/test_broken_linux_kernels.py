@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -346,7 +347,8 @@ def test_boot_params_where_nothing_is_mapped() -> None:
 def test_efi_that_a_loader_of_linux_tells() -> None:
     page = bytearray(boot_params.pack(b"", {"efi_loader_signature": b"EL64", "efi_systab": 0x1000}))
     given = Given(8, 0, 0, b"", (), (), efi_system_table=0x1000, efi_memmap=Span(0x2000, 480))
-    fields = {"efi_memmap": 0x2000, "efi_memmap_size": 480}
+    given = replace(given, efi_memmap_descriptor_size=48, efi_memmap_descriptor_version=1)
+    fields = {"efi_memmap": 0x2000, "efi_memmap_size": 480, "efi_memdesc_size": 48, "efi_memdesc_version": 1}
 
     def found(**changes: int | bytes) -> list[str]:
         made = boot_params.parse(boot_params.pack(bytes(page), {**fields, **changes}))
@@ -355,4 +357,6 @@ def test_efi_that_a_loader_of_linux_tells() -> None:
     assert found() == []
     assert found(efi_systab_hi=1) == ["efi_systab is 0x100001000, the system table is at 0x1000"]
     assert found(efi_memmap_size=48) == ["efi_memmap is 0x2000-0x2030, the environment gave 0x2000-0x21e0"]
+    said = "its descriptors are of 40 bytes and version 1, the environment's of 48 and 1"
+    assert found(efi_memdesc_size=40) == [said]
     assert "neither EL64 nor EL32" in found(efi_loader_signature=b"\0\0\0\0")[0]

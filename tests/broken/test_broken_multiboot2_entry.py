@@ -19,7 +19,7 @@ from bootbuild_baremetal.guests import Multiboot2
 from bootbuild_baremetal.judge import kib
 from bootbuild_pvh.environments import Firecracker, Qemu
 from own_start_info import OwnStartInfo
-from sabotage import CMDLINE, INITRD, field_of_record, kernel, rules, sabotaged, store
+from sabotage import CMDLINE, INITRD, field_of_record, in_record, kernel, put, rules, sabotaged, store
 from tiny_guest import ENTRY, PAGE, STARTUP, guest, u32
 from tiny_guest import subject as native_subject
 
@@ -218,22 +218,11 @@ def test_without_rsdp_or_modules_there_are_no_tags_of_them(tmp_path: Path) -> No
     assert kinds == {TagType.CMDLINE, TagType.LOADER_NAME, TagType.MEMORY, TagType.MEMORY_MAP, MAGIC}
 
 
-def in_record(offset: int, value: int) -> bytes:
-    """movl $value, offset(%esi): before the back, ESI is the record."""
-    return b"\xc7\x86" + u32(offset) + u32(value)
-
-
 FRAMEBUFFER = struct.pack("<QQIIIIBBBBBBH", 0xFD000000, 0x300000, 1024, 768, 4096, 32, 16, 8, 8, 8, 0, 8, 0)
 
 
-def put(at: int, data: bytes) -> bytes:
-    """movl for each word of `data`, to a free place."""
-    words = struct.iter_unpack("<I", data)
-    return b"".join(b"\xc7\x05" + u32(at + 4 * i) + u32(word) for i, (word,) in enumerate(words))
-
-
 def test_what_other_fronts_put_into_the_record_becomes_tags(tmp_path: Path) -> None:
-    """No front does so yet: framebuffer, EFI system table, EFI map and an RSDP of revision 2."""
+    """A framebuffer, EFI system table, EFI map and an RSDP of revision 2."""
     rsdp = b"RSD PTR " + bytes([0]) + b"OEM---" + bytes([2]) + struct.pack("<IIQ4x", 0, 36, 0x12345678)
     between = (
         put(0x5000, FRAMEBUFFER) + put(0x5100, rsdp) + put(0x5200, b"".join(map(u32, range(24))))

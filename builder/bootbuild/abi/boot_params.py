@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from bootbuild.model.machine import MapEntry
+from bootbuild.model.machine import Framebuffer, MapEntry
 
 SIZE = 4096
 E820_MAX = 128  #: E820_MAX_ENTRIES_ZEROPAGE
@@ -28,6 +28,10 @@ HDR_MAGIC, VERSION, TYPE_OF_LOADER = 0x202, 0x206, 0x210
 RAMDISK_IMAGE, RAMDISK_SIZE, CMD_LINE_PTR = 0x218, 0x21C, 0x228
 HARDWARE_SUBARCH, SETUP_DATA = 0x23C, 0x250
 EFI_INFO = 0x1C0
+VIDEO_TYPE_VLFB, VIDEO_TYPE_EFI = 0x23, 0x70  #: linux/screen_info.h: orig_video_isVGA of pixels in memory
+_VLFB_UNIT = 0x10000  #: bytes in which VESA's lfb_size is counted
+_SCREEN = struct.Struct("<15xB2x3H2I4xH8B8x2I")  #: screen_info from its beginning to ext_lfb_base
+_64BIT_BASE = 2  #: VIDEO_CAPABILITY_64BIT_BASE
 
 #: Offset and struct code of what loaders write, by the names of asm/bootparam.h and asm/screen_info.h.
 FIELDS: Mapping[str, tuple[int, str]] = {
@@ -77,6 +81,37 @@ FIELDS: Mapping[str, tuple[int, str]] = {
 
 
 @dataclass(frozen=True)
+class Screen:
+    """struct screen_info, of a linear framebuffer."""
+
+    type: int  #: orig_video_isVGA
+    framebuffer: Framebuffer
+    size: int  #: bytes; of VESA's in whole units of 64 KiB
+    reserved: tuple[int, int]  #: lowest bit and number of the bits of a pixel that are no colour
+
+
+def _screen(page: bytes) -> Screen | None:
+    """The linear framebuffer; None for text, or no screen."""
+    kind, width, height, depth, base, size, pitch, *bits, capabilities, high = _SCREEN.unpack_from(page)
+    if kind not in (VIDEO_TYPE_VLFB, VIDEO_TYPE_EFI):
+        return None
+    red_size, red, green_size, green, blue_size, blue, rest_size, rest = bits
+    return Screen(
+        type=kind,
+        framebuffer=Framebuffer(
+            address=base | (high << 32 if capabilities & _64BIT_BASE else 0),
+            width=width,
+            height=height,
+            pitch=pitch,
+            bits_per_pixel=depth,
+            colours=(red, red_size, green, green_size, blue, blue_size),
+        ),
+        size=size * (_VLFB_UNIT if kind == VIDEO_TYPE_VLFB else 1),
+        reserved=(rest, rest_size),
+    )
+
+
+@dataclass(frozen=True)
 class BootParams:
     """The fields of a zero page that a loader or entry stub fills. Addresses physical."""
 
@@ -95,6 +130,9 @@ class BootParams:
     efi_systab: int
     efi_memmap: int
     efi_memmap_size: int
+    efi_memdesc_size: int
+    efi_memdesc_version: int
+    screen: Screen | None  #: None for text, or no screen
     e820: tuple[MapEntry, ...]
 
 
@@ -125,6 +163,9 @@ def parse(page: bytes) -> BootParams:
         efi_systab=u32(EFI_INFO + 4) | u32(EFI_INFO + 0x18) << 32,
         efi_memmap=u32(EFI_INFO + 0x10) | u32(EFI_INFO + 0x1C) << 32,
         efi_memmap_size=u32(EFI_INFO + 0x14),
+        efi_memdesc_size=u32(EFI_INFO + 8),
+        efi_memdesc_version=u32(EFI_INFO + 12),
+        screen=_screen(page),
         e820=unpack_e820(page[E820_TABLE : E820_TABLE + E820_ENTRY_SIZE * count]),
     )
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
+from bootbuild.model.machine import Framebuffer
+
 MAGIC = 0x4F484242  #: "BBHO"
 VERSION = 1
 SIZE = 0xA8  #: bytes of a version 1 record
@@ -117,6 +119,7 @@ LAYOUT = (
 _RECORD = struct.Struct("<" + "".join(code for _, code in LAYOUT))
 _MEMORY = struct.Struct("<QQII")
 _MODULE = struct.Struct("<QQQQ")
+_FRAMEBUFFER = struct.Struct("<QQ4I6B2x")
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,20 @@ class Handover:
         """The memory map in its normal form. Raises ValueError as `parse` does."""
         rows = _table(read, self.memmap, self.memmap_count, MAX_MEMMAP, _MEMORY, "memmap")
         return tuple(MemoryEntry(at, size, kind) for at, size, kind, _ in rows)
+
+    def read_framebuffer(self, read: Read) -> Framebuffer | None:
+        """The screen; None if there is none. Raises ValueError as `parse` does."""
+        if not self.framebuffer:
+            return None
+        data = _get(read, self.framebuffer, _FRAMEBUFFER.size, "framebuffer")
+        address, size, width, height, pitch, depth, *colours = _FRAMEBUFFER.unpack(data)
+        red, red_size, green, green_size, blue, blue_size = colours
+        screen = Framebuffer(
+            address, width, height, pitch, depth, (red, red_size, green, green_size, blue, blue_size)
+        )
+        if size != screen.size:
+            raise ValueError(f"framebuffer: {size:#x} bytes, {height} lines of {pitch} are {screen.size:#x}")
+        return screen
 
 
 def pair_of(record: Handover) -> dict[str, str]:

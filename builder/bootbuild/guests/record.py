@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from bootbuild.abi.handover import Handover, HandoverFlag, boot_type_name, hypervisor_type_name
 from bootbuild.api.guest import GuestView
-from bootbuild.model.machine import Given, Load
+from bootbuild.model.machine import Framebuffer, Given, Load
 from bootbuild.model.payload import Startup
 from bootbuild.model.span import Span
 
 _FLAGS = HandoverFlag.BOOT_SERVICES | HandoverFlag.PRIVILEGED | HandoverFlag.DATA_COPIED
 #: Fields of what lies in the stub range, beside `data` that was copied there.
-_IN_STUB_RANGE = ("cmdline", "modules", "memmap", "module_count", "memmap_count", "post_stub")
+_IN_STUB_RANGE = ("cmdline", "modules", "memmap", "module_count", "memmap_count", "framebuffer", "post_stub")
 
 
 def record_faults(
@@ -51,7 +51,6 @@ def record_faults(
         "efi_memmap_size": given.efi_memmap.size,
         "efi_memmap_descriptor_size": given.efi_memmap_descriptor_size,
         "efi_memmap_descriptor_version": given.efi_memmap_descriptor_version,
-        "framebuffer": 0,  # of no environment yet
     }
     for name, offered in expected.items():
         if (value := getattr(record, name)) != offered:
@@ -60,6 +59,7 @@ def record_faults(
         text = f"load_offset is {record.load_offset:#x}, the kernel was moved by {startup.load_offset:#x}"
         yield "load_offset", text
     yield from _flags(record, given)
+    yield from _framebuffer(record, given.framebuffer, view, kept)
     if not kept:
         for name in _IN_STUB_RANGE:
             if getattr(record, name):
@@ -79,6 +79,23 @@ def _flags(record: Handover, given: Given) -> Iterator[tuple[str, str]]:
         yield "flags", f"{text}, and EFI boot services are {'' if alive else 'not '}alive"
     if unknown := int(record.flags) & ~int(_FLAGS):
         yield "flags", f"flags {unknown:#x} are set, of which nothing is true here"
+
+
+def _framebuffer(
+    record: Handover, given: Framebuffer | None, view: GuestView, kept: bool
+) -> Iterator[tuple[str, str]]:
+    """The screen, as the environment shows it; of a guest that does not keep it only that there is one."""
+    if given is None and record.framebuffer:
+        yield "framebuffer", f"framebuffer is {record.framebuffer:#x}, the environment gave none"
+    if given is None or not kept:
+        return
+    try:
+        found = record.read_framebuffer(view.read)
+    except ValueError as reason:
+        yield "framebuffer", str(reason)
+        return
+    if found != given:
+        yield "framebuffer", f"framebuffer is {found}, the environment gave {given}"
 
 
 def _data(

@@ -127,6 +127,23 @@ class GivenModule:
 
 
 @dataclass(frozen=True)
+class Framebuffer:
+    """A screen of pixels at a physical address."""
+
+    address: int
+    width: int  #: pixels, as `height`
+    height: int
+    pitch: int  #: bytes from one line to the next
+    bits_per_pixel: int
+    colours: tuple[int, int, int, int, int, int]  #: lowest bit and number of bits of red, green, blue
+
+    @property
+    def size(self) -> int:
+        """Bytes from the first pixel to the end of the last line."""
+        return self.pitch * self.height
+
+
+@dataclass(frozen=True)
 class Given:
     """All that the environment handed over: what a correct guest must find again. Addresses physical."""
 
@@ -145,6 +162,7 @@ class Given:
     structures: tuple[Load, ...] = ()  #: what the environment wrote for the guest, without image and modules
     hypervisor_leaf: int = 0x40000000  #: the hypervisor's first CPUID leaf; 0 without one
     privileged: bool = False  #: the guest is the hypervisor's initial domain
+    framebuffer: Framebuffer | None = None  #: the screen, if its pixels can be reached
     firmware: EntryState | None = None  #: the CPU as living EFI boot services need it; None where they ended
 
 

@@ -13,6 +13,7 @@
 #define ABOVE(address) ((address) >> 32 != 0)
 
 static struct boot_params page;
+static int firmware_is_virtual; /* kexec: the kernel before us has given it its addresses, and that is done once */
 
 static uint64_t join(uint32_t low, uint32_t high)
 {
@@ -53,6 +54,7 @@ static void take_setup_data(void)
         far_copy(&node, at, sizeof node);
         if (node.type == SETUP_E820_EXT)
             take_more_e820(at + sizeof node, node.len);
+        firmware_is_virtual |= node.type == SETUP_EFI;
         if (node.type != SETUP_INDIRECT || node.len < sizeof other)
             continue;
         far_copy(&other, at + sizeof node, sizeof other);
@@ -133,7 +135,7 @@ static void take_efi(void)
     }
     if (!ABOVE(table))
         bb_record.efi_system_table = table;
-    if (!map || !efi->memmap_size || ABOVE(map + efi->memmap_size - 1))
+    if (firmware_is_virtual || !map || !efi->memmap_size || ABOVE(map + efi->memmap_size - 1))
         return;
     bb_record.efi_memmap = map;
     bb_record.efi_memmap_size = efi->memmap_size;

@@ -5,6 +5,8 @@
 
 #define ISA_HOLE 0xa0000 /* video memory and option ROMs of a PC, up to 1 MiB */
 #define ISA_HOLE_END 0x100000
+#define EFI_HEADER_SIZE 12     /* offset of HeaderSize in an EFI table (UEFI 2.10, 4.2) */
+#define EFI64_SYSTEM_TABLE 120 /* bytes that a system table has; one of 32-bit firmware has 72 */
 
 static struct boot_params params __attribute__((aligned(4096)));
 static struct bb_setup_data pair;
@@ -80,6 +82,69 @@ static void fill_cmdline(const struct bb_handover *record)
     params.cmd_line_ptr = (uint32_t)(unsigned long)cmdline;
 }
 
+/* Bits from the highest colour on, of which Linux adds up what a pixel has (drivers/firmware/sysfb_simplefb.c). */
+static void fill_reserved_bits(struct screen_info *screen)
+{
+    unsigned red = screen->red_pos + screen->red_size, green = screen->green_pos + screen->green_size;
+    unsigned blue = screen->blue_pos + screen->blue_size, top = red > green ? red : green;
+
+    if (blue > top)
+        top = blue;
+    if (top >= screen->lfb_depth)
+        return;
+    screen->rsvd_pos = (uint8_t)top;
+    screen->rsvd_size = (uint8_t)(screen->lfb_depth - top);
+}
+
+/* Of EFI's sort, as its stub and GRUB have it; elsewhere VESA's, of which the size is in units of 64 KiB. */
+static void fill_screen(const struct bb_handover *record)
+{
+    const struct bb_framebuffer *from = (const struct bb_framebuffer *)(unsigned long)record->framebuffer;
+    struct screen_info *screen = &params.screen_info;
+
+    if (!from)
+        return;
+    screen->orig_video_isVGA = record->efi_system_table ? VIDEO_TYPE_EFI : VIDEO_TYPE_VLFB;
+    screen->lfb_width = (uint16_t)from->width;
+    screen->lfb_height = (uint16_t)from->height;
+    screen->lfb_depth = (uint16_t)from->bits_per_pixel;
+    screen->lfb_base = (uint32_t)from->address;
+    screen->lfb_size = (uint32_t)(record->efi_system_table ? from->size : (from->size + 0xffff) >> 16);
+    screen->lfb_linelength = (uint16_t)from->pitch;
+    screen->red_pos = from->red_position;
+    screen->red_size = from->red_size;
+    screen->green_pos = from->green_position;
+    screen->green_size = from->green_size;
+    screen->blue_pos = from->blue_position;
+    screen->blue_size = from->blue_size;
+    fill_reserved_bits(screen);
+}
+
+/* Firmware of 64 bits may have its table above 4 GiB, where we cannot look. */
+static uint32_t efi_signature(uint64_t table)
+{
+    if (!(table >> 32) && *(const uint32_t *)(unsigned long)(table + EFI_HEADER_SIZE) < EFI64_SYSTEM_TABLE)
+        return EFI32_SIGNATURE;
+    return EFI64_SIGNATURE;
+}
+
+/* Linux takes firmware for EFI's only with its map, of which it reserves the memory. */
+static void fill_efi(const struct bb_handover *record)
+{
+    struct efi_info *efi = &params.efi_info;
+
+    if (!record->efi_system_table || !record->efi_memmap)
+        return;
+    efi->loader_signature = efi_signature(record->efi_system_table);
+    efi->systab = (uint32_t)record->efi_system_table;
+    efi->systab_hi = (uint32_t)(record->efi_system_table >> 32);
+    efi->memmap = (uint32_t)record->efi_memmap;
+    efi->memmap_hi = (uint32_t)(record->efi_memmap >> 32);
+    efi->memmap_size = (uint32_t)record->efi_memmap_size;
+    efi->memdesc_size = record->efi_memmap_descriptor_size;
+    efi->memdesc_version = record->efi_memmap_descriptor_version;
+}
+
 /*
  * The record for whoever looks for it in Linux, which reserves the memory of each node. It does not reserve our stubs:
  * what lies there is left out, and boot_params says it.
@@ -108,6 +173,8 @@ struct boot_params *bb_boot_params(const struct bb_handover *record)
     fill_cmdline(record);
     fill_ramdisk(record);
     fill_e820(record);
+    fill_screen(record);
+    fill_efi(record);
     fill_setup_data(record);
     return &params;
 }

@@ -310,6 +310,48 @@ static void initrd(void)
     field("second", bs[InstallMultipleProtocolInterfaces](&mine, &DEVICE_PATH, initrd_media, &LOAD_FILE2, load, 0ull));
 }
 
+// The screen: what it shows now, its modes, and what a caller gets who asks wrongly.
+static void screen(void)
+{
+    struct graphics_output *graphics = 0;
+    struct graphics_mode *mode = 0;
+    u64 size = FILLED;
+
+    begin("screen");
+    u64 status = bs[LocateProtocol](&GOP, 0ull, &graphics);
+
+    field("there", status);
+    if (status)
+        return;
+    field("max_mode", graphics->now->max_mode);
+    field("mode", graphics->now->mode);
+    field("info_size", graphics->now->info_size);
+    bytes("info", graphics->now->info, 36);
+    field("base", graphics->now->base);
+    field("size", graphics->now->size);
+    field("handles", bs[LocateHandle](2u, &GOP, 0ull, &size, 0ull));
+    size = FILLED;
+    for (u32 i = 0; i <= graphics->now->max_mode; i++) {
+        field("query", graphics->call[0](graphics, i, &size, &mode));
+        if (i == graphics->now->max_mode)
+            break;
+        field("size", size);
+        bytes("info", mode, size);
+        bs[FreePool](mode);
+    }
+    field("query_no_size", graphics->call[0](graphics, 0u, 0ull, &mode));
+    field("query_no_info", graphics->call[0](graphics, 0u, &size, 0ull));
+    field("query_nobody", graphics->call[0](0ull, 0u, &size, &mode));
+    field("set_none", graphics->call[1](graphics, graphics->now->max_mode));
+    field("set_0", graphics->call[1](graphics, 0u));
+    field("mode", graphics->now->mode);
+    bytes("info", graphics->now->info, 36);
+    field("base", graphics->now->base);
+    field("size", graphics->now->size);
+    *(volatile u32 *)graphics->now->base = 0x123456;
+    field("pixel", *(volatile u32 *)graphics->now->base);
+}
+
 static u8 image[0x8000];
 
 static void images(void)
@@ -682,6 +724,7 @@ void calls(u64 handle, struct system_table *table)
     memory_map();
     handles();
     initrd();
+    screen();
     images();
     ends();
     by_path();

@@ -51,6 +51,19 @@ struct simple_text_output {
     } *mode;
 };
 
+struct graphics_mode {
+    u32 version, width, height, pixel_format, red, green, blue, reserved, pixels_per_line;
+};
+
+struct graphics_output {
+    service *call[3];
+    struct {
+        u32 max_mode, mode;
+        struct graphics_mode *info;
+        u64 info_size, base, size;
+    } *now;
+};
+
 struct configuration_table {
     struct guid vendor;
     u64 table;

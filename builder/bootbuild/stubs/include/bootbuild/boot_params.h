@@ -16,6 +16,7 @@
 #define LOADER_UNDEFINED 0xff   /* boot.rst: 0 would mean that nobody loaded a ramdisk */
 #define LOADED_HIGH 1
 #define SETUP_E820_EXT 1
+#define SETUP_EFI 4
 #define SETUP_INDIRECT 0x80000000u
 
 /* linux/screen_info.h: types of orig_video_isVGA with a linear framebuffer, and a bit of capabilities */
@@ -43,7 +44,8 @@ struct __attribute__((packed)) screen_info {
     uint8_t red_size, red_pos;
     uint8_t green_size, green_pos;
     uint8_t blue_size, blue_pos;
-    uint8_t pad_2c[0x36 - 0x2c];
+    uint8_t rsvd_size, rsvd_pos;
+    uint8_t pad_2e[0x36 - 0x2e];
     uint32_t capabilities;
     uint32_t ext_lfb_base;
     uint8_t pad_3e[0x40 - 0x3e];
