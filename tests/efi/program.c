@@ -25,6 +25,8 @@
 #define AS_DATA 23 // the kernel's memory is not allocated as code
 #define OWN_CODE 24 // a write to a section of code
 #define OWN_FILES 27 // offers a file by a protocol of its own, and loads it by its path
+#define VOLATILE 28 // finds in R10 what was there before a call
+#define SHADOW 29 // and in the shadow space
 #define UNDEFINED 25 // UD2
 #define KEY 26 // waits for a key
 #ifndef BREAK
@@ -86,6 +88,20 @@ MS u64 entry(u64 handle, struct system_table *system)
 #elif BREAK == STACK
     __asm__ volatile("push %%rax\n\tsub $0x20, %%rsp\n\tcall *%0\n\tadd $0x28, %%rsp"
                      : : "r"(bs->call[Stall]), "c"(0) : "rax", "rdx", "r8", "r9", "r10", "r11", "memory");
+#elif BREAK == VOLATILE
+    u64 left = 0;
+
+    __asm__ volatile("mov $0x77, %%r10d\n\tsub $0x20, %%rsp\n\tcall *%1\n\tadd $0x20, %%rsp\n\tmov %%r10, %0"
+                     : "=b"(left) : "S"(bs->call[Stall]), "c"(0) : "rax", "rdx", "r8", "r9", "r10", "r11", "memory");
+    if (left != 0x77)
+        return 1ull << 63 | 1;
+#elif BREAK == SHADOW
+    u64 left = 0;
+
+    __asm__ volatile("sub $0x20, %%rsp\n\tmovq $0x77, 8(%%rsp)\n\tcall *%1\n\tmov 8(%%rsp), %0\n\tadd $0x20, %%rsp"
+                     : "=b"(left) : "S"(bs->call[Stall]), "c"(0) : "rax", "rdx", "r8", "r9", "r10", "r11", "memory");
+    if (left != 0x77)
+        return 1ull << 63 | 1;
 #elif BREAK == BASE
     if ((u64)start >> 16 != 0x200) // where it is linked
         return 1ull << 63 | 1;

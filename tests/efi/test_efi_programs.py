@@ -66,6 +66,8 @@ BROKEN = {
     "GIVES_UP": ("BB-B074", "returned EFI_INVALID_PARAMETER to the firmware, which had refused"),
     "STRIDE": ("BB-B075", "relies on stride"),
     "BASE": ("BB-B076", "relies on load base, which efi leaves undefined: startup_64 was not reached"),
+    "VOLATILE": ("BB-B093", "relies on registers after a service"),
+    "SHADOW": ("BB-B093", "relies on shadow space after a service"),
     "NOT_ALLOCATED": ("BB-B077", "write of 1 bytes at physical 0x1800000, which was not allocated"),
     "KEY": ("BB-B079", "WaitForEvent waits for what does not happen"),
     "UNDEFINED": ("BB-B080", "exception 6 with error code 0x0 came to the firmware"),

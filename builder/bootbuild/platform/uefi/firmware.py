@@ -42,6 +42,10 @@ _OWN_SIZE = 0x45D * PAGE
 _SLOT = 16  #: bytes of a function's code
 _VMCALL_RET = bytes.fromhex("0f01c1c3")
 _PF = 14
+# What a function may change, UEFI 2.10 §2.3.4.2
+VOLATILE, SHADOW = "registers after a service", "shadow space after a service"
+_SCRATCH = ("rcx", "rdx", "r8", "r9", "r10", "r11")
+_SHADOW_SIZE = 0x20  #: bytes, above the return address
 _POISONED = 0xAF  #: what memory is filled with that is given out: PcdDebugClearMemoryValue
 
 
@@ -220,7 +224,7 @@ class Firmware(Pc):
         if function.answer is None:
             text = f"{function.name} was called, which is not modelled: EFI_UNSUPPORTED"
             cpu.record("boot service", text)
-            cpu.set("rax", status.UNSUPPORTED)
+            self._return(call, status.UNSUPPORTED)
             return
         try:
             result = function.answer(call)
@@ -230,7 +234,18 @@ class Firmware(Pc):
             cpu.stop("crash", f"{function.name}: {bad}", rules.BAD_POINTER.id)
             return
         if result is not None:
-            cpu.set("rax", result)
+            self._return(call, result)
+
+    def _return(self, call: Call, result: int) -> None:
+        """Back to the caller, whose scratch registers and shadow space the function has made use of."""
+        call.cpu.set("rax", result)
+        for number, name in enumerate(_SCRATCH):
+            exact = call.cpu.get(name)
+            left = self.poison.pick(VOLATILE, exact, 0xDEAD0010 + number, 0x5EED0202 * (number + 1))
+            if left != exact:
+                call.cpu.set(name, left)
+        if SHADOW in self.poison.names:
+            call.write(call.cpu.get("rsp") + 8, self.poison.garbage(_SHADOW_SIZE))
 
     def unmodelled(self, call: Call, what: str) -> int:
         """Answer what this firmware does not know, and note it."""

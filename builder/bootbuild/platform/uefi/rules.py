@@ -86,6 +86,13 @@ PROTECTED = Rule(
     "keep code and data in sections of whole pages, set copied code read-only and then executable, or switch "
     "to page tables of your own",
 )
+VOLATILE = Rule(
+    "BB-B093",
+    "relies on what a service does not keep",
+    "RAX, RCX, RDX, R8 to R11, and the 32 bytes of shadow space above the return address are the called "
+    f"function's to use ({_SPEC} §2.3.4.2): what is in them afterwards depends on the firmware's compiler.",
+    "keep what is still needed in RBX, RBP, RDI, RSI, R12 to R15 or above the shadow space",
+)
 NO_PE = Rule(
     "BB-L560",
     "the firmware does not load the file as a PE",
@@ -95,5 +102,5 @@ NO_PE = Rule(
 )
 RULES = (
     AFTER_EXIT, RETURNED, FAILED, STACK, MAP_KEY, STRIDE, BASE, BAD_POINTER, WAITS,
-    EXCEPTION, PROTECTED, NO_PE,
+    EXCEPTION, PROTECTED, VOLATILE, NO_PE,
 )  # fmt: skip

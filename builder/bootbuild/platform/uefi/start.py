@@ -15,7 +15,7 @@ from bootbuild.platform.uefi import alive, device_path, entry_map, guids, rules
 from bootbuild.platform.uefi.boot_services import BootServices
 from bootbuild.platform.uefi.consoles import TextInput, TextOutput
 from bootbuild.platform.uefi.events import EventServices
-from bootbuild.platform.uefi.firmware import Firmware
+from bootbuild.platform.uefi.firmware import SHADOW, VOLATILE, Firmware
 from bootbuild.platform.uefi.load_files import InitrdMedia, KernelFiles
 from bootbuild.platform.uefi.ovmf import FREE, MemoryType, Ovmf, with_crc
 from bootbuild.platform.uefi.pe_image import PeImage
@@ -36,6 +36,8 @@ UNDEFINED = (
     Undefined("EFLAGS", "BB-U005"),
     Undefined("load base", rules.BASE.id),
     Undefined("stride", rules.STRIDE.id),
+    Undefined(VOLATILE, rules.VOLATILE.id),
+    Undefined(SHADOW, rules.VOLATILE.id),
     Undefined("free memory", "BB-U006"),
 )
 
