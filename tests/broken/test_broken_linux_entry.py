@@ -295,7 +295,10 @@ def many(count: int, hole: bool) -> tuple[MapEntry, ...]:
 @pytest.mark.parametrize("name", MAPS)
 def test_a_map_of_any_length_arrives_sorted_and_whole(name: str, width: int, tmp_path: Path) -> None:
     given = many(*MAPS[name])
-    verdict = prove(subject(tmp_path, width=width), OwnStartInfo(memory_map=given))
+    patient = replace(
+        subject(tmp_path, width=width), timeout=300.0
+    )  # seconds: sorting takes millions of steps
+    verdict = prove(patient, OwnStartInfo(memory_map=given))
     assert (verdict.findings, verdict.outcome) == ((), Outcome.BOOTED)
     assert verdict.handover is not None
     table = [(int(e["address"], 16), int(e["size"], 16), e["type"]) for e in verdict.handover["e820"]]

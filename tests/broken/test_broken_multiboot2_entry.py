@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -167,7 +168,8 @@ def long_map(count: int) -> tuple[MapEntry, ...]:
 
 def test_as_long_a_map_as_a_front_passes_on_arrives_sorted_and_whole(tmp_path: Path) -> None:
     given = long_map(1024)
-    verdict = prove(subject(tmp_path), OwnStartInfo(memory_map=given))
+    patient = replace(subject(tmp_path), timeout=300.0)  # seconds: sorting it is millions of instructions
+    verdict = prove(patient, OwnStartInfo(memory_map=given))
     assert (verdict.findings, verdict.outcome) == ((), Outcome.BOOTED)
     assert verdict.handover is not None
     found = [(int(e["address"], 16), int(e["size"], 16), e["type"]) for e in verdict.handover["memory_map"]]
