@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bootbuild.api import FileContent, Filling, MemoryContent, Offer
+from bootbuild.api import FileContent, Filling, MemoryContent, Offer, Profile
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.machine import Machine
 from bootbuild_efi.environments import Ovmf
@@ -16,6 +16,7 @@ from tiny_file import Load, elf_file
 from tiny_pe import CODE, DATA, Section, TinyPe
 
 SOURCE = Path(__file__).parent / "guest_efi"
+OVMF = Ovmf()
 DONE = r"dump: \[end\]"
 FLAGS = (
     "-m64 -march=x86-64 -std=gnu11 -Os -Wall -Wextra -Werror -Wno-strict-prototypes -Wno-unused-function"
@@ -91,12 +92,14 @@ def memory(records: Sequence[Record]) -> list[tuple[int, ...]]:
     return [tuple(int(one[f][0]) for f in fields) for kind, one in records if kind == "memory"]
 
 
-def emulated(program: Path, cmdline: str, initrd: bytes, memory: int) -> list[Record]:
-    """What the application says in profile efi@ovmf. `memory` in MiB."""
+def emulated(
+    program: Path, cmdline: str, initrd: bytes, memory: int, profile: Profile = OVMF
+) -> list[Record]:
+    """What the application says in a profile. `memory` in MiB."""
     kernel = elf_file(64, 0x1800000, Load(0x1800000, 0x1800000, b"\xf4", 1, 0x1000), b"")
     image = replace(read_elf(MemoryContent(kernel), "kernel"), packing=FileContent(program))
     modules = (("initrd", MemoryContent(initrd), b""),) if initrd else ()
-    scene = Ovmf().scene(image, Offer(cmdline.encode(), modules, memory << 20), Filling.EXACT)
+    scene = profile.scene(image, Offer(cmdline.encode(), modules, memory << 20), Filling.EXACT)
     with Machine(scene) as machine:
         stop = machine.run(checkpoints={}, budget=50_000_000, seconds=60)
     assert "returned EFI_SUCCESS" in stop.detail

@@ -16,6 +16,7 @@ from bootbuild.platform.uefi.boot_services import BootServices
 from bootbuild.platform.uefi.consoles import TextInput, TextOutput
 from bootbuild.platform.uefi.events import EventServices
 from bootbuild.platform.uefi.firmware import Firmware
+from bootbuild.platform.uefi.graphics import Display, Graphics
 from bootbuild.platform.uefi.load_files import InitrdMedia
 from bootbuild.platform.uefi.ovmf import MemoryType, Ovmf, with_crc
 from bootbuild.platform.uefi.pe_image import PeImage
@@ -47,6 +48,7 @@ class Traits:
     strict: bool = False  #: no page is writable and executable
     secure_boot: bool = False
     initrd: bool = True  #: an initrd is offered by LoadFile2
+    display: Display | None = None  #: what graphics output there is
     taken: bool = False  #: memory for which kernels are linked is the firmware's for good
 
 
@@ -74,7 +76,7 @@ def start(
     """Load a PE, `above` an address, and stand at its entry, with LoadOptions. Raises NotAnImage, Refused."""
     firmware = Firmware(machine, poison)
     programs = Programs(firmware)
-    loads = _tables(firmware, programs, _variables(traits))
+    loads = _tables(firmware, programs, traits)
     if traits.taken:
         _take(firmware)
     if traits.strict:
@@ -123,10 +125,10 @@ def _take(firmware: Firmware) -> None:
                 firmware.pages.convert(Span(start, end - start), kind)
 
 
-def _tables(firmware: Firmware, programs: Programs, variables: Variables) -> tuple[Load, ...]:
-    """System table, services, consoles, and the processor's tables."""
+def _tables(firmware: Firmware, programs: Programs, traits: Traits) -> tuple[Load, ...]:
+    """System table, services, consoles, screen, and the processor's tables."""
     machine = firmware.machine
-    runtime_services = RuntimeServices(firmware, variables)
+    runtime_services = RuntimeServices(firmware, _variables(traits))
     runtime = firmware.functions([runtime_services], "RuntimeServices", alive.RUNTIME_SERVICES, "runtime")
     system_table = SystemTable(firmware)
     parts = (
@@ -144,6 +146,8 @@ def _tables(firmware: Firmware, programs: Programs, variables: Variables) -> tup
     consoles: Sequence[TextInput | TextOutput] = (
         TextInput(firmware), TextOutput(firmware, "ConOut"), TextOutput(firmware, "StdErr"),
     )  # fmt: skip
+    if traits.display is not None:
+        firmware.graphics = Graphics(firmware, traits.display, consoles[1].handle)
     pairs = [address for console in consoles for address in (console.handle, console.interface)]
     living = (*pairs, machine.memory - alive.BOOT_SERVICES_TABLE)
     return (*machine.tables(services=runtime, alive=living), *alive.descriptor_tables(machine.memory))
