@@ -48,10 +48,10 @@ def make(tmp_path: Path) -> Make:
         """)
         host = Host.discover()
         recipe = read(path, host, Overrides())
-        payload = read_payloads(recipe, host)["efi"]
-        contribution = contribute(payload, recipe.targets["efi"], host)
-        image, _, layout = make_image(recipe, payload, [contribution], host, lambda _: None)
-        return recipe_subject(recipe, payload, contribution, image, layout, host)
+        opened = read_payloads(recipe, host)["efi"]
+        contribution = contribute(opened, recipe.targets["efi"], host)
+        image, _, layout = make_image(recipe, opened, [contribution], host, lambda _: None)
+        return recipe_subject(recipe, opened, contribution, image, layout, host)
 
     return made
 
