@@ -78,7 +78,7 @@ def sections(record: BuildRecord) -> dict[str, bytes]:
 
 
 NOT_BOTH = "the firmware has no memory that is writable and executable, as it needs beside them"
-USUAL = ["low-memory", "no-initrd", "no-memattr", "ovmf", "secure-boot", "wx-strict"]
+USUAL = ["low-memory", "no-initrd", "no-memattr", "ovmf", "secure-boot", "vga", "wx-strict"]
 
 
 @pytest.mark.parametrize("width", [64, 32])

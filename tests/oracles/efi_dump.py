@@ -16,6 +16,7 @@ from tiny_file import Load, elf_file
 from tiny_pe import CODE, DATA, Section, TinyPe
 
 SOURCE = Path(__file__).parent / "guest_efi"
+OVMF = Ovmf()
 DONE = r"dump: \[end\]"
 FLAGS = (
     "-m64 -march=x86-64 -std=gnu11 -Os -Wall -Wextra -Werror -Wno-strict-prototypes -Wno-unused-function"

@@ -13,7 +13,7 @@ from bootbuild.formats.payload import read_payload
 from bootbuild.machine import Machine
 from bootbuild.platform.uefi import guids
 from bootbuild.platform.uefi.ovmf import FREE
-from bootbuild_efi.environments import LowMemory, NoMemattr, Ovmf, SecureBoot, Taken, WxStrict
+from bootbuild_efi.environments import LowMemory, NoMemattr, Ovmf, SecureBoot, Taken, Vga, WxStrict
 from debian_kernels import Kernels
 from efi_dump import Record, memory, one
 from oracle import run_until
@@ -139,6 +139,20 @@ def test_random_numbers_are_as_those_of_a_virtio_device(
     assert one(real, "numbers")["filled"] == [True]
 
 
+def test_the_screen_of_qemus_vga(qemu: Path, ovmf: Firmware, program: Path, tmp_path: Path) -> None:
+    """Modes, masks and place of the pixels; and what is kept for good is what it is without a screen."""
+    command = ovmf.by_kernel(qemu, program, tmp_path, memory=MEMORY, options=["-device", "VGA"])
+    transcript = run_until(command, [efi_dump.DONE], timeout=120)
+    assert transcript.reached, str(transcript)
+    there = efi_dump.parse(transcript.text)
+    here = efi_dump.emulated(program, "", b"", MEMORY, Vga())
+    for name in ("graphics", "screen"):
+        assert one(here, name) == one(there, name)
+    assert len(one(there, "screen")["set"]) == 30
+    kept = [[piece for piece in memory(records) if piece[2] not in FREE] for records in (here, there)]
+    assert kept[0] == kept[1]
+
+
 def test_debians_kernel_does_not_notice_that_there_is_no_memory_for_it(
     qemu: Path, ovmf: Firmware, kernels: Kernels, tmp_path: Path
 ) -> None:
@@ -157,7 +171,7 @@ def test_debians_kernel_does_not_notice_that_there_is_no_memory_for_it(
 
 @pytest.mark.parametrize(
     "profile",
-    [Ovmf(), LowMemory(), WxStrict(), NoMemattr(), SecureBoot(), Taken()],
+    [Ovmf(), LowMemory(), WxStrict(), NoMemattr(), SecureBoot(), Taken(), Vga()],
     ids=lambda profile: profile.name,
 )
 def test_debians_kernel_goes_through_its_own_stub(kernels: Kernels, profile: Profile) -> None:

@@ -226,17 +226,31 @@ def linux(kernels: Kernels, tmp_path_factory: pytest.TempPathFactory) -> Linux:
     return Linux(kernels, stubless)
 
 
-def up(command: list[str]) -> None:
-    """User space is reached."""
+def up(command: list[str]) -> str:
+    """User space is reached; what was printed."""
     fail = [*firmware.FAILS, *efi_paths.FAILS, "Kernel panic"]
     transcript: Transcript = run_until(command, ["bootbuild-initrd up"], fail=fail, timeout=120)
     assert transcript.reached, str(transcript)
+    return transcript.text
 
 
 def test_a_linux_without_an_efi_stub_gets_to_user_space(
     linux: Linux, ovmf: Ovmf, qemu: Path, tmp_path: Path
 ) -> None:
-    up(ovmf.from_disk(qemu, linux.ours(tmp_path), tmp_path, memory=1024))
+    """It has the system table, and gives the runtime services their virtual addresses."""
+    said = up(ovmf.from_disk(qemu, linux.ours(tmp_path), tmp_path, memory=1024))
+    assert "efi: EFI v2.70 by EDK II" in said
+    assert "SMBIOS 2.8 present" in said
+    assert "Registered efivars operations" in said
+    assert "efifb" not in said
+
+
+def test_and_draws_on_the_screen(linux: Linux, ovmf: Ovmf, qemu: Path, tmp_path: Path) -> None:
+    screen = ["-device", "VGA"]
+    said = up(ovmf.from_disk(qemu, linux.ours(tmp_path), tmp_path, memory=1024, options=screen))
+    assert "efifb: framebuffer at 0xc0000000, using 4000k, total 4000k" in said
+    assert "efifb: mode is 1280x800x32, linelength=5120, pages=1" in said
+    assert "efifb: Truecolor: size=8:8:8:8, shift=24:16:8:0" in said
 
 
 def test_which_is_no_application_itself(linux: Linux, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from bootbuild.abi.handover import (
     hypervisor_type_name,
     read_string,
 )
+from bootbuild.model.machine import Framebuffer
 
 BASE = 0x10000
 
@@ -71,11 +72,30 @@ def test_a_record_is_read_with_all_that_it_points_to() -> None:
     assert read_string(memory.read, at + 88, "modules[0].cmdline") == b"of a module"
 
 
+def test_a_screen_is_read_and_one_that_contradicts_itself_is_named() -> None:
+    at = BASE + handover.SIZE
+
+    def screen(size: int) -> Memory:
+        pixels = struct.pack("<QQ4I6BH", 0xC0000000, size, 640, 480, 2560, 32, 16, 8, 8, 8, 0, 8, 0)
+        return Memory(record(pixels, framebuffer=at))
+
+    memory = screen(480 * 2560)
+    found = Handover.parse(memory.read, BASE).read_framebuffer(memory.read)
+    assert found == Framebuffer(0xC0000000, 640, 480, 2560, 32, (16, 8, 8, 8, 0, 8))
+    memory = screen(4096)
+    with pytest.raises(ValueError, match="framebuffer: 0x1000 bytes, 480 lines of 2560 are 0x12c000"):
+        Handover.parse(memory.read, BASE).read_framebuffer(memory.read)
+    memory = Memory(record(framebuffer=at))
+    with pytest.raises(ValueError, match="framebuffer: 40 bytes at 0x100a8 cannot be read"):
+        Handover.parse(memory.read, BASE).read_framebuffer(memory.read)
+
+
 def test_what_is_absent_is_empty() -> None:
     memory = Memory(record())
     found = Handover.parse(memory.read, BASE)
     assert found.read_cmdline(memory.read) is None
     assert found.read_modules(memory.read) == ()
+    assert found.read_framebuffer(memory.read) is None
     assert found.read_memory_map(memory.read) == ()
 
 

@@ -7,7 +7,8 @@ from bootbuild_efi.environments.profiles import (
     Ovmf,
     SecureBoot,
     Taken,
+    Vga,
     WxStrict,
 )
 
-__all__ = ["LowMemory", "NoInitrd", "NoMemattr", "Ovmf", "SecureBoot", "Taken", "WxStrict"]
+__all__ = ["LowMemory", "NoInitrd", "NoMemattr", "Ovmf", "SecureBoot", "Taken", "Vga", "WxStrict"]

@@ -28,6 +28,7 @@ from bootbuild.platform.flat32 import poison_of
 from bootbuild.platform.loading import GiB, MiB
 from bootbuild.platform.rules import DOES_NOT_FIT
 from bootbuild.platform.uefi import ovmf, rules
+from bootbuild.platform.uefi.graphics import Display
 from bootbuild.platform.uefi.pages import Refused
 from bootbuild.platform.uefi.pe_image import NotAnImage, PeImage, read_pe
 from bootbuild.platform.uefi.start import UNDEFINED, Traits, start
@@ -201,3 +202,11 @@ class Taken(_Derived):
     summary = "the firmware keeps the memory from 1 to 64 MiB for good, as reserved and runtime memory"
     traits = Traits(taken=True)
     may_give_up = (rules.FAILED.id,)
+
+
+class Vga(_Derived):
+    """A machine with a screen."""
+
+    name = "vga"
+    summary = "a screen of 1280x800 pixels by EFI_GRAPHICS_OUTPUT_PROTOCOL, as OVMF has it of QEMU's VGA"
+    traits = Traits(display=Display())

@@ -315,7 +315,7 @@ static void screen(void)
 {
     struct graphics_output *graphics = 0;
     struct graphics_mode *mode = 0;
-    u64 size = FILLED;
+    u64 size = FILLED, list[2];
 
     begin("screen");
     u64 status = bs[LocateProtocol](&GOP, 0ull, &graphics);
@@ -329,7 +329,12 @@ static void screen(void)
     bytes("info", graphics->now->info, 36);
     field("base", graphics->now->base);
     field("size", graphics->now->size);
-    field("handles", bs[LocateHandle](2u, &GOP, 0ull, &size, 0ull));
+    size = sizeof list;
+    field("handles", bs[LocateHandle](2u, &GOP, 0ull, &size, list));
+    field("size", size);
+    field("of_console", list[1] == system->out_handle);
+    bs[HandleProtocol](list[0], &DEVICE_PATH, &mode);
+    path("path", (u8 *)mode);
     size = FILLED;
     for (u32 i = 0; i <= graphics->now->max_mode; i++) {
         field("query", graphics->call[0](graphics, i, &size, &mode));
@@ -343,11 +348,13 @@ static void screen(void)
     field("query_no_info", graphics->call[0](graphics, 0u, &size, 0ull));
     field("query_nobody", graphics->call[0](0ull, 0u, &size, &mode));
     field("set_none", graphics->call[1](graphics, graphics->now->max_mode));
-    field("set_0", graphics->call[1](graphics, 0u));
-    field("mode", graphics->now->mode);
-    bytes("info", graphics->now->info, 36);
-    field("base", graphics->now->base);
-    field("size", graphics->now->size);
+    for (u32 i = graphics->now->max_mode; i--;) {
+        field("set", graphics->call[1](graphics, i));
+        field("mode", graphics->now->mode);
+        bytes("info", graphics->now->info, 36);
+        field("base", graphics->now->base);
+        field("size", graphics->now->size);
+    }
     *(volatile u32 *)graphics->now->base = 0x123456;
     field("pixel", *(volatile u32 *)graphics->now->base);
 }

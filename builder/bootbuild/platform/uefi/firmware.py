@@ -34,6 +34,7 @@ from bootbuild.platform.uefi.pages import Pages, Refused
 from bootbuild.platform.uefi.pool import Pool
 
 if TYPE_CHECKING:
+    from bootbuild.platform.uefi.graphics import Graphics
     from bootbuild.platform.uefi.protection import Protection
 
 _BOOT_CODE, _RUNTIME_CODE = 0x15F000, 0xA14000  #: bytes below the end of RAM: where the functions are
@@ -82,6 +83,7 @@ class Firmware(Pc):
         self.files: dict[int, Callable[[tuple[bytes, ...], bool], Content | None]] = {}
         self.exited = False
         self.protection: Protection | None = None
+        self.graphics: Graphics | None = None
         self.given_out: list[Span] = []  #: the program, and what it got, in this order
         self.idt = machine.memory - IDT
         self.last_map = Span(0, 0)  #: where the program has the memory map
@@ -162,12 +164,14 @@ class Firmware(Pc):
                 for region in self.machine.regions
                 if region.span not in rest and not _in_ram(region, end)
             ),
+            *((self.graphics.region,) if self.graphics else ()),
         )
 
     # -- for who judges the run -------------------------------------------------------------------------
 
     def handed(self, given: Given) -> Given:
-        """The memory map as it stands, in its normal form; none while the boot services live, whose it is."""
+        """The screen, and the map in its normal form; no map while the boot services live, whose it is."""
+        given = replace(given, framebuffer=self.graphics.framebuffer if self.graphics else None)
         if not self.exited:
             return given
         entries: list[MapEntry] = []

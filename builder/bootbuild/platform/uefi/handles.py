@@ -13,6 +13,9 @@ class Handles:
 
     def __init__(self) -> None:
         self._handles: dict[int, dict[bytes, int]] = {}
+        self._holders: dict[
+            bytes, dict[int, None]
+        ] = {}  #: of each protocol, in the order in which they got it
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._handles)
@@ -34,8 +37,8 @@ class Handles:
         return found[protocol]
 
     def with_protocol(self, protocol: bytes) -> list[int]:
-        """The handles that have a protocol."""
-        return [handle for handle, protocols in self._handles.items() if protocol in protocols]
+        """The handles that have a protocol, who had it first before the others."""
+        return [*self._holders.get(protocol, ())]
 
     def nearest(
         self, read: Callable[[int, int], bytes], protocol: bytes, path: int
@@ -58,6 +61,8 @@ class Handles:
         if any(protocol in here for protocol in protocols):
             raise Refused(status.INVALID_PARAMETER)
         self._handles[handle] = here | protocols
+        for protocol in protocols:
+            self._holders.setdefault(protocol, {})[handle] = None
 
     def uninstall(self, handle: int, protocols: dict[bytes, int]) -> None:
         """Take protocols away; a handle without any is gone. Raises Refused."""
@@ -65,5 +70,7 @@ class Handles:
         if any(here.get(protocol) != interface for protocol, interface in protocols.items()):
             raise Refused(status.NOT_FOUND)
         self._handles[handle] = {p: i for p, i in here.items() if p not in protocols}
+        for protocol in protocols:
+            del self._holders[protocol][handle]
         if not self._handles[handle]:
             del self._handles[handle]

@@ -16,6 +16,7 @@ from bootbuild.platform.uefi.boot_services import BootServices
 from bootbuild.platform.uefi.consoles import TextInput, TextOutput
 from bootbuild.platform.uefi.events import EventServices
 from bootbuild.platform.uefi.firmware import SHADOW, VOLATILE, Firmware
+from bootbuild.platform.uefi.graphics import Display, Graphics
 from bootbuild.platform.uefi.load_files import InitrdMedia, KernelFiles
 from bootbuild.platform.uefi.ovmf import FREE, MemoryType, Ovmf, with_crc
 from bootbuild.platform.uefi.pe_image import PeImage
@@ -51,6 +52,7 @@ class Traits:
     secure_boot: bool = False
     initrd: bool = True  #: an initrd is offered by LoadFile2
     random: bool = False  #: it has EFI_RNG_PROTOCOL
+    display: Display | None = None  #: what graphics output there is
     taken: bool = False  #: memory for which kernels are linked is the firmware's for good
 
 
@@ -82,7 +84,7 @@ def start(
     """
     firmware = Firmware(machine, poison)
     programs = Programs(firmware)
-    loads = _tables(firmware, programs, _variables(traits))
+    loads = _tables(firmware, programs, traits)
     if traits.taken:
         _take(firmware)
     if traits.strict:
@@ -141,10 +143,10 @@ def _take(firmware: Firmware) -> None:
                 firmware.pages.convert(Span(start, end - start), kind)
 
 
-def _tables(firmware: Firmware, programs: Programs, variables: Variables) -> tuple[Load, ...]:
-    """System table, services, consoles, and the processor's tables."""
+def _tables(firmware: Firmware, programs: Programs, traits: Traits) -> tuple[Load, ...]:
+    """System table, services, consoles, screen, and the processor's tables."""
     machine = firmware.machine
-    runtime_services = RuntimeServices(firmware, variables)
+    runtime_services = RuntimeServices(firmware, _variables(traits))
     runtime = firmware.functions([runtime_services], "RuntimeServices", alive.RUNTIME_SERVICES, "runtime")
     system_table = SystemTable(firmware)
     parts = (
@@ -162,6 +164,8 @@ def _tables(firmware: Firmware, programs: Programs, variables: Variables) -> tup
     consoles: Sequence[TextInput | TextOutput] = (
         TextInput(firmware), TextOutput(firmware, "ConOut"), TextOutput(firmware, "StdErr"),
     )  # fmt: skip
+    if traits.display is not None:
+        firmware.graphics = Graphics(firmware, traits.display, consoles[1].handle)
     pairs = [address for console in consoles for address in (console.handle, console.interface)]
     living = (*pairs, machine.memory - alive.BOOT_SERVICES_TABLE)
     return (*machine.tables(services=runtime, alive=living), *alive.descriptor_tables(machine.memory))
