@@ -9,6 +9,13 @@ _STUB = "mend the back stub (bootbuild_linux/stubs) or what runs between it and 
 
 RULES = (
     Rule(
+        "BB-B091",
+        "packed kernel changed by the EFI stub",
+        "Where a kernel's own EFI stub enters the decompressor, what that will unpack is byte for byte as it "
+        "is in the file, wherever the stub has moved it.",
+        "look at what the EFI stub copies, and at what it writes",
+    ),
+    Rule(
         "BB-H020",
         "no boot_params at the startup path",
         "startup_64 takes the physical address of struct boot_params in RSI, x86_64_start_kernel in RDI; "

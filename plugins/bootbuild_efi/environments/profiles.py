@@ -56,6 +56,7 @@ class EfiProfile:
     loader = "edk2"
     undefined: tuple[Undefined, ...] = UNDEFINED
     rules: tuple[Rule, ...] = (*rules.RULES, DOES_NOT_FIT)
+    levels = True
     memory = 512 * MiB
     traits = Traits()
 
