@@ -70,7 +70,7 @@ RULES = (
         "what a loader states in boot_params",
         "sentinel 0 (else Linux clears what it does not know), the magic numbers 0xaa55 and HdrS, version "
         "2.12 or later, and a type_of_loader other than 0 (else Linux ignores the ramdisk). Of a kernel "
-        "that a loader of Linux started itself, HdrS and the type_of_loader.",
+        "that a loader of Linux started itself, HdrS and the type_of_loader; by its own EFI stub, the latter.",
         _STUB,
     ),
     Rule(
@@ -84,7 +84,8 @@ RULES = (
         "BB-H029",
         "EFI in boot_params",
         "efi_info has the signature EL64 or EL32, the system table and the memory map of the EFI under which "
-        "a loader of Linux runs, and nothing under a BIOS or a monitor without firmware. An inserted entry "
+        "a loader of Linux, or the kernel's own EFI stub, runs, and nothing under a BIOS or a monitor "
+        "without firmware. An inserted entry "
         "says the same where the environment gave EFI's map.",
         _FIX,
     ),
