@@ -70,7 +70,7 @@ RULES = (
         "what a loader states in boot_params",
         "sentinel 0 (else Linux clears what it does not know), the magic numbers 0xaa55 and HdrS, version "
         "2.12 or later, and a type_of_loader other than 0 (else Linux ignores the ramdisk). Of a kernel "
-        "that a loader of Linux started itself, HdrS and the type_of_loader; by its own EFI stub, the latter.",
+        "that a loader of Linux started itself, HdrS and the type_of_loader; by its own EFI stub, that.",
         _STUB,
     ),
     Rule(
