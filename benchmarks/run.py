@@ -294,7 +294,27 @@ def efi(tool: str, folder: Path, runs: int) -> list[Figure]:
             runs,
             "6 s",
         ),
+        *levels(tool, folder, runs),
     ]
+
+
+def levels(tool: str, folder: Path, runs: int) -> list[Figure]:
+    """Debian's kernels by their own EFI stubs, the whole command, to each level."""
+    if not KERNELS_JSON.exists():
+        return []
+    figures = []
+    kernels = json.loads(KERNELS_JSON.read_text())["linux"]
+    for flavour, level, goal in (
+        ("cloud", "stub", "0.6 s"),
+        ("cloud", "handoff", "2.5 s"),
+        ("generic", "handoff", "4.5 s"),
+    ):
+        files = {name: KERNELS / path for name, path in kernels[flavour]["files"].items()}
+        job = [tool, str(REPOSITORY / "recipes/linux-efi.toml"), "-q", "--force", "--level", level]
+        job += ["--payload", str(files["vmlinuz"]), "--set", f"payload.symbols={files['system_map']}"]
+        name = f"{flavour}, native, efi@ovmf × 3 runs: {level}"
+        figures.append(measure(name, [*job, "-o", str(folder / "efi-native")], runs, goal))
+    return figures
 
 
 def table(figures: Sequence[Figure]) -> str:

@@ -247,6 +247,7 @@ def recipe_subject(
         code=code_at(payload.elf, payload.startup),
         unpacking=host.guest("linux") if is_linux(image) else None,
         exact="--exact" if recipe.boot.exact else "",
+        level=recipe.boot.level,
     )
 
 

@@ -86,8 +86,9 @@ class Linux:
             *judge.e820(table, given, inserted),
             *judge.rsdp(params, given, inserted),
         ]
-        if given.boot_type in _LOADERS and not inserted:
-            findings += [*judge.loader(params), *judge.efi(params, given)]
+        if given.boot_type in (*_LOADERS, BootType.EFI) and not inserted:
+            stated = judge.type_of_loader if given.boot_type == BootType.EFI else judge.loader
+            findings += [*stated(params), *judge.efi(params, given)]
             if at_entry and startup.width == 64:
                 findings += judge.mapping(view, startup)
         report = _report(where, params, cmdline) | {"e820": judge.entries(table)}

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from bootbuild.abi import boot_params
 from bootbuild.abi.boot_params import BootParams, Screen, SetupData
@@ -20,6 +20,16 @@ MiB = 1 << 20
 BOOT_CS, BOOT_DS = 0x10, 0x18  #: __BOOT_CS, __BOOT_DS, arch/x86/include/asm/segment.h
 OLDEST = 0x020C  #: protocol 2.12, with ext_ramdisk_image and ext_cmd_line_ptr; enlighten.c states it too
 MAX_EXTENSION = 4096 * boot_params.E820_ENTRY_SIZE  #: bytes of a SETUP_E820_EXT that are read
+
+
+class Memory(Protocol):
+    """The machine where somebody hands a kernel over."""
+
+    def get(self, register: str) -> int:
+        """A register by its lower-case name."""
+
+    def read_physical(self, address: int, size: int) -> bytes:
+        """Bytes at a physical address. LookupError where there is no memory."""
 
 
 def cpu(view: GuestView, startup: Startup, stub: Span) -> list[Finding]:
@@ -65,10 +75,15 @@ def loader(params: BootParams) -> list[Finding]:
     """What of that a loader of Linux has not left out: GRUB zeroes boot_flag, and none of them the rest."""
     wrong = []
     if params.header != boot_params.HEADER_MAGIC:
-        wrong.append(f"header is {params.header:#x}, not HdrS")
-    if not params.type_of_loader:
-        wrong.append("type_of_loader is 0: Linux ignores the ramdisk")
-    return [Finding("BB-H027", text) for text in wrong]
+        wrong.append(Finding("BB-H027", f"header is {params.header:#x}, not HdrS"))
+    return [*wrong, *type_of_loader(params)]
+
+
+def type_of_loader(params: BootParams) -> list[Finding]:
+    """All that a kernel's own EFI stub states: it leaves HdrS 0, which the kernel does not ask for."""
+    if params.type_of_loader:
+        return []
+    return [Finding("BB-H027", "type_of_loader is 0: Linux ignores the ramdisk")]
 
 
 def mapping(view: GuestView, startup: Startup) -> list[Finding]:
@@ -77,7 +92,7 @@ def mapping(view: GuestView, startup: Startup) -> list[Finding]:
 
 
 def efi(params: BootParams, given: Given) -> list[Finding]:
-    """What boot_params say of EFI, where a loader filled them and not the kernel's own EFI entry."""
+    """What boot_params say of EFI, whoever filled them: a loader, or the kernel's own EFI stub."""
     signature, table = params.efi_loader_signature, given.efi_system_table
     if not table:
         if any(signature):
@@ -133,7 +148,7 @@ def _wrong_screen(found: Screen | None, given: Given) -> str:
     return ""
 
 
-def string(view: GuestView, address: int) -> bytes | None:
+def string(view: Memory, address: int) -> bytes | None:
     """The command line at a physical address, without its NUL; None if it cannot be read."""
     if not address:
         return b""
@@ -155,13 +170,13 @@ def cmdline(found: bytes | None, params: BootParams, given: Given) -> list[Findi
     return []
 
 
-def ramdisk(view: GuestView, params: BootParams, given: Given) -> list[Finding]:
+def ramdisk(view: Memory, params: BootParams, given: Given) -> list[Finding]:
     """The one module, byte for byte."""
     text = _wrong_ramdisk(view, params, given)
     return [Finding("BB-H022", text)] if text else []
 
 
-def _wrong_ramdisk(view: GuestView, params: BootParams, given: Given) -> str:
+def _wrong_ramdisk(view: Memory, params: BootParams, given: Given) -> str:
     at, size = params.ramdisk_image, params.ramdisk_size
     if not given.modules:
         return f"a ramdisk of {size} bytes, the environment gave none" if size else ""

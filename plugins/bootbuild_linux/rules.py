@@ -9,6 +9,13 @@ _STUB = "mend the back stub (bootbuild_linux/stubs) or what runs between it and 
 
 RULES = (
     Rule(
+        "BB-B091",
+        "packed kernel changed by the EFI stub",
+        "Where a kernel's own EFI stub enters the decompressor, what that will unpack is byte for byte as it "
+        "is in the file, wherever the stub has moved it.",
+        "look at what the EFI stub copies, and at what it writes",
+    ),
+    Rule(
         "BB-H020",
         "no boot_params at the startup path",
         "startup_64 takes the physical address of struct boot_params in RSI, x86_64_start_kernel in RDI; "
@@ -63,7 +70,7 @@ RULES = (
         "what a loader states in boot_params",
         "sentinel 0 (else Linux clears what it does not know), the magic numbers 0xaa55 and HdrS, version "
         "2.12 or later, and a type_of_loader other than 0 (else Linux ignores the ramdisk). Of a kernel "
-        "that a loader of Linux started itself, HdrS and the type_of_loader.",
+        "that a loader of Linux started itself, HdrS and the type_of_loader; by its own EFI stub, that.",
         _STUB,
     ),
     Rule(
@@ -77,7 +84,8 @@ RULES = (
         "BB-H029",
         "EFI in boot_params",
         "efi_info has the signature EL64 or EL32, the system table and the memory map of the EFI under which "
-        "a loader of Linux runs, and nothing under a BIOS or a monitor without firmware. An inserted entry "
+        "a loader of Linux, or the kernel's own EFI stub, runs, and nothing under a BIOS or a monitor "
+        "without firmware. An inserted entry "
         "says the same where the environment gave EFI's map.",
         _FIX,
     ),

@@ -13,7 +13,9 @@ import enum
 import struct
 from collections.abc import Iterator, Sequence
 
-from bootbuild.api import Cpu, ElfImage, Packed, Placed, Scene, Span
+from bootbuild.abi.handover import BootType
+from bootbuild.api import Cpu, ElfImage, Finding, Packed, Placed, Scene, Span
+from bootbuild_linux.own_stub import OwnStub
 
 HEAD = 4096  #: bytes of the kernel that the guest itself unpacks: the first page, with the ELF header
 _LARGE = 2 << 20  #: bytes that the guest's #PF handler maps at a time (ident_map_64.c, do_boot_page_fault)
@@ -62,8 +64,12 @@ class Unpacking:
         )
         self._places: dict[int, bool] = {}  #: physical address of the packed kernel → the stand-in is there
         self._found: int | None = None  #: what `stopped` has to do: where the packed kernel is, or the entry
+        self._left = False  #: the kernel's own boot stub: what it hands over is to be looked at
         self._output = 0
         self._entry, self._code = _entry(image)
+        efi = scene.given.boot_type == BootType.EFI
+        self._stub = OwnStub(image.file, packed, scene.given) if efi and packed.entry is not None else None
+        self.handed: Sequence[Finding] | None = None
         self.placed: Placed | None = None
         self.sound = True
 
@@ -81,6 +87,12 @@ class Unpacking:
         physical = cpu.translate(address)
         if physical is None:
             return False
+        if self._stub is not None and self._stub.is_left(physical, code):
+            self._left = True
+        return self._is_point(cpu, physical, code) or self._left
+
+    def _is_point(self, cpu: Cpu, physical: int, code: bytes) -> bool:
+        """Whether there is something to be done before this block, for the kernel to be unpacked."""
         if self._is_entry(physical, code):
             self._phase, self._found = _Phase.THERE, physical
             return True
@@ -108,6 +120,10 @@ class Unpacking:
         return [self._output, *range((self._output | _LARGE - 1) + 1, end, _LARGE)]
 
     def stopped(self, cpu: Cpu) -> None:
+        if self._left and self._stub is not None:
+            patches = self._patches if any(self._places.values()) else ()
+            self.handed = self._stub.findings(cpu, patches)
+            self._left, self._stub = False, None
         if self._phase is _Phase.THERE:
             assert self._found is not None
             by = self._found - self._entry
@@ -116,6 +132,7 @@ class Unpacking:
             self._put(cpu)
         elif self._found is not None:
             self._replace(cpu, self._found)
+            self._found = None
 
     # -- the packed kernel ---------------------------------------------------------------------------
 

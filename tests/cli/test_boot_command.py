@@ -21,8 +21,8 @@ Bootbuild = Callable[..., subprocess.CompletedProcess[str]]
 IMAGE = "out/hello64-pvh.elf"
 BOTH = ("--as", "pvh@qemu", "--as", "pvh@xen-domu")
 RUN = (
-    *("target", "profile", "outcome", "stop", "entered", "unpacked", "placed", "instructions", "seconds"),
-    *("console", "handover", "findings", "traces"),
+    *("target", "profile", "outcome", "stop", "entered", "level", "unpacked", "placed", "instructions"),
+    *("seconds", "console", "handover", "findings", "traces"),
 )
 COM1_K = bytes.fromhex("66baf803 b04b ee faf4")
 
@@ -105,7 +105,8 @@ def test_what_was_not_run_is_null(bootbuild: Bootbuild, hello: Path) -> None:
     assert done.returncode == ExitCode.FAILED
     assert [finding["rule"] for finding in run["findings"]] == ["BB-L104"]
     assert tuple(run) == RUN
-    nothing = ("stop", "entered", "unpacked", "placed", "instructions", "seconds", "console", "handover")
+    nothing = ("stop", "entered", "level", "unpacked", "placed", "instructions", "seconds", "console")
+    assert run["handover"] is None
     assert [run[key] for key in nothing] == [None] * len(nothing)
     assert run["traces"] == [None, None, None]
 
@@ -208,6 +209,11 @@ def test_an_image_that_does_not_name_its_startup_path_can_be_held_to_its_console
         ),
         (["--as", "pvh", "--symbols", "module.txt"], ExitCode.INPUT, "module.txt"),
         (["--as", "pvh", "--until", "console:"], ExitCode.USAGE, "'console:' without a text."),
+        (
+            ["--as", "efi", "--until", "console:x", "--level", "stub"],
+            ExitCode.USAGE,
+            "a boot to a text goes beyond every level.",
+        ),
     ],
 )
 def test_what_cannot_be_booted_is_one_line(

@@ -123,6 +123,13 @@ def test_beside_boot_services_memory_must_be_writable_and_executable(make: Make)
     ]
 
 
+def test_without_such_memory_the_others_count_if_nobody_names_the_profile(make: Make) -> None:
+    found = outcomes(make("boot_services = true"))
+    assert found["wx-strict"] is Outcome.REFUSED
+    assert found["ovmf"] is Outcome.BOOTED
+    assert [*outcomes(make('boot_services = true\nprofiles = ["wx-strict"]')).values()] == [Outcome.FAILED]
+
+
 def test_the_post_stub_sets_the_virtual_map(mapping_kernel: Path, tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text(

@@ -331,7 +331,7 @@ memory = "lots"
         (HEAD + "[targets.toy]\nlimti = 1\n", "did you mean 'limit'?"),
         (HEAD + "[targets.toy]\nentyr = 1\n", "did you mean 'entry'?"),
         (HEAD + "[targets.tpy]\n", "did you mean 'toy'?"),
-        (HEAD + "[boot]\nx = 1\n", "known here: budget, exact, memory, timeout"),
+        (HEAD + "[boot]\nx = 1\n", "known here: budget, exact, level, memory, timeout"),
         (HEAD + "boot.budget = 0\n", "give a number within these bounds, or leave the key out"),
         (HEAD + "expect.console = ''\n", "write something, or leave the key out"),
         (HEAD + "output.directory = ''\n", "write something, or leave the key out"),

@@ -37,6 +37,7 @@ class Profile(Protocol):
 
     One in which an image may give up, as long as it says so, has an attribute more, `may_give_up`: the rules
     of that. Where a recipe does not name the profile such an image is refused there, and has not failed.
+    One whose images bring a boot stub of their own has `levels`, which is True: reports name the level.
     """
 
     @property
@@ -83,6 +84,11 @@ class Profile(Protocol):
         `only` restricts the poison to the named `undefined` ones (to find out which of them a guest
         relies on). Raises InputError when this program would refuse the file, with its own message.
         """
+
+
+def has_levels(profile: Profile) -> bool:
+    """Whether boots in this profile go through stubs in their images, so that a report names their level."""
+    return bool(getattr(profile, "levels", False))
 
 
 def may_give_up(profile: Profile) -> frozenset[str]:

@@ -134,6 +134,12 @@ class Follower(Protocol):
         """
 
     @property
+    def handed(self) -> Sequence[Finding] | None:
+        """What is wrong with what a boot stub of the kernel's own has handed over; None: it has handed over
+        nothing yet, or there is none.
+        """
+
+    @property
     def placed(self) -> Placed | None:
         """Where the kernel lies, once the machine stands at its entry."""
 

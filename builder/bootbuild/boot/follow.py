@@ -9,6 +9,7 @@ from bootbuild.api.environment import Scene
 from bootbuild.api.guest import Follower, Unpacking
 from bootbuild.formats.stand_in import packed_kernel
 from bootbuild.model.trace import FOLLOWED, Stop, StopKind
+from bootbuild.model.verdict import Level
 
 if TYPE_CHECKING:
     from bootbuild.boot.run import Subject
@@ -39,17 +40,25 @@ def patience_of(subject: Subject, follower: Follower | None) -> tuple[int, float
     return most, most / _PER_SECOND
 
 
-def alone_because(follower: Follower) -> str:
-    """Why a run that has ended proves nothing, since the guest may have been misled by the host's help."""
-    if follower.sound and (follower.placed is not None or follower.why):
+def alone_because(follower: Follower, level: Level | None = None) -> str:
+    """Why a run to `level` proves nothing: the guest may have been misled by the host's help."""
+    there = follower.placed is not None or (level is Level.STUB and follower.handed is not None)
+    if follower.sound and (there or follower.why):
         return ""
     return follower.why or "it did not come to its entry with the host's help"
 
 
-def follow(follower: Follower, machine: Machine, budget: int, left: Callable[[], float]) -> Stop:
+def follow(
+    follower: Follower,
+    machine: Machine,
+    budget: int,
+    left: Callable[[], float],
+    level: Level | None = None,
+) -> Stop:
     """Run up to the kernel's entry, where `follower.placed` says where it is, or to what ends the run.
 
-    `budget`: instructions; `left` says how many seconds there are.
+    With level STUB also to where the kernel's own boot stub has `handed` it over. `budget`: instructions;
+    `left` says how many seconds there are.
     """
 
     def ask(address: int, code: bytes) -> bool:
@@ -66,5 +75,5 @@ def follow(follower: Follower, machine: Machine, budget: int, left: Callable[[],
                 if back.kind is not StopKind.CHECKPOINT:
                     return back
         follower.stopped(machine)
-        if follower.placed is not None:
+        if follower.placed is not None or (level is Level.STUB and follower.handed is not None):
             return stop

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bootbuild.api.environment import Profile, may_give_up
+from bootbuild.api.environment import Profile, has_levels, may_give_up
 from bootbuild.api.loader import Loader, LoaderVerdict
 from bootbuild.boot.judge import CLOCK
 from bootbuild.boot.run import Run, Subject, run_once, scene_of
@@ -49,6 +49,7 @@ def prove(
         runs=tuple(run.trace for run in runs),
         handover=runs[0].handover if runs else None,
         reached=runs[0].proved if runs else "",
+        level=runs[0].level if runs and has_levels(profile) else None,
     )
 
 

@@ -29,14 +29,14 @@ from bootbuild.model.machine import Filling, Offer
 from bootbuild.model.payload import ElfImage, Startup
 from bootbuild.model.span import Span
 from bootbuild.model.trace import FOLLOWED, LINKED, BootTrace, Placed, Stop, StopKind
-from bootbuild.model.verdict import Finding
+from bootbuild.model.verdict import Finding, Level
 
 if TYPE_CHECKING:
     from bootbuild.machine import Machine
 
 Blocks = tuple[tuple[int, int], ...]  #: linear address and size in bytes
 
-STARTUP, ENTRY, GOAL = "startup", "own entry", "expected"  #: names of checkpoints
+STARTUP, ENTRY, GOAL, STUB = "startup", "own entry", "expected", "stub"  #: names of checkpoints
 _CODE = 64  #: bytes compared at the startup path
 
 
@@ -60,6 +60,7 @@ class Subject:
     exact: str = ""  #: why a packed kernel unpacks itself, without the host's help; empty: it need not
     untouched: bool = True  #: nothing of the payload runs before: its .bss is as the stubs left it
     from_entry: bool = False  #: the startup path is unknown, and wherever the image is entered stands for it
+    level: Level | None = None  #: where a run ends; None: at what is expected behind the startup path
     placed: Placed = LINKED  #: where the image lies, by whomever; all addresses are those there
 
 
@@ -70,7 +71,8 @@ class Run:
     trace: BootTrace
     handover: Mapping[str, Any] | None
     findings: tuple[Finding, ...]
-    proved: str  #: the level that was reached, "" if the startup path was not
+    proved: str  #: what was reached; "" if nothing was
+    level: Level | None = None  #: what of levels that is
     way: Blocks = ()  #: up to the startup path; of a kernel that has put itself somewhere, as it is linked
     alone: str = ""  #: why it proves nothing, and the guest has to unpack itself without the host's help
 
@@ -157,7 +159,8 @@ def run_once(
             startup = subject.startup
             passed.append(stop)
         stop = passed[-1]
-        reached = not findings and stop.kind is StopKind.CHECKPOINT
+        findings += (follower and follower.handed) or ()
+        reached = not findings and stop.kind is StopKind.CHECKPOINT and stop.checkpoint != STUB
         blocks_to_startup = len(machine.blocks)
         handover: Mapping[str, Any] | None = None
         proved = ""
@@ -171,6 +174,8 @@ def run_once(
             passed += after.stops
             proved = ", ".join((proved, *after.reached))
             findings += after.findings
+        elif stop.checkpoint == STUB and not findings:
+            proved = STUB
         elif not findings:
             ended = with_overwritten(finding_of(stop, scene), scene, machine)
             findings.append(replace(ended, message=f"{startup.name} was not reached: {ended.message}"))
@@ -190,11 +195,18 @@ def run_once(
             console=bytes(scene.platform.console),
             events=machine.events,
             seconds=time.perf_counter() - began,
-            unpacked="" if follower is None else follower.how,
+            unpacked="" if follower is None or stop.checkpoint == STUB else follower.how,
             placed=_placed(subject, scene) if follower is None else follower.placed,
         )
-        alone = "" if follower is None else alone_because(follower)
-    return Run(trace, handover, tuple(findings), proved, way, alone)
+        alone = "" if follower is None else alone_because(follower, subject.level)
+    return Run(trace, handover, tuple(findings), proved, _level(reached, follower), way, alone)
+
+
+def _level(reached: bool, follower: Follower | None) -> Level | None:
+    """How far a run came that goes through a boot stub in the image."""
+    if reached:
+        return Level.HANDOFF
+    return None if follower is None or follower.handed is None else Level.STUB
 
 
 def _arrived(
@@ -221,9 +233,11 @@ def _followed(
 
     And after how many blocks it was there.
     """
-    stop = follow(follower, machine, budget, left)
+    stop = follow(follower, machine, budget, left, subject.level)
     if follower.placed is None:
-        return subject, stop, 0
+        if stop.checkpoint == FOLLOWED:
+            stop = replace(stop, checkpoint=STUB, detail="the kernel's own boot stub has handed it over")
+        return subject, stop, len(machine.blocks)
     after = len(machine.blocks) - 1
     subject = where_it_lies(subject, follower.placed)
     stops = {subject.startup.vaddr: STARTUP, subject.startup.paddr: STARTUP}
@@ -291,6 +305,8 @@ def _expected(
 ) -> _After:
     """Go on to what the recipe expects: first the place, then the text, which may come before that."""
     after = _After()
+    if subject.level is not None:
+        return after
     printed = len(scene.platform.console)
     goal, text = subject.goal, subject.expect
     if goal is not None:

@@ -181,6 +181,7 @@ def request_subject(request: BootRequest, host: Host, budget: int, timeout: floa
         budget=request.budget or budget,
         timeout=request.timeout or timeout,
         exact="--exact" if request.exact else "",
+        level=request.level,
         code=code_at(image, startup),
         untouched=claim is not None and startup.paddr == claim.startup.paddr,
         from_entry=startup == _ENTRY,

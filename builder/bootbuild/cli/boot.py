@@ -14,6 +14,7 @@ from bootbuild.cli.options import (
     exact_option,
     exit_code,
     json_option,
+    level_option,
     open_host,
     plugin_options,
     progress,
@@ -82,6 +83,7 @@ class SecondsType(click.FloatRange):
 @click.option("--memory", type=SizeType(), help="RAM, such as 64M; default: the profile's.")
 @click.option("--budget", type=click.IntRange(1, (1 << 63) - 1), help="Instructions that one run may take.")
 @click.option("--timeout", type=SecondsType(), help="Seconds that one run may take.")
+@level_option
 @exact_option
 @click.option("--trace", is_flag=True, help="Show the blocks of code in the order of their first execution.")
 @json_option
@@ -99,6 +101,7 @@ def boot(  # noqa: PLR0917 - click passes every option by name
     memory: int | None,
     budget: int | None,
     timeout: float | None,
+    level: str | None,
     exact: bool,
     trace: bool,
     as_json: bool,
@@ -113,11 +116,14 @@ def boot(  # noqa: PLR0917 - click passes every option by name
     from bootbuild.formats import bzimage
     from bootbuild.formats.payload import open_content
     from bootbuild.model.request import BootRequest
+    from bootbuild.model.verdict import Level
     from bootbuild.recipe.overrides import split_module
     from bootbuild.report import json_form, text
 
     if until == "console:":  # every console has printed nothing, at least
         raise click.BadParameter("'console:' without a text.", param_hint="'--until'")
+    if level is not None and (until or "").startswith("console:"):
+        raise click.BadParameter("a boot to a text goes beyond every level.", param_hint="'--level'")
     host = open_host(extra, no_plugins)
     request = BootRequest(
         image=image,
@@ -133,6 +139,7 @@ def boot(  # noqa: PLR0917 - click passes every option by name
         memory=memory,
         budget=budget,
         timeout=timeout,
+        level=None if level is None else Level(level),
         exact=exact,
     )
     verdicts = pipeline.boot(request, host, progress(quiet, verbose))

@@ -11,6 +11,7 @@ from bootbuild.cli.options import (
     exact_option,
     exit_code,
     json_option,
+    level_option,
     open_host,
     plugin_options,
     progress,
@@ -41,6 +42,7 @@ from bootbuild.errors import BootbuildError, ExitCode
     metavar="KEY=VALUE",
     help="Any key of the recipe: dotted, with a TOML value or plain text.",
 )
+@level_option
 @exact_option
 @click.option("-f", "--force", is_flag=True, help="Build and boot again what has not changed.")
 @json_option
@@ -53,6 +55,7 @@ def build(  # noqa: PLR0917 - click passes every option by name
     modules: tuple[str, ...],
     cmdline: str | None,
     settings: tuple[str, ...],
+    level: str | None,
     exact: bool,
     force: bool,
     as_json: bool,
@@ -74,7 +77,7 @@ def build(  # noqa: PLR0917 - click passes every option by name
     from bootbuild.report import json_form, text
 
     host = open_host(extra, no_plugins)
-    overrides = Overrides(payload, modules, cmdline, output, settings, exact)
+    overrides = Overrides(payload, modules, cmdline, output, settings, exact, level)
     tell = progress(quiet, verbose)
     records, error = [], None
     for recipe in read_all(recipes, host, overrides):

@@ -48,6 +48,15 @@ def exact_option(command: F) -> F:
     )(command)
 
 
+def level_option(command: F) -> F:
+    """`--level`."""
+    return click.option(
+        "--level",
+        type=click.Choice(["stub", "handoff"]),
+        help="Where each boot ends: where a kernel's own boot stub hands it over, or at its startup path.",
+    )(command)
+
+
 def verbosity_options(command: F) -> F:
     """`-q` and `-v`: the arguments of `progress`."""
     command = click.option("-v", "--verbose", is_flag=True, help="Say when each step began, in seconds.")(

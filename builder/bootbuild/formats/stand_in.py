@@ -7,9 +7,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bootbuild.errors import InputError
-from bootbuild.formats.bzimage import COMPRESSIONS, LZ4_MAGIC, Compression, is_bzimage, payload_span
+from bootbuild.formats.bzimage import (
+    COMPRESSIONS,
+    LZ4_MAGIC,
+    Compression,
+    header,
+    is_bzimage,
+    payload_span,
+)
+from bootbuild.model.content import Content
 from bootbuild.model.payload import ElfImage
 
+_KERNEL_64, _ENTRY_64 = (
+    1,
+    0x200,
+)  #: a bit of xloadflags; bytes from the protected-mode code to its 64-bit entry
 _APPENDED = 4  #: bytes: the size of what is unpacked
 _LZMA_SIZE = slice(5, 13)  #: the 64-bit size of what is unpacked, in an .lzma header
 
@@ -22,6 +34,7 @@ class Packed:
     size: int  #: bytes, the size that is appended to some formats included
     unpacked: int  #: bytes that it states to unpack to
     compression: str
+    entry: int | None = None  #: file offset of the decompressor's 64-bit entry; None if it has none
 
     def stand_in(self, head: bytes) -> tuple[tuple[int, bytes], ...]:
         """What to write into the packed kernel, at these offsets, for it to unpack to `head`.
@@ -49,7 +62,16 @@ def packed_kernel(image: ElfImage) -> Packed | None:
         return None
     magic, end = content.read(start, 8), content.read(start + length - 4, 4)
     found: Compression | None = next((c for c in COMPRESSIONS if magic.startswith(c.magics)), None)
-    return Packed(start, length, int.from_bytes(end, "little"), "" if found is None else found.name)
+    name = "" if found is None else found.name
+    return Packed(start, length, int.from_bytes(end, "little"), name, _entry_64(content, start))
+
+
+def _entry_64(content: Content, packed: int) -> int | None:
+    """0x200 behind the start of the protected-mode code, if bit XLF_KERNEL_64 says so (boot.rst)."""
+    fields = header(content)
+    if not fields.get("xloadflags", 0) & _KERNEL_64:
+        return None
+    return packed - fields["payload_offset"] + _ENTRY_64
 
 
 def _gzip(head: bytes) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bootbuild.model.verdict import Level
+
 
 @dataclass(frozen=True)
 class BootRequest:
@@ -23,4 +25,5 @@ class BootRequest:
     memory: int | None = None  #: bytes
     budget: int | None = None  #: instructions
     timeout: float | None = None  #: seconds
+    level: Level | None = None  #: where each boot ends; None: behind what `until` asks for
     exact: bool = False  #: a packed kernel unpacks itself, without the host's help

@@ -22,6 +22,13 @@ class Outcome(Enum):
     INCONCLUSIVE = "INCONCLUSIVE"
 
 
+class Level(Enum):
+    """How far a boot through a stub in the image came; where one is asked for, the boot ends there."""
+
+    STUB = "stub"  #: a kernel's own stub has handed it over, and what it handed over was compared
+    HANDOFF = "handoff"  #: the kernel's startup path, with its handover
+
+
 class Evidence(Enum):
     """How a profile or loader model is known to be true."""
 
@@ -52,7 +59,8 @@ class ProfileVerdict:
     findings: tuple[Finding, ...]
     runs: tuple[BootTrace, ...] = field(repr=False)
     handover: Mapping[str, Any] | None = None  #: what the guest found at its startup path, JSON types
-    reached: str = ""  #: the level: "startup_64", "console 'hello from'", … "" if nothing was
+    reached: str = ""  #: "startup_64", "console 'hello from'", … "" if nothing was
+    level: Level | None = None  #: that was reached, where the profile's boots have levels
 
     @property
     def name(self) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from bootbuild.model.verdict import Level
+
 FORMATS = (".elf", ".bin", ".img", ".efi", ".gz", ".raw")  #: endings of kernels' names
 
 
@@ -72,6 +74,7 @@ class BootRecipe:
     memory: int | None  #: bytes
     budget: int | None  #: instructions
     timeout: float | None  #: seconds of wall time
+    level: Level | None = None  #: where a boot ends; None: at what is expected
     exact: bool = False  #: a packed kernel unpacks itself, without the host's help
 
 

@@ -24,6 +24,7 @@ class Overrides:
     output: str | None = None
     settings: tuple[str, ...] = ()  #: KEY=VALUE, in order; applied last
     exact: bool = False  #: a packed kernel unpacks itself
+    level: str | None = None  #: where each boot ends
 
 
 def split_module(text: str) -> tuple[str, str]:
@@ -69,6 +70,8 @@ def _settings(overrides: Overrides, problems: list[Problem]) -> Iterator[tuple[s
         yield "--output", ("output", "directory"), _absolute(overrides.output)
     if overrides.exact:
         yield "--exact", ("boot", "exact"), True
+    if overrides.level is not None:
+        yield "--level", ("boot", "level"), overrides.level
     for text in overrides.settings:
         name, equals, value = text.partition("=")
         quoted = shown(name)

@@ -12,6 +12,7 @@ from bootbuild.errors import ExitCode, PluginError, Problem, RecipeError
 from bootbuild.host import Host
 from bootbuild.host.nearest import did_you_mean, shown
 from bootbuild.model.rule import Rule
+from bootbuild.model.verdict import Level
 from bootbuild.recipe import rules
 from bootbuild.recipe.faults import Fault, validate
 from bootbuild.recipe.model import (
@@ -109,7 +110,13 @@ class _Reader:
                 base / table.output.directory, tuple(table.output.combine), table.output.name
             ),
             expect=ExpectRecipe(table.expect.console, table.expect.reached),
-            boot=BootRecipe(table.boot.memory, table.boot.budget, table.boot.timeout, table.boot.exact),
+            boot=BootRecipe(
+                table.boot.memory,
+                table.boot.budget,
+                table.boot.timeout,
+                None if table.boot.level is None else Level(table.boot.level),
+                table.boot.exact,
+            ),
             places=self.places(targets),
         )
 

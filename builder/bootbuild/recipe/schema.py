@@ -166,6 +166,10 @@ class BootTable(_Table):
     timeout: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="seconds of wall time that one run may take"
     )
+    level: Literal["stub", "handoff"] | None = Field(
+        default=None,
+        description="where each boot ends: where a kernel's own stub hands it over, or at its startup path",
+    )
     exact: bool = Field(
         default=False, description="whether a packed kernel unpacks itself alone, without the host's help"
     )

@@ -89,6 +89,7 @@ def _run(verdict: ProfileVerdict) -> dict[str, Any]:
         "outcome": verdict.outcome.value,
         "stop": _stop(run.stop) if run and run.stops else None,
         "entered": hexadecimal(run.entered) if run else None,
+        "level": verdict.level.value if verdict.level else None,
         "unpacked": (run.unpacked or None) if run else None,
         "placed": _placed(run),
         "instructions": run.instructions if run else None,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bootbuild.model.record import BuildRecord
 from bootbuild.model.trace import BootTrace
-from bootbuild.model.verdict import Evidence, Outcome, ProfileVerdict
+from bootbuild.model.verdict import Evidence, Level, Outcome, ProfileVerdict
 from bootbuild.report.runs import exact_run
 from bootbuild.report.table import BOLD, GREEN, RED, RESET, YELLOW, printable, table
 
@@ -82,7 +82,8 @@ def _table(boots: Sequence[Boot], width: int | None, color: bool) -> str:
     for line, (_, verdict) in zip(lines, boots, strict=True):
         outcome = f"{_COLORS[verdict.outcome]}{line[0]}{RESET}" if color else line[0]
         text += "  ".join((outcome, *line[1:])).rstrip() + "\n"
-    profiles = _held_to([verdict for _, verdict in boots]) + _unpacked([verdict for _, verdict in boots])
+    verdicts = [verdict for _, verdict in boots]
+    profiles = _held_to(verdicts) + _levels(verdicts) + _unpacked(verdicts)
     return f"{text}\n{profiles}" if profiles else text
 
 
@@ -92,6 +93,15 @@ def _held_to(verdicts: Iterable[ProfileVerdict]) -> str:
     for evidence in Evidence:
         names = sorted({printable(f"{v.name} {v.version}") for v in verdicts if v.evidence is evidence})
         text += f"{evidence.value}: {', '.join(names)}\n" if names else ""
+    return text
+
+
+def _levels(verdicts: Sequence[ProfileVerdict]) -> str:
+    """Up to which level each boot that has levels came: a line for each."""
+    text = ""
+    for level in Level:
+        names = sorted({verdict.name for verdict in verdicts if verdict.level is level})
+        text += f"level {level.value}: {', '.join(names)}\n" if names else ""
     return text
 
 

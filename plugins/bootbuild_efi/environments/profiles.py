@@ -57,6 +57,7 @@ class EfiProfile:
     loader = "edk2"
     undefined: tuple[Undefined, ...] = UNDEFINED
     rules: tuple[Rule, ...] = (*rules.RULES, DOES_NOT_FIT)
+    levels = True
     memory = 512 * MiB
     traits = Traits()
 
@@ -159,6 +160,7 @@ class WxStrict(_Derived):
     summary = "firmware where no page is writable and executable, with EFI_MEMORY_ATTRIBUTE_PROTOCOL"
     loader = "edk2-protected"
     traits = Traits(memory_attribute=True, strict=True)
+    may_give_up = (rules.FAILED.id,)  # UEFI promises nobody memory that is writable and executable
 
 
 class NoMemattr(_Derived):

@@ -1,0 +1,285 @@
+"""How far a boot under UEFI came: what a kernel's own EFI stub hands over, and each part of that broken."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from bootbuild.abi.handover import BootType
+from bootbuild.api import (
+    Cpu,
+    ElfImage,
+    Finding,
+    Given,
+    GivenModule,
+    MemoryContent,
+    Packed,
+    ProfileVerdict,
+    Scene,
+    Span,
+    content_digest,
+    packed_kernel,
+)
+from bootbuild.boot.prove import prove
+from bootbuild.boot.run import Subject
+from bootbuild.boot.subject import request_subject
+from bootbuild.host import Host
+from bootbuild.machine import Machine
+from bootbuild.model.record import BuildRecord
+from bootbuild.model.request import BootRequest
+from bootbuild.model.verdict import Level, Outcome
+from bootbuild.pipeline import build
+from bootbuild.platform.uefi.firmware import Firmware
+from bootbuild.recipe.overrides import Overrides
+from bootbuild.recipe.read import read
+from bootbuild.report import json_form, text
+from bootbuild_efi.environments import Ovmf
+from bootbuild_linux.guests import Linux
+from bootbuild_linux.own_stub import OwnStub
+from bootbuild_linux.unpacking import Unpacking
+from debian_kernels import Kernels
+from machine_guests import long_guest, scene
+
+Damage = Callable[[Cpu], None]
+
+
+def field(offset: int, value: bytes) -> Damage:
+    """Other bytes in boot_params."""
+    return lambda cpu: cpu.write_physical(cpu.get("rsi") + offset, value)
+
+
+def behind(pointer: int, value: bytes) -> Damage:
+    """Other bytes where a 32-bit field of boot_params points."""
+
+    def damage(cpu: Cpu) -> None:
+        (at,) = struct.unpack("<I", cpu.read_physical(cpu.get("rsi") + pointer, 4))
+        cpu.write_physical(at, value)
+
+    return damage
+
+
+class _Broken(Linux):
+    """Linux whose EFI stub does one thing wrong, the last thing that it does."""
+
+    def __init__(self, damage: Damage) -> None:
+        self._damage = damage
+
+    def follow(self, image: ElfImage, scene: Scene, exact: str) -> Unpacking | None:
+        damage = self._damage
+
+        class Damaged(Unpacking):
+            def stopped(self, cpu: Cpu) -> None:
+                super().stopped(cpu)
+                if self.placed is not None:
+                    damage(cpu)
+
+        packed = packed_kernel(image)
+        assert packed is not None
+        return Damaged(image, packed, scene, exact)
+
+
+def subject(kernels: Kernels, level: Level | None = None) -> Subject:
+    request = BootRequest(
+        image=kernels.cloud.vmlinuz,
+        profiles=("efi@ovmf",),
+        cmdline=b"console=ttyS0",
+        modules=((kernels.initrd, b""),),
+        level=level,
+    )
+    return request_subject(request, Host.discover(), 200_000_000, 60.0)
+
+
+def broken(kernels: Kernels, damage: Damage) -> ProfileVerdict:
+    guest = _Broken(damage)
+    return prove(replace(subject(kernels), guest=guest, unpacking=guest), Ovmf())
+
+
+HANDOFF: dict[str, tuple[str, Damage]] = {
+    "a changed command line": ("BB-H021", behind(0x228, b"C")),
+    "no command line": ("BB-H021", field(0x228, bytes(4))),
+    "a changed ramdisk": ("BB-H022", behind(0x218, b"\xff")),
+    "a shorter ramdisk": ("BB-H022", field(0x21C, b"\x01\0\0\0")),
+    "another first e820 entry": ("BB-H023", field(0x2D0 + 8, b"\0\x10\0\0\0\0\0\0")),
+    "no e820 table": ("BB-H023", field(0x1E8, b"\0")),
+    "another RSDP": ("BB-H024", field(0x070, b"\x01")),
+    "no type of loader": ("BB-H027", field(0x210, b"\0")),
+    "no signature of EFI": ("BB-H029", field(0x1C0, bytes(4))),
+    "another system table": ("BB-H029", field(0x1C4, b"\x01")),
+    "another size of descriptors": ("BB-H029", field(0x1C8, b"\x28")),
+    "another memory map": ("BB-H029", field(0x1D0, b"\x01")),
+    "a memory map that is cut": ("BB-H029", field(0x1D4, b"\x01")),
+}
+
+
+@pytest.mark.parametrize("name", HANDOFF)
+def test_what_a_kernels_own_stub_hands_over_wrong_has_its_finding(kernels: Kernels, name: str) -> None:
+    rule, damage = HANDOFF[name]
+    verdict = broken(kernels, damage)
+    assert (verdict.outcome, [finding.rule for finding in verdict.findings]) == (Outcome.FAILED, [rule])
+
+
+def test_what_it_hands_over_right_has_none(kernels: Kernels) -> None:
+    verdict = broken(kernels, field(0, b""))
+    assert [finding.message for finding in verdict.findings] == []
+    assert (verdict.outcome, verdict.level) == (Outcome.BOOTED, Level.HANDOFF)
+    assert "level handoff: efi@ovmf\n" in text.boot("image", [verdict])
+
+
+class _Earlier(Linux):
+    """Linux whose stub is said to hand over as soon as it has ended the boot services, with `findings`."""
+
+    def __init__(self, *findings: Finding) -> None:
+        self._findings = findings
+
+    def follow(self, image: ElfImage, scene: Scene, exact: str) -> Unpacking | None:
+        findings = self._findings
+        assert isinstance(scene.platform, Firmware)
+        firmware: Firmware = scene.platform
+
+        class Earlier(Unpacking):
+            def block(self, cpu: Cpu, address: int, code: bytes) -> bool:
+                return super().block(cpu, address, code) or (firmware.exited and self.handed is None)
+
+            def stopped(self, cpu: Cpu) -> None:
+                super().stopped(cpu)
+                if firmware.exited and self.handed is None:
+                    self.handed = findings
+
+        packed = packed_kernel(image)
+        assert packed is not None
+        return Earlier(image, packed, scene, exact)
+
+
+def earlier(kernels: Kernels, level: Level | None, *findings: Finding) -> ProfileVerdict:
+    guest = _Earlier(*findings)
+    return prove(replace(subject(kernels, level), guest=guest, unpacking=guest), Ovmf())
+
+
+def test_a_boot_ends_where_the_stub_hands_over(kernels: Kernels) -> None:
+    verdict = earlier(kernels, Level.STUB)
+    assert (verdict.outcome, verdict.level, verdict.reached) == (Outcome.BOOTED, Level.STUB, "stub")
+    assert len({run.digest for run in verdict.runs}) == 1
+    report = text.boot("image", [verdict])
+    assert "level stub: efi@ovmf\n" in report
+    assert "unpacked" not in report
+    whole = earlier(kernels, Level.HANDOFF)
+    assert (whole.level, whole.reached) == (Level.HANDOFF, "startup_64")
+    assert whole.runs[0].instructions > verdict.runs[0].instructions
+
+
+@pytest.mark.parametrize("level", [None, *Level])
+def test_what_the_stub_hands_over_wrong_fails_at_every_level(kernels: Kernels, level: Level | None) -> None:
+    verdict = earlier(kernels, level, Finding("BB-B091", "a byte"))
+    assert (verdict.outcome, verdict.level) == (Outcome.FAILED, Level.STUB)
+    assert [finding.rule for finding in verdict.findings] == ["BB-B091"]
+
+
+# -- up to Linux 6.5: the stub enters the decompressor in its file ---------------------------------------
+
+FILE, PARAMS, LINE, DISK = 0x400000, 0x500000, 0x510000, 0x520000  #: in memory
+ENTRY, PACKED, SIZE = 0x1000, 0x3000, 0x1000  #: offsets in the file, and bytes of what is packed
+CMDLINE, RAMDISK = b"console=ttyS0", b"an initrd" * 500
+CODE = b"\xfc\xfa\x31\xc0" + bytes(range(1, 61))
+BZIMAGE = (bytes(range(256)) * 16 + CODE).ljust(PACKED, b"\x90") + bytes(range(255, -1, -1)) * 16
+STAND_IN = ((0, b"a stand-in"), (SIZE - 4, b"size"))
+
+
+def handed(
+    changes: Mapping[int, bytes] = MappingProxyType({}), *, rsi: int = PARAMS, helped: bool = False
+) -> list[str]:
+    """The rules that are broken where a stub has left memory so, but for these changes, as it should."""
+    module = GivenModule(Span(0, len(RAMDISK)), content_digest(MemoryContent(RAMDISK)), b"")
+    given = Given(BootType.EFI, 0, 0, CMDLINE, (module,), ())
+    stub = OwnStub(MemoryContent(BZIMAGE), Packed(PACKED, SIZE, SIZE, "lz4", ENTRY), given)
+    params = bytearray(4096)
+    struct.pack_into("<II", params, 0x218, DISK, len(RAMDISK))
+    struct.pack_into("<I", params, 0x228, LINE)
+    right = {FILE: BZIMAGE, PARAMS: bytes(params), LINE: CMDLINE + b"\0", DISK: RAMDISK}
+    with Machine(scene(long_guest(b"\xf4", registers={"rsi": rsi}))) as machine:
+        for at, data in {**right, **changes}.items():
+            machine.write_physical(at, data)
+        for at, data in STAND_IN if helped else ():
+            machine.write_physical(FILE + PACKED + at, data)
+        assert not stub.is_left(FILE, machine.read_physical(FILE, 20))
+        assert stub.is_left(FILE + ENTRY, machine.read_physical(FILE + ENTRY, 20))
+        return [finding.rule for finding in stub.findings(machine, STAND_IN if helped else ())]
+
+
+@pytest.mark.parametrize("helped", [False, True], ids=["alone", "with a stand-in"])
+def test_what_an_older_stub_hands_over_is_compared_byte_for_byte(helped: bool) -> None:
+    assert handed(helped=helped) == []
+    for at in (0, SIZE // 2, SIZE - 5):
+        changed = {FILE + PACKED + at: b"\x5a"} if not helped else {FILE + PACKED + SIZE // 2: b"\x5a"}
+        assert handed(changed, helped=helped) == ["BB-B091"]
+    assert handed({LINE + len(CMDLINE) - 1: b"\0"}, helped=helped) == ["BB-H021"]
+    assert handed({LINE + len(CMDLINE): b" "}, helped=helped) == ["BB-H021"]
+    assert handed({DISK + len(RAMDISK) - 1: b"?"}, helped=helped) == ["BB-H022"]
+    assert handed({PARAMS + 0x21C: b"\0\0"}, helped=helped) == ["BB-H022"]
+    assert handed(rsi=1 << 40, helped=helped) == ["BB-H020"]
+
+
+def test_a_stand_in_that_nobody_put_there_is_a_change() -> None:
+    assert handed({FILE + PACKED: b"a stand-in"}) == ["BB-B091"]
+
+
+# -- where a boot ends, and what is said of it ------------------------------------------------------------
+
+
+def hello(level: str, hello64: Path, folder: Path, target: str = "efi") -> BuildRecord:
+    path = folder / "recipe.toml"
+    path.write_text(
+        f"""
+        api = 1
+        [payload]
+        path = {json.dumps(str(hello64))}
+        startup = "startup_64"
+        cmdline = "greeting=hello"
+        [targets.{target}]
+        profiles = ["{"ovmf" if target == "efi" else "qemu"}"]
+        [expect]
+        console = "hello: done"
+        [boot]
+        {level}
+        """
+    )
+    host = Host.discover()
+    return build(read(path, host, Overrides()), host)
+
+
+@pytest.mark.parametrize(
+    ("level", "reached"),
+    [
+        ("", "startup_64, console 'hello: done'"),
+        ('level = "handoff"', "startup_64"),
+        ('level = "stub"', "startup_64"),
+    ],
+)
+def test_an_application_of_ours_hands_over_at_the_startup_path(
+    hello64: Path, tmp_path: Path, level: str, reached: str
+) -> None:
+    ((verdict,),) = (image.verdicts for image in hello(level, hello64, tmp_path).images)
+    assert (verdict.outcome, verdict.reached, verdict.level) == (Outcome.BOOTED, reached, Level.HANDOFF)
+
+
+def test_only_boots_through_stubs_of_the_firmwares_kind_have_levels(hello64: Path, tmp_path: Path) -> None:
+    record = hello("", hello64, tmp_path, "pvh")
+    assert record.images[0].verdicts[0].level is None
+    assert "level" not in text.build([record])
+    assert json.loads(json_form.build([record]))["recipes"][0]["images"][0]["runs"][0]["level"] is None
+
+
+@pytest.mark.parametrize("level", [None, *Level])
+def test_debians_stub_unpacks_the_kernel_itself(kernels: Kernels, level: Level | None) -> None:
+    """Where it hands over is where the kernel starts: both levels are one place."""
+    verdict = prove(subject(kernels, level), Ovmf())
+    assert (verdict.outcome, verdict.level, verdict.reached) == (
+        Outcome.BOOTED,
+        Level.HANDOFF,
+        "startup_64",
+    )
