@@ -121,17 +121,21 @@ def _fill(block: Block, seed: int) -> None:
             block.view[at - start : at - start + part] = pattern[at % _PATTERN : at % _PATTERN + part]
             at += part
         return
+    fd = _sheet(seed)
+    at = start
+    while at < end:
+        part = min(_SHEET - at % _SHEET, end - at)
+        _remap(block.address + at - start, part, mmap.MAP_PRIVATE, fd, at % _SHEET)
+        at += part
+
+
+@functools.cache
+def _sheet(seed: int) -> int:
+    """A file of garbage, open as long as the process lives: profiles have two seeds."""
     fd = os.memfd_create("bootbuild-garbage", os.MFD_CLOEXEC)
-    try:
-        for _ in range(_SHEET // _PATTERN):
-            os.write(fd, _pattern(seed))
-        at = start
-        while at < end:
-            part = min(_SHEET - at % _SHEET, end - at)
-            _remap(block.address + at - start, part, mmap.MAP_PRIVATE, fd, at % _SHEET)
-            at += part
-    finally:
-        os.close(fd)
+    for _ in range(_SHEET // _PATTERN):
+        os.write(fd, _pattern(seed))
+    return fd
 
 
 @functools.lru_cache(maxsize=2)
