@@ -174,7 +174,7 @@ def request_subject(request: BootRequest, host: Host, budget: int, timeout: floa
         startup=replace(startup, width=request.width or startup.width),
         guest=host.guest(guest) if guest else None,
         unpacking=host.guest("linux") if is_linux(image) else None,
-        offer=_offer(request),
+        offer=_offer(request, image),
         stub=stub,
         symbols=symbols,
         expect=expect,
@@ -200,7 +200,7 @@ def _unread(image: ElfImage, request: BootRequest, expect: bytes, budget: int, t
         image=image,
         startup=_ENTRY,
         guest=None,
-        offer=_offer(request),
+        offer=_offer(request, image),
         stub=None,
         symbols={},
         expect=expect,
@@ -248,12 +248,16 @@ def _is_kernel_of(protocol: str, image: ElfImage, host: Host) -> bool:
     return protocol in host.names("guest") and own_startup(host.guest(protocol), image) is not None
 
 
-def _offer(request: BootRequest) -> Offer:
+def _offer(request: BootRequest, image: ElfImage) -> Offer:
+    """What the kernel is to get: what its application brings with it, else what is asked for."""
+    from bootbuild.formats.application import carried
     from bootbuild.formats.payload import open_snapshot
 
+    cmdline, modules = carried(image.file)
     return Offer(
-        cmdline=request.cmdline,
-        modules=tuple((path.name, open_snapshot(path), cmdline) for path, cmdline in request.modules),
+        cmdline=cmdline or request.cmdline,
+        modules=modules
+        or tuple((path.name, open_snapshot(path), cmdline) for path, cmdline in request.modules),
         memory=request.memory or 0,
     )
 

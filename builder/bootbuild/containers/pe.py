@@ -10,6 +10,7 @@ from bootbuild.containers import pe_headers, pe_plan, pe_rules, rules
 from bootbuild.containers.elf import ElfContainer
 from bootbuild.containers.pe_headers import FILE_ALIGNMENT, HEADERS, PAGE, READ, READ_EXECUTE, READ_WRITE_ZERO
 from bootbuild.errors import Problem, RefusedError
+from bootbuild.formats.application import KERNEL, RECORD
 from bootbuild.formats.notes import ImageClaim, pack
 from bootbuild.model.blob import Blob
 from bootbuild.model.content import Content, FileContent, MemoryContent, chunks, snapshot
@@ -53,9 +54,9 @@ class PeContainer:
         chain = MemoryContent(placed.segments[0].data)
         fixed = [
             (".reloc", MemoryContent(_RELOCATIONS)),
-            (".bbinfo", MemoryContent(pack([claim.pack()]))),
+            (RECORD, MemoryContent(pack([claim.pack()]))),
             (".stubs", chain),
-            (".payload", payload.elf.content),
+            (KERNEL, payload.elf.content),
         ]
         others = [*fixed, *application.sections]
         problems = list(_problems(payload, others))
@@ -66,7 +67,7 @@ class PeContainer:
         bss = align_up(HEADERS + text_size, PAGE)
         after = list(_in_rows(others, align_up(bss + bss_size, PAGE)))
         address = {section.name: section.address for section in after}
-        moved = [(s.paddr, address[".payload"] + s.offset, s.filesz) for s in payload.elf.loads if s.filesz]
+        moved = [(s.paddr, address[KERNEL] + s.offset, s.filesz) for s in payload.elf.loads if s.filesz]
         moved.append((placed.segments[0].paddr, address[".stubs"], chain.size))
         plan = pe_plan.pack(landing, application.flags, taken, moved, application.grain)
         plan += bytes(pe_plan.size(len(taken), moves) - len(plan))

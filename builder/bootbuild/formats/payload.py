@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bootbuild.errors import InputError, Problem
 from bootbuild.formats import bzimage, rules
+from bootbuild.formats.application import FORMAT, read_application
 from bootbuild.formats.elf_fresh import rewrap
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.formats.elf_structs import MAGIC, header
@@ -63,7 +64,7 @@ def open_snapshot(path: Path) -> Content:
 
 
 def read_payload(content: Content, name: str) -> tuple[ElfImage, str]:
-    """The kernel in a file, and what that file was: "elf", "bzimage (lz4)" … Raises InputError.
+    """The kernel in a file, and what that was: "elf", "bzimage (lz4)", "efi application". Raises InputError.
 
     Of a packed one `packing` is the file.
     """
@@ -77,6 +78,8 @@ def read_payload(content: Content, name: str) -> tuple[ElfImage, str]:
         if wrong := _does_not_fit(elf, bzimage.header(content)):
             raise InputError(Problem(rules.BZIMAGE_INIT_SIZE, f"{name}@0x260", wrong))
         return replace(elf, packing=content), f"bzimage ({compression})"
+    if (made := read_application(content, name)) is not None:
+        return made, FORMAT
     if _was_linux(content):
         text = "`HdrS` is missing in a PE file that was Linux's (.setup): a PE writer, as LIEF, made it anew"
         raise InputError(Problem(rules.BZIMAGE_HEADER, f"{name}@0x202", text, _REWRITTEN))

@@ -40,7 +40,7 @@ class Inspection:
     """One file."""
 
     path: str
-    format: str  #: "elf", "bzimage (lz4)"
+    format: str  #: "elf", "bzimage (lz4)", "efi application"
     size: int  #: of the file, bytes
     digest: str  #: SHA-256, hex
     elf: ElfImage  #: the file, or what is packed in it
@@ -83,7 +83,7 @@ def inspect(path: Path, host: Host) -> Inspection:
         ),
         symbols=len(elf.symbols),
         symbols_from=origin(elf.symbols),
-        setup=dict(bzimage.header(content)) if form != "elf" else {},
+        setup=dict(bzimage.header(content)) if form.startswith("bzimage") else {},
     )
 
 

@@ -1,0 +1,72 @@
+"""A UEFI application of bootbuild's, read back: the kernel that it carries, and the record of its making."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bootbuild.errors import InputError, Problem
+from bootbuild.formats import rules
+from bootbuild.formats.elf_read import read_elf
+from bootbuild.formats.notes import NoteError, parse
+from bootbuild.formats.pe_read import PeError, PeFile, PeSection, read_pe
+from bootbuild.model.content import Content, Piece, SplicedContent
+from bootbuild.model.payload import ElfImage
+
+KERNEL, RECORD = ".payload", ".bbinfo"
+CMDLINE, MODULE, MODULE_CMDLINE = ".cmdline", ".module", ".modargs"
+FORMAT = "efi application"
+_MOST = 4096  #: bytes of a record, of which a claim takes some 100
+
+
+def read_application(content: Content, name: str) -> ElfImage | None:
+    """The kernel in an application, packed in its file, with the record's claims; None for another file.
+
+    Raises InputError for an application whose kernel or record cannot be read.
+    """
+    try:
+        pe = read_pe(content)
+    except PeError:
+        return None
+    kernel, record = pe.section(KERNEL), pe.section(RECORD)
+    if kernel is None or record is None:
+        return None
+    where = f"{name} ({RECORD})"
+    if record.size > _MOST:
+        text = f"a record of {record.size} bytes; there is room for {_MOST}"
+        raise InputError(Problem(rules.NOTE_CLAIM, where, text))
+    try:
+        claims = parse(pe.read(record), record.raw)
+    except NoteError as error:
+        raise InputError(Problem(rules.NOTE_CLAIM, where, str(error))) from None
+    elf = read_elf(_held(pe, kernel), f"{name} ({KERNEL})")
+    return replace(elf, notes=(*elf.notes, *claims), packing=content)
+
+
+def carried(content: Content) -> tuple[bytes, tuple[tuple[str, Content, bytes], ...]]:
+    """What an application hands to its kernel: command line, and modules (name, content, command line).
+
+    Nothing for another file.
+    """
+    try:
+        pe = read_pe(content)
+    except PeError:
+        return b"", ()
+    if pe.section(KERNEL) is None or pe.section(RECORD) is None:
+        return b"", ()
+    cmdline = b""
+    modules: list[tuple[str, Content, bytes]] = []
+    for section in pe.sections:
+        held = _held(pe, section)
+        if section.name == CMDLINE:
+            cmdline = held.read(0, held.size)
+        elif section.name == MODULE:
+            modules.append((f"{MODULE} {len(modules)}", held, b""))
+        elif section.name == MODULE_CMDLINE and modules:
+            modules[-1] = (*modules[-1][:2], held.read(0, held.size))
+    return cmdline, tuple(modules)
+
+
+def _held(pe: PeFile, section: PeSection) -> Content:
+    """A section's part of the file, by reference."""
+    size = min(section.size, section.raw_size, max(0, pe.content.size - section.raw))
+    return SplicedContent(size, [Piece(0, pe.content, section.raw, size)])

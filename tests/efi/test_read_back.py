@@ -1,0 +1,127 @@
+"""An application is booted and inspected without its recipe: it says itself what it is, and what it carries."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from bootbuild import pipeline
+from bootbuild.api import FileContent, read_pe
+from bootbuild.errors import InputError
+from bootbuild.formats.application import CMDLINE, KERNEL, RECORD, carried
+from bootbuild.host import Host
+from bootbuild.model.request import BootRequest
+from bootbuild.model.verdict import Outcome, ProfileVerdict
+from bootbuild.report.inspection import inspect
+from recipe_text import build_text
+
+RECIPE = """
+api = 1
+[payload]
+path = "{kernel}"
+startup = "startup_{width}"
+width = {width}
+cmdline = "greeting=hello"
+[[payload.modules]]
+path = "module"
+cmdline = "of a module"
+[[payload.modules]]
+path = "second"
+[targets.efi]
+"""
+
+
+@pytest.fixture(params=[64, 32])
+def application(request: pytest.FixtureRequest, hello64: Path, hello32: Path, tmp_path: Path) -> Path:
+    (tmp_path / "module").write_bytes(b"a module" * 1000)
+    (tmp_path / "second").write_bytes(b"another")
+    kernel = {64: hello64, 32: hello32}[request.param]
+    (image,) = build_text(RECIPE.format(kernel=kernel, width=request.param), tmp_path).images
+    return tmp_path / image.path
+
+
+def boot(path: Path, **more: bytes) -> ProfileVerdict:
+    (verdict,) = pipeline.boot(BootRequest(path, ("efi@ovmf",), **more), Host.discover())
+    return verdict
+
+
+def test_it_boots_with_what_it_carries(application: Path) -> None:
+    verdict = boot(application)
+    assert (verdict.outcome, verdict.findings) == (Outcome.BOOTED, ())
+    assert verdict.reached in ("startup_64", "startup_32")
+
+
+def test_what_it_carries_is_what_the_recipe_names(application: Path) -> None:
+    cmdline, modules = carried(FileContent(application))
+    assert cmdline == b"greeting=hello"
+    assert [(content.read(0, content.size), text) for _, content, text in modules] == [
+        (b"a module" * 1000, b"of a module"),
+        (b"another", b""),
+    ]
+
+
+def test_a_command_line_of_the_request_does_not_take_the_place_of_its_own(application: Path) -> None:
+    verdict = boot(application, cmdline=b"another")
+    assert (verdict.outcome, verdict.findings) == (Outcome.BOOTED, ())
+
+
+def test_a_kernel_that_gets_something_else_is_told(application: Path) -> None:
+    """Its stub looks for sections by name: one that is not found is an empty command line."""
+    data = bytearray(application.read_bytes())
+    stub = read_pe(FileContent(application)).sections[0]
+    at = data.index(CMDLINE.encode(), stub.raw, stub.raw + stub.raw_size)
+    data[at + 1] ^= 1
+    application.write_bytes(data)
+    verdict = boot(application)
+    assert (verdict.outcome, [f.rule for f in verdict.findings]) == (Outcome.FAILED, ["BB-H008"])
+
+
+def test_it_is_inspected(application: Path) -> None:
+    found = inspect(application, Host.discover())
+    assert found.format == "efi application"
+    assert [(claim["target"], claim["guest"]) for claim in found.claims] == [("efi", "native")]
+    assert (found.size, found.elf.file.size) == (application.stat().st_size,) * 2
+    assert found.entries["efi"] == read_pe(FileContent(application)).entry
+    assert {name for name, entry in found.entries.items() if entry is not None} == {"efi"}
+
+
+def section(data: bytes, name: str) -> int:
+    """File offset of a section's header."""
+    return data.index(name.encode().ljust(8, b"\0"))
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [(1 << 31, "a record of 2147483648 bytes; there is room for 4096"), (24, "run over the segment")],
+)
+def test_a_broken_record_is_refused(application: Path, size: int, message: str) -> None:
+    data = bytearray(application.read_bytes())
+    struct.pack_into("<I", data, section(data, RECORD) + 8, size)
+    application.write_bytes(data)
+    with pytest.raises(InputError) as caught:
+        boot(application)
+    (problem,) = caught.value.problems
+    assert (problem.rule.id, problem.where) == ("BB-E018", f"{application} (.bbinfo)")
+    assert message in problem.message
+
+
+def test_a_broken_kernel_is_named_as_what_it_is_in(application: Path) -> None:
+    data = bytearray(application.read_bytes())
+    struct.pack_into("<I", data, section(data, KERNEL) + 8, 40)
+    application.write_bytes(data)
+    with pytest.raises(InputError) as caught:
+        boot(application)
+    assert caught.value.problems[0].where.startswith(f"{application} (.payload)")
+
+
+def test_another_file_carries_nothing(application: Path) -> None:
+    data = bytearray(application.read_bytes())
+    data[section(data, RECORD) + 1] ^= 1
+    application.write_bytes(data)
+    assert carried(FileContent(application)) == (b"", ())
+    assert carried(FileContent(Path(__file__))) == (b"", ())
+    with pytest.raises(InputError) as caught:
+        boot(application)
+    assert caught.value.problems[0].rule.id == "BB-E030"
