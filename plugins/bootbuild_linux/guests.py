@@ -89,6 +89,8 @@ class Linux:
         if given.boot_type in (*_LOADERS, BootType.EFI) and not inserted:
             stated = judge.type_of_loader if given.boot_type == BootType.EFI else judge.loader
             findings += [*stated(params), *judge.efi(params, given)]
+            if given.framebuffer is not None:
+                findings += judge.screen(params, given)
             if at_entry and startup.width == 64:
                 findings += judge.mapping(view, startup)
         report = _report(where, params, cmdline) | {"e820": judge.entries(table)}

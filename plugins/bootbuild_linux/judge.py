@@ -123,7 +123,7 @@ def inserted_efi(params: BootParams, given: Given) -> list[Finding]:
 
 
 def screen(params: BootParams, given: Given) -> list[Finding]:
-    """The linear framebuffer, from an inserted entry: the environment's, of EFI's sort where there is EFI."""
+    """The linear framebuffer: the environment's, of EFI's sort where there is EFI."""
     text = _wrong_screen(params.screen, given)
     return [Finding("BB-H030", text)] if text else []
 

@@ -92,9 +92,10 @@ RULES = (
     Rule(
         "BB-H030",
         "screen in boot_params",
-        "screen_info of an inserted entry has the environment's framebuffer, of sort VIDEO_TYPE_EFI (0x70) "
-        "under EFI, VIDEO_TYPE_VLFB (0x23) elsewhere, with as many reserved bits as make up a pixel with the "
-        "colours (drivers/firmware/sysfb_simplefb.c); and no framebuffer where there is none.",
+        "screen_info, of an inserted entry or a kernel's own EFI stub, has the environment's framebuffer, of "
+        "sort VIDEO_TYPE_EFI (0x70) under EFI, VIDEO_TYPE_VLFB (0x23) elsewhere, with as many reserved bits "
+        "as make up a pixel with the colours (drivers/firmware/sysfb_simplefb.c). An inserted entry gives no "
+        "framebuffer where there is none.",
         _STUB,
     ),
 )

@@ -22,6 +22,7 @@ from bootbuild.platform.uefi.start import Traits
 from bootbuild.recipe.overrides import Overrides
 from bootbuild.recipe.read import read
 from bootbuild_efi.environments import Vga
+from debian_kernels import Kernels
 
 GiB = 1 << 30
 Make = Callable[..., Subject]
@@ -119,6 +120,17 @@ def test_linux_finds_it_and_efi(make: Make, gcc: Path, tmp_path: Path) -> None:
     assert verdict.handover is not None
     assert verdict.handover["efi"] == "EL64"
     assert verdict.handover["screen"] == {"type": "0x70", **SHOWN}
+    (finding,) = boot(subject, Misread(padding=24)).findings
+    assert finding.rule == "BB-H030"
+
+
+def test_debians_own_stub_finds_it(make: Make, kernels: Kernels) -> None:
+    symbols = f"symbols = {json.dumps(str(kernels.cloud.system_map))}"
+    subject = make(kernels.cloud.vmlinuz, f'guest = "linux"\n{symbols}', 'entry = "native"')
+    verdict = boot(subject, Display(padding=24))
+    assert (verdict.findings, verdict.outcome) == ((), Outcome.BOOTED)
+    assert verdict.handover is not None
+    assert verdict.handover["screen"] == {"type": "0x70", **SHOWN, "pitch": 5216}
     (finding,) = boot(subject, Misread(padding=24)).findings
     assert finding.rule == "BB-H030"
 

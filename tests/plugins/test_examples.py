@@ -34,7 +34,7 @@ class Example:
 
 
 EXAMPLES = {
-    "bootbuild-freebsd": (8, "kernel/hammer.elf", "recipes/hammer.toml", b"hammer: "),
+    "bootbuild-freebsd": (9, "kernel/hammer.elf", "recipes/hammer.toml", b"hammer: "),
     "bootbuild-toymon": (10, "kernel/toyos.elf", "recipes/toyos.toml", b"toyos: "),
     "bootbuild-unikernel": (2, "kernel/kernel.bin", "recipes/unikernel.toml", b"started with: "),
 }

@@ -13,9 +13,7 @@ class Handles:
 
     def __init__(self) -> None:
         self._handles: dict[int, dict[bytes, int]] = {}
-        self._holders: dict[
-            bytes, dict[int, None]
-        ] = {}  #: of each protocol, in the order in which they got it
+        self._holders: dict[bytes, dict[int, None]] = {}  #: of each protocol, in the order they got it
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._handles)

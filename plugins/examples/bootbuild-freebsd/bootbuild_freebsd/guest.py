@@ -56,6 +56,7 @@ class FreeBsd:
             *_findings(rules.FILES, judge.files(preloaded, own, view, given)),
             *_findings(rules.KEPT, judge.kept(own, ends, (modulep, kernend), given)),
             *_findings(rules.FIRMWARE, judge.firmware(own, given)),
+            *_findings(rules.SCREEN, judge.screen(own, given)),
         ]
         handover = {
             "modulep": hex(modulep),

@@ -6,11 +6,12 @@ import hashlib
 import struct
 from collections.abc import Iterator, Sequence
 
-from bootbuild.api import Given, GivenModule, GuestView, Span, Startup, state_faults
+from bootbuild.api import Framebuffer, Given, GivenModule, GuestView, Span, Startup, state_faults
 from bootbuild_freebsd.expected import SYMBOLS, command, environment
 from bootbuild_freebsd.metadata import (
     ADDR,
     ARGS,
+    EFI_FB,
     EFI_MAP,
     ELFHDR,
     ENVP,
@@ -215,6 +216,24 @@ def firmware(own: File, given: Given) -> Iterator[str]:
     """MODINFOMD_FW_HANDLE."""
     if (own.number(FW_HANDLE) or 0) != given.efi_system_table:
         yield f"the EFI system table is {own.number(FW_HANDLE)}, the environment's {given.efi_system_table}"
+
+
+def screen(own: File, given: Given) -> Iterator[str]:
+    """MODINFOMD_EFI_FB, the struct efi_fb of sys/x86/include/metadata.h."""
+    found = own.records.get(EFI_FB)
+    if found != _efi_fb(given.framebuffer):
+        was = "none" if found is None else f"{len(found)} bytes, {found[:44].hex()}"
+        yield f"the screen is {was}, the environment gave {given.framebuffer}"
+
+
+def _efi_fb(shown: Framebuffer | None) -> bytes | None:
+    if shown is None:
+        return None
+    places = zip(shown.colours[::2], shown.colours[1::2], strict=True)
+    masks = [sum(1 << bit for bit in range(low, low + bits)) for low, bits in places]
+    rest = (1 << shown.bits_per_pixel) - 1 - sum(masks)
+    shape = (shown.height, shown.width, shown.pitch // (shown.bits_per_pixel // 8))
+    return struct.pack("<QQ7I4x", shown.address, shown.size, *shape, *masks, rest)
 
 
 def file_ends(preloaded: Preloaded) -> Iterator[int]:

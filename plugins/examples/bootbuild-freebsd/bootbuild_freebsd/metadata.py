@@ -12,7 +12,7 @@ KERNBASE = 0xFFFFFFFF80000000  #: sys/amd64/include/vmparam.h
 NAME, TYPE, ADDR, SIZE, ARGS = 1, 2, 3, 4, 6  #: MODINFO_*, sys/sys/linker.h
 METADATA = 0x8000  #: MODINFO_METADATA; the MODINFOMD_* of linker.h and sys/x86/include/metadata.h follow
 ELFHDR, SSYM, ESYM, ENVP, HOWTO, KERNEND, FW_HANDLE = (METADATA | md for md in (2, 3, 4, 6, 7, 8, 12))
-SMAP, EFI_MAP, MODULEP = (METADATA | md for md in (0x1001, 0x1004, 0x1006))
+SMAP, EFI_MAP, EFI_FB, MODULEP = (METADATA | md for md in (0x1001, 0x1004, 0x1005, 0x1006))
 
 MOST = 1 << 20  #: bytes of metadata, or of the environment, that are read
 

@@ -61,5 +61,12 @@ FIRMWARE = Rule(
     "MODINFOMD_FW_HANDLE is the EFI system table of the environment and absent without one.",
     _STUB,
 )
+SCREEN = Rule(
+    "FREEBSD-009",
+    "screen in the metadata",
+    "MODINFOMD_EFI_FB is the environment's framebuffer, if it has one: the kernel's vt_efifb draws on it "
+    "(sys/dev/vt/hw/efifb/efifb.c).",
+    _STUB,
+)
 
-RULES = (NO_METADATA, MACHINE, KERNEL, MEMORY, ENVIRONMENT, FILES, KEPT, FIRMWARE)
+RULES = (NO_METADATA, MACHINE, KERNEL, MEMORY, ENVIRONMENT, FILES, KEPT, FIRMWARE, SCREEN)

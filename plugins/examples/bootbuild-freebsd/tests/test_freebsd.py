@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bootbuild.api import load_blob
 from bootbuild.testing import Boots, Refuses, SameBytes
 from bootbuild_freebsd.expected import HOWTO
 
@@ -253,7 +255,7 @@ def broken_by(image: Path, pattern: bytes, new: bytes) -> Path:
         (rb"/boot/kernel/kernel\0", bytes(20), "FREEBSD-003", MONITORS | UEFI),
         (rb"\xbf\x02\x80\0\0", b"\xbf\x0f\x80\0\0", "FREEBSD-003", MONITORS | UEFI),  # MODINFOMD_ELFHDR
         (rb"\xbf\x01\x90\0\0", b"\xbf\x02\x90\0\0", "FREEBSD-004", MONITORS),  # MODINFOMD_SMAP
-        (rb"\xbf\x04\x90\0\0", b"\xbf\x05\x90\0\0", "FREEBSD-004", UEFI),  # MODINFOMD_EFI_MAP
+        (rb"\xbf\x04\x90\0\0", b"\xbf\x14\x90\0\0", "FREEBSD-004", UEFI),  # MODINFOMD_EFI_MAP
         (rb"boot_single", b"boot_singel", "FREEBSD-005", MONITORS | UEFI),
         (rb"\x89\x44\x24\x08(?=\x31)", b"\x90" * 4, "FREEBSD-007", MONITORS | UEFI),  # mov %eax, 8(%rsp)
         (rb"\x48\x8b\x73\x60", b"\x48\x8b\x73\x20", "FREEBSD-008", MONITORS | UEFI),  # `data`
@@ -265,6 +267,29 @@ def test_a_broken_back_stub_is_found_wherever_it_shows(
 ) -> None:
     verdicts = refuses(broken_by(image, pattern, new), finding, cmdline=CMDLINE)
     assert {verdict.name for verdict in verdicts if verdict.findings} & (MONITORS | UEFI) == by
+
+
+APPLICATION = payload(
+    'startup = "btext"\n[targets.efi]\nprofiles = ["vga"]\n[expect]\nreached = "mi_startup"\n'
+)
+
+
+def test_a_screen_arrives_where_there_is_one(boots: Boots, recipe: Path) -> None:
+    recipe.write_text(APPLICATION)
+    boots(recipe)
+
+
+def test_and_is_missed_where_the_stub_says_nothing_of_it(
+    boots: Boots, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a UEFI application the stub is broken before it is packed."""
+    whole = load_blob("bootbuild_freebsd", "freebsd_back")
+    text = whole.text.replace(b"\xbf\x05\x90\0\0", b"\xbf\x15\x90\0\0")  # MODINFOMD_EFI_FB
+    assert text != whole.text
+    monkeypatch.setattr("bootbuild_freebsd.guest.load_blob", lambda *_: replace(whole, text=text))
+    recipe.write_text(APPLICATION)
+    with pytest.raises(pytest.fail.Exception, match="FREEBSD-009"):
+        boots(recipe)
 
 
 def test_a_root_pointer_of_another_name_is_found_where_there_is_one(refuses: Refuses, image: Path) -> None:

@@ -28,6 +28,7 @@
 /* sys/x86/include/metadata.h */
 #define MODINFOMD_SMAP 0x1001
 #define MODINFOMD_EFI_MAP 0x1004
+#define MODINFOMD_EFI_FB 0x1005
 #define MODINFOMD_MODULEP 0x1006
 
 /* sys/amd64/include/pc/bios.h: an entry of MODINFOMD_SMAP */
@@ -43,6 +44,16 @@ struct efi_map_header {
     uint64_t descriptor_size;
     uint32_t descriptor_version;
     uint32_t reserved[3];
+};
+
+/* The same: MODINFOMD_EFI_FB. All that is no colour is reserved. */
+struct efi_fb {
+    uint64_t address;
+    uint64_t size;
+    uint32_t height;
+    uint32_t width;
+    uint32_t stride; /* pixels from one line to the next */
+    uint32_t red, green, blue, reserved; /* masks */
 };
 
 /* A file beside the kernel, and what its command line says of it: `-t TYPE NAME ARGUMENTS`. */

@@ -79,6 +79,31 @@ static void put_efi_map(const struct bb_handover *record)
     bb_copy(head + 1, (const void *)record->efi_memmap, record->efi_memmap_size);
 }
 
+static uint32_t mask(uint8_t position, uint8_t size)
+{
+    return (uint32_t)(((1ull << size) - 1) << position);
+}
+
+/* What vt_efifb draws on, which asks for nothing else of EFI (sys/dev/vt/hw/efifb/efifb.c). */
+static void put_screen(const struct bb_handover *record)
+{
+    const struct bb_framebuffer *from = (const struct bb_framebuffer *)record->framebuffer;
+    struct efi_fb *to;
+
+    if (!from || from->bits_per_pixel % 8 || !from->bits_per_pixel)
+        return;
+    to = reserve(MODINFO_METADATA | MODINFOMD_EFI_FB, sizeof *to);
+    to->address = from->address;
+    to->size = from->size;
+    to->height = from->height;
+    to->width = from->width;
+    to->stride = from->pitch / (from->bits_per_pixel / 8);
+    to->red = mask(from->red_position, from->red_size);
+    to->green = mask(from->green_position, from->green_size);
+    to->blue = mask(from->blue_position, from->blue_size);
+    to->reserved = mask(0, (uint8_t)from->bits_per_pixel) & ~(to->red | to->green | to->blue);
+}
+
 static int is_symbols(const struct file *file)
 {
     return same(file->type, file->type_size, "symbols");
@@ -112,6 +137,7 @@ static void put_kernel(const struct bb_handover *record, const struct file *file
         put_efi_map(record);
     else
         put_memory_map(record);
+    put_screen(record);
 }
 
 uint32_t build_metadata(const struct bb_handover *record, const struct file *files, struct environment environment,
