@@ -1,4 +1,4 @@
-"""An application is booted and inspected without its recipe: it says itself what it is, and what it carries."""
+"""An application is booted and inspected without its recipe: it says itself what it is and carries."""
 
 from __future__ import annotations
 
