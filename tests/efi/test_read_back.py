@@ -42,8 +42,8 @@ def application(request: pytest.FixtureRequest, hello64: Path, hello32: Path, tm
     return tmp_path / image.path
 
 
-def boot(path: Path, **more: bytes) -> ProfileVerdict:
-    (verdict,) = pipeline.boot(BootRequest(path, ("efi@ovmf",), **more), Host.discover())
+def boot(path: Path, cmdline: bytes = b"") -> ProfileVerdict:
+    (verdict,) = pipeline.boot(BootRequest(path, ("efi@ovmf",), cmdline=cmdline), Host.discover())
     return verdict
 
 
@@ -87,7 +87,7 @@ def test_it_is_inspected(application: Path) -> None:
     assert {name for name, entry in found.entries.items() if entry is not None} == {"efi"}
 
 
-def section(data: bytes, name: str) -> int:
+def section(data: bytearray, name: str) -> int:
     """File offset of a section's header."""
     return data.index(name.encode().ljust(8, b"\0"))
 
