@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import signal
 import sys
@@ -290,11 +291,18 @@ def report(tally: Tally, seed: int, first: int, began: float) -> dict[str, Any]:
         "scenes": tally.scenes,
         "built": tally.built,
         "slowest": {"seconds": round(tally.slowest[0], 3), "case": tally.slowest[1]},
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
+        "peak_mib": peak_mib(),
         "refusals": dict(sorted(tally.refusals.items())),
         "verdicts": dict(sorted(tally.verdicts.items())),
         "findings": [{"what": what, **found} for what, found in list(tally.findings.items())[:SHOWN]],
     }
+
+
+def peak_mib() -> int:
+    """Of this process image alone: ru_maxrss is at least what the process had that forked."""
+    said = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    assert said is not None
+    return int(said[1]) >> 10
 
 
 def main() -> int:

@@ -159,9 +159,8 @@ def test_debians_kernel_does_not_notice_that_there_is_no_memory_for_it(
     kernel = kernels.cloud.vmlinuz
     cmdline = "console=ttyS0 earlyprintk=serial"
     command = ovmf.by_kernel(qemu, kernel, tmp_path, cmdline=cmdline, memory=128)
-    transcript = run_until(command, ["Linux version"], fail=["X64 Exception Type"], timeout=60)
-    assert transcript.missing  # it ends in an exception or a reset, by what lies on its stack
-    assert transcript.failed or transcript.returncode == 0, str(transcript)
+    transcript = run_until(command, ["Linux version"], fail=["X64 Exception Type"], timeout=30)
+    assert transcript.missing  # it ends in an exception, a reset or a loop, by what lies on its stack
     image, _ = read_payload(FileContent(kernel), "vmlinuz")
     scene = Ovmf().scene(image, Offer(memory=128 * MiB), Filling.EXACT)
     with Machine(scene) as machine:

@@ -112,7 +112,9 @@ def test_every_hook_is_documented_with_its_arguments(guide: str, hook: str) -> N
 def test_the_ranges_of_rules_about_stubs_are_all_of_them(guide: str) -> None:
     ranges = re.findall(r"BB-P(\d{3}) to BB-P(\d{3})", guide)
     named = {f"BB-P{number:03}" for first, last in ranges for number in range(int(first), int(last) + 1)}
-    assert named == {rule.id for rule in STUB_RULES}
+    rules = {rule.id for rule in STUB_RULES}
+    assert named <= rules
+    assert named | {rule for rule in re.findall(r"BB-P\d{3}", guide) if rule in rules} == rules
 
 
 # The messages, each made by what it tells of.

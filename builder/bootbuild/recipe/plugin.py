@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bootbuild.host import Host
 from bootbuild.recipe.start import fill
+from bootbuild.stubs.load import read_blob
+from bootbuild.stubs.manifest import FILE as MANIFEST
+from bootbuild.stubs.manifest import read_manifest
+from bootbuild.stubs.sources import digest
 
 EXAMPLE = "unikernel"  #: plugins/examples/bootbuild-unikernel, in the package as guests/plugin
 PREFIX = "bootbuild-"  #: of distributions
@@ -46,10 +52,21 @@ def plugin_name(directory: Path, host: Host) -> str:
 def copy_plugin(name: str, directory: Path) -> tuple[Path, ...]:
     """Write the distribution bootbuild-NAME into `directory`. Returns, and raises, as `fill` does."""
     example = resources.files("bootbuild") / "guests/plugin"
-    return fill(
-        directory,
-        {_renamed(path, name): _contents(file, name) for path, file in _files(example, "")},
-    )
+    made = {_renamed(path, name): _contents(file, name) for path, file in _files(example, "")}
+    return fill(directory, made | _digests(made))
+
+
+def _digests(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The JSON of each stub, with the digest of its sources under their new names; the code is the same."""
+    renewed = {}
+    with TemporaryDirectory() as folder:
+        for path in fill(Path(folder) / "new", files):
+            for stub in read_manifest(path.parent) if path.name == MANIFEST else ():
+                described = path.with_name(f"{stub.name}.json")
+                before = read_blob(path.parent, stub.name, stub.name).sources
+                name = str(described.relative_to(Path(folder) / "new"))
+                renewed[name] = described.read_bytes().replace(before.encode(), digest(stub).encode())
+    return renewed
 
 
 def _files(folder: Traversable, path: str) -> list[tuple[str, Traversable]]:
