@@ -13,7 +13,7 @@ from bootbuild.errors import InputError
 from bootbuild.formats.application import CMDLINE, KERNEL, RECORD, carried
 from bootbuild.host import Host
 from bootbuild.model.request import BootRequest
-from bootbuild.model.verdict import Outcome, ProfileVerdict
+from bootbuild.model.verdict import Level, Outcome, ProfileVerdict
 from bootbuild.report.inspection import inspect
 from recipe_text import build_text
 
@@ -49,6 +49,7 @@ def boot(path: Path, cmdline: bytes = b"") -> ProfileVerdict:
 
 def test_it_boots_with_what_it_carries(application: Path) -> None:
     verdict = boot(application)
+    assert verdict.level is Level.HANDOFF
     assert (verdict.outcome, verdict.findings) == (Outcome.BOOTED, ())
     assert verdict.reached in ("startup_64", "startup_32")
 
@@ -125,3 +126,7 @@ def test_another_file_carries_nothing(application: Path) -> None:
     with pytest.raises(InputError) as caught:
         boot(application)
     assert caught.value.problems[0].rule.id == "BB-E030"
+    request = BootRequest(application, ("efi@ovmf",), until="console:hello: done")
+    (verdict,) = pipeline.boot(request, Host.discover())
+    assert (verdict.outcome, verdict.reached) == (Outcome.BOOTED, "entry, console 'hello: done'")
+    assert verdict.level is None, "where its kernel begins is not known"

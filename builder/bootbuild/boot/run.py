@@ -199,11 +199,19 @@ def run_once(
             placed=_placed(subject, scene) if follower is None else follower.placed,
         )
         alone = "" if follower is None else alone_because(follower, subject.level)
-    return Run(trace, handover, tuple(findings), proved, _level(reached, follower), way, alone)
+    return Run(
+        trace,
+        handover,
+        tuple(findings),
+        proved,
+        _level(reached and not subject.from_entry, follower),
+        way,
+        alone,
+    )
 
 
 def _level(reached: bool, follower: Follower | None) -> Level | None:
-    """How far a run came that goes through a boot stub in the image."""
+    """How far a run came that goes through a boot stub in the image; None if nobody knows its kernel."""
     if reached:
         return Level.HANDOFF
     return None if follower is None or follower.handed is None else Level.STUB
