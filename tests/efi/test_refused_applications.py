@@ -14,7 +14,9 @@ from bootbuild.boot.run import Subject
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.host import Host
 from bootbuild.model.verdict import Outcome
-from broken_pe import BROKEN, DATA_, TEXT, both, section
+from bootbuild.platform.uefi import status
+from bootbuild.platform.uefi.pe_image import NotAnImage, read_pe
+from broken_pe import BROKEN, DATA_, TEXT, both, section, tiny
 from tiny_file import Load, elf_file
 from tiny_pe import CODE as CODE_FLAGS
 
@@ -80,3 +82,12 @@ def test_writable_code_is_refused_where_memory_is_protected(good: bytes) -> None
     profile = host.profile("efi@wx-strict")
     verdict = prove(subject(change(good)), profile, host.loader(profile.loader))
     assert [finding.rule for finding in verdict.findings] == ["BB-L534"]
+
+
+def test_load_image_refuses_relocations_that_are_not_in_the_image() -> None:
+    """As PeCoffLoaderRelocateImage does: a program may hand any bytes to LoadImage."""
+    (change,) = (one.change for one in BROKEN if one.name == "relocations behind the image")
+    image = read_pe(MemoryContent(change(tiny())))
+    with pytest.raises(NotAnImage, match="lie behind SizeOfImage") as refused:
+        image.load(image.base + 0x1000)
+    assert refused.value.code == status.LOAD_ERROR

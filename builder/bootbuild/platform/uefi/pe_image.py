@@ -94,6 +94,9 @@ class PeImage:
         return bytes(memory)
 
     def _relocate(self, memory: bytearray, delta: int) -> None:
+        if self.relocations.size and self.relocations.end > self.size:
+            text = f"its relocations at {self.relocations} lie behind SizeOfImage"
+            raise NotAnImage(text, status.LOAD_ERROR)
         for rva, kind in _relocations(memory, self.relocations):
             size, code = {_HIGHLOW: (4, "<I"), _DIR64: (8, "<Q")}[kind]
             if rva + size > self.size:
