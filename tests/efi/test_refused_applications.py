@@ -14,8 +14,12 @@ from bootbuild.boot.run import Subject
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.host import Host
 from bootbuild.model.verdict import Outcome
+from bootbuild.platform.flat32 import Poison
 from bootbuild.platform.uefi import status
+from bootbuild.platform.uefi.firmware import Firmware
+from bootbuild.platform.uefi.ovmf import Ovmf
 from bootbuild.platform.uefi.pe_image import NotAnImage, read_pe
+from bootbuild.platform.uefi.programs import Programs
 from broken_pe import BROKEN, DATA_, TEXT, both, section, tiny
 from tiny_file import Load, elf_file
 from tiny_pe import CODE as CODE_FLAGS
@@ -91,3 +95,14 @@ def test_load_image_refuses_relocations_that_are_not_in_the_image() -> None:
     with pytest.raises(NotAnImage, match="lie behind SizeOfImage") as refused:
         image.load(image.base + 0x1000)
     assert refused.value.code == status.LOAD_ERROR
+
+
+def test_an_image_that_is_refused_has_no_memory() -> None:
+    """As CoreLoadPeImage gives back what it had allocated: the next memory map is the one before."""
+    (change,) = (one.change for one in BROKEN if one.name == "a section behind the image")
+    firmware = Firmware(Ovmf(512 << 20), Poison(0, frozenset()))
+    programs = Programs(firmware)
+    before = list(firmware.pages)
+    with pytest.raises(NotAnImage, match="ends behind SizeOfImage"):
+        programs.load(read_pe(MemoryContent(change(tiny()))), 0, 0, b"")
+    assert list(firmware.pages) == before

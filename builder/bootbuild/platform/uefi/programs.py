@@ -63,7 +63,12 @@ class Programs:
             firmware.pages.free(span.start, span.size // PAGE)
             span = self._lower(span, above)
             firmware.pages.convert(span, kind)
-        firmware.put(span.start, image.load(span.start))
+        try:
+            memory = image.load(span.start)
+        except NotAnImage:
+            firmware.pages.free(span.start, span.size // PAGE)
+            raise
+        firmware.put(span.start, memory)
         firmware.gave(span, kind)
         if firmware.protection is not None:
             firmware.protection.image(image, span)
