@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,3 +107,13 @@ def test_an_image_that_is_refused_has_no_memory() -> None:
     with pytest.raises(NotAnImage, match="ends behind SizeOfImage"):
         programs.load(read_pe(MemoryContent(change(tiny()))), 0, 0, b"")
     assert list(firmware.pages) == before
+
+
+def test_load_image_refuses_headers_that_are_no_smaller_than_the_image() -> None:
+    """As PeCoffLoaderGetPeHeader does: they would be written behind the pages that the image gets."""
+    data = bytearray(tiny())
+    (at,) = struct.unpack_from("<I", data, 0x3C)
+    (size,) = struct.unpack_from("<I", data, at + 24 + 60)
+    struct.pack_into("<I", data, at + 24 + 56, size)
+    with pytest.raises(NotAnImage, match=f"{size:#x} bytes of headers do not fit an image of {size:#x}"):
+        read_pe(MemoryContent(bytes(data)))

@@ -143,6 +143,8 @@ def read_pe(content: Content) -> PeImage:
     raw = content.read(at + 24 + optional_size, 40 * count)
     if len(raw) < 40 * count or headers > content.size:
         raise NotAnImage("the file ends within its headers")
+    if headers >= size:  # PeCoffLib.c PeCoffLoaderGetPeHeader
+        raise NotAnImage(f"{headers:#x} bytes of headers do not fit an image of {size:#x}")
     sections = tuple(
         PeSection(name.rstrip(b"\0").decode("latin-1"), rva, virtual, offset, raw_size, kind)
         for name, virtual, rva, raw_size, offset, kind in struct.iter_unpack("<8s4I12xI", raw)
