@@ -14,7 +14,6 @@ from bootbuild.api import Content, Finding, Given, Packed
 from bootbuild_linux import judge
 
 _CODE = 64  #: bytes of the decompressor by which its entry is known
-_SHORTEST = 8  #: of a block
 
 
 class OwnStub:
@@ -27,13 +26,20 @@ class OwnStub:
         self._code = file.read(packed.entry, _CODE)
         self._entry = 0
 
-    def is_left(self, physical: int, code: bytes) -> bool:
-        """Whether a block (physical address, bytes) is the decompressor's first one."""
+    def is_left(self, cpu: judge.Memory, physical: int, code: bytes) -> bool:
+        """Whether a block (physical address, bytes) is the decompressor's first one.
+
+        That is six bytes long, for a block ends where a segment register is loaded: what follows it tells.
+        """
         size = min(len(code), _CODE)
-        if size < _SHORTEST or code[:size] != self._code[:size]:
+        if code[:size] != self._code[:size]:
             return False
-        self._entry = physical
-        return True
+        try:
+            found = cpu.read_physical(physical, _CODE) == self._code
+        except LookupError:
+            return False
+        self._entry = physical if found else self._entry
+        return found
 
     def findings(self, cpu: judge.Memory, patches: Sequence[tuple[int, bytes]]) -> list[Finding]:
         """What of kernel, command line and ramdisk is not as it was given. The host has written `patches`."""

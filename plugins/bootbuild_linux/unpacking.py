@@ -87,7 +87,7 @@ class Unpacking:
         physical = cpu.translate(address)
         if physical is None:
             return False
-        if self._stub is not None and self._stub.is_left(physical, code):
+        if self._stub is not None and self._stub.is_left(cpu, physical, code):
             self._left = True
         return self._is_point(cpu, physical, code) or self._left
 

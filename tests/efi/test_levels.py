@@ -15,10 +15,12 @@ from bootbuild.abi.handover import BootType
 from bootbuild.api import (
     Cpu,
     ElfImage,
+    Filling,
     Finding,
     Given,
     GivenModule,
     MemoryContent,
+    Offer,
     Packed,
     ProfileVerdict,
     Scene,
@@ -26,6 +28,7 @@ from bootbuild.api import (
     content_digest,
     packed_kernel,
 )
+from bootbuild.boot.follow import follow
 from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject
 from bootbuild.boot.subject import request_subject
@@ -39,6 +42,7 @@ from bootbuild.platform.uefi.firmware import Firmware
 from bootbuild.recipe.overrides import Overrides
 from bootbuild.recipe.read import read
 from bootbuild.report import json_form, text
+from bootbuild_baremetal.environments.linux_kexec import Kexec
 from bootbuild_efi.environments import Ovmf
 from bootbuild_linux.guests import Linux
 from bootbuild_linux.own_stub import OwnStub
@@ -206,8 +210,8 @@ def handed(
             machine.write_physical(at, data)
         for at, data in STAND_IN if helped else ():
             machine.write_physical(FILE + PACKED + at, data)
-        assert not stub.is_left(FILE, machine.read_physical(FILE, 20))
-        assert stub.is_left(FILE + ENTRY, machine.read_physical(FILE + ENTRY, 20))
+        assert not stub.is_left(machine, FILE, machine.read_physical(FILE, 20))
+        assert stub.is_left(machine, FILE + ENTRY, machine.read_physical(FILE + ENTRY, 6))
         return [finding.rule for finding in stub.findings(machine, STAND_IN if helped else ())]
 
 
@@ -222,6 +226,22 @@ def test_what_an_older_stub_hands_over_is_compared_byte_for_byte(helped: bool) -
     assert handed({DISK + len(RAMDISK) - 1: b"?"}, helped=helped) == ["BB-H022"]
     assert handed({PARAMS + 0x21C: b"\0\0"}, helped=helped) == ["BB-H022"]
     assert handed(rsi=1 << 40, helped=helped) == ["BB-H020"]
+
+
+@pytest.mark.parametrize("level", Level)
+def test_debians_decompressor_is_known_where_it_is_entered(kernels: Kernels, level: Level) -> None:
+    """By kexec, which enters it as an older stub does: its first block ends where DS is loaded."""
+    image = subject(kernels).image
+    made = Kexec().scene(image, Offer(), Filling.EXACT)
+    entered = replace(made, given=replace(made.given, boot_type=BootType.EFI))
+    follower = Linux().follow(image, entered, "")
+    assert follower is not None
+    with Machine(entered) as machine:
+        stop = follow(follower, machine, 20_000_000, lambda: 60.0, level)
+        before = machine.instructions
+    assert follower.handed == []
+    assert (stop.ip == made.state.entry, before < 100) == ((level is Level.STUB,) * 2)
+    assert (follower.placed is None) == (level is Level.STUB)
 
 
 def test_a_stand_in_that_nobody_put_there_is_a_change() -> None:
