@@ -78,7 +78,7 @@ def test_json_is_of_the_file(bootbuild: Bootbuild, hello: Path) -> None:
     found = json.loads(bootbuild("inspect", "hello32.elf", "--json").stdout)
     assert list(found) == [
         "schema", "path", "format", "size", "sha256", "elf", "symbols", "entries", "claims",
-        "segments", "notes", "setup",
+        "segments", "notes", "setup", "carried",
     ]  # fmt: skip
     assert (found["schema"], found["path"], found["format"]) == ("bootbuild/inspect/1", "hello32.elf", "elf")
     assert (found["size"], found["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import struct
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from bootbuild.formats.application import CMDLINE, KERNEL, RECORD, carried
 from bootbuild.host import Host
 from bootbuild.model.request import BootRequest
 from bootbuild.model.verdict import Level, Outcome, ProfileVerdict
-from bootbuild.report.inspection import inspect
+from bootbuild.report.inspection import as_json, as_text, inspect
 from recipe_text import build_text
 
 RECIPE = """
@@ -86,6 +88,36 @@ def test_it_is_inspected(application: Path) -> None:
     assert (found.size, found.elf.file.size) == (application.stat().st_size,) * 2
     assert found.entries["efi"] == read_pe(FileContent(application)).entry
     assert {name for name, entry in found.entries.items() if entry is not None} == {"efi"}
+
+
+def test_what_it_carries_is_shown(application: Path) -> None:
+    found = inspect(application, Host.discover())
+    digests = [hashlib.sha256(data).hexdigest() for data in (b"a module" * 1000, b"another")]
+    assert json.loads(as_json(found))["carried"] == {
+        "cmdline": "greeting=hello",
+        "modules": [
+            {"size": 8000, "sha256": digests[0], "cmdline": "of a module"},
+            {"size": 7, "sha256": digests[1], "cmdline": ""},
+        ],
+    }
+    shown = as_text(found)
+    assert "\ncommand line: greeting=hello\n" in shown
+    assert f"\n{digests[0]}   8000  of a module\n" in shown
+    assert f"\n{digests[1]}      7\n" in shown
+
+
+def test_an_application_that_carries_nothing_says_so(hello64: Path, tmp_path: Path) -> None:
+    text = RECIPE.split("cmdline", 1)[0] + "[targets.efi]\n"
+    (image,) = build_text(text.format(kernel=hello64, width=64), tmp_path).images
+    found = inspect(tmp_path / image.path, Host.discover())
+    assert found.carried == {"cmdline": "", "modules": []}
+    assert "\ncommand line: none\n\nSEGMENT" in as_text(found)
+
+
+def test_another_kernel_has_nothing_of_that(hello64: Path) -> None:
+    found = inspect(hello64, Host.discover())
+    assert json.loads(as_json(found))["carried"] is None
+    assert "command line" not in as_text(found)
 
 
 def section(data: bytearray, name: str) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bootbuild.formats.whole import whole_files
 from bootbuild.host import Host
+from bootbuild.model.content import Content
 from bootbuild.model.payload import PF_R, PF_W, PF_X, ElfImage, Note, Segment
 from bootbuild.report.json_form import dump, hexadecimal
 from bootbuild.report.table import plain, printable, table
@@ -49,12 +50,14 @@ class Inspection:
     symbols: int  #: how many names have an address
     symbols_from: str  #: ".symtab", "kallsyms"; "" when there are none
     setup: dict[str, int] = field(default_factory=dict)  #: setup header of a bzImage
+    carried: dict[str, Any] | None = None  #: what an application hands to its kernel
 
 
 @whole_files()
 def inspect(path: Path, host: Host) -> Inspection:
     """Read the file. Raises InputError for what is no kernel."""
     from bootbuild.formats import bzimage
+    from bootbuild.formats.application import FORMAT
     from bootbuild.formats.notes import claims
     from bootbuild.formats.payload import open_content, read_payload
     from bootbuild.formats.symbols import origin
@@ -84,7 +87,27 @@ def inspect(path: Path, host: Host) -> Inspection:
         symbols=len(elf.symbols),
         symbols_from=origin(elf.symbols),
         setup=dict(bzimage.header(content)) if form.startswith("bzimage") else {},
+        carried=_carried(content) if form == FORMAT else None,
     )
+
+
+def _carried(content: Content) -> dict[str, Any]:
+    """Command line and modules in an application."""
+    from bootbuild.formats.application import carried
+    from bootbuild.model.content import digest
+
+    cmdline, modules = carried(content)
+    return {
+        "cmdline": cmdline.decode("utf-8", "backslashreplace"),
+        "modules": [
+            {
+                "size": module.size,
+                "sha256": digest(module),
+                "cmdline": text.decode("utf-8", "backslashreplace"),
+            }
+            for _, module, text in modules
+        ],
+    }
 
 
 def as_text(found: Inspection) -> str:
@@ -104,6 +127,8 @@ def as_text(found: Inspection) -> str:
             f"({claim['vaddr']}, physical {claim['paddr']}, {claim['width']} bit), "
             f"stub {claim['stub'] or '-'}\n"
         )
+    if found.carried:
+        text += _shown(found.carried) + "\n"
     head = ("SEGMENT", "FLAGS", "OFFSET", "VADDR", "PADDR", "FILESZ", "MEMSZ", "ALIGN")
     text += plain(table(head, [_segment(segment) for segment in elf.segments], right=range(2, 8)))
     if elf.notes:
@@ -113,6 +138,14 @@ def as_text(found: Inspection) -> str:
         setup = [(name, f"{value:#x}") for name, value in found.setup.items()]
         text += "\n" + plain(table(("SETUP HEADER", "VALUE"), setup))
     return text
+
+
+def _shown(carried: dict[str, Any]) -> str:
+    """Command line and modules, for people."""
+    text = f"command line: {printable(carried['cmdline']) or 'none'}\n"
+    rows = [(m["sha256"], str(m["size"]), printable(m["cmdline"])) for m in carried["modules"]]
+    head = ("MODULE (sha256)", "BYTES", "COMMAND LINE")
+    return text + plain(table(head, rows, right=(1,))) if rows else text
 
 
 def as_json(found: Inspection) -> str:
@@ -152,6 +185,7 @@ def as_json(found: Inspection) -> str:
                 for n in elf.notes
             ],
             "setup": {name: hexadecimal(value) for name, value in found.setup.items()} or None,
+            "carried": found.carried,
         }
     )
 
