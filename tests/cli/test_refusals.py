@@ -41,6 +41,29 @@ def test_the_table_names_the_rule_and_the_remedy(bootbuild: Bootbuild, hello: Pa
     assert "\nout/hello32-pvh.elf in pvh@firecracker\n  BB-L" in said
 
 
+GAVE_UP = (
+    "\nout/hello64-efi.efi in efi@taken: bootbuild: cannot start the kernel: "
+    "the memory that it is linked for is taken for good (BB-B072)\n"
+)
+
+
+def test_an_image_that_gives_up_where_it_may_says_why_in_one_line(bootbuild: Bootbuild, hello: Path) -> None:
+    """Its registers would tell nobody anything; where it had to start they are shown."""
+    recipe = (hello / "hello.toml").read_text().replace("[targets.pvh]", "[targets.efi]")
+    (hello / "efi.toml").write_text(recipe)
+    done = bootbuild("efi.toml", "-q", "--set", "output.name=hello64")
+    assert "\nREFUSED  out/hello64-efi.efi  efi@taken " in done.stdout
+    assert GAVE_UP in done.stdout
+    assert "| " not in done.stdout
+    assert done.returncode == ExitCode.OK
+    booted = bootbuild("boot", "out/hello64-efi.efi", "--as", "efi", "-q")
+    assert GAVE_UP in booted.stdout
+    assert "rip=" not in booted.stdout
+    named = bootbuild("boot", "out/hello64-efi.efi", "--as", "efi@taken", "-q")
+    assert "\nout/hello64-efi.efi in efi@taken\n  BB-B072: " in named.stdout
+    assert "rip=" in named.stdout
+
+
 def test_a_profile_that_the_recipe_names_must_start_it(bootbuild: Bootbuild, hello: Path) -> None:
     done = bootbuild(*AS_ELF32, "--set", 'targets.pvh.profiles=["qemu", "firecracker"]')
     assert outcomes(done) == {"qemu": "BOOTED", "firecracker": "FAILED"}

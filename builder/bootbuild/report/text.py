@@ -116,12 +116,19 @@ def _unpacked(verdicts: Sequence[ProfileVerdict]) -> str:
 
 
 def _findings(boots: Sequence[Boot], color: bool) -> str:
-    """Every finding with its remedy and registers; what several profiles find alike is shown in full once."""
+    """Every finding with its remedy and registers; what several profiles find alike is shown in full once.
+
+    One line for an image that has given up where it may: nothing is wrong with it.
+    """
     text = ""
     seen: dict[tuple[str, str, str], str] = {}
     for image, verdict in boots:
+        where = _strong(f"{printable(image)} in {verdict.name}", color)
+        if last_words := _gave_up(verdict):
+            text += f"\n{where}: {printable(last_words)}\n"
+            continue
         if verdict.findings:
-            text += f"\n{_strong(f'{printable(image)} in {verdict.name}', color)}\n"
+            text += f"\n{where}\n"
         for finding in verdict.findings:
             text += f"  {finding.rule}: {printable(finding.message)}\n"
             first = seen.setdefault((image, finding.rule, finding.message), verdict.name)
@@ -135,6 +142,16 @@ def _findings(boots: Sequence[Boot], color: bool) -> str:
         rule = next(iter(seen))[1]
         text += f"\n`bootbuild explain {rule}` says more of a rule\n"
     return text
+
+
+def _gave_up(verdict: ProfileVerdict) -> str:
+    """What an image that ran, and was not to start here, said in the end; "" of any other."""
+    run = exact_run(verdict)
+    if run is None or verdict.outcome is not Outcome.REFUSED:
+        return ""
+    said = console_text(run).strip().splitlines()
+    finding = verdict.findings[0]
+    return f"{said[-1].strip() if said else finding.message} ({finding.rule})"
 
 
 def _trace(run: BootTrace) -> str:
