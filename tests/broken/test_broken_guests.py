@@ -244,6 +244,22 @@ def test_disabling_a_rule_changes_its_case(rule: str, one: Case) -> None:
     assert (outcome is Outcome.FAILED) == (len(one.rules) > 1)
 
 
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (guest(startup=b"\x6a\x00\xc3"), True),  # push $0; ret
+        (guest(startup=b"\x31\xc0\xff\xd0"), True),  # xor %eax, %eax; call *%eax
+        (guest(startup=b"\x0f\x0b"), False),
+        (guest(later=b"\x31\xc0\xff\xd0"), True),
+    ],
+    ids=["by a return", "by a null pointer", "it did not", "before its startup path"],
+)
+def test_a_guest_that_went_to_address_0_is_told_so(data: bytes, told: bool) -> None:
+    """Whatever stands there keeps it going, so that the end of the run says nothing of the reason."""
+    (finding,) = proved(subject(data, expect=b"hello"), "qemu").findings
+    assert any(line.startswith("went to address 0") for line in finding.lines) is told
+
+
 class _HandsOver(Native):
     """A protocol whose handover is the EAX that its startup path is entered with."""
 

@@ -196,14 +196,21 @@ def _moved(scene: Scene) -> tuple[str, ...]:
     return (f"moved: {abs(scene.moved):#x} bytes {where} where it is linked",) if scene.moved else ()
 
 
-def finding_of(stop: Stop, scene: Scene) -> Finding:
-    """Why a run that did not reach the startup path ended."""
+def _through_zero(blocks: Sequence[tuple[int, int]]) -> tuple[str, ...]:
+    """That a run has left its code for address 0, where garbage may keep it going for long."""
+    text = "went to address 0: by a return from the startup path, or by a call of a null pointer"
+    return (text,) if any(not address for address, _ in blocks) else ()
+
+
+def finding_of(stop: Stop, scene: Scene, blocks: Sequence[tuple[int, int]]) -> Finding:
+    """Why a run ended that came by these blocks, and not to where it should."""
     rule = stop.rule
     if stop.kind in (StopKind.SHUTDOWN, StopKind.RESET, StopKind.CRASH):
         rule = rule or "BB-B022"
     elif stop.kind is StopKind.TIME:
         rule = CLOCK
-    return Finding(rule, stop.detail, lines=(*_console_tail(scene), *_moved(scene), *stop.report))
+    lines = (*_console_tail(scene), *_moved(scene), *_through_zero(blocks), *stop.report)
+    return Finding(rule, stop.detail, lines=lines)
 
 
 def with_overwritten(finding: Finding, scene: Scene, machine: Machine) -> Finding:
@@ -219,9 +226,9 @@ def with_overwritten(finding: Finding, scene: Scene, machine: Machine) -> Findin
     return replace(finding, lines=(*finding.lines, *lines))
 
 
-def missing_text(stop: Stop, expect: bytes, scene: Scene) -> Finding:
+def missing_text(stop: Stop, expect: bytes, scene: Scene, blocks: Sequence[tuple[int, int]]) -> Finding:
     """By the rule of what ended the run, where the guest did wrong and not only nothing more."""
-    found = finding_of(stop, scene)
+    found = finding_of(stop, scene, blocks)
     if stop.kind is StopKind.TIME:
         return found
     rule = stop.rule if stop.rule and stop.kind not in _NO_WAY_ON else "BB-B023"

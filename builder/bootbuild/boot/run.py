@@ -177,7 +177,7 @@ def run_once(
         elif stop.checkpoint == STUB and not findings:
             proved = STUB
         elif not findings:
-            ended = with_overwritten(finding_of(stop, scene), scene, machine)
+            ended = with_overwritten(finding_of(stop, scene, machine.blocks), scene, machine)
             findings.append(replace(ended, message=f"{startup.name} was not reached: {ended.message}"))
         findings += in_stub(subject, machine.events)
         linked = as_linked(home, subject)
@@ -321,7 +321,7 @@ def _expected(
         stop = machine.run(checkpoints={goal.vaddr: GOAL, goal.paddr: GOAL}, budget=budget, seconds=left())
         after.stops.append(stop)
         if stop.kind is not StopKind.CHECKPOINT:
-            found = finding_of(stop, scene)
+            found = finding_of(stop, scene, machine.blocks)
             after.findings.append(replace(found, message=f"{goal.name} was not reached: {found.message}"))
             return after
         if lost := stray(view, goal):
@@ -332,7 +332,7 @@ def _expected(
         stop = machine.run(checkpoints={}, budget=budget, seconds=left(), console=text)
         after.stops.append(stop)
         if text not in scene.platform.console[printed:]:
-            after.findings.append(missing_text(stop, text, scene))
+            after.findings.append(missing_text(stop, text, scene, machine.blocks))
             return after
     if text:
         after.reached.append(f"console {text.decode('utf-8', 'replace')!r}")
@@ -346,7 +346,7 @@ def _run_chain(
     before = machine.registers()
     stop = machine.run(checkpoints=entries, budget=budget, seconds=subject.timeout)
     if stop.kind is not StopKind.CHECKPOINT:
-        return [finding_of(stop, scene)], stop
+        return [finding_of(stop, scene, machine.blocks)], stop
     after = machine.registers()
     wrong = [
         f"{name} is {after[name]:#x}, the environment left {value:#x}"

@@ -10,7 +10,8 @@ AFTER_EXIT = Rule(
     "BB-B070",
     "boot service called after ExitBootServices",
     f"ExitBootServices ends all boot services, the consoles and every protocol ({_SPEC} §7.4.6): their code "
-    "and data are the program's memory from then on.",
+    "and data are the program's memory from then on. The system table's pointers to them are 0: a call by "
+    "one of these takes the function's address from the first words of memory.",
     "ask for everything before; afterwards only runtime services are left",
 )
 RETURNED = Rule(
