@@ -39,7 +39,7 @@ def faults(data: bytes) -> Iterator[str]:
     seen: set[str] = set()
     for number, row in enumerate(rows, 1):
         if len(row) != 6:
-            yield f"row {number} has {len(row)} fields"
+            yield f"row {number} has {len(row)} fields, not 6"
             continue
         component, generation = row[:2]
         if not (generation.isdigit() and int(generation) >= 1):

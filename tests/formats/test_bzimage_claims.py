@@ -65,7 +65,10 @@ def test_one_bit_of_the_payload(sign: bool) -> None:
 
 def test_a_wrong_checksum() -> None:
     made = image()
-    assert refused(flipped(made, len(made) - 1)) == ["BB-E025"]
+    wrong = flipped(made, len(made) - 1)
+    assert refused(wrong) == ["BB-E025"]
+    said = wrong_checksum(MemoryContent(bytes(wrong)))
+    assert said.startswith(f"the CRC-32 of its first {len(made):#x} bytes is 0x")
 
 
 def test_the_table_of_certificates_is_not_summed() -> None:

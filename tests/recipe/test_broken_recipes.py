@@ -173,12 +173,12 @@ CASES: list[tuple[str, str, str]] = [
     (
         "profile of another target",
         HEAD + "targets.toy.profiles = ['can']\n",
-        ":4: targets.toy.profiles[0]: 'can' is no profile of 'toy', but 'tin@can' is one (BB-R014)",
+        ":4: targets.toy.profiles[0]: 'can' is a profile of 'tin', not of 'toy' (BB-R014)",
     ),
     (
         "the same in full",
         HEAD + "targets.toy.profiles = ['tin@can']\n",
-        ":4: targets.toy.profiles[0]: 'tin@can' is no profile of 'toy', but 'tin@can' is one (BB-R014)",
+        ":4: targets.toy.profiles[0]: 'tin@can' is a profile of 'tin', not of 'toy' (BB-R014)",
     ),
     (
         "profiles empty",

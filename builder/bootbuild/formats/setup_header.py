@@ -127,4 +127,4 @@ def wrong_checksum(content: Content) -> str:
         if place + size <= setup:
             head[place : place + size] = bytes(size)
     left = checksum(chain([head], chunks(content, setup, end - setup)))
-    return f"it is {left:#x}, not 0" if left else ""
+    return f"the CRC-32 of its first {end:#x} bytes is {left:#x}, not 0" if left else ""

@@ -190,9 +190,8 @@ class _Reader:
             if full in chosen:
                 self.add(key, rules.SAME_PROFILE, f"{shown(name)} is named already")
             elif full not in own and (name in everything or name in everything.values()):
-                message = (
-                    f"{shown(name)} is no profile of {target!r}, but {everything.get(name, name)!r} is one"
-                )
+                other = everything.get(name, name).partition("@")[0]
+                message = f"{shown(name)} is a profile of {other!r}, not of {target!r}"
                 self.add(key, rules.FOREIGN_PROFILE, message)
             elif full not in own:
                 message = f"no profile {shown(name)} of {target!r} is installed"
