@@ -19,10 +19,18 @@ from bootbuild.formats.elf_read import read_elf
 from bootbuild.host import Host
 from bootbuild.model.content import FileContent
 from bootbuild.recipe.faults import validate
+from bootbuild.recipe.overrides import Overrides
 from bootbuild.recipe.read import read
 from bootbuild.recipe.schema import json_schema
 
-PAGE = Path(__file__).resolve().parents[2] / "docs/recipe.md"
+REPOSITORY = Path(__file__).resolve().parents[2]
+PAGE = REPOSITORY / "docs/recipe.md"
+#: recipe → `--payload` or `--module` → file, by the command that the recipe's first lines give
+COMMANDS = {
+    path: dict(re.findall(r"(--payload|--module) (\S+)", said[1]))
+    for path in sorted((REPOSITORY / "recipes").glob("*.toml"))
+    if (said := re.search(r"^#   bootbuild (.*)$", path.read_text(), re.MULTILINE))
+}
 TEXT = PAGE.read_text(encoding="utf-8")
 SCHEMA = json.loads(json_schema())
 TABLES = {
@@ -98,6 +106,15 @@ def test_types_and_defaults_are_the_schemas(heading: str) -> None:
         else:
             expected = f"`{json.dumps(schema['default'])}`" if "default" in schema else ""
         assert default == expected, (heading, key)
+
+
+@pytest.mark.parametrize("recipe", COMMANDS, ids=lambda path: path.name)
+def test_a_recipe_wants_no_other_files_than_its_command_names(recipe: Path, tmp_path: Path) -> None:
+    files = {option: tmp_path / Path(name).name for option, name in COMMANDS[recipe].items()}
+    for file in files.values():
+        file.write_bytes(b"a file")
+    modules = tuple(str(file) for option, file in files.items() if option == "--module")
+    assert read(recipe, Host.discover(), Overrides(str(files["--payload"]), modules)).path == recipe
 
 
 @pytest.fixture
