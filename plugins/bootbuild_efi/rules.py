@@ -68,6 +68,13 @@ GUEST_STAYS = Rule(
     "mended when the image has been moved.",
     "choose another guest protocol; or leave relocatable out",
 )
+TOO_MUCH = Rule(
+    "BB-L510",
+    "more than the application hands over",
+    "In the application there is room for a command line of 8191 bytes and for 32 modules: with more it "
+    "would refuse to start the kernel.",
+    "shorten the command line, or join modules into one archive",
+)
 
 RULES = (
     NO_ENTRY,
@@ -79,4 +86,5 @@ RULES = (
     MODULES_OUTSIDE,
     UNMOVABLE,
     GUEST_STAYS,
+    TOO_MUCH,
 )

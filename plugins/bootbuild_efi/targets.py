@@ -34,6 +34,7 @@ from bootbuild_efi.rules import (
     NO_ENTRY,
     NO_ROUTE,
     RULES,
+    TOO_MUCH,
     UNMOVABLE,
     UNREAD,
 )
@@ -41,6 +42,7 @@ from bootbuild_efi.rules import (
 PACKAGE = "bootbuild_efi"
 # stubs/application.h, PLAN_*
 _BOOT_SERVICES, _NO_LOAD_OPTIONS, _NO_INITRD, _HIGH = 1, 2, 4, 8
+_MAX_CMDLINE, _MAX_MODULES = 0x1FFF, 32  #: bytes without the NUL; stubs/application.h
 _UPPER_HALF = 1 << 47
 
 
@@ -56,7 +58,7 @@ class Efi:
     def contribute(self, payload: Payload, guest: Guest, options: Options) -> Contribution:
         """The application; behind the payload, (mending →) landing → (switch) → back.
 
-        Raises RefusedError (BB-L502, BB-L504, BB-L506 to BB-L509).
+        Raises RefusedError (BB-L502, BB-L504, BB-L506 to BB-L510).
         """
         width = payload.startup.width
         alive = options.boot_services
@@ -130,13 +132,19 @@ def _living_back(payload: Payload, guest: Guest) -> Piece:
 
 
 def _sections(payload: Payload, options: Options) -> list[tuple[str, Content]]:
-    """.sbat, and what the recipe hands to the kernel. Raises RefusedError (BB-L506, BB-L507)."""
+    """.sbat, and what the recipe hands to the kernel. Raises RefusedError (BB-L506, BB-L507, BB-L510)."""
     sections: list[tuple[str, Content]] = [(".sbat", MemoryContent(sbat.table(options.sbat)))]
     if not options.embed:
         if len(payload.modules) > 1 or any(m.cmdline for m in payload.modules):
             text = f"{len(payload.modules)} modules are to come with the boot option"
             raise RefusedError(Problem(MODULES_OUTSIDE, payload.source, text))
         return sections
+    counts = (
+        (len(payload.cmdline), _MAX_CMDLINE, "bytes of command line"),
+        (len(payload.modules), _MAX_MODULES, "modules"),
+    )
+    if wrong := [f"{count} {what}, {most} at the most" for count, most, what in counts if count > most]:
+        raise RefusedError(Problem(TOO_MUCH, payload.source, text) for text in wrong)
     if payload.cmdline:
         sections.append((".cmdline", MemoryContent(payload.cmdline)))
     for module in payload.modules:

@@ -130,7 +130,8 @@ RULES = (
         "BB-L535",
         "no memory for the image",
         "SizeOfImage, and SectionAlignment where that is more than a page, is taken in one piece.",
-        "set SizeOfImage to what the image needs; a kernel's memory can be allocated once it runs",
+        "set SizeOfImage to what the image needs: more can be allocated once it runs; or ask for more memory "
+        "(`--memory`)",
     ),
     Rule(
         "BB-L536",

@@ -32,9 +32,18 @@ Make = Callable[..., BuildRecord]
 def make(hello64: Path, hello32: Path, workshop: Workshop, tmp_path: Path) -> Make:
     (tmp_path / "module").write_bytes(b"a module" * 1000)
     (tmp_path / "second").write_bytes(b"another")
+    (tmp_path / "many").mkdir()
+    for number in range(33):
+        (tmp_path / "many" / str(number)).write_bytes(b"one of many")
 
     def made(
-        target: str, *, width: int = 64, pie: bool = False, payload: str = "", more: str = MODULE
+        target: str,
+        *,
+        width: int = 64,
+        pie: bool = False,
+        payload: str = "",
+        more: str = MODULE,
+        cmdline: str = CMDLINE,
     ) -> BuildRecord:
         kernel = workshop.pie(f"efi-pie{width}", width) if pie else {64: hello64, 32: hello32}[width]
         path = tmp_path / "recipe.toml"
@@ -45,7 +54,7 @@ def make(hello64: Path, hello32: Path, workshop: Workshop, tmp_path: Path) -> Ma
             path = {json.dumps(str(kernel))}
             startup = "startup_{width}"
             width = {width}
-            cmdline = "{CMDLINE}"
+            cmdline = "{cmdline}"
             {payload}
             {more}
             [targets.efi]
@@ -204,6 +213,11 @@ REFUSED: dict[str, tuple[str, dict[str, str | int], str]] = {
         {"width": 32, "pie": True, "payload": 'guest = "multiboot2"\nload = 0x1000000'},
         "BB-L509",
     ),
+    "more modules than there is room for": (
+        "",
+        {"more": "".join(MODULE.replace("module'", f"many/{n}'") for n in range(33))},
+        "BB-L510",
+    ),
     "a module's command line by a boot option": (
         "embed = false",
         {"more": MODULE + "cmdline = 'x'\n"},
@@ -216,6 +230,14 @@ REFUSED: dict[str, tuple[str, dict[str, str | int], str]] = {
 def test_what_cannot_be_is_refused(make: Make, name: str) -> None:
     target, kernel, rule = REFUSED[name]
     assert refused(make, target, **kernel) == [rule]
+
+
+def test_a_command_line_fits_up_to_its_last_byte(make: Make) -> None:
+    """The application's own limit, which it keeps where the boot option brings one."""
+
+    record = make('profiles = ["ovmf"]', cmdline="x" * 8191)
+    assert outcomes(record) == {"ovmf": Outcome.BOOTED}
+    assert refused(make, "", cmdline="x" * 8192) == ["BB-L510"]
 
 
 def test_a_kernel_linked_low_elsewhere_cannot_stand_beside_boot_services(hello64: Path) -> None:

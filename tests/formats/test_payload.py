@@ -61,7 +61,7 @@ def test_what_is_no_kernel_is_refused(tmp_path: Path, data: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("start", "said"),
-    [(b"MZ\x90\0", "as it was built; of boot loaders"), (b"\x1f\x8b\x08", "unpack it first"), (b"text", "")],
+    [(b"MZ\x90\0", "as it was built; other programs"), (b"\x1f\x8b\x08", "unpack it first"), (b"text", "")],
 )
 def test_what_tools_make_of_a_kernel_is_told(tmp_path: Path, start: bytes, said: str) -> None:
     (tmp_path / "file").write_bytes(start.ljust(0x400, b"\0"))

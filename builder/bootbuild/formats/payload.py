@@ -32,7 +32,7 @@ from bootbuild.model.payload import EM_X86_64, ET_EXEC, PT_LOAD, ElfImage, Words
 #: How to get on with a file that begins so, and is neither ELF nor bzImage.
 _REMEDIES = {
     b"MZ": "a PE file, neither bootbuild's own nor a vmlinuz (`HdrS` at 0x202, which PE tools leave out): "
-    "name the kernel as it was built; of boot loaders and unified images only `bootbuild check` knows",
+    "name the kernel as it was built; other programs `bootbuild boot --until console:TEXT` takes",
     **dict.fromkeys(
         (b"\x1f\x8b", b"\xfd7zXZ", b"BZh", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"),
         "a compressed file: unpack it first, for only a bzImage's own compression is undone",
