@@ -9,7 +9,7 @@ from bootbuild.abi.multiboot2 import TagType
 from bootbuild.api import Blob, ElfImage, Payload, Problem, RefusedError
 from bootbuild_baremetal.guest_rules import DEMAND
 from bootbuild_baremetal.headers import OPTIONAL, HeaderTag
-from bootbuild_baremetal.own import V2, OwnHeader
+from bootbuild_baremetal.own import V2, OwnHeader, failure
 
 _SETTINGS = struct.Struct("<II")  #: struct multiboot2_settings of stubs/multiboot2_tags.h
 _CONSOLE_REQUIRED = 1  #: MULTIBOOT_CONSOLE_FLAGS_CONSOLE_REQUIRED
@@ -37,15 +37,15 @@ GIVEN = frozenset(
 def header_of(elf: ElfImage) -> OwnHeader | None:
     """The header that a loader finds; None without one.
 
-    Whether a loader could load the file by it is not asked. Raises RefusedError (BB-L305, BB-L307, BB-L308,
-    BB-L338).
+    Whether a loader could load the file by it is not asked. Raises InputError (BB-L305, BB-L307, BB-L338) or
+    RefusedError (BB-L308).
     """
     offset = V2.first(elf.content)
     if offset is None:
         return None
     found, problems = V2.read(elf, offset)
     if problems:
-        raise RefusedError(problems)
+        raise failure(problems)
     return found
 
 

@@ -15,7 +15,6 @@ from bootbuild.api import (
     GuestView,
     Payload,
     Piece,
-    RefusedError,
     Span,
     Startup,
     Waist,
@@ -24,7 +23,7 @@ from bootbuild.api import (
 from bootbuild_baremetal import judge
 from bootbuild_baremetal.demands import header_of, settings
 from bootbuild_baremetal.guest_rules import RULES
-from bootbuild_baremetal.own import V2, entry_of, why_none
+from bootbuild_baremetal.own import V2, entry_of, failure, why_none
 from bootbuild_baremetal.rules import NO_ENTRY
 
 SHOWN = 64  #: bytes of each tag in the report: all of those that are no list or text
@@ -51,7 +50,7 @@ class Multiboot2:
     def startup_of(self, elf: ElfImage) -> int | None:
         """The entry address tag of its header, else e_entry (Multiboot2, 3.1.6); None without a header.
 
-        Raises RefusedError for one that no loader would find (BB-L304 to BB-L306), and as `header_of` does.
+        Raises InputError for one that no loader would find (BB-L304 to BB-L306), and as `header_of` does.
         """
         header = header_of(elf)
         if header is not None:
@@ -59,10 +58,10 @@ class Multiboot2:
         problem = why_none(elf, V2)
         if problem.rule is NO_ENTRY:
             return None
-        raise RefusedError(problem)
+        raise failure([problem])
 
     def settings(self, payload: Payload) -> tuple[Blob, ...]:
-        """What the back is told of the kernel's header. Raises RefusedError as `demands.settings` does."""
+        """What the back is told of the kernel's header. Raises as `demands.settings` does."""
         return (settings(payload),)
 
     def judge(

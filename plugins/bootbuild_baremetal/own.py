@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bootbuild.api import Content, ElfImage, Problem, RefusedError, Rule
+from bootbuild.api import Content, ElfImage, InputError, Problem, RefusedError, Rule
 from bootbuild_baremetal import headers, rules
 from bootbuild_baremetal.headers import HeaderTag
 
@@ -17,6 +17,7 @@ _LEAST: dict[int, int] = {  # bytes of contents of a tag
     HeaderTag.RELOCATABLE: 16,
 }
 _MIPS = 4  #: the other architecture of Multiboot2 2.0, 3.1.2
+_SOUND = {rules.NO_ENTRY, rules.UNKNOWN, rules.NOT_LOADED}  #: what is no fault of a header's form
 FAR = 1 << 20  #: bytes of a file that are looked at for a header that no loader would find
 
 
@@ -59,7 +60,7 @@ class Version:
     def find(self, image: ElfImage) -> OwnHeader | None:
         """The header as a loader finds it, or None.
 
-        Raises RefusedError (BB-L305, BB-L307 to BB-L310, BB-L338).
+        Raises InputError (BB-L305, BB-L307, BB-L309, BB-L338) or RefusedError (BB-L308, BB-L310).
         """
         offset = self.first(image.content)
         if offset is None:
@@ -67,7 +68,7 @@ class Version:
         found, problems = self.read(image, offset)
         problems += _judge(image, found, self.search)
         if problems:
-            raise RefusedError(problems)
+            raise failure(problems)
         return found
 
     def first(self, content: Content) -> int | None:
@@ -171,6 +172,13 @@ def why_none(image: ElfImage, version: Version) -> Problem:
                 return _problem(rules.UNALIGNED, image, at, f"no multiple of {version.align}")
         at = raw.find(version.magic, at + 1)
     return Problem(rules.NO_ENTRY, image.name, f"the file has no {version.name} header")
+
+
+def failure(problems: Sequence[Problem]) -> InputError | RefusedError:
+    """InputError if a header is malformed; RefusedError if it is sound, or not there, and leads nowhere."""
+    if all(problem.rule in _SOUND for problem in problems):
+        return RefusedError(problems)
+    return InputError(problems)
 
 
 def _meant(raw: bytes, at: int, version: Version) -> bool:

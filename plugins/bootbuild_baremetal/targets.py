@@ -10,6 +10,7 @@ from bootbuild.api import (
     Contribution,
     ElfImage,
     Guest,
+    InputError,
     Payload,
     Piece,
     Problem,
@@ -76,13 +77,13 @@ def _beside_boot_services(payload: Payload, guest: Guest) -> tuple[Piece, ...]:
 def _native(
     target: str, payload: Payload, guest: Guest, options: Asked, version: own.Version
 ) -> Contribution:
-    """The payload's own header. Raises RefusedError (BB-L302, BB-L304 to BB-L310, BB-L312, BB-L338)."""
+    """The payload's own header. Raises InputError (BB-L304 to BB-L307, BB-L309, BB-L338) or RefusedError."""
     default = type(options)()
     said = [f.name for f in fields(options) if getattr(options, f.name) != getattr(default, f.name)]
     if said:
         raise RefusedError(Problem(UNREAD, payload.source, f"{', '.join(said)}: the header is the kernel's"))
     if version.find(payload.elf) is None:
-        raise RefusedError(own.why_none(payload.elf, version))
+        raise own.failure([own.why_none(payload.elf, version)])
     return Contribution(
         target=target,
         guest=guest.name,
@@ -100,7 +101,7 @@ def _refuse_chain(payload: Payload) -> NoReturn:
 def _entry_of(image: ElfImage, version: own.Version) -> int | None:
     try:
         found = version.find(image)
-    except RefusedError:
+    except (InputError, RefusedError):
         return None
     return None if found is None else own.entry_of(image, found)
 

@@ -41,7 +41,7 @@ NO_ROUTE = Rule(
     "The front leaves the machine in ring 3, in 64-bit code, on Xen's page tables. A guest protocol that "
     "takes segments, page tables or physical addresses for its own cannot be entered there by a stub: only "
     "a kernel that was written for Xen PV can, by its own entry.",
-    'use `entry = "native"`, or another target',
+    'use `entry = "native"`, or leave `[targets.xen-pv]` out',
 )
 HYPERCALL_PAGE = Rule(
     "BB-L206",

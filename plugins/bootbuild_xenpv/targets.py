@@ -26,6 +26,8 @@ from bootbuild_xenpv.rules import ASKED_NOTES, NO_ENTRY, NO_ROUTE, RULES
 from bootbuild_xenpv.settings import HYPERCALL_PAGE, settings
 
 _RING_3 = Waist(64, privilege=3, owns_paging=False)
+_OWN_ENTRY = 'use the kernel\'s own PV entry (`entry = "native"`)'
+_NO_ENTRY = "leave `[targets.xen-pv]` out: this kernel has no PV entry of its own either"
 
 
 class XenPv:
@@ -107,9 +109,9 @@ def _back(payload: Payload, guest: Guest) -> Piece:
     make = getattr(guest, "ring3_back", None)
     if make is None:
         text = f"guest {guest.name} cannot be entered in ring 3 by a stub"
-        raise RefusedError(
-            Problem(NO_ROUTE, payload.source, text, 'use the kernel\'s own PV entry (`entry = "native"`)')
-        )
+        has_entry = physical_entry(payload.elf) is not None
+        remedy = _OWN_ENTRY if has_entry else _NO_ENTRY
+        raise RefusedError(Problem(NO_ROUTE, payload.source, text, remedy))
     if payload.startup.width != 64:
         text = f"its startup path is {payload.startup.width}-bit code, and Xen enters 64-bit code"
         raise RefusedError(Problem(NO_ROUTE, payload.source, text, "name 64-bit code, or use target pvh"))

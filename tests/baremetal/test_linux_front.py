@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,49 +15,11 @@ from bootbuild.boot.prove import prove
 from bootbuild.boot.subject import request_subject
 from bootbuild.host import Host
 from bootbuild.model.request import BootRequest
-from bootbuild.model.verdict import Outcome, ProfileVerdict
+from bootbuild.model.verdict import Outcome
 from bootbuild.pipeline import BUDGET, TIMEOUT
-from hello_bzimage import Kind, hello_bzimage
+from hello_bzimage import Kind
 from linux_anywhere import MAP, RSDP, Anywhere, GiB, MiB, Places
-
-CMDLINE = b"one two"
-KINDS: list[Kind] = [(64, "none"), (64, "lz4"), (32, "none"), (32, "lz4")]
-
-
-@dataclass(frozen=True)
-class Images:
-    """hello as a bzImage, and the initrd."""
-
-    paths: dict[Kind, Path]
-    initrd: Path
-
-    @property
-    def place(self) -> int:
-        """For which address the protected-mode code is linked: the first word of struct bzimage."""
-        raw = self.paths[64, "none"].read_bytes()
-        (place,) = struct.unpack_from("<I", raw, (raw[0x1F1] + 1) * 512 + 0x40)
-        return int(place)
-
-
-@pytest.fixture(scope="module")
-def images(hello64: Path, hello32: Path, tmp_path_factory: pytest.TempPathFactory) -> Images:
-    folder = tmp_path_factory.mktemp("hello")
-    initrd = folder / "initrd"
-    initrd.write_bytes(bytes(range(256)) * 20000 + b"odd")  # longer than two windows of 2 MiB
-    sources = {64: hello64, 32: hello32}
-    return Images({kind: hello_bzimage(sources, kind, folder) for kind in KINDS}, initrd)
-
-
-def boot(images: Images, places: Places, kind: Kind = (64, "none"), **given: object) -> ProfileVerdict:
-    """`given`: what of the environment's gifts is otherwise than `Anywhere` has it."""
-    modules = ((images.initrd, b""),)
-    request = BootRequest(images.paths[kind], ("linux",), cmdline=CMDLINE, modules=modules)
-    subject = request_subject(request, Host.discover(), BUDGET, TIMEOUT)
-    return prove(subject, Anywhere(places, **given))
-
-
-def check(verdict: ProfileVerdict) -> None:
-    assert verdict.outcome is Outcome.BOOTED, verdict.findings
+from linux_starts import KINDS, Images, boot, check
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -148,45 +110,6 @@ def test_memory_without_a_table_is_what_the_older_calls_say(images: Images, fiel
     own = (MapEntry(0, 0x9F000, 1), MapEntry(MiB, upper, 1))
     places = Places(memory_map=(), fields=fields, ramdisk=32 * MiB)
     check(boot(images, places, memory_map=own, native_map=Span(0, 0)))
-
-
-def efi(signature: bytes, **words: int) -> dict[int, bytes]:
-    names = ("systab", "memdesc_size", "memdesc_version", "memmap", "memmap_size", "systab_hi", "memmap_hi")
-    return {0x1C0: signature + struct.pack("<7I", *(words.get(name, 0) for name in names))}
-
-
-def test_what_efi_has_left_is_passed_on(images: Images) -> None:
-    words = {"systab": 0x7F00000, "memdesc_size": 48, "memdesc_version": 1, "memmap": 0x7F10000}
-    fields = efi(b"EL64", **words, memmap_size=480) | {0x070: struct.pack("<Q", RSDP)}
-    given: dict[str, object] = {
-        "efi_system_table": 0x7F00000,
-        "efi_memmap": Span(0x7F10000, 480),
-        "efi_memmap_descriptor_size": 48,
-        "efi_memmap_descriptor_version": 1,
-    }
-    check(boot(images, Places(fields=fields), KINDS[0], **given))
-
-
-def test_a_map_by_which_firmware_was_made_virtual_is_not_passed_on(images: Images) -> None:
-    """kexec: SETUP_EFI. A kernel that got the map would make the firmware virtual once more."""
-    words = {"systab": 0x7F00000, "memdesc_size": 48, "memdesc_version": 1, "memmap": 0x7F10000}
-    fields = efi(b"EL64", **words, memmap_size=480) | {0x070: struct.pack("<Q", RSDP)}
-    places = Places(fields=fields, nodes=((0x30000, 0, 4, bytes(40)),))
-    check(boot(images, places, efi_system_table=0x7F00000))
-
-
-def test_32_bit_efi_has_no_upper_halves(images: Images) -> None:
-    fields = efi(b"EL32", systab=0x7F00000, systab_hi=0x4444, memmap_hi=0x5555)
-    check(boot(images, Places(fields=fields | {0x070: struct.pack("<Q", RSDP)}), efi_system_table=0x7F00000))
-
-
-def test_a_system_table_that_cannot_be_reached_is_absent(images: Images) -> None:
-    fields = efi(b"EL64", systab_hi=1, memmap=0x1000, memmap_hi=1, memmap_size=48)
-    check(boot(images, Places(fields=fields | {0x070: struct.pack("<Q", RSDP)})))
-
-
-def test_with_efi_nobody_searches_the_bios_for_acpi(images: Images) -> None:
-    check(boot(images, Places(fields=efi(b"EL64")), rsdp=0))
 
 
 def test_an_rsdp_above_4_gib_is_absent(images: Images) -> None:

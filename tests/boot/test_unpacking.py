@@ -25,6 +25,7 @@ from bootbuild.model.payload import ElfImage
 from bootbuild.model.request import BootRequest
 from bootbuild.model.trace import StopKind
 from bootbuild.model.verdict import Outcome
+from bootbuild.report import text
 from bootbuild_baremetal.environments.linux_kexec import Kexec
 from bootbuild_linux.guests import Linux
 from bootbuild_linux.unpacking import Unpacking
@@ -220,3 +221,7 @@ def test_what_a_kernel_is_handed_is_compared_wherever_it_has_put_itself(kernels:
     (verdict,) = pipeline.boot(request, Host.discover())
     assert (verdict.outcome, verdict.findings) == (Outcome.BOOTED, ())
     assert len({run.placed for run in verdict.runs}) > 1
+    by = verdict.runs[0].placed
+    assert by is not None
+    moved = f"moved by {by.physical:+#x}, virtually by {by.virtual:+#x}: linux@grub-32bit\n"
+    assert moved in text.boot("vmlinuz", [verdict])

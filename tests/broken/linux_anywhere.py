@@ -77,6 +77,7 @@ class Places:
     ramdisk: int = 64 * MiB
     fields: Mapping[int, bytes] = field(default_factory=dict)  #: over boot_params, by offset
     nodes: Sequence[tuple[int, int, int, bytes]] = ()  #: of setup_data: address, next, type, contents
+    firmware: Sequence[tuple[int, bytes]] = ()  #: what else lies somewhere: address, contents
     memory_map: Sequence[MapEntry] = MAP  #: in e820_table, but for what nodes of type 1 have
     registers: Mapping[str, int] = field(default_factory=dict)
 
@@ -111,6 +112,7 @@ class Anywhere:
             put(at, struct.pack("<QII", after, kind, len(data)) + data)
             for at, after, kind, data in places.nodes
         ]
+        firmware = [put(at, data) for at, data in places.firmware]
         mapped = (
             Span(kernel.address, init_size),
             Span(params.address, 4096),
@@ -126,7 +128,7 @@ class Anywhere:
             "memory_map": tuple(places.memory_map),
             "rsdp": RSDP,
             "native_map": Span(places.params + 0x2D0, 20 * len(places.memory_map)),
-            "structures": (params, cmdline, *nodes),
+            "structures": (params, cmdline, *nodes, *firmware),
         }
         return Scene(
             regions=(
@@ -140,6 +142,7 @@ class Anywhere:
                 params,
                 cmdline,
                 *nodes,
+                *firmware,
                 *modules,
                 put(RSDP, acpi.old_rsdp(RSDP + 0x30, b"TEST  ")),
             )

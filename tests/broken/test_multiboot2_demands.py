@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bootbuild.api import RefusedError
+from bootbuild.api import InputError, RefusedError
 from bootbuild.model.payload import Payload, Startup
 from bootbuild_baremetal.guests import Multiboot2
 from tiny_guest import BASE, ENTRY, STARTUP, guest, image_of
@@ -148,7 +148,7 @@ def test_a_header_that_cannot_be_followed_is_refused(name: str) -> None:
     rule, page = BROKEN[name]
     calls: tuple[Callable[[bytes], object], ...] = (settings, startup)
     for call in calls:
-        with pytest.raises(RefusedError) as caught:
+        with pytest.raises(RefusedError if rule == "BB-L308" else InputError) as caught:
             call(page)
         assert [problem.rule.id for problem in caught.value.problems] == [rule]
 
@@ -164,8 +164,8 @@ def test_its_header_says_where_a_kernel_is_entered() -> None:
 
 
 def test_a_header_that_no_loader_finds_is_refused_by_what_is_wrong_with_it() -> None:
-    with pytest.raises(RefusedError, match="BB-L304"):
+    with pytest.raises(InputError, match="BB-L304"):
         startup(header(checksum=1))
     assert startup(header(checksum=1) + header((ENTRY_TAG, 0, words(STARTUP)))) == STARTUP
-    with pytest.raises(RefusedError, match="BB-L306"):
+    with pytest.raises(InputError, match="BB-L306"):
         startup(bytes(4) + header())  # not at a multiple of 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from bootbuild.model.record import BuildRecord
 from bootbuild.pipeline import build
 from bootbuild.recipe.overrides import Overrides
 from bootbuild.recipe.read import read
+from bootbuild.report import text
 from bootbuild_efi.options import Options
 from bootbuild_efi.targets import Efi
 from bootbuild_linux.guests import Linux
@@ -94,15 +96,19 @@ def said(verdict: ProfileVerdict) -> list[str]:
 
 @pytest.mark.parametrize("width", [64, 32])
 def test_hello_boots_in_every_profile_and_stays_where_it_can(make: Make, width: int) -> None:
-    found = verdicts(make('relocatable = "any"', width=width))
+    record = make('relocatable = "any"', width=width)
+    found = verdicts(record)
     assert {v.outcome for v in found.values()} == {Outcome.BOOTED}
     assert {name for name, v in found.items() if any(moved(v))} == {"taken"}
+    assert re.findall(r"^moved by .*: (.*)$", text.build([record]), re.MULTILINE) == ["efi@taken"]
 
 
 def test_as_low_as_it_can_be(make: Make) -> None:
     """That is the end of what is taken."""
-    verdict = verdicts(make('relocatable = "low"\nprofiles = ["taken"]'))["taken"]
+    record = make('relocatable = "low"\nprofiles = ["taken"]')
+    verdict = verdicts(record)["taken"]
     assert moved(verdict) == [TAKEN_END - LOAD] * 3
+    assert f"\nmoved by {TAKEN_END - LOAD:+#x}: efi@taken\n" in text.build([record])
     assert verdict.handover is not None
     assert verdict.handover["stub"]["base"] == hex(TAKEN_END + 2 * MiB)
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from bootbuild.api.machine import Platform
+from bootbuild.machine.cpuid import native_cpuid
 from bootbuild.machine.run import Machine
 from bootbuild.machine.strict import CR4_DEFINED
-from bootbuild.machine.traps import native_cpuid
 from bootbuild.platform.pc import Pc
 from bootbuild.platform.xen import XenDomain
 from bootbuild.platform.xen_hvm import XenHvm

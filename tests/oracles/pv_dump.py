@@ -22,7 +22,7 @@ FLAGS = (
 ).split()
 
 
-PARTS = ("entry.S", "dump.c", "tables.c", "ports.c", "calls.c", "events.c")
+PARTS = ("entry.S", "dump.c", "tables.c", "ports.c", "calls.c", "faults.c", "pages.c", "grants.c", "events.c")
 #: What is defined for the notes, and the linker's OFFSET, by the form of the guest
 FORMS = {
     "inside": ("", 0xFFFFFFFF80000000),

@@ -82,6 +82,9 @@ def test_grub_starts_hello_on_uefi(
     menu = Menu("linux", hello.images[kind], CMDLINE, [(hello.module, "")])
     transcript = run_until(grub_efi.efi(qemu, menu, tmp_path), ["^hello: done"], fail=grub.FAILS, timeout=60)
     said(transcript.text, "linux-32", f"BOOT_IMAGE=/kernel {CMDLINE}")
+    assert re.search(
+        r"^rsdp 0x1f[0-9a-f]{6}\b", transcript.text, re.MULTILINE
+    )  # by EFI's configuration table
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import monitors
+import tiny_pv_guest
 import toolstack
 from bootbuild.boot.prove import prove
 from bootbuild.boot.subject import request_subject
@@ -159,7 +160,13 @@ def test_xl_starts_it_both_ways_and_refuses_another_xens(
             64,
             "linux",
             "guest linux cannot be entered in ring 3 by a stub",
-            'use the kernel\'s own PV entry (`entry = "native"`)',
+            "leave `[targets.xen-pv]` out: this kernel has no PV entry of its own either",
+        ),
+        (
+            32,
+            "multiboot2",
+            "guest multiboot2 cannot be entered in ring 3 by a stub",
+            "leave `[targets.xen-pv]` out: this kernel has no PV entry of its own either",
         ),
     ],
 )
@@ -178,6 +185,17 @@ def test_what_cannot_run_in_ring_3_is_refused(
         build_text(recipe(payload, module, width, guest), tmp_path)
     (problem,) = refused.value.problems
     assert (problem.rule.id, problem.message, problem.remedy) == ("BB-L205", reason, remedy)
+
+
+def test_a_pv_kernel_is_told_of_its_own_entry(module: Path, tmp_path: Path) -> None:
+    payload = tmp_path / "kernel"
+    payload.write_bytes(tiny_pv_guest.guest())
+    text = recipe(payload, module, guest="linux").replace("startup_64", hex(tiny_pv_guest.STARTUP))
+    with pytest.raises(RefusedError) as refused:
+        build_text(text, tmp_path)
+    (problem,) = refused.value.problems
+    assert problem.rule.id == "BB-L205"
+    assert problem.remedy == 'use the kernel\'s own PV entry (`entry = "native"`)'
 
 
 def test_every_note_that_is_asked_for_is_written_and_heard(

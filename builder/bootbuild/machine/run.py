@@ -13,6 +13,7 @@ from bootbuild.machine import entry
 from bootbuild.machine.binding import UcError
 from bootbuild.machine.board import Board
 from bootbuild.machine.calibrate import Layout, failure
+from bootbuild.machine.cpuid import native_cpuid
 from bootbuild.machine.delivery import Delivery
 from bootbuild.machine.engine import Core
 from bootbuild.machine.gates import PF
@@ -21,7 +22,7 @@ from bootbuild.machine.msr import Msrs
 from bootbuild.machine.observe import WINDOW, Coverage, Repetition
 from bootbuild.machine.strict import Strict
 from bootbuild.machine.strings import Strings
-from bootbuild.machine.traps import Traps, native_cpuid
+from bootbuild.machine.traps import Traps
 from bootbuild.model.machine import Load, RegionKind
 from bootbuild.model.span import Span
 from bootbuild.model.trace import FOLLOWED, Event, Stop, StopKind

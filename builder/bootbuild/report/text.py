@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from bootbuild.model.record import BuildRecord
-from bootbuild.model.trace import BootTrace
+from bootbuild.model.trace import LINKED, BootTrace
 from bootbuild.model.verdict import Evidence, Level, Outcome, ProfileVerdict
 from bootbuild.report.runs import exact_run
 from bootbuild.report.table import BOLD, GREEN, RED, RESET, YELLOW, printable, table
@@ -83,7 +83,7 @@ def _table(boots: Sequence[Boot], width: int | None, color: bool) -> str:
         outcome = f"{_COLORS[verdict.outcome]}{line[0]}{RESET}" if color else line[0]
         text += "  ".join((outcome, *line[1:])).rstrip() + "\n"
     verdicts = [verdict for _, verdict in boots]
-    profiles = _held_to(verdicts) + _levels(verdicts) + _unpacked(verdicts)
+    profiles = _held_to(verdicts) + _levels(verdicts) + _kernels(verdicts)
     return f"{text}\n{profiles}" if profiles else text
 
 
@@ -105,14 +105,23 @@ def _levels(verdicts: Sequence[ProfileVerdict]) -> str:
     return text
 
 
-def _unpacked(verdicts: Sequence[ProfileVerdict]) -> str:
-    """Who unpacked the kernel, where one had to be: a line for each way."""
-    runs = [(verdict.name, run.unpacked) for verdict in verdicts if (run := exact_run(verdict)) is not None]
-    text = ""
-    for how in sorted({how for _, how in runs if how}):
-        names = sorted({name for name, by in runs if by == how})
-        text += f"unpacked by {printable(how)}: {', '.join(names)}\n"
-    return text
+def _kernels(verdicts: Sequence[ProfileVerdict]) -> str:
+    """By how much the kernel was moved, and who unpacked it, where that had to be: a line for each way."""
+    names: dict[str, set[str]] = {}
+    for verdict in verdicts:
+        for text in _of_kernel(exact_run(verdict)):
+            names.setdefault(text, set()).add(verdict.name)
+    return "".join(f"{text}: {', '.join(sorted(names[text]))}\n" for text in sorted(names))
+
+
+def _of_kernel(run: BootTrace | None) -> Iterator[str]:
+    if run is None:
+        return
+    if run.unpacked:
+        yield f"unpacked by {printable(run.unpacked)}"
+    if run.placed is not None and run.placed != LINKED:
+        virtually = f", virtually by {run.placed.virtual:+#x}" if run.placed.virtual else ""
+        yield f"moved by {run.placed.physical:+#x}{virtually}"
 
 
 def _findings(boots: Sequence[Boot], color: bool) -> str:

@@ -4,8 +4,8 @@
 
 #define STARTED_BY "the Linux boot protocol"
 #include "baremetal.h"
+#include "efi_rsdp.h"
 #include "far.h"
-#include "rsdp.h"
 
 #define MAX_SETUP_DATA 64 /* nodes; a longer list is taken for a loop */
 #define LOWMEM_END 0x9f000 /* what Linux takes for granted where no map says it: arch/x86/kernel/e820.c */
@@ -143,6 +143,17 @@ static void take_efi(void)
     bb_record.efi_memmap_descriptor_version = efi->memdesc_version;
 }
 
+/* Loaders may leave the search to the kernel: those under a BIOS, and GRUB 2.06 on UEFI. */
+static void take_rsdp(void)
+{
+    if (page.acpi_rsdp_addr)
+        bb_record.rsdp = ABOVE(page.acpi_rsdp_addr) ? 0 : page.acpi_rsdp_addr;
+    else if (!has_efi())
+        bb_record.rsdp = search_rsdp();
+    else if (page.efi_info.loader_signature == EFI64_SIGNATURE && !firmware_is_virtual)
+        bb_record.rsdp = efi_rsdp(bb_record.efi_system_table);
+}
+
 static void take_screen(void)
 {
     const struct screen_info *screen = &page.screen_info;
@@ -192,10 +203,7 @@ struct bb_handover *bb_linux_main(uint32_t boot_type, uint32_t low, uint32_t hig
     take_cmdline();
     take_ramdisk();
     take_efi();
-    if (!ABOVE(page.acpi_rsdp_addr))
-        bb_record.rsdp = page.acpi_rsdp_addr;
-    if (!page.acpi_rsdp_addr && !has_efi()) /* loaders under a BIOS leave the search to the kernel */
-        bb_record.rsdp = search_rsdp();
+    take_rsdp();
     take_screen();
     return finish(sizeof page);
 }

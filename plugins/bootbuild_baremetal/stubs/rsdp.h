@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#define RSDP_SUMMED 20 /* bytes: all that revision 0 has */
+
 /* "RSD PTR " at a multiple of 16, and the sum of its first 20 bytes 0: ACPI 6.5, 5.2.5.1. */
 static uint32_t find_rsdp(uint32_t from, uint32_t size)
 {
@@ -15,7 +17,7 @@ static uint32_t find_rsdp(uint32_t from, uint32_t size)
 
         if (word[0] != 0x20445352 || word[1] != 0x20525450)
             continue;
-        for (unsigned i = 0; i < 20; i++)
+        for (unsigned i = 0; i < RSDP_SUMMED; i++)
             sum += byte[i];
         if (!sum)
             return at;

@@ -28,7 +28,7 @@ void begin(const char *kind);
 void field(const char *name, u64 value);
 
 // What Xen answers to updates of page tables (tables.c), to string instructions on ports (ports.c), and to
-// hypercalls: those of event channels (events.c), and all others (calls.c).
+// hypercalls: those of event channels (events.c), and all others (calls.c, which has the rest called).
 void tables_refused(const struct start_info *info);
 void string_ports(const struct start_info *info);
 void hypercalls(const struct start_info *info);
