@@ -42,7 +42,9 @@ def start(program: Path, folder: Path, *arguments: str) -> subprocess.Popen[str]
 
 
 def test_ctrl_c_at_any_moment_is_130_without_a_word_of_python_or_c(program: Path, large: Path) -> None:
-    """LIEF's import is the longest stretch of C++ on the way."""
+    """LIEF's import is the longest stretch of C++ on the way. On a busy machine a build may be over before one
+    of the signals is sent, but not before the first few of them."""
+    interrupted = 0
     for moment in range(MOMENTS):
         shutil.rmtree(large / "out", ignore_errors=True)
         process = start(program, large, "large.toml", "-f")
@@ -52,8 +54,9 @@ def test_ctrl_c_at_any_moment_is_130_without_a_word_of_python_or_c(program: Path
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=50)
         if process.returncode == 0:
-            break
+            continue
+        interrupted += 1
         assert (process.returncode, out) == (130, ""), err
         assert [line for line in err.splitlines() if line and not line.startswith("bootbuild: ")] == []
         assert set(left(large / "out")) <= {IMAGE}
-    assert moment > 2
+    assert interrupted > 2
