@@ -13,6 +13,7 @@ from bootbuild.api import (
     Finding,
     Given,
     GuestView,
+    Level,
     Piece,
     Scene,
     Span,
@@ -50,9 +51,11 @@ class Linux:
         linux = any(note.owner == "Linux" for note in image.notes)
         return linux and startup.width == 64 and startup.vaddr - startup.paddr == _START_KERNEL_MAP
 
-    def follow(self, image: ElfImage, scene: Scene, exact: str) -> Unpacking | None:
+    def follow(
+        self, image: ElfImage, scene: Scene, exact: str, level: Level | None = None
+    ) -> Unpacking | None:
         packed = packed_kernel(image)
-        return None if packed is None else Unpacking(image, packed, scene, exact)
+        return None if packed is None else Unpacking(image, packed, scene, exact, level)
 
     def judge(
         self,

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bootbuild.abi import boot_params
-from bootbuild.api import Content, Finding, Given, Packed
+from bootbuild.api import Content, Cpu, Finding, Given, Packed
 from bootbuild_linux import judge
 
+_PIECE = 1 << 20  #: bytes compared at a time
 _CODE = 64  #: bytes of the decompressor by which its entry is known
 
 
@@ -24,26 +25,30 @@ class OwnStub:
         self._file, self._packed, self._given = file, packed, given
         self._inside = packed.offset - packed.entry  #: bytes from the decompressor's entry to what it unpacks
         self._code = file.read(packed.entry, _CODE)
-        self._entry = 0
 
-    def is_left(self, cpu: judge.Memory, physical: int, code: bytes) -> bool:
-        """Whether a block (physical address, bytes) is the decompressor's first one.
+    def left_at(self, cpu: Cpu, address: int, code: bytes) -> int | None:
+        """Where the packed kernel is, if a block (linear address, bytes) is the decompressor's first one.
 
         That is six bytes long, for a block ends where a segment register is loaded: what follows it tells.
         """
         size = min(len(code), _CODE)
         if code[:size] != self._code[:size]:
-            return False
+            return None
+        physical = cpu.translate(address)
         try:
-            found = cpu.read_physical(physical, _CODE) == self._code
+            found = physical is not None and cpu.read_physical(physical, _CODE) == self._code
         except LookupError:
-            return False
-        self._entry = physical if found else self._entry
-        return found
+            return None
+        return physical + self._inside if physical is not None and found else None
 
-    def findings(self, cpu: judge.Memory, patches: Sequence[tuple[int, bytes]]) -> list[Finding]:
-        """What of kernel, command line and ramdisk is not as it was given. The host has written `patches`."""
-        at = self._first_change(cpu, patches)
+    def findings(
+        self, cpu: judge.Memory, place: int, patches: Sequence[tuple[int, bytes]] = ()
+    ) -> list[Finding]:
+        """What of the packed kernel at `place`, the command line and the ramdisk is not as it was given.
+
+        The host has written `patches`.
+        """
+        at = self._first_change(cpu, place, patches)
         wrong = [] if at is None else [Finding("BB-B091", f"the byte at {at:#x} is not the packed kernel's")]
         page = cpu.get("rsi")
         try:
@@ -60,19 +65,30 @@ class OwnStub:
             *judge.ramdisk(cpu, params, self._given),
         ]
 
-    def _first_change(self, cpu: judge.Memory, patches: Sequence[tuple[int, bytes]]) -> int | None:
-        packed, place = self._packed, self._entry + self._inside
-        expected = self._file.read(packed.offset, packed.size)
-        try:
-            found = bytearray(cpu.read_physical(place, packed.size))
-        except LookupError:
-            return place
-        for offset, data in patches:
-            end = offset + len(data)
-            if found[offset:end] == data:
-                found[offset:end] = expected[offset:end]
-        if found == expected:
-            return None
-        return place + next(
-            i for i, pair in enumerate(zip(expected, found, strict=True)) if pair[0] != pair[1]
-        )
+    def _first_change(
+        self, cpu: judge.Memory, place: int, patches: Sequence[tuple[int, bytes]]
+    ) -> int | None:
+        packed = self._packed
+        for at in range(0, packed.size, _PIECE):
+            size = min(_PIECE, packed.size - at)
+            expected = self._file.read(packed.offset + at, size)
+            try:
+                found = cpu.read_physical(place + at, size)
+            except LookupError:
+                return place + at
+            if found != expected:
+                found = _undone(found, expected, at, patches)
+            if found != expected:
+                pairs = enumerate(zip(expected, found, strict=True))
+                return place + at + next(i for i, pair in pairs if pair[0] != pair[1])
+        return None
+
+
+def _undone(found: bytes, expected: bytes, at: int, patches: Sequence[tuple[int, bytes]]) -> bytes:
+    """What was found `at` so many bytes in the packed kernel, with what it had where a patch still stands."""
+    made = bytearray(found)
+    for offset, data in patches:
+        start, end = max(offset, at), min(offset + len(data), at + len(found))
+        if start < end and found[start - at : end - at] == data[start - offset : end - offset]:
+            made[start - at : end - at] = expected[start - at : end - at]
+    return bytes(made)

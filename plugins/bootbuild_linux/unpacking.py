@@ -4,6 +4,9 @@ The guest's own decompressor runs, from its entry to its end, but on a stand-in 
 first bytes only. Then the host puts the packed kernel back and the unpacked one into its place, and the guest
 goes on: it moves the segments and mends addresses, as after its own work.
 
+To level `stub` the kernel's entry is all that has to be reached: then the page with that is all of the kernel
+that is unpacked, and is its only segment.
+
 Source: Linux, arch/x86/boot/compressed/{head_64.S,misc.c,kaslr.c,ident_map_64.c} and header.S.
 """
 
@@ -11,10 +14,10 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from bootbuild.abi.handover import BootType
-from bootbuild.api import Cpu, ElfImage, Finding, Packed, Placed, Scene, Span
+from bootbuild.api import Cpu, ElfImage, Finding, Level, Packed, Placed, Scene, Span
 from bootbuild_linux.own_stub import OwnStub
 
 HEAD = 4096  #: bytes of the kernel that the guest itself unpacks: the first page, with the ELF header
@@ -27,7 +30,11 @@ _PIECE = 2 << 20  #: bytes that are written at a time
 _ENTRY_BYTES = 16  #: of the kernel's first instructions, by which they are known
 _GENERAL = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", *(f"r{n}" for n in range(8, 16)))
 _PER_BYTE = 100  #: instructions for which a byte is unpacked by the slowest decoder (XZ takes some 60)
-_WRITE = 2  #: of a page fault's error code
+_PHDR = struct.Struct("<IIQQQQQQ")  #: Elf64_Phdr
+_E_PHOFF, _E_PHNUM, _PT_LOAD = 32, 56, 1
+_NO_RELOCATIONS = (
+    16  #: bytes: as many zeros as end the tables (misc.c, handle_relocations), of which there are three
+)
 
 
 class _Phase(enum.Enum):
@@ -41,12 +48,17 @@ class _Phase(enum.Enum):
 
 
 class Unpacking:
-    """One run of one bzImage. `exact`: why the guest does everything itself; empty: it need not."""
+    """One run of one bzImage, to `level`. `exact`: why the guest does it all itself; empty: it need not."""
 
-    def __init__(self, image: ElfImage, packed: Packed, scene: Scene, exact: str) -> None:
+    def __init__(
+        self, image: ElfImage, packed: Packed, scene: Scene, exact: str, level: Level | None = None
+    ) -> None:
         self._image, self._packed, self._scene = image, packed, scene
         self._align = _ALIGN if image.bits == 64 else _ALIGN32
-        self._head = image.content.read(0, HEAD)
+        efi = scene.given.boot_type == BootType.EFI
+        self._stub = OwnStub(image.file, packed, scene.given) if efi and packed.entry is not None else None
+        self._short = only_entry(image) if self._stub and level is Level.STUB and not exact else ()
+        self._head = self._short[0][1] if self._short else image.content.read(0, HEAD)
         self._patches = () if exact else packed.stand_in(self._head)
         if not exact and not self._patches:
             exact = f"there is no stand-in for {packed.compression or 'its compression'}"
@@ -63,12 +75,13 @@ class Unpacking:
             )
         )
         self._places: dict[int, bool] = {}  #: physical address of the packed kernel → the stand-in is there
+        self._files: set[int] = set()  #: linear addresses of what a file at offset 0 has, by its code
         self._found: int | None = None  #: what `stopped` has to do: where the packed kernel is, or the entry
-        self._left = False  #: the kernel's own boot stub: what it hands over is to be looked at
+        self._left: int | None = (
+            None  #: where the packed kernel is that the kernel's own boot stub hands over
+        )
         self._output = 0
         self._entry, self._code = _entry(image)
-        efi = scene.given.boot_type == BootType.EFI
-        self._stub = OwnStub(image.file, packed, scene.given) if efi and packed.entry is not None else None
         self.handed: Sequence[Finding] | None = None
         self.placed: Placed | None = None
         self.sound = True
@@ -82,24 +95,22 @@ class Unpacking:
         return self._image.content.size * _PER_BYTE if self.why else 0
 
     def block(self, cpu: Cpu, address: int, code: bytes) -> bool:
-        if self._phase is _Phase.THERE:
+        if self.at_entry:
             return False
-        physical = cpu.translate(address)
-        if physical is None:
-            return False
-        if self._stub is not None and self._stub.is_left(cpu, physical, code):
-            self._left = True
-        return self._is_point(cpu, physical, code) or self._left
+        if self._stub is not None and self.handed is None:
+            self._left = self._stub.left_at(cpu, address, code)
+        return self._is_point(cpu, address, code) or self._left is not None
 
-    def _is_point(self, cpu: Cpu, physical: int, code: bytes) -> bool:
+    def _is_point(self, cpu: Cpu, address: int, code: bytes) -> bool:
         """Whether there is something to be done before this block, for the kernel to be unpacked."""
-        if self._is_entry(physical, code):
-            self._phase, self._found = _Phase.THERE, physical
+        entry = self._entered_at(cpu, address, code)
+        if entry is not None:
+            self._phase, self._found = _Phase.THERE, entry
             return True
         if self._phase is _Phase.ENTRY:
             return False
         if self._phase is _Phase.PACKED:
-            self._found = self._new_place(cpu, physical, code)
+            self._found = self._new_place(cpu, address, code)
             if self._found is not None:
                 return True
         if self._phase is _Phase.PACKED and any(self._places.values()) and self._find_output(cpu):
@@ -120,11 +131,12 @@ class Unpacking:
         return [self._output, *range((self._output | _LARGE - 1) + 1, end, _LARGE)]
 
     def stopped(self, cpu: Cpu) -> None:
-        if self._left and self._stub is not None:
+        if self._left is not None and self._stub is not None:
             patches = self._patches if any(self._places.values()) else ()
-            self.handed = self._stub.findings(cpu, patches)
-            self._left, self._stub = False, None
-        if self._phase is _Phase.THERE:
+            self.handed, self._left = self._stub.findings(cpu, self._left, patches), None
+        if self.at_entry and self._short and self._stub is not None:
+            self.handed = self._stub.findings(cpu, self.packed_at)
+        elif self.at_entry:
             assert self._found is not None
             by = self._found - self._entry
             self.placed = Placed(by, self._virtual(cpu, by))
@@ -134,20 +146,44 @@ class Unpacking:
             self._replace(cpu, self._found)
             self._found = None
 
+    @property
+    def at_entry(self) -> bool:
+        """Whether the machine stands at the kernel's first instruction."""
+        return self._phase is _Phase.THERE
+
+    @property
+    def packed_at(self) -> int:
+        """Physical address of the packed kernel that belongs to the code that runs."""
+        return [*self._places][-1]
+
     # -- the packed kernel ---------------------------------------------------------------------------
 
-    def _new_place(self, cpu: Cpu, physical: int, code: bytes) -> int | None:
+    def _new_place(self, cpu: Cpu, address: int, code: bytes) -> int | None:
         """Where the packed kernel is that belongs to the code in a block; None if that is known, or none."""
-        if len(code) < _SHORTEST:
+        if len(code) < _SHORTEST or self._is_of_known_file(address, code):
+            return None
+        physical = cpu.translate(address)
+        if physical is None:
             return None
         for start, part in self._around:
             at = part.find(code)
             while at >= 0:
                 place = physical - (start + at) + self._packed.offset
-                if place >= 0 and place not in self._places and self._begins(cpu, place):
-                    return place
+                if place >= 0 and self._begins(cpu, place):
+                    self._files.add(address - (start + at))
+                    if place not in self._places:
+                        return place
                 at = part.find(code, at + 1)
         return None
+
+    def _is_of_known_file(self, address: int, code: bytes) -> bool:
+        """Whether it is what the file has there, as it was mapped when a block of it was looked up."""
+        return any(
+            part[address - file - start :][: len(code)] == code
+            for file in self._files
+            for start, part in self._around
+            if start <= address - file < start + len(part)
+        )
 
     def _begins(self, cpu: Cpu, place: int) -> bool:
         try:
@@ -184,12 +220,13 @@ class Unpacking:
                 continue
         return False
 
-    def _candidates(self, cpu: Cpu) -> Iterator[int]:
+    def _candidates(self, cpu: Cpu) -> Iterable[int]:
         wide = bool(cpu.get("code64"))
         stack = _stack(cpu)
         values = [cpu.get(name) for name in (_GENERAL if wide else _GENERAL[:7])]
         values += struct.unpack(f"<{len(stack) // 8}Q" if wide else f"<{len(stack) // 4}I", stack)
-        return (v for v in dict.fromkeys(values) if v and not v % self._align and v < 1 << 52)
+        other = self._align - 1 | -1 << 52
+        return dict.fromkeys(v for v in values if v and not v & other)
 
     def _is_read(self, cpu: Cpu) -> bool:
         """Whether the guest has its own copy of the ELF header on the stack (parse_elf), and moved nothing.
@@ -216,7 +253,7 @@ class Unpacking:
             if output.overlaps(Span(load.address, load.memsz)):
                 return f"what was handed over at {load.address:#x} lies in its place {output}"
         margin = (size >> 8) + (64 << 10)  # header.S, extra_bytes
-        place = [*self._places][-1]  # that of the code that runs now
+        place = self.packed_at
         if place < output.end and output.start < place + self._packed.size < output.end + margin:
             return f"it would overtake what is packed, at {place:#x}"
         return ""
@@ -227,8 +264,9 @@ class Unpacking:
                 if cpu.read_physical(place + offset, len(data)) == data:
                     cpu.write_physical(place + offset, self._bytes[offset : offset + len(data)])
         content = self._image.content
-        for at in range(0, content.size, _PIECE):
-            cpu.write_physical(self._output + at, content.read(at, _PIECE))
+        whole = ((at, content.read(at, _PIECE)) for at in range(0, content.size, _PIECE))
+        for at, data in self._short or whole:
+            cpu.write_physical(self._output + at, data)
         self._phase, self.sound = _Phase.ENTRY, True
 
     def _give_up(self, why: str) -> None:
@@ -236,10 +274,13 @@ class Unpacking:
 
     # -- the kernel ----------------------------------------------------------------------------------
 
-    def _is_entry(self, physical: int, code: bytes) -> bool:
-        """Whether a block is the kernel's first one."""
+    def _entered_at(self, cpu: Cpu, address: int, code: bytes) -> int | None:
+        """Physical address of a block that is the kernel's first one; None if it is not."""
         size = min(len(code), len(self._code))
-        return size >= 2 and code[:size] == self._code[:size] and not (physical - self._entry) % self._align
+        if size < 2 or code[:size] != self._code[:size]:
+            return None
+        physical = cpu.translate(address)
+        return None if physical is None or (physical - self._entry) % self._align else physical
 
     def _virtual(self, cpu: Cpu, by: int) -> int:
         """Bytes by which the kernel runs above its linked addresses: what was added to the first of them.
@@ -279,6 +320,30 @@ def _entry(image: ElfImage) -> tuple[int, bytes]:
                 inside = image.entry - start
                 return s.paddr + inside, image.content.read(s.offset + inside, _ENTRY_BYTES)
     return image.entry, b""
+
+
+def only_entry(image: ElfImage) -> tuple[tuple[int, bytes], ...]:
+    """The least of a 64-bit kernel that is entered: (file offset, bytes), the first page before the others.
+
+    Its ELF header knows one page, with the entry, and the relocations, which are read from the end, are none.
+    () where there is no such page.
+    """
+    content = image.content
+    for s in image.loads:
+        inside = image.entry - s.paddr & -HEAD
+        if 0 <= image.entry - s.paddr < s.filesz and inside + HEAD <= s.filesz:
+            break
+    else:
+        return ()
+    head = bytearray(content.read(0, HEAD))
+    (table,) = struct.unpack_from("<Q", head, _E_PHOFF)
+    page = (s.offset + inside, s.vaddr + inside, s.paddr + inside, HEAD, HEAD, s.align)
+    if not 64 <= table <= HEAD - _PHDR.size or page[0] < HEAD:
+        return ()
+    struct.pack_into("<H", head, _E_PHNUM, 1)
+    _PHDR.pack_into(head, table, _PT_LOAD, s.flags, *page)
+    end = content.size - _NO_RELOCATIONS
+    return (0, bytes(head)), (page[0], content.read(page[0], HEAD)), (end, bytes(_NO_RELOCATIONS))
 
 
 def _patched(data: bytes, patches: Sequence[tuple[int, bytes]]) -> bytes:

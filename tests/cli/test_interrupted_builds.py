@@ -42,8 +42,10 @@ def start(program: Path, folder: Path, *arguments: str) -> subprocess.Popen[str]
 
 
 def test_ctrl_c_at_any_moment_is_130_without_a_word_of_python_or_c(program: Path, large: Path) -> None:
-    """LIEF's import is the longest stretch of C++ on the way. On a busy machine a build may be over before one
-    of the signals is sent, but not before the first few of them."""
+    """LIEF's import is the longest stretch of C++ on the way.
+
+    On a busy machine a build may be over before one of the signals is sent, but not before each.
+    """
     interrupted = 0
     for moment in range(MOMENTS):
         shutil.rmtree(large / "out", ignore_errors=True)

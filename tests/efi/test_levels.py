@@ -27,6 +27,7 @@ from bootbuild.api import (
     Span,
     content_digest,
     packed_kernel,
+    read_elf,
 )
 from bootbuild.boot.follow import follow
 from bootbuild.boot.prove import prove
@@ -46,7 +47,7 @@ from bootbuild_baremetal.environments.linux_kexec import Kexec
 from bootbuild_efi.environments import Ovmf
 from bootbuild_linux.guests import Linux
 from bootbuild_linux.own_stub import OwnStub
-from bootbuild_linux.unpacking import Unpacking
+from bootbuild_linux.unpacking import Unpacking, only_entry
 from debian_kernels import Kernels
 from machine_guests import long_guest, scene
 
@@ -74,23 +75,25 @@ class _Broken(Linux):
     def __init__(self, damage: Damage) -> None:
         self._damage = damage
 
-    def follow(self, image: ElfImage, scene: Scene, exact: str) -> Unpacking | None:
+    def follow(
+        self, image: ElfImage, scene: Scene, exact: str, level: Level | None = None
+    ) -> Unpacking | None:
         damage = self._damage
 
         class Damaged(Unpacking):
             def stopped(self, cpu: Cpu) -> None:
-                super().stopped(cpu)
-                if self.placed is not None:
+                if self.at_entry:
                     damage(cpu)
+                super().stopped(cpu)
 
         packed = packed_kernel(image)
         assert packed is not None
-        return Damaged(image, packed, scene, exact)
+        return Damaged(image, packed, scene, exact, level)
 
 
-def subject(kernels: Kernels, level: Level | None = None) -> Subject:
+def subject(kernels: Kernels, level: Level | None = None, path: Path | None = None) -> Subject:
     request = BootRequest(
-        image=kernels.cloud.vmlinuz,
+        image=path or kernels.cloud.vmlinuz,
         profiles=("efi@ovmf",),
         cmdline=b"console=ttyS0",
         modules=((kernels.initrd, b""),),
@@ -99,9 +102,9 @@ def subject(kernels: Kernels, level: Level | None = None) -> Subject:
     return request_subject(request, Host.discover(), 200_000_000, 60.0)
 
 
-def broken(kernels: Kernels, damage: Damage) -> ProfileVerdict:
+def broken(kernels: Kernels, damage: Damage, level: Level | None = None) -> ProfileVerdict:
     guest = _Broken(damage)
-    return prove(replace(subject(kernels), guest=guest, unpacking=guest), Ovmf())
+    return prove(replace(subject(kernels, level), guest=guest, unpacking=guest), Ovmf())
 
 
 HANDOFF: dict[str, tuple[str, Damage]] = {
@@ -141,7 +144,9 @@ class _Earlier(Linux):
     def __init__(self, *findings: Finding) -> None:
         self._findings = findings
 
-    def follow(self, image: ElfImage, scene: Scene, exact: str) -> Unpacking | None:
+    def follow(
+        self, image: ElfImage, scene: Scene, exact: str, level: Level | None = None
+    ) -> Unpacking | None:
         findings = self._findings
         assert isinstance(scene.platform, Firmware)
         firmware: Firmware = scene.platform
@@ -157,7 +162,7 @@ class _Earlier(Linux):
 
         packed = packed_kernel(image)
         assert packed is not None
-        return Earlier(image, packed, scene, exact)
+        return Earlier(image, packed, scene, exact, level)
 
 
 def earlier(kernels: Kernels, level: Level | None, *findings: Finding) -> ProfileVerdict:
@@ -210,9 +215,10 @@ def handed(
             machine.write_physical(at, data)
         for at, data in STAND_IN if helped else ():
             machine.write_physical(FILE + PACKED + at, data)
-        assert not stub.is_left(machine, FILE, machine.read_physical(FILE, 20))
-        assert stub.is_left(machine, FILE + ENTRY, machine.read_physical(FILE + ENTRY, 6))
-        return [finding.rule for finding in stub.findings(machine, STAND_IN if helped else ())]
+        assert stub.left_at(machine, FILE, machine.read_physical(FILE, 20)) is None
+        place = stub.left_at(machine, FILE + ENTRY, machine.read_physical(FILE + ENTRY, 6))
+        assert place == FILE + PACKED
+        return [finding.rule for finding in stub.findings(machine, place, STAND_IN if helped else ())]
 
 
 @pytest.mark.parametrize("helped", [False, True], ids=["alone", "with a stand-in"])
@@ -234,7 +240,7 @@ def test_debians_decompressor_is_known_where_it_is_entered(kernels: Kernels, lev
     image = subject(kernels).image
     made = Kexec().scene(image, Offer(), Filling.EXACT)
     entered = replace(made, given=replace(made.given, boot_type=BootType.EFI))
-    follower = Linux().follow(image, entered, "")
+    follower = Linux().follow(image, entered, "", level)
     assert follower is not None
     with Machine(entered) as machine:
         stop = follow(follower, machine, 20_000_000, lambda: 60.0, level)
@@ -294,12 +300,76 @@ def test_only_boots_through_stubs_of_the_firmwares_kind_have_levels(hello64: Pat
     assert json.loads(json_form.build([record]))["recipes"][0]["images"][0]["runs"][0]["level"] is None
 
 
-@pytest.mark.parametrize("level", [None, *Level])
+# -- Linux 6.1 as it is now, and from 6.6 on: the stub unpacks the kernel, and enters that ----------------
+
+
+@pytest.mark.parametrize("level", [None, Level.HANDOFF])
 def test_debians_stub_unpacks_the_kernel_itself(kernels: Kernels, level: Level | None) -> None:
-    """Where it hands over is where the kernel starts: both levels are one place."""
     verdict = prove(subject(kernels, level), Ovmf())
     assert (verdict.outcome, verdict.level, verdict.reached) == (
         Outcome.BOOTED,
         Level.HANDOFF,
         "startup_64",
     )
+
+
+@pytest.mark.parametrize("flavour", ["cloud", "generic", "newer"])
+def test_to_the_end_of_the_stub_a_page_of_the_kernel_is_enough(kernels: Kernels, flavour: str) -> None:
+    """LZ4, XZ and zstd. No relocations are applied: they are most instructions of a boot to the kernel."""
+    path = getattr(kernels, flavour).vmlinuz
+    verdict = prove(subject(kernels, Level.STUB, path), Ovmf())
+    assert [finding.message for finding in verdict.findings] == []
+    assert (verdict.outcome, verdict.level, verdict.reached) == (Outcome.BOOTED, Level.STUB, "stub")
+    assert len({run.digest for run in verdict.runs}) == 1
+    whole = prove(subject(kernels, Level.HANDOFF, path), Ovmf())
+    assert (whole.outcome, whole.level) == (Outcome.BOOTED, Level.HANDOFF)
+    assert whole.runs[0].instructions - verdict.runs[0].instructions > 1_000_000
+
+
+STUB = {name: HANDOFF[name] for name in HANDOFF if HANDOFF[name][0] in ("BB-H021", "BB-H022")}
+
+
+@pytest.mark.parametrize("name", STUB)
+def test_what_such_a_stub_hands_over_wrong_has_its_finding_at_that_level(kernels: Kernels, name: str) -> None:
+    rule, damage = STUB[name]
+    verdict = broken(kernels, damage, Level.STUB)
+    assert (verdict.outcome, verdict.level) == (Outcome.FAILED, Level.STUB)
+    assert [finding.rule for finding in verdict.findings] == [rule]
+
+
+def test_a_kernel_that_such_a_stub_has_changed_before_it_unpacks_it_is_found(kernels: Kernels) -> None:
+    """One byte of what is packed, behind all that the stand-in takes."""
+
+    class Changed(Unpacking):
+        def stopped(self, cpu: Cpu) -> None:
+            if self.at_entry:
+                at = self.packed_at + (1 << 20)
+                cpu.write_physical(at, bytes([cpu.read_physical(at, 1)[0] ^ 1]))
+            super().stopped(cpu)
+
+    class Guest(Linux):
+        def follow(
+            self, image: ElfImage, scene: Scene, exact: str, level: Level | None = None
+        ) -> Unpacking | None:
+            packed = packed_kernel(image)
+            assert packed is not None
+            return Changed(image, packed, scene, exact, level)
+
+    verdict = prove(replace(subject(kernels, Level.STUB), unpacking=Guest()), Ovmf())
+    assert [finding.rule for finding in verdict.findings] == ["BB-B091"]
+
+
+def test_the_page_is_the_kernels_only_segment_and_has_its_entry(kernels: Kernels) -> None:
+    image = subject(kernels).image
+    pieces = only_entry(image)
+    made = bytearray(image.content.size)
+    for at, data in pieces:
+        made[at : at + len(data)] = data
+    (segment,) = (short := read_elf(MemoryContent(made), "short")).loads
+    assert (short.entry, segment.filesz, segment.memsz) == (image.entry, 4096, 4096)
+    inside, whole = image.entry - segment.paddr, image.loads[0]
+    assert short.content.read(segment.offset + inside, 64) == image.content.read(
+        whole.offset + image.entry - whole.paddr, 64
+    )
+    assert made[-16:] == bytes(16) != image.content.read(image.content.size - 16, 16)
+    assert only_entry(replace(image, entry=image.physical_end)) == ()

@@ -57,7 +57,7 @@ from bootbuild.model.record import BuildRecord, ImageRecord
 from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span, align_up, holes
 from bootbuild.model.trace import BootTrace, Event, Placed, Stop, StopKind
-from bootbuild.model.verdict import Evidence, Finding, Outcome, ProfileVerdict
+from bootbuild.model.verdict import Evidence, Finding, Level, Outcome, ProfileVerdict
 from bootbuild.model.waist import NoRoute, Piece, Waist, route
 
 API_VERSION = 1
@@ -92,6 +92,7 @@ __all__ = [
     "ImageRecord",
     "InputError",
     "Layout",
+    "Level",
     "Load",
     "Loaded",
     "Loader",

@@ -13,7 +13,7 @@ from bootbuild.model.payload import ElfImage, Payload, Startup
 from bootbuild.model.rule import Rule
 from bootbuild.model.span import Span
 from bootbuild.model.trace import Placed
-from bootbuild.model.verdict import Finding
+from bootbuild.model.verdict import Finding, Level
 from bootbuild.model.waist import Piece
 
 
@@ -164,8 +164,9 @@ class Follower(Protocol):
 class Unpacking(Protocol):
     """What a guest has beside `Guest` if its kernels may unpack themselves."""
 
-    def follow(self, image: ElfImage, scene: Scene, exact: str) -> Follower | None:
+    def follow(self, image: ElfImage, scene: Scene, exact: str, level: Level | None) -> Follower | None:
         """For one run of an image whose kernel is packed; None if it is not of this guest's making.
 
-        `exact`: why the guest has to do everything itself; empty: it need not.
+        `exact`: why the guest has to do everything itself; empty: it need not. With `level` STUB the run ends
+        where a boot stub of the kernel's own has `handed` it over.
         """

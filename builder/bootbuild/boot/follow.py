@@ -26,7 +26,9 @@ def follower_of(subject: Subject, scene: Scene) -> Follower | None:
     guest = subject.unpacking
     if guest is None or subject.image.packing is None or subject.stub is not None:
         return None
-    return guest.follow(subject.image, scene, subject.exact) if isinstance(guest, Unpacking) else None
+    if not isinstance(guest, Unpacking):
+        return None
+    return guest.follow(subject.image, scene, subject.exact, subject.level)
 
 
 def patience_of(subject: Subject, follower: Follower | None) -> tuple[int, float]:

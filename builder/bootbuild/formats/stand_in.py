@@ -18,10 +18,8 @@ from bootbuild.formats.bzimage import (
 from bootbuild.model.content import Content
 from bootbuild.model.payload import ElfImage
 
-_KERNEL_64, _ENTRY_64 = (
-    1,
-    0x200,
-)  #: a bit of xloadflags; bytes from the protected-mode code to its 64-bit entry
+_KERNEL_64 = 1  #: bit XLF_KERNEL_64 of xloadflags
+_ENTRY_64 = 0x200  #: bytes from the start of the protected-mode code to its 64-bit entry
 _APPENDED = 4  #: bytes: the size of what is unpacked
 _LZMA_SIZE = slice(5, 13)  #: the 64-bit size of what is unpacked, in an .lzma header
 

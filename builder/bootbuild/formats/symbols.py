@@ -148,9 +148,29 @@ def origin(symbols: Mapping[str, int]) -> str:
     return symbols.origin if isinstance(symbols, LazySymbols) and symbols else ""
 
 
-_LINE = re.compile(rb"([0-9a-fA-F]{8}|[0-9a-fA-F]{16}) ([A-Za-z?]) (\S{1,4096})\n?")
+_LINE = re.compile(rb"([0-9a-fA-F]{8}|[0-9a-fA-F]{16}) ([A-Za-z?]) (\S{1,4096})(?:\n|\Z)")
+_LINES = re.compile(rb"(?:(?:[0-9a-fA-F]{8}){1,2} [A-Za-z?] \S{1,4096}(?:\n|\Z))++")
 GLOBAL_TYPES = frozenset(b"ABCDGRSTVWu")  #: letters of nm(1)
 ABSOLUTE_TYPES = frozenset(b"Aa")
+
+
+class SystemMap(LazySymbols):
+    """Name → address of a System.map of which every line is a symbol."""
+
+    def __init__(self, text: bytes, delta: int) -> None:
+        super().__init__(delta)
+        self._text = text
+
+    def symbols(self, wanted: bytes | None) -> Iterator[Symbol]:
+        for match in _LINE.finditer(self._text) if wanted is None else self._lines(wanted):
+            address, kind, symbol = match.groups()
+            yield symbol, kind[0] in GLOBAL_TYPES, int(address, 16), kind[0] in ABSOLUTE_TYPES
+
+    def _lines(self, wanted: bytes) -> Iterator[re.Match[bytes]]:
+        for at in _find_all(self._text, b" " + wanted):
+            match = _LINE.match(self._text, self._text.rfind(b"\n", 0, at) + 1)
+            if match is not None:
+                yield match
 
 
 def read_system_map(content: Content, name: str, delta: int = 0) -> Mapping[str, int]:
@@ -165,23 +185,25 @@ def read_system_map(content: Content, name: str, delta: int = 0) -> Mapping[str,
         text = "this is an ELF file, not a System.map"
         remedy = "leave it out for a kernel with symbols, else name the System.map of this very kernel"
         raise InputError(Problem(rules.SYSTEM_MAP, name, text, remedy))
-    found: list[Symbol] = []
+    if not content.size:
+        raise InputError(Problem(rules.SYSTEM_MAP, name, "empty"))
+    lines = content.read(0, content.size)
+    if _LINES.fullmatch(lines) is None:
+        raise InputError(_bad_lines(lines, name))
+    return SystemMap(lines, delta)
+
+
+def _bad_lines(text: bytes, name: str) -> list[Problem]:
+    """The first lines that are no symbols, and how many more there are."""
     bad: list[Problem] = []
     unsaid = 0
-    for number, line in enumerate(io.BytesIO(content.read(0, content.size)), 1):
-        match = _LINE.fullmatch(line)
-        if match is None:
-            if len(bad) < MAX_PROBLEMS:
-                bad.append(Problem(rules.SYSTEM_MAP, f"{name}:{number}", f"not a symbol: {line[:60]!r}"))
-            else:
-                unsaid += 1
+    for number, line in enumerate(io.BytesIO(text), 1):
+        if _LINE.fullmatch(line) is not None:
             continue
-        address, kind, symbol = match.groups()
-        found.append((symbol, kind[0] in GLOBAL_TYPES, int(address, 16), kind[0] in ABSOLUTE_TYPES))
-    if not content.size:
-        bad.append(Problem(rules.SYSTEM_MAP, name, "empty"))
+        if len(bad) < MAX_PROBLEMS:
+            bad.append(Problem(rules.SYSTEM_MAP, f"{name}:{number}", f"not a symbol: {line[:60]!r}"))
+        else:
+            unsaid += 1
     if unsaid:
         bad.append(Problem(rules.SYSTEM_MAP, name, f"{unsaid} more lines are not symbols"))
-    if bad:
-        raise InputError(bad)
-    return _by_name(found, delta)
+    return bad

@@ -98,8 +98,8 @@ class Coverage:
             )
             return
         try:
-            code = board.paging.read(address, size)
             pages = board.paging.pages(address, size)
+            code = b"".join(board.memory.read(at, part) for at, part in pages)
         except LookupError:
             return
         for physical, _ in pages:

@@ -103,7 +103,7 @@ def overwrites(loads: Sequence[Load], overwritten: Sequence[Overwritten], poison
     ]
 
 
-def put(address: int, data: bytes) -> Load:
+def put(address: int, data: bytes | bytearray) -> Load:
     """Bytes of the environment's own, at a physical address."""
     return Load(address, MemoryContent(data), 0, len(data), len(data))
 

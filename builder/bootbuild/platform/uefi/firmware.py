@@ -135,12 +135,12 @@ class Firmware(Pc):
             pointers.append(at)
         return struct.pack(f"<{len(pointers)}Q", *pointers)
 
-    def put(self, address: int, data: bytes) -> None:
-        """Write as the firmware, at a physical address."""
+    def put(self, address: int, data: bytes | bytearray) -> None:
+        """Write as the firmware, at a physical address. `data` must not change any more."""
         if self._cpu is None:
             self.loads.append(put(address, data))
         else:
-            self._cpu.write_physical(address, data)
+            self._cpu.write_physical(address, bytes(data))
 
     @property
     def system_table(self) -> int:

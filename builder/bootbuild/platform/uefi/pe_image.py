@@ -75,23 +75,22 @@ class PeImage:
         """The first section of this name."""
         return next((section for section in self.sections if section.name == name), None)
 
-    def load(self, base: int) -> bytes:
+    def load(self, base: int) -> bytearray:
         """Its bytes in memory at `base`. Raises NotAnImage."""
         memory = bytearray(align_up(self.size, PAGE))
-        memory[: self.headers] = self.content.read(0, self.headers)
+        view = memoryview(memory)
+        self.content.read_into(0, view[: self.headers])
         for section in self.sections:
             size = min(section.raw_size, section.size) if section.size else section.raw_size
             if section.rva + max(size, section.size) > self.size:
                 raise NotAnImage(f"section {section.name} ends behind SizeOfImage", status.LOAD_ERROR)
-            data = self.content.read(section.raw, size)
-            if len(data) < size:
+            if self.content.read_into(section.raw, view[section.rva : section.rva + size]) < size:
                 raise NotAnImage(f"the file ends within section {section.name}")
-            memory[section.rva : section.rva + size] = data
         if base != self.base and not self.relocatable:
             raise NotAnImage(f"it has no relocations and {self.base:#x} is taken")
         if base != self.base:
             self._relocate(memory, base - self.base)
-        return bytes(memory)
+        return memory
 
     def _relocate(self, memory: bytearray, delta: int) -> None:
         if self.relocations.size and self.relocations.end > self.size:
