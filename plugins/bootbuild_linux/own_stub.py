@@ -48,7 +48,9 @@ class OwnStub:
 
         The host has written `patches`.
         """
-        at = self._first_change(cpu, place, patches)
+        at = first_change(cpu, self._file, self._packed, place)
+        if at is not None and patches:
+            at = first_change(cpu, self._file, self._packed, place, patches)
         wrong = [] if at is None else [Finding("BB-B091", f"the byte at {at:#x} is not the packed kernel's")]
         page = cpu.get("rsi")
         try:
@@ -65,30 +67,24 @@ class OwnStub:
             *judge.ramdisk(cpu, params, self._given),
         ]
 
-    def _first_change(
-        self, cpu: judge.Memory, place: int, patches: Sequence[tuple[int, bytes]]
-    ) -> int | None:
-        packed = self._packed
-        for at in range(0, packed.size, _PIECE):
-            size = min(_PIECE, packed.size - at)
-            expected = self._file.read(packed.offset + at, size)
-            try:
-                found = cpu.read_physical(place + at, size)
-            except LookupError:
-                return place + at
-            if found != expected:
-                found = _undone(found, expected, at, patches)
-            if found != expected:
-                pairs = enumerate(zip(expected, found, strict=True))
-                return place + at + next(i for i, pair in pairs if pair[0] != pair[1])
-        return None
 
-
-def _undone(found: bytes, expected: bytes, at: int, patches: Sequence[tuple[int, bytes]]) -> bytes:
-    """What was found `at` so many bytes in the packed kernel, with what it had where a patch still stands."""
-    made = bytearray(found)
-    for offset, data in patches:
-        start, end = max(offset, at), min(offset + len(data), at + len(found))
-        if start < end and found[start - at : end - at] == data[start - offset : end - offset]:
-            made[start - at : end - at] = expected[start - at : end - at]
-    return bytes(made)
+def first_change(
+    cpu: judge.Memory, file: Content, packed: Packed, place: int, patches: Sequence[tuple[int, bytes]] = ()
+) -> int | None:
+    """Address of the first byte that is not the packed kernel's, as the file has it but for `patches`."""
+    for at in range(0, packed.size, _PIECE):
+        size = min(_PIECE, packed.size - at)
+        expected: bytes | bytearray = file.read(packed.offset + at, size)
+        for offset, data in patches:
+            start, end = max(offset, at), min(offset + len(data), at + size)
+            if start < end:
+                expected = bytearray(expected)
+                expected[start - at : end - at] = data[start - offset : end - offset]
+        try:
+            found = cpu.read_physical(place + at, size)
+        except LookupError:
+            return place + at
+        if found != expected:
+            pairs = enumerate(zip(expected, found, strict=True))
+            return place + at + next(i for i, pair in pairs if pair[0] != pair[1])
+    return None

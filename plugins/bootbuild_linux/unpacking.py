@@ -18,12 +18,13 @@ from collections.abc import Iterable, Sequence
 
 from bootbuild.abi.handover import BootType
 from bootbuild.api import Cpu, ElfImage, Finding, Level, Packed, Placed, Scene, Span
-from bootbuild_linux.own_stub import OwnStub
+from bootbuild_linux.own_stub import OwnStub, first_change
 
 HEAD = 4096  #: bytes of the kernel that the guest itself unpacks: the first page, with the ELF header
 _LARGE = 2 << 20  #: bytes that the guest's #PF handler maps at a time (ident_map_64.c, do_boot_page_fault)
 _ALIGN = 1 << 21  #: MIN_KERNEL_ALIGN of x86-64
 _ALIGN32 = 1 << 13  #: … and the least of CONFIG_PHYSICAL_ALIGN of x86-32
+_START = 16  #: bytes by which what is packed is known
 _SHORTEST = 8  #: bytes of a block by which its place in the file is told
 _STACK = 2048  #: bytes of the stack in which the address of the output is looked for
 _PIECE = 2 << 20  #: bytes that are written at a time
@@ -65,7 +66,7 @@ class Unpacking:
         self.why = exact
         self._phase = _Phase.ENTRY if exact else _Phase.PACKED
         file = image.file
-        self._bytes = b"" if exact else file.read(packed.offset, packed.size)
+        self._start = file.read(packed.offset, _START)
         self._around = (
             ()
             if exact
@@ -187,24 +188,21 @@ class Unpacking:
 
     def _begins(self, cpu: Cpu, place: int) -> bool:
         try:
-            found = cpu.read_physical(place, 16)
+            found = cpu.read_physical(place, _START)
         except LookupError:
             return False
-        return found in (self._bytes[:16], self._patches[0][1][:16])
+        return found in (self._start, self._patches[0][1][:_START])
 
     def _replace(self, cpu: Cpu, place: int) -> None:
         """Put the stand-in there, unless it has been copied there already."""
-        try:
-            found = cpu.read_physical(place, self._packed.size)
-        except LookupError:
-            found = b""
-        if found == self._bytes:
+        file, packed = self._image.file, self._packed
+        if first_change(cpu, file, packed, place) is None:
             for offset, data in self._patches:
                 cpu.write_physical(place + offset, data)
             self.sound = False
             self._places[place] = True
         else:
-            self._places[place] = found == _patched(self._bytes, self._patches)
+            self._places[place] = first_change(cpu, file, packed, place, self._patches) is None
 
     # -- the unpacked one ----------------------------------------------------------------------------
 
@@ -226,7 +224,7 @@ class Unpacking:
         values = [cpu.get(name) for name in (_GENERAL if wide else _GENERAL[:7])]
         values += struct.unpack(f"<{len(stack) // 8}Q" if wide else f"<{len(stack) // 4}I", stack)
         other = self._align - 1 | -1 << 52
-        return dict.fromkeys(v for v in values if v and not v & other)
+        return dict.fromkeys([v for v in values if v and not v & other])
 
     def _is_read(self, cpu: Cpu) -> bool:
         """Whether the guest has its own copy of the ELF header on the stack (parse_elf), and moved nothing.
@@ -262,7 +260,8 @@ class Unpacking:
         for place, standing in self._places.items():
             for offset, data in self._patches if standing else ():
                 if cpu.read_physical(place + offset, len(data)) == data:
-                    cpu.write_physical(place + offset, self._bytes[offset : offset + len(data)])
+                    was = self._image.file.read(self._packed.offset + offset, len(data))
+                    cpu.write_physical(place + offset, was)
         content = self._image.content
         whole = ((at, content.read(at, _PIECE)) for at in range(0, content.size, _PIECE))
         for at, data in self._short or whole:
@@ -344,10 +343,3 @@ def only_entry(image: ElfImage) -> tuple[tuple[int, bytes], ...]:
     _PHDR.pack_into(head, table, _PT_LOAD, s.flags, *page)
     end = content.size - _NO_RELOCATIONS
     return (0, bytes(head)), (page[0], content.read(page[0], HEAD)), (end, bytes(_NO_RELOCATIONS))
-
-
-def _patched(data: bytes, patches: Sequence[tuple[int, bytes]]) -> bytes:
-    made = bytearray(data)
-    for offset, new in patches:
-        made[offset : offset + len(new)] = new
-    return bytes(made)

@@ -5,6 +5,7 @@ Nothing heavy is imported before a command needs it: `bootbuild --help` costs no
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -12,10 +13,12 @@ from collections.abc import Sequence
 from bootbuild.errors import BootbuildError, ExitCode
 
 INTERRUPTED = 130  #: 128 + SIGINT, as shells report it
+_GARBAGE = 50_000  #: objects between collections: nearly all that a command makes live to its end
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `bootbuild` with `arguments` (default: those of the process) and return its exit code."""
+    gc.set_threshold(_GARBAGE, 20, 20)
     try:
         import click
 

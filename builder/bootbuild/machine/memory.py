@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -41,11 +42,12 @@ class Memory:
         ram = sum(r.span.size for r in self.regions if r.kind in (RegionKind.RAM, RegionKind.FREE))
         self._part = max(_PART, 1 << (ram >> 6).bit_length())  # some 64, since the engine maps more slowly
         self._blocks: list[Block] = []
-        self._last: Block | None = None
+        self._starts: list[int] = []  #: of the blocks
         try:
             for region in self.regions:
                 if region.kind is not RegionKind.MMIO:
                     self._blocks.append(back(region, garbage))
+                    self._starts.append(region.span.start)
             for load in loads:
                 self._load(load)
         except BaseException:
@@ -108,7 +110,7 @@ class Memory:
         for block in self._blocks:
             block.close()
         self._blocks.clear()
-        self._last = None
+        self._starts.clear()
 
     def region(self, address: int) -> Region | None:
         """The region that answers at an address; None where nothing does."""
@@ -181,14 +183,11 @@ class Memory:
     # ------------------------------------------------------------------------------------------------
 
     def _find(self, address: int) -> Block | None:
-        last = self._last
-        if last is not None and address in last.span:
-            return last
-        for block in self._blocks:
-            if address in block.span:
-                self._last = block
-                return block
-        return None
+        index = bisect_right(self._starts, address) - 1
+        if index < 0:
+            return None
+        block = self._blocks[index]
+        return block if address - self._starts[index] < block.span.size else None
 
     def _at(self, address: int) -> Block:
         block = self._find(address)
