@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import NoReturn
 
+from bootbuild.abi.application import CMDLINE, MODULE, MODULE_CMDLINE, SBAT
 from bootbuild.api import (
     Application,
     Content,
@@ -133,7 +134,7 @@ def _living_back(payload: Payload, guest: Guest) -> Piece:
 
 def _sections(payload: Payload, options: Options) -> list[tuple[str, Content]]:
     """.sbat, and what the recipe hands to the kernel. Raises RefusedError (BB-L506, BB-L507, BB-L510)."""
-    sections: list[tuple[str, Content]] = [(".sbat", MemoryContent(sbat.table(options.sbat)))]
+    sections: list[tuple[str, Content]] = [(SBAT, MemoryContent(sbat.table(options.sbat)))]
     if not options.embed:
         if len(payload.modules) > 1 or any(m.cmdline for m in payload.modules):
             text = f"{len(payload.modules)} modules are to come with the boot option"
@@ -146,9 +147,9 @@ def _sections(payload: Payload, options: Options) -> list[tuple[str, Content]]:
     if wrong := [f"{count} {what}, {most} at the most" for count, most, what in counts if count > most]:
         raise RefusedError(Problem(TOO_MUCH, payload.source, text) for text in wrong)
     if payload.cmdline:
-        sections.append((".cmdline", MemoryContent(payload.cmdline)))
+        sections.append((CMDLINE, MemoryContent(payload.cmdline)))
     for module in payload.modules:
-        sections.append((".module", module.content))
+        sections.append((MODULE, module.content))
         if module.cmdline:
-            sections.append((".modargs", MemoryContent(module.cmdline)))
+            sections.append((MODULE_CMDLINE, MemoryContent(module.cmdline)))
     return sections

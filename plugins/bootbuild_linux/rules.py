@@ -85,8 +85,7 @@ RULES = (
         "EFI in boot_params",
         "efi_info has the signature EL64 or EL32, the system table and the memory map of the EFI under which "
         "a loader of Linux, or the kernel's own EFI stub, runs, and nothing under a BIOS or a monitor "
-        "without firmware. An inserted entry "
-        "says the same where the environment gave EFI's map.",
+        "without firmware. An inserted entry says the same where the environment gave EFI's map.",
         _FIX,
     ),
     Rule(

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from bootbuild import pipeline
+from bootbuild.abi.application import CMDLINE, KERNEL, RECORD
 from bootbuild.api import FileContent, read_pe
 from bootbuild.errors import InputError
-from bootbuild.formats.application import CMDLINE, KERNEL, RECORD, carried
+from bootbuild.formats.application import carried
 from bootbuild.host import Host
 from bootbuild.model.request import BootRequest
 from bootbuild.model.verdict import Level, Outcome, ProfileVerdict

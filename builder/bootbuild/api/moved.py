@@ -12,7 +12,7 @@ from bootbuild.model.rule import Rule
 
 REACH = (
     1 << 31
-)  #: physical: 64-bit code, whose addresses are sign-extended, names what lies below (psABI, small model)
+)  #: physical: what 64-bit code can name, whose addresses are sign-extended (psABI, small model)
 _PAGE, _GRANULE = 1 << 12, 2 << 20  #: bytes: to a page the stubs are aligned, to the other page tables
 
 

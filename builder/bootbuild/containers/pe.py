@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bootbuild.abi.application import KERNEL, RECORD, STUBS
 from bootbuild.containers import pe_headers, pe_plan, pe_rules, rules
 from bootbuild.containers.elf import ElfContainer
 from bootbuild.containers.pe_headers import FILE_ALIGNMENT, HEADERS, PAGE, READ, READ_EXECUTE, READ_WRITE_ZERO
 from bootbuild.errors import Problem, RefusedError
-from bootbuild.formats.application import KERNEL, RECORD
 from bootbuild.formats.notes import ImageClaim, pack
 from bootbuild.model.blob import Blob
 from bootbuild.model.content import Content, FileContent, MemoryContent, chunks, snapshot
@@ -55,7 +55,7 @@ class PeContainer:
         fixed = [
             (".reloc", MemoryContent(_RELOCATIONS)),
             (RECORD, MemoryContent(pack([claim.pack()]))),
-            (".stubs", chain),
+            (STUBS, chain),
             (KERNEL, payload.elf.content),
         ]
         others = [*fixed, *application.sections]
@@ -68,7 +68,7 @@ class PeContainer:
         after = list(_in_rows(others, align_up(bss + bss_size, PAGE)))
         address = {section.name: section.address for section in after}
         moved = [(s.paddr, address[KERNEL] + s.offset, s.filesz) for s in payload.elf.loads if s.filesz]
-        moved.append((placed.segments[0].paddr, address[".stubs"], chain.size))
+        moved.append((placed.segments[0].paddr, address[STUBS], chain.size))
         plan = pe_plan.pack(landing, application.flags, taken, moved, application.grain)
         plan += bytes(pe_plan.size(len(taken), moves) - len(plan))
         linked = link([application.stub], [_plan_blob(plan)], Params(0, placed.stub), HEADERS, bss)

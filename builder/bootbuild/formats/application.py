@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from bootbuild.abi.application import CMDLINE, KERNEL, MODULE, MODULE_CMDLINE, RECORD
 from bootbuild.errors import InputError, Problem
 from bootbuild.formats import rules
 from bootbuild.formats.elf_read import read_elf
@@ -12,8 +13,6 @@ from bootbuild.formats.pe_read import PeError, PeFile, PeSection, read_pe
 from bootbuild.model.content import Content, Piece, SplicedContent
 from bootbuild.model.payload import ElfImage
 
-KERNEL, RECORD = ".payload", ".bbinfo"
-CMDLINE, MODULE, MODULE_CMDLINE = ".cmdline", ".module", ".modargs"
 FORMAT = "efi application"
 _MOST = 4096  #: bytes of a record, of which a claim takes some 100
 

@@ -28,9 +28,7 @@ from bootbuild.model.span import Span
 from bootbuild.model.trace import FOLLOWED, Event, Stop, StopKind
 
 CHUNK = 1 << 20  #: instructions between two looks at the clock
-FIRST_PROBE = (
-    1 << 20
-)  #: instructions after which the first proof of repetition is tried; then four times as many
+FIRST_PROBE = 1 << 20  #: instructions before the first proof of repetition is tried; then four times as many
 _IF = 1 << 9
 _ENDINGS = {"shutdown": StopKind.SHUTDOWN, "reset": StopKind.RESET, "crash": StopKind.CRASH}
 _SCRATCH = 0xFFFFF000

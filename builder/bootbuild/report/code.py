@@ -13,9 +13,7 @@ from importlib.machinery import ModuleSpec
 
 from bootbuild.host.discovery import canonical
 
-LARGE = (
-    1 << 20
-)  #: bytes from which on a file goes by its stamp; shared objects are that large, sources are not
+LARGE = 1 << 20  #: bytes from which on a file goes by its stamp: shared objects have so many, sources do not
 _LIBRARY = os.path.dirname(os.__file__)  # noqa: PTH120 - names of modules' files are text, and there are many
 _HOMES = (_LIBRARY, os.path.join(_LIBRARY, "lib-dynload"))  # noqa: PTH118
 

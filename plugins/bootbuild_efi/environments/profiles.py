@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bootbuild.abi.application import CMDLINE, KERNEL, MODULE
 from bootbuild.abi.handover import BootType, HypervisorType
 from bootbuild.api import (
     Content,
@@ -33,8 +34,7 @@ from bootbuild.platform.uefi.pages import Refused
 from bootbuild.platform.uefi.pe_image import NotAnImage, PeImage, read_pe
 from bootbuild.platform.uefi.start import UNDEFINED, Traits, start
 
-#: sections in which an image brings what else a boot option says: then it says nothing
-_PAYLOAD, _CMDLINE, _MODULES = ".payload", ".cmdline", (".module", ".initrd")
+_MODULES = (MODULE, ".initrd")  #: the latter of a unified kernel image
 
 
 def options_of(cmdline: bytes, initrd: bool) -> bytes:
@@ -69,7 +69,7 @@ class EfiProfile:
         machine = ovmf.Ovmf(_memory(offer, self.memory))
         brought = any(pe.section(name) for name in _MODULES)
         modules = () if brought or not self.traits.initrd else offer.modules[:1]
-        options = b"" if pe.section(_CMDLINE) else options_of(offer.cmdline, bool(modules))
+        options = b"" if pe.section(CMDLINE) else options_of(offer.cmdline, bool(modules))
         try:
             started = start(
                 pe,
@@ -79,7 +79,7 @@ class EfiProfile:
                 options=(options.decode("latin-1") + "\0").encode("utf-16-le") if options else b"",
                 initrd=modules[0][1] if modules else None,
                 files=_files(image, offer.cmdline, modules[:1]),
-                above=_kernel_end(image) if pe.section(_PAYLOAD) else 0,
+                above=_kernel_end(image) if pe.section(KERNEL) else 0,
             )
         except NotAnImage as reason:
             raise InputError(Problem(rules.NO_PE, image.name, str(reason))) from None
@@ -90,7 +90,7 @@ class EfiProfile:
             boot_type=BootType.EFI,
             hypervisor_type=HypervisorType.TCG,
             data=machine.system_table,
-            cmdline=offer.cmdline if pe.section(_CMDLINE) else options,
+            cmdline=offer.cmdline if pe.section(CMDLINE) else options,
             modules=tuple(
                 GivenModule(Span(0, content.size), content_digest(content), text)
                 for _, content, text in (offer.modules if brought else modules)
@@ -108,7 +108,7 @@ class EfiProfile:
             platform=started.firmware,
             poisoned=poison.names,
             garbage=poison.memory,
-            grain=grain_of(image) if pe.section(_PAYLOAD) else 0,
+            grain=grain_of(image) if pe.section(KERNEL) else 0,
         )
 
 

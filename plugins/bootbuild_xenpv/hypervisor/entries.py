@@ -7,9 +7,7 @@ from __future__ import annotations
 
 PRESENT, WRITE, USER, ACCESSED, DIRTY, LARGE, GLOBAL = 1, 2, 4, 0x20, 0x40, 0x80, 0x100
 CACHING = 0x98  #: PWT, PCD, and what is PAT in an entry of level 1
-GUEST_KERNEL = (
-    1 << 52
-)  #: _PAGE_GUEST_KERNEL: a page of the guest's kernel, which runs in ring 3 like all of it
+GUEST_KERNEL = 1 << 52  #: _PAGE_GUEST_KERNEL: a page of the guest's kernel, which runs in ring 3 as all of it
 FRAME = 0x000F_FFFF_FFFF_F000
 ENTRIES = 512
 XEN_SLOTS = range(256, 272)  #: of the root: ROOT_PAGETABLE_FIRST_XEN_SLOT and _XEN_SLOTS

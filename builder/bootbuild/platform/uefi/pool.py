@@ -9,11 +9,8 @@ from bootbuild.platform.uefi import status
 from bootbuild.platform.uefi.ovmf import PAGE
 from bootbuild.platform.uefi.pages import ANY, Pages, Refused
 
-_HEAD, _TAIL, _STEP = (
-    0x18,
-    0x10,
-    0x80,
-)  #: bytes of MdeModulePkg/Core/Dxe/Mem/Pool.c: an address ends in 18 or 98
+#: bytes of MdeModulePkg/Core/Dxe/Mem/Pool.c: an address ends in 18 or 98
+_HEAD, _TAIL, _STEP = 0x18, 0x10, 0x80
 
 
 class Pool:

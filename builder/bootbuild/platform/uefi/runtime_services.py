@@ -13,9 +13,8 @@ NON_VOLATILE, BOOT_SERVICE, RUNTIME = 1, 2, 4  #: attributes of a variable, §8.
 _RESETS = {0: "a cold reset", 1: "a warm reset", 2: "power off", 3: "a reset of the platform's own"}
 _SHUTDOWN = 2
 _DESCRIPTOR, _DESCRIPTOR_VERSION = 40, 1  #: EFI_MEMORY_DESCRIPTOR: the least size in bytes, §7.2.3
-_TIME = struct.pack(
-    "<HBBBBBxIhBx", 2026, 1, 1, 0, 0, 0, 0, 0x7FF, 0
-)  #: EFI_TIME of a clock that stands still
+#: EFI_TIME of a clock that stands still
+_TIME = struct.pack("<HBBBBBxIhBx", 2026, 1, 1, 0, 0, 0, 0, 0x7FF, 0)
 
 Variables = dict[tuple[str, bytes], tuple[int, bytes]]
 

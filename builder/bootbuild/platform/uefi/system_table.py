@@ -12,11 +12,8 @@ from bootbuild.platform.uefi.ovmf import with_crc
 from bootbuild.platform.uefi.pages import Refused
 
 _SIZE, _CRC = 120, 16
-_CONSOLES, _BOOT_SERVICES, _TABLES = (
-    40,
-    96,
-    104,
-)  #: offsets of ConsoleInHandle, BootServices, NumberOfTableEntries
+#: offsets of ConsoleInHandle, BootServices, NumberOfTableEntries
+_CONSOLES, _BOOT_SERVICES, _TABLES = 40, 96, 104
 _ENTRY = struct.Struct("<16sQ")
 
 

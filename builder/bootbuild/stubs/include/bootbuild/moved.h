@@ -3,7 +3,10 @@
 #ifndef BOOTBUILD_MOVED_H
 #define BOOTBUILD_MOVED_H
 
-/* Offsets in bb_fixups: two counts, then the linked address of each word, of those of 4 bytes first. */
+/*
+ * Offsets in bb_fixups: two counts, then the linked address of each word, of those of 4 bytes first. Neither count is 0:
+ * the stub that works it off has a word of 4 bytes itself, and bb_params has words of 8.
+ */
 #define BB_FIXUPS_32 0
 #define BB_FIXUPS_64 4
 #define BB_FIXUPS 8
@@ -21,15 +24,13 @@
 	mov	BB_FIXUPS_32(%rsi), %ecx
 	mov	BB_FIXUPS_64(%rsi), %edi
 	add	$BB_FIXUPS, %rsi
-	jrcxz	3f
 2:	lodsl
 	add	%edx, (%rax, %rdx)
 	loop	2b
-3:	mov	%edi, %ecx
-	jrcxz	4f
-5:	lodsl
+	mov	%edi, %ecx
+3:	lodsl
 	add	%rdx, (%rax, %rdx)
-	loop	5b
+	loop	3b
 4:
 	.endm
 
