@@ -54,6 +54,7 @@ class Efi:
     summary = "UEFI on x86-64: a PE32+ application"
     options = Options
     packed = True
+    entry_base = "image base"
     rules = RULES
 
     def contribute(self, payload: Payload, guest: Guest, options: Options) -> Contribution:

@@ -89,6 +89,7 @@ def test_it_is_inspected(application: Path) -> None:
     assert (found.size, found.elf.file.size) == (application.stat().st_size,) * 2
     assert found.entries["efi"] == read_pe(FileContent(application)).entry
     assert {name for name, entry in found.entries.items() if entry is not None} == {"efi"}
+    assert f"efi         image base + {found.entries['efi']:#x}\n" in as_text(found)
 
 
 def test_what_it_carries_is_shown(application: Path) -> None:

@@ -58,12 +58,20 @@ class Target(Protocol):
         """
 
     def entry_of(self, image: ElfImage) -> int | None:
-        """Physical address where this target enters a finished image; None when it cannot (`inspect`)."""
+        """Physical address where this target enters a finished image; None when it cannot (`inspect`).
+
+        Of a target that has `entry_base`, an offset from the place that this names.
+        """
 
 
 def takes_packed(target: Target) -> bool:
     """Whether the target's loaders take bzImages or PE files as they are."""
     return bool(getattr(target, "packed", False))
+
+
+def entry_base(target: Target) -> str:
+    """From where the target's entries are counted, if not from physical address 0: its loaders choose it."""
+    return str(getattr(target, "entry_base", ""))
 
 
 def linux_joins(target: Target) -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bootbuild.api.target import entry_base
 from bootbuild.formats.whole import whole_files
 from bootbuild.host import Host
 from bootbuild.model.content import Content
@@ -45,7 +46,8 @@ class Inspection:
     size: int  #: of the file, bytes
     digest: str  #: SHA-256, hex
     elf: ElfImage  #: the file, or what is packed in it
-    entries: dict[str, int | None]  #: target → physical address; None: it cannot start this file
+    entries: dict[str, int | None]  #: target → address; None: it cannot start this file
+    bases: dict[str, str]  #: target → from where its entry is counted; none: it is physical
     claims: tuple[dict[str, Any], ...]  #: bootbuild's own records in the image
     symbols: int  #: how many names have an address
     symbols_from: str  #: ".symtab", "kallsyms"; "" when there are none
@@ -63,6 +65,7 @@ def inspect(path: Path, host: Host) -> Inspection:
     from bootbuild.formats.symbols import origin
     from bootbuild.model.content import digest
 
+    targets = {name: host.target(name) for name in host.names("target")}
     content = open_content(path)
     elf, form = read_payload(content, str(path))
     return Inspection(
@@ -71,7 +74,8 @@ def inspect(path: Path, host: Host) -> Inspection:
         size=content.size,
         digest=digest(content),
         elf=elf,
-        entries={name: host.target(name).entry_of(elf) for name in host.names("target")},
+        entries={name: target.entry_of(elf) for name, target in targets.items()},
+        bases={name: base for name, target in targets.items() if (base := entry_base(target))},
         claims=tuple(
             {
                 "target": claim.target,
@@ -110,6 +114,13 @@ def _carried(content: Content) -> dict[str, Any]:
     }
 
 
+def _entry(found: Inspection, target: str) -> str:
+    entry, base = found.entries[target], found.bases.get(target)
+    if entry is None:
+        return "-"
+    return f"{base} + {entry:#x}" if base else f"{entry:#x}"
+
+
 def as_text(found: Inspection) -> str:
     """For people."""
     elf = found.elf
@@ -117,9 +128,7 @@ def as_text(found: Inspection) -> str:
     text = f"{printable(found.path)}: {found.format}, {found.size} bytes\nsha256 {found.digest}\n"
     text += f"ELF{elf.bits} {machine}, e_type {elf.type}, e_entry {elf.entry:#x}\n"
     text += f"symbols: {f'{found.symbols} from {found.symbols_from}' if found.symbols else 'none'}\n\n"
-    rows = [
-        (name, f"{entry:#x}" if entry is not None else "-") for name, entry in sorted(found.entries.items())
-    ]
+    rows = [(name, _entry(found, name)) for name in sorted(found.entries)]
     text += plain(table(("TARGET", "ENTRY (physical)"), rows)) + "\n"
     for claim in found.claims:
         text += (
