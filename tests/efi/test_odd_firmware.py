@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bootbuild.api import MemoryContent
-from bootbuild.model.span import Span
+from bootbuild.model.span import Span, align_up
 from bootbuild.platform.uefi import guids, status
 from bootbuild.platform.uefi.call import Call
 from bootbuild.platform.uefi.graphics import Display
@@ -20,6 +20,7 @@ from bootbuild.platform.uefi.pages import Refused
 from bootbuild.platform.uefi.protection import NO_EXECUTE, READ_ONLY
 from bootbuild.platform.uefi.start import Started, Traits
 from started_application import Answer, Application, Around, Run
+from workshop import Workshop
 
 MiB, PAGE = 1 << 20, 4096
 GET_MAP, EXIT, LOAD_FILE = "BootServices.GetMemoryMap", "BootServices.ExitBootServices", "LoadFile2.LoadFile"
@@ -416,3 +417,126 @@ def test_options_of_no_bytes_are_not_read(hello: Application) -> None:
         call.cpu.write_physical(loaded + 0x38, (1 << 60).to_bytes(8, "little"))
 
     booted(hello.run(started, at_first(point)))
+
+
+# -- where there is room -------------------------------------------------------------------------------
+
+
+def leave(started: Started, *spans: Span) -> None:
+    """Keep all memory that is free, but for these."""
+    pages = started.firmware.pages
+    for span, kind in list(pages):
+        if kind == MemoryType.CONVENTIONAL:
+            pages.convert(span, MemoryType.RUNTIME_DATA)
+    for span in spans:
+        pages.convert(span, MemoryType.CONVENTIONAL)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Application:
+    """A kernel of one piece."""
+    folder = tmp_path_factory.mktemp("one")
+    kernel = scattered(folder, 1)
+    return Application.build(recipe(kernel, startup=START), folder, kernel)
+
+
+@pytest.fixture(scope="module")
+def target(one: Application) -> tuple[Span, Span]:
+    """What kernel and stubs take up."""
+    record = one.run(one.started()).record
+    assert record is not None
+    return Span(LINKED, 2 * PAGE), Span(record.stub_base, align_up(record.stub_size, PAGE))
+
+
+@pytest.fixture(scope="module")
+def yard(one: Application) -> int:
+    """Bytes of the one allocation that it makes."""
+    sizes: list[int] = []
+
+    def note(answer: Answer, call: Call) -> int | None:
+        sizes.append(call[2] * PAGE)
+        return answer(call)
+
+    one.run(one.started(), instead("BootServices.AllocatePages", note))
+    (size,) = sizes
+    return size
+
+
+@pytest.mark.parametrize("where", ["above", "below", "elsewhere", "from 1 MiB on"])
+def test_room_is_used_to_the_last_page(
+    one: Application, target: tuple[Span, Span], yard: int, where: str
+) -> None:
+    """Beside what kernel and stubs take up, or not; a page less is no room."""
+
+    def run(size: int) -> Run:
+        started = one.started()
+        at = {"above": target[1].end, "below": LINKED - size, "elsewhere": 2 * LINKED}.get(where, MiB)
+        leave(started, *target, Span(at, size))
+        return one.run(started)
+
+    assert run(yard).record is not None
+    assert run(yard - PAGE).refused == "no memory"
+
+
+def test_there_is_no_room_below_1_mib(one: Application, target: tuple[Span, Span]) -> None:
+    started = one.started()
+    leave(started, *target, Span(0x1000, 0x9F000))
+    assert one.run(started).refused == "no memory"
+
+
+def test_the_kernels_place_is_looked_at_page_by_page(
+    one: Application, target: tuple[Span, Span], yard: int
+) -> None:
+    """It may be in several pieces of the map, of types that will be free; each page of it counts."""
+    room = Span(2 * LINKED, yard)
+    kinds = (MemoryType.BOOT_SERVICES_DATA, MemoryType.BOOT_SERVICES_CODE, MemoryType.LOADER_DATA)
+    started = one.started()
+    leave(started, *target, room)
+    for number, kind in enumerate(kinds):
+        started.firmware.pages.convert(Span(target[1].start + number * PAGE, PAGE), kind)
+    assert one.run(started).record is not None
+    for at in (LINKED, LINKED + PAGE, target[1].start, target[1].end - PAGE):
+        started = one.started()
+        leave(started, *target, room)
+        started.firmware.pages.convert(Span(at, PAGE), MemoryType.ACPI_NVS)
+        assert one.run(started).refused == "the memory that it is linked for is taken for good"
+
+
+#: how a kernel is to be moved, from where it is linked, and to where
+MOVED = {
+    "low": (LINKED, 64 * MiB),
+    "high": (LINKED, 64 * MiB),
+    "low, to 1 MiB": (LINKED + MiB, MiB),
+    "high, to 1 MiB": (LINKED + MiB, MiB),
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_a_kernel_is_moved_to_where_it_just_fits(
+    workshop: Workshop, tmp_path: Path, yard: int, name: str
+) -> None:
+    load, to = MOVED[name]
+    kernel = workshop.pie("efi-odd", 64)
+    target = f'relocatable = "{name.partition(",")[0]}"'
+    application = Application.build(recipe(kernel, target, f"load = {load:#x}"), tmp_path, kernel)
+
+    def run(*spans: Span) -> Run:
+        started = application.started()
+        leave(started, Span(4 * LINKED, yard), *spans)
+        return application.run(started)
+
+    def stubs(run: Run) -> int:
+        assert run.console.endswith("hello: done\n")
+        (line,) = (line for line in run.console.splitlines() if line.startswith("stub "))
+        return int(line.removeprefix("stub "), 16)
+
+    whole = Span(load, 8 * MiB)
+    linked = stubs(run(whole))
+    size = next(
+        size for size in range(linked - load, 8 * MiB, PAGE) if "hello: done" in run(Span(load, size)).console
+    )
+    for more in (0, 2 * MiB - PAGE):
+        assert stubs(run(Span(to, size + more))) == linked - load + to
+    reason = "the memory that it is linked for is taken, and none is free for it elsewhere"
+    assert run(Span(to, size - PAGE)).refused == reason
+    assert run(Span(to + PAGE, size + 2 * MiB - 2 * PAGE)).refused == reason
