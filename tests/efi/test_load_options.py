@@ -53,6 +53,8 @@ def text(options: str) -> bytes:
         (b"", OWN),
         (text(""), OWN),
         (text("one two"), "one two"),
+        (text(" one"), " one"),
+        (text("\tone"), OWN),
         (text("one two")[:-2], "one two"),  # without a NUL
         (text("one") + text("two"), "one"),
         (text("\xfc \u20ac \U0001f600"), "\xfc \u20ac \U0001f600"),
