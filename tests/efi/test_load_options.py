@@ -12,6 +12,7 @@ from bootbuild.platform.uefi import guids
 from started_application import Application
 
 OWN = "its own"
+EDGES = "\x7f\x80\u07ff\u0800\uffff\U00010000\U0010ffff"  #: of each length in UTF-8
 #: UEFI Shell 2.2 §5.2: the shell gives it to the programs that it starts
 SHELL_PARAMETERS = guids.guid("752f3136-4e16-4fdc-a22a-e5f46812f4ca")
 Said = Callable[..., str]
@@ -54,6 +55,10 @@ def text(options: str) -> bytes:
         (text(""), OWN),
         (text("one two"), "one two"),
         (text(" one"), " one"),
+        (
+            text("\x7f\x80\u07ff\u0800\uffff\U00010000\U0010ffff"),
+            "\x7f\x80\u07ff\u0800\uffff\U00010000\U0010ffff",
+        ),
         (text("\tone"), OWN),
         (text("one two")[:-2], "one two"),  # without a NUL
         (text("one") + text("two"), "one"),

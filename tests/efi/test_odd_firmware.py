@@ -17,6 +17,7 @@ from bootbuild.platform.uefi.call import Call
 from bootbuild.platform.uefi.graphics import Display
 from bootbuild.platform.uefi.ovmf import MemoryType
 from bootbuild.platform.uefi.pages import Refused
+from bootbuild.platform.uefi.pe_image import read_pe
 from bootbuild.platform.uefi.protection import NO_EXECUTE, READ_ONLY
 from bootbuild.platform.uefi.start import Started, Traits
 from started_application import Answer, Application, Around, Run
@@ -299,6 +300,7 @@ class Lies(Display):
     ("display", "shown"),
     [
         (Lies(), True),
+        (Lies(base=5 << 30), False),
         (Lies(line=1279), False),
         (Lies(line=0), False),
         (Lies(line=0x40000000), False),
@@ -355,6 +357,18 @@ def test_as_many_pieces_that_lie_in_each_others_way(tmp_path: Path) -> None:
     run = application.run(started)
     assert run.record is not None
     assert run.calls.count("BootServices.AllocatePages") > 80
+
+
+def test_a_module_that_lies_where_the_kernel_will_is_copied(tmp_path: Path) -> None:
+    kernel, content = scattered(tmp_path, 1), bytes(range(256)) * 20
+    (tmp_path / "module").write_bytes(content)
+    module = '[[payload.modules]]\npath = "module"'
+    application = Application.build(recipe(kernel, more=module, startup=START), tmp_path, kernel)
+    section = read_pe(application.content).section(".module")
+    assert section is not None
+    run = application.run(application.started(base=LINKED - section.rva))
+    assert run.contents == (content,)
+    assert run.modules[0].address != LINKED
 
 
 def test_attributes_of_memory_are_given_back_when_one_cannot_be_had(tmp_path: Path) -> None:
