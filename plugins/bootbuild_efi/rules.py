@@ -71,9 +71,9 @@ GUEST_STAYS = Rule(
 TOO_MUCH = Rule(
     "BB-L510",
     "more than the application hands over",
-    "In the application there is room for a command line of 8191 bytes and for 32 modules: with more it "
-    "would refuse to start the kernel.",
-    "shorten the command line, or join modules into one archive",
+    "In the application there is room for 32 modules, and for 8192 bytes of command lines, those of modules "
+    "and the NUL of each included: with more it would refuse to start the kernel.",
+    "shorten the command lines, or join modules into one archive",
 )
 
 RULES = (

@@ -43,7 +43,7 @@ from bootbuild_efi.rules import (
 PACKAGE = "bootbuild_efi"
 # stubs/application.h, PLAN_*
 _BOOT_SERVICES, _NO_LOAD_OPTIONS, _NO_INITRD, _HIGH = 1, 2, 4, 8
-_MAX_CMDLINE, _MAX_MODULES = 0x1FFF, 32  #: bytes without the NUL; stubs/application.h
+_MAX_STRINGS, _MAX_MODULES = 0x2000, 32  #: bytes with the NULs; stubs/application.h
 _UPPER_HALF = 1 << 47
 
 
@@ -141,8 +141,9 @@ def _sections(payload: Payload, options: Options) -> list[tuple[str, Content]]:
             text = f"{len(payload.modules)} modules are to come with the boot option"
             raise RefusedError(Problem(MODULES_OUTSIDE, payload.source, text))
         return sections
+    lines = [payload.cmdline, *(module.cmdline for module in payload.modules)]
     counts = (
-        (len(payload.cmdline), _MAX_CMDLINE, "bytes of command line"),
+        (sum(len(line) + 1 for line in lines if line), _MAX_STRINGS, "bytes of command lines"),
         (len(payload.modules), _MAX_MODULES, "modules"),
     )
     if wrong := [f"{count} {what}, {most} at the most" for count, most, what in counts if count > most]:

@@ -36,6 +36,7 @@ from bootbuild_loaders.window import Window
 
 INVALID = "Invalid image"
 NX_COMPAT = 0x100
+PAGE, FILE_ALIGNMENT = 4096, 512  #: bytes, where the headers say 0
 BLOCKS_MAX, WORDS_MAX = 1 << 16, 1 << 22  #: of base relocations that are followed
 
 
@@ -91,7 +92,9 @@ def _handle_image(window: Window, strict: bool) -> str:
     if strict:
         check_sbat(headers)
     _check_hash(headers)
-    if headers.image_size + headers.section_alignment > ROOM:
+    # read_header: section and file alignment, where they are 0 or the one is less than the other
+    alignment = max(headers.section_alignment or PAGE, headers.file_alignment or FILE_ALIGNMENT)
+    if headers.image_size + alignment > ROOM:
         raise Stopped(pe_rules.MEMORY, "Failed to allocate image buffer")
     if headers.entry >= headers.image_size:
         raise Stopped(pe_rules.ENTRY, "Entry point is invalid")
@@ -113,8 +116,9 @@ def _handle_image(window: Window, strict: bool) -> str:
 
 
 def _read_header(window: Window, strict: bool) -> Headers:
-    at = window.u32(0x3C) if window.get(0, 2) == b"MZ" else 0
-    if window.size < DOS_SIZE or (at and not DOS_SIZE <= at <= window.size - 4):
+    has_dos = window.get(0, 2) == b"MZ"
+    at = window.u32(0x3C) if has_dos else 0
+    if window.size < DOS_SIZE or (has_dos and not DOS_SIZE <= at <= window.size - 4):
         raise Stopped(pe_rules.NOT_PE, INVALID)
     headers = Headers(window, at)
     if window.size - at < (NT_SIZE if headers.magic == PE32_PLUS else NT_SIZE - 16):

@@ -27,6 +27,7 @@
 #define OWN_FILES 27 // offers a file by a protocol of its own, and loads it by its path
 #define VOLATILE 28 // finds in R10 what was there before a call
 #define SHADOW 29 // and in the shadow space
+#define TALKS 30 // on the console, between a refused ExitBootServices and the next
 #define UNDEFINED 25 // UD2
 #define KEY 26 // waits for a key
 #ifndef BREAK
@@ -159,6 +160,9 @@ MS u64 entry(u64 handle, struct system_table *system)
         status = bs->call[ExitBootServices](handle, key);
         if (!status || BREAK == NO_RETRY || BREAK == GIVES_UP)
             break;
+#if BREAK == TALKS
+        system->out->call[1](system->out, words);
+#endif
     }
     if (status && BREAK != NO_RETRY)
         return status;

@@ -238,6 +238,7 @@ def test_a_command_line_fits_up_to_its_last_byte(make: Make) -> None:
     record = make('profiles = ["ovmf"]', cmdline="x" * 8191)
     assert outcomes(record) == {"ovmf": Outcome.BOOTED}
     assert refused(make, "", cmdline="x" * 8192) == ["BB-L510"]
+    assert refused(make, "", cmdline="x" * 4192, more=MODULE + f"cmdline = '{'y' * 3999}'\n") == ["BB-L510"]
 
 
 def test_a_kernel_linked_low_elsewhere_cannot_stand_beside_boot_services(hello64: Path) -> None:

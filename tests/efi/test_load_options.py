@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bootbuild.api import FileContent, Filling, Offer
-from bootbuild.formats.elf_read import read_elf
-from bootbuild.machine import Machine
-from bootbuild.platform.flat32 import poison_of
-from bootbuild.platform.uefi import guids, ovmf
-from bootbuild.platform.uefi.firmware import Firmware
-from bootbuild.platform.uefi.pe_image import read_pe
-from bootbuild.platform.uefi.start import UNDEFINED, start
-from bootbuild_efi.environments import Ovmf
-from recipe_text import build_text
+from bootbuild.platform.uefi import guids
+from started_application import Application
 
-OWN, MiB = "its own", 1 << 20
+OWN = "its own"
+EDGES = "\x7f\x80\u07ff\u0800\uffff\U00010000\U0010ffff"  #: of each length in UTF-8
 #: UEFI Shell 2.2 §5.2: the shell gives it to the programs that it starts
 SHELL_PARAMETERS = guids.guid("752f3136-4e16-4fdc-a22a-e5f46812f4ca")
 Said = Callable[..., str]
@@ -29,8 +21,7 @@ Said = Callable[..., str]
 @pytest.fixture(scope="module")
 def said(hello64: Path, tmp_path_factory: pytest.TempPathFactory) -> Said:
     """The command line that hello finds, with these LoadOptions."""
-    record = build_text(
-        f"""
+    recipe = f"""
         api = 1
         [payload]
         path = {json.dumps(str(hello64))}
@@ -38,29 +29,14 @@ def said(hello64: Path, tmp_path_factory: pytest.TempPathFactory) -> Said:
         cmdline = "{OWN}"
         [targets.efi]
         profiles = ["ovmf"]
-        """,
-        tmp_path_factory.mktemp("efi"),
-    )
-    application = FileContent(Path(record.images[0].path))
-    image = replace(read_elf(FileContent(hello64), "hello"), packing=application)
+    """
+    application = Application.build(recipe, tmp_path_factory.mktemp("efi"), hello64)
 
     def of(options: bytes, *, shell: bool = False) -> str:
-        scene = Ovmf().scene(image, Offer(), Filling.EXACT)
-        poison = poison_of(Filling.EXACT, None, UNDEFINED)
-        started = start(read_pe(application), ovmf.Ovmf(512 * MiB), poison, options=options)
+        started = application.started(options=options)
         if shell:
             started.firmware.handles.install(started.program.handle, {SHELL_PARAMETERS: 0})
-        scene = replace(
-            scene,
-            regions=started.regions,
-            loads=started.loads,
-            state=started.state,
-            platform=started.firmware,
-        )
-        with Machine(scene) as machine:
-            machine.run(checkpoints={}, budget=50_000_000, seconds=60)
-        assert isinstance(scene.platform, Firmware)
-        lines = bytes(scene.platform.console).decode().splitlines()
+        lines = application.run(started).console.splitlines()
         assert lines[-1] == "hello: done"
         (found,) = (line for line in lines if line.startswith("cmdline "))
         return found.removeprefix("cmdline ")
@@ -78,9 +54,20 @@ def text(options: str) -> bytes:
         (b"", OWN),
         (text(""), OWN),
         (text("one two"), "one two"),
+        (text(" one"), " one"),
+        (
+            text("\x7f\x80\u07ff\u0800\uffff\U00010000\U0010ffff"),
+            "\x7f\x80\u07ff\u0800\uffff\U00010000\U0010ffff",
+        ),
+        (text("\tone"), OWN),
         (text("one two")[:-2], "one two"),  # without a NUL
         (text("one") + text("two"), "one"),
         (text("\xfc \u20ac \U0001f600"), "\xfc \u20ac \U0001f600"),
+        (text("one ")[:-2] + b"\x3d\xd8" + text(" two"), "one \ufffd two"),  # half a pair of surrogates
+        (text("one ")[:-2] + b"\0\xde" + text("\U0001f600"), "one \ufffd\U0001f600"),
+        (text("one ")[:-2] + b"\x3d\xd8", "one \ufffd"),
+        (text("one") + b"\x3d", "one"),  # an odd number of bytes
+        (text("one").ljust(1 << 16, b"\xa5"), "one"),
         (b"\1\0\0\0of the firmware's", OWN),
         (b"x", OWN),
     ],

@@ -150,7 +150,10 @@ def test_shim_about_every_file(by_shim: Firmware, tmp_path: Path) -> None:
     assert differences("shim", cases, answers, messages=False) == []
 
 
-@pytest.mark.parametrize("name", ["a VirtualSize of 0", "data overlaps code", "no relocations"])
+@pytest.mark.parametrize(
+    "name",
+    ["a VirtualSize of 0", "data overlaps code", "no relocations", "FileAlignment 1 GiB", "e_lfanew 0"],
+)
 def test_shim_says_why(name: str, by_shim: Firmware, shim: bytes, tmp_path: Path) -> None:
     """Of what it starts by itself."""
     (case,) = (case for case in CASES if str(case) == name)

@@ -14,9 +14,7 @@
 #define EFI_MEMORY_RO 0x20000
 #define TRIES 4 /* of ExitBootServices: each failure means that the map has changed, and must be asked for again */
 
-#define COPIER_ROOM 256                              /* bytes, of the page that the moves share with the copier */
-#define MAX_MOVES ((EFI_PAGE - COPIER_ROOM) / 24)    /* BB-W061 refuses a payload of more */
-#define IMAGE_TABLES 4                               /* an image above 4 GiB has its own, as LINKED_TABLES */
+#define IMAGE_TABLES 4 /* an image above 4 GiB has its own, as LINKED_TABLES */
 
 /* All that outlives the firmware, and the payload's arrival: one piece of memory outside of what that takes up. */
 struct yard {
@@ -41,15 +39,31 @@ void bb_efi_leave(const struct departure *) __attribute__((noreturn));
 void bb_efi_join(uint64_t landing, const struct handoff *) __attribute__((noreturn));
 #pragma GCC visibility pop
 
-efi_status refuse(const uint16_t *reason, efi_status status)
+/*
+ * On the firmware's console; on those of a PC once it has been asked to end its boot services, when part of them may be
+ * gone already, and none may be called but those of memory (UEFI 2.10, 7.4.6).
+ */
+static void say(const uint16_t *text)
 {
     struct efi_text_output *console = application.system->console_out;
 
-    if (console) {
-        console->output(console, u"bootbuild: cannot start the kernel: ");
-        console->output(console, reason);
-        console->output(console, u"\r\n");
+    if (!application.leaving) {
+        if (console)
+            console->output(console, text);
+        return;
     }
+    for (; *text; text++) {
+        char c[2] = {(char)*text, 0};
+
+        bb_say(c);
+    }
+}
+
+efi_status refuse(const uint16_t *reason, efi_status status)
+{
+    say(u"bootbuild: cannot start the kernel: ");
+    say(reason);
+    say(application.leaving ? u"\n" : u"\r\n");
     return status;
 }
 
@@ -81,7 +95,7 @@ static efi_status set_moves(struct yard *yard)
             continue;
         move->from = place(move->size);
         if (!move->from)
-            return refuse(u"no memory in which the kernel can wait", EFI_OUT_OF_RESOURCES);
+            return refuse_place(u"no memory in which the kernel can wait");
         bb_copy((void *)move->from, (const void *)(base + planned[i].from), move->size);
     }
     return EFI_SUCCESS;
@@ -109,10 +123,10 @@ static void move_by(struct yard *yard, uint64_t by)
         yard->moves[i].to = planned_moves()[i].to + by;
 }
 
-static efi_status refuse_place(const uint16_t *reason)
+static efi_status refuse_target(const uint16_t *reason)
 {
-    return refuse(bb_efi_plan.grain ? u"the memory that it is linked for is taken, and none is free for it elsewhere" : reason,
-                  EFI_OUT_OF_RESOURCES);
+    return refuse_place(bb_efi_plan.grain ? u"the memory that it is linked for is taken, and none is free for it elsewhere"
+                                          : reason);
 }
 
 /* Returns only if it has failed, with the boot services alive. */
@@ -126,24 +140,19 @@ static efi_status depart(struct yard *yard)
 
     bb_copy(yard->copier, bb_efi_copier, (unsigned long)(bb_efi_copier_end - bb_efi_copier));
     for (unsigned i = 0; i < TRIES; i++) {
-        struct memory_map map = {(const struct efi_memory *)yard->map, sizeof yard->map, 0};
-        uint64_t key, by;
-        uint32_t version;
+        struct memory_map map;
+        uint64_t by;
 
-        status = application.boot->get_memory_map(&map.size, (struct efi_memory *)yard->map, &key, &map.stride, &version);
-        if (status == EFI_BUFFER_TOO_SMALL || (status == EFI_SUCCESS && map.size / map.stride > BB_MAX_MEMORY))
-            return refuse(u"the firmware's memory map is larger than 64 KiB, or than 1024 entries", EFI_OUT_OF_RESOURCES);
-        if (status != EFI_SUCCESS)
-            return refuse(u"the firmware does not tell its memory map", status);
-        if (!find_target(&map, FREE_AT_LAST, &by))
-            return refuse_place(u"the memory that it is linked for is taken for good");
+        if (get_map(&map, yard->map) != EFI_SUCCESS || !find_target(&map, FREE_AT_LAST, &by))
+            return refuse_target(u"the memory that it is linked for is taken for good");
         move_by(yard, by);
         departure.landing = bb_efi_plan.landing + by;
         handoff->map = (uint64_t)yard->map;
         handoff->map_size = map.size;
         handoff->descriptor_size = (uint32_t)map.stride;
-        handoff->descriptor_version = version;
-        status = application.boot->exit_boot_services(application.image, key);
+        handoff->descriptor_version = map.version;
+        application.leaving = 1;
+        status = application.boot->exit_boot_services(application.image, map.key);
         if (status == EFI_SUCCESS)
             bb_efi_leave(&departure);
         if (status != EFI_INVALID_PARAMETER)
@@ -152,23 +161,43 @@ static efi_status depart(struct yard *yard)
     return refuse(u"the firmware does not end its boot services", status);
 }
 
+/* Memory that was claimed, writable and executable; if the firmware has none such, with its attributes as they were. */
+static int open_up(uint64_t by, uint64_t before[])
+{
+    const struct bb_range *ranges = bb_efi_plan.ranges;
+    struct efi_memory_attribute *protocol;
+    uint32_t i;
+    int done = 1;
+
+    if (application.boot->locate_protocol(&memory_attribute, 0, (void **)&protocol) != EFI_SUCCESS)
+        return 1;
+    for (i = 0; done && i < bb_efi_plan.range_count; i++) {
+        uint64_t at = ranges[i].base + by, size = ranges[i].size;
+
+        before[i] = 0;
+        done = protocol->get(protocol, at, size, before + i) == EFI_SUCCESS &&
+               protocol->clear(protocol, at, size, EFI_MEMORY_XP | EFI_MEMORY_RO) == EFI_SUCCESS;
+        before[i] &= EFI_MEMORY_XP | EFI_MEMORY_RO;
+    }
+    while (!done && i--)
+        if (before[i])
+            protocol->set(protocol, ranges[i].base + by, ranges[i].size, before[i]);
+    return done;
+}
+
 /* The same with the boot services alive: the memory must be had now, and be executable. */
 static efi_status join(struct yard *yard)
 {
-    struct efi_memory_attribute *attribute;
     uint64_t by;
 
     if (!claim_target(&by))
-        return refuse_place(u"the memory that it is linked for is taken, and boot services are to stay");
+        return refuse_target(u"the memory that it is linked for is taken, and boot services are to stay");
+    if (!open_up(by, (uint64_t *)yard->map))
+        return refuse(u"the firmware has no memory that is writable and executable, as it needs beside them",
+                      EFI_UNSUPPORTED);
     move_by(yard, by);
     for (uint32_t i = 0; i < bb_efi_plan.move_count; i++)
         bb_copy((void *)yard->moves[i].to, (const void *)yard->moves[i].from, yard->moves[i].size);
-    if (application.boot->locate_protocol(&memory_attribute, 0, (void **)&attribute) == EFI_SUCCESS)
-        for (uint32_t i = 0; i < bb_efi_plan.range_count; i++)
-            if (attribute->clear(attribute, bb_efi_plan.ranges[i].base + by, bb_efi_plan.ranges[i].size,
-                                 EFI_MEMORY_XP | EFI_MEMORY_RO) != EFI_SUCCESS)
-                return refuse(u"the firmware has no memory that is writable and executable, as it needs beside them",
-                              EFI_UNSUPPORTED);
     application.handoff->flags = BB_FLAG_BOOT_SERVICES;
     bb_efi_join(bb_efi_plan.landing + by, application.handoff);
 }
@@ -185,7 +214,7 @@ static efi_status start(void)
         return refuse(u"the firmware's page tables have five levels", EFI_UNSUPPORTED);
     yard = (struct yard *)place(sizeof *yard);
     if (!yard)
-        return refuse(u"no memory", EFI_OUT_OF_RESOURCES);
+        return refuse_place(u"no memory");
     application.handoff = &yard->handoff;
     bb_clear(application.handoff, sizeof *application.handoff);
     status = take_all();

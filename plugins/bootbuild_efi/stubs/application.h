@@ -20,7 +20,7 @@
 
 #define MAX_MODULES 32     /* as BB_MAX_MODULES of front.h */
 #define MAX_MAP 0x10000    /* bytes of EFI's memory map */
-#define MAX_CMDLINE 0x2000 /* bytes, as BB_MAX_STRINGS of front.h */
+#define MAX_STRINGS 0x2000 /* bytes, as BB_MAX_STRINGS of front.h */
 
 /* Bytes that are to be at a physical address; in `plan` `from` is relative to where the application is loaded. */
 struct move {

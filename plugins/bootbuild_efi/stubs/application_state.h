@@ -7,6 +7,8 @@
 #include "efi.h"
 
 #define FOUR_GIB (1ull << 32)
+#define COPIER_ROOM 256                           /* bytes, of the page that the moves share with the copier */
+#define MAX_MOVES ((EFI_PAGE - COPIER_ROOM) / 24) /* BB-W061 refuses a payload of more */
 #define FREE_NOW (1u << EFI_CONVENTIONAL)
 /* What is nobody's once the boot services have ended (UEFI 2.10, table 7.10); loader memory is ours. */
 #define FREE_AT_LAST                                                                                                   \
@@ -20,6 +22,8 @@ struct memory_map {
     const struct efi_memory *entries; /* `stride` bytes apart */
     uint64_t size;
     uint64_t stride;
+    uint64_t key;
+    uint32_t version;
 };
 
 struct application {
@@ -28,16 +32,21 @@ struct application {
     struct efi_boot_services *boot;
     const struct efi_loaded_image *loaded;
     struct handoff *handoff;
+    int leaving; /* ExitBootServices was called */
 };
 
 /* application.c */
 extern struct application application;
-/* Tells why on the firmware's console, in one line, and answers with `status`. */
+/* Tells why in one line, and answers with `status`. */
 efi_status refuse(const uint16_t *reason, efi_status status);
 
 /* place.c */
+/* The memory map, in `buffer` of MAX_MAP bytes; EFI_BUFFER_TOO_SMALL also if it has more entries than are passed on. */
+efi_status get_map(struct memory_map *map, char *buffer);
 /* Memory of this many bytes, in whole pages, below 4 GiB and outside of what the payload takes up; 0 without. */
 uint64_t place(uint64_t size);
+/* Where there is no memory: that is `reason`, unless the map could not be had. */
+efi_status refuse_place(const uint16_t *reason);
 /*
  * Whether the payload can have memory, by this map and where its own is of `types` (a set of bits): how far from where it
  * is linked. That is elsewhere only if it must be, in memory that is free already, so that nothing of ours is there.

@@ -131,7 +131,7 @@ struct efi_load_file2 {
 
 /* 37.3 */
 struct efi_memory_attribute {
-    void *get;
+    efi_status(EFIAPI *get)(struct efi_memory_attribute *, uint64_t base, uint64_t size, uint64_t *attributes);
     efi_status(EFIAPI *set)(struct efi_memory_attribute *, uint64_t base, uint64_t size, uint64_t attributes);
     efi_status(EFIAPI *clear)(struct efi_memory_attribute *, uint64_t base, uint64_t size, uint64_t attributes);
 };

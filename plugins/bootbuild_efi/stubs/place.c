@@ -2,7 +2,8 @@
 /* Memory: where the payload is going to be, and room for everything else outside of that. */
 #include "application_state.h"
 
-#define MAX_ALLOCATIONS 80 /* each module, its copy, and what the payload takes up */
+/* For the yard; the command line; each module and its own; what waits for its move; what the payload takes up. */
+#define MAX_ALLOCATIONS (2 + 2 * MAX_MODULES + 2 * MAX_MOVES)
 #define LOWEST 0x100000ull /* below lie what firmware and start-up code of other processors use */
 #define REACH (1ull << 31) /* of 64-bit code of the small model (psABI), as our stubs are, wherever they lie */
 
@@ -12,6 +13,7 @@ static struct {
 } allocations[MAX_ALLOCATIONS];
 static unsigned allocation_count;
 static char scratch[MAX_MAP] __attribute__((aligned(8)));
+static efi_status map_status; /* of the last map that was asked for */
 
 static uint64_t pages_of(uint64_t size)
 {
@@ -74,15 +76,26 @@ static uint64_t highest(const struct efi_memory *memory, uint64_t size)
     return 0;
 }
 
-static int get_map(struct memory_map *map)
+efi_status get_map(struct memory_map *map, char *buffer)
 {
-    uint64_t key;
-    uint32_t version;
+    map->entries = (const struct efi_memory *)buffer;
+    map->size = MAX_MAP;
+    map_status = application.boot->get_memory_map(&map->size, (struct efi_memory *)buffer, &map->key, &map->stride,
+                                                  &map->version);
+    if (map_status == EFI_SUCCESS && map->stride < sizeof *map->entries)
+        map_status = EFI_UNSUPPORTED;
+    if (map_status == EFI_SUCCESS && map->size / map->stride > BB_MAX_MEMORY)
+        map_status = EFI_BUFFER_TOO_SMALL;
+    return map_status;
+}
 
-    map->entries = (const struct efi_memory *)scratch;
-    map->size = sizeof scratch;
-    return application.boot->get_memory_map(&map->size, (struct efi_memory *)scratch, &key, &map->stride, &version) ==
-           EFI_SUCCESS;
+efi_status refuse_place(const uint16_t *reason)
+{
+    if (map_status == EFI_BUFFER_TOO_SMALL)
+        reason = u"the firmware's memory map is larger than 64 KiB, or than 1024 entries";
+    else if (map_status != EFI_SUCCESS)
+        return refuse(u"the firmware does not tell its memory map", map_status);
+    return refuse(reason, EFI_OUT_OF_RESOURCES);
 }
 
 static const struct efi_memory *next(const struct memory_map *map, const struct efi_memory *memory)
@@ -103,7 +116,7 @@ uint64_t place(uint64_t size)
     const struct efi_memory *memory;
     struct memory_map map;
 
-    if (!get_map(&map))
+    if (get_map(&map, scratch) != EFI_SUCCESS)
         return 0;
     for (memory = map.entries; memory; memory = next(&map, memory)) {
         uint64_t found = is_one_of(memory->type, FREE_NOW) ? highest(memory, bytes) : 0;
@@ -180,7 +193,7 @@ int claim_target(uint64_t *by)
 {
     struct memory_map map;
 
-    if (!get_map(&map) || !find_target(&map, FREE_NOW, by))
+    if (get_map(&map, scratch) != EFI_SUCCESS || !find_target(&map, FREE_NOW, by))
         return 0;
     for (uint32_t i = 0; i < bb_efi_plan.range_count; i++)
         if (!allocate(EFI_LOADER_CODE, bb_efi_plan.ranges[i].base + *by, pages_of(bb_efi_plan.ranges[i].size)))

@@ -8,6 +8,8 @@
 #define PE_OPTIONAL_SIZE 20
 #define PE_OPTIONAL 24
 
+#define REPLACEMENT 0xfffd
+
 struct section {
     char name[8];
     uint32_t size; /* bytes, exact: what is behind them in the file is padding */
@@ -77,16 +79,20 @@ static int secure_boot(void)
     return application.system->runtime->get_variable(u"SecureBoot", &global_variable, 0, &size, &on) == EFI_SUCCESS && on;
 }
 
-/* UTF-8 of UTF-16 up to its NUL; bytes without the NUL. `to` takes three for each unit: none makes more. */
+/*
+ * UTF-8 of UTF-16 up to its NUL; bytes without the NUL. `to` takes three for each unit: none makes more. Half a pair of
+ * surrogates is U+FFFD, as Linux has it.
+ */
 static uint64_t to_utf8(char *to, const uint16_t *from, uint64_t units)
 {
     char *at = to;
 
     for (uint64_t i = 0; i < units && from[i]; i++) {
-        uint32_t c = from[i];
+        uint32_t c = from[i] >> 11 == 0x1b ? REPLACEMENT : from[i];
 
-        if (c >> 10 == 0x36 && i + 1 < units && from[i + 1] >> 10 == 0x37) {
-            c = 0x10000 + ((c & 0x3ff) << 10) + (from[++i] & 0x3ff);
+        if (from[i] >> 10 == 0x36 && i + 1 < units && from[i + 1] >> 10 == 0x37) {
+            c = 0x10000 + ((from[i] & 0x3ffu) << 10) + (from[i + 1] & 0x3ff);
+            i++;
             *at++ = (char)(0xf0 | c >> 18);
             *at++ = (char)(0x80 | (c >> 12 & 0x3f));
             *at++ = (char)(0x80 | (c >> 6 & 0x3f));
@@ -104,6 +110,17 @@ static uint64_t to_utf8(char *to, const uint16_t *from, uint64_t units)
     }
     *at = 0;
     return (uint64_t)(at - to);
+}
+
+static uint64_t strings; /* bytes of all command lines, each with its NUL */
+
+/* That all of them together are no more than the record has room for. */
+static efi_status count_string(uint64_t length)
+{
+    strings += length + 1;
+    if (strings > MAX_STRINGS)
+        return refuse(u"the command lines take more than 8192 bytes, with the NUL of each", EFI_INVALID_PARAMETER);
+    return EFI_SUCCESS;
 }
 
 /* A copy with a NUL behind it, which the kernel's reach and memory allow; 0 without room. */
@@ -157,20 +174,18 @@ static efi_status take_cmdline(void)
         uint64_t to = place(options.units * 3 + 1);
 
         if (!to)
-            return refuse(u"no memory for the command line", EFI_OUT_OF_RESOURCES);
+            return refuse_place(u"no memory for the command line");
         length = to_utf8((char *)to, options.text, options.units);
         application.handoff->cmdline = to;
     } else if (own && own->size) {
         length = own->size;
         application.handoff->cmdline = copy_string(address_of(own), length);
         if (!application.handoff->cmdline)
-            return refuse(u"no memory for the command line", EFI_OUT_OF_RESOURCES);
+            return refuse_place(u"no memory for the command line");
     } else {
         return EFI_SUCCESS;
     }
-    if (length >= MAX_CMDLINE)
-        return refuse(u"the command line takes more than 8191 bytes", EFI_INVALID_PARAMETER);
-    return EFI_SUCCESS;
+    return count_string(length);
 }
 
 static struct bb_module *new_module(void)
@@ -191,7 +206,9 @@ static efi_status take_own_modules(void)
         if (module && same(section->name, ".modargs", sizeof section->name)) {
             module->cmdline = copy_string(address_of(section), section->size);
             if (!module->cmdline)
-                return refuse(u"no memory for a module's command line", EFI_OUT_OF_RESOURCES);
+                return refuse_place(u"no memory for a module's command line");
+            if (count_string(section->size) != EFI_SUCCESS)
+                return EFI_INVALID_PARAMETER;
         }
         if (!same(section->name, ".module\0", sizeof section->name))
             continue;
@@ -204,29 +221,35 @@ static efi_status take_own_modules(void)
             continue;
         module->address = place(module->size);
         if (!module->address)
-            return refuse(u"no memory for a module", EFI_OUT_OF_RESOURCES);
+            return refuse_place(u"no memory for a module");
         bb_copy((void *)module->address, (const void *)address_of(section), module->size);
     }
     return EFI_SUCCESS;
 }
 
-/* The initrd of whoever loaded us, as Linux asks for it. That there is none is no error. */
+/* The initrd of whoever loaded us, as Linux asks for it. That there is none, or one of no bytes, is no error. */
 static efi_status take_initrd(void)
 {
     struct efi_device_path *path = (struct efi_device_path *)initrd_path;
     struct efi_load_file2 *loader;
     struct bb_module *module;
-    uint64_t size = 0, to;
+    uint64_t size = 0, room, to;
     void *handle;
+    efi_status status;
 
     if (application.boot->locate_device_path(&load_file2, &path, &handle) != EFI_SUCCESS ||
-        application.boot->handle_protocol(handle, &load_file2, (void **)&loader) != EFI_SUCCESS ||
-        loader->load_file(loader, path, 0, &size, 0) != EFI_BUFFER_TOO_SMALL || !size)
+        application.boot->handle_protocol(handle, &load_file2, (void **)&loader) != EFI_SUCCESS)
         return EFI_SUCCESS;
-    to = place(size);
+    status = loader->load_file(loader, path, 0, &size, 0);
+    if (status == EFI_NOT_FOUND || (!size && (status == EFI_BUFFER_TOO_SMALL || status == EFI_SUCCESS)))
+        return EFI_SUCCESS;
+    if (status != EFI_BUFFER_TOO_SMALL)
+        return refuse(u"the initrd cannot be read", EFI_LOAD_ERROR);
+    room = size;
+    to = place(room);
     if (!to)
-        return refuse(u"no memory for the initrd", EFI_OUT_OF_RESOURCES);
-    if (loader->load_file(loader, path, 0, &size, (void *)to) != EFI_SUCCESS)
+        return refuse_place(u"no memory for the initrd");
+    if (loader->load_file(loader, path, 0, &size, (void *)to) != EFI_SUCCESS || size > room)
         return refuse(u"the initrd cannot be read", EFI_LOAD_ERROR);
     module = new_module();
     module->address = to;
@@ -255,13 +278,14 @@ static void set_colour(uint8_t *position, uint8_t *size, uint32_t mask)
     *size = mask ? (uint8_t)(32 - __builtin_clz(mask) - *position) : 0;
 }
 
-/* The screen as it is now, if its pixels lie in memory that the kernel can reach. */
+/* The screen as it is now, if its pixels lie in memory that the kernel can reach, all that are told of. */
 static void take_framebuffer(void)
 {
     struct bb_framebuffer *shape = &application.handoff->framebuffer;
     struct efi_graphics *graphics;
     const struct efi_graphics_mode *mode;
-    uint32_t red = 0xff, green = 0xff00, blue = 0xff0000, all = 0xffffffff;
+    uint32_t red = 0xff, green = 0xff00, blue = 0xff0000, all = 0xffffffff, bits;
+    uint64_t pitch;
 
     if (application.boot->locate_protocol(&graphics_output, 0, (void **)&graphics) != EFI_SUCCESS || !graphics->now)
         return;
@@ -281,12 +305,16 @@ static void take_framebuffer(void)
     }
     if (!all)
         return;
+    bits = (uint32_t)(32 - __builtin_clz(all) + 7) & ~7u;
+    pitch = (uint64_t)mode->pixels_per_line * (bits / 8);
+    if (mode->pixels_per_line < mode->width || pitch > FOUR_GIB || pitch * mode->height > graphics->now->framebuffer_size)
+        return;
     shape->address = graphics->now->framebuffer;
     shape->width = mode->width;
     shape->height = mode->height;
-    shape->bits_per_pixel = (uint32_t)(32 - __builtin_clz(all) + 7) & ~7u;
-    shape->pitch = mode->pixels_per_line * (shape->bits_per_pixel / 8);
-    shape->size = (uint64_t)shape->pitch * shape->height;
+    shape->bits_per_pixel = bits;
+    shape->pitch = (uint32_t)pitch;
+    shape->size = pitch * mode->height;
     set_colour(&shape->red_position, &shape->red_size, red);
     set_colour(&shape->green_position, &shape->green_size, green);
     set_colour(&shape->blue_position, &shape->blue_size, blue);

@@ -47,6 +47,11 @@ _PF = 14
 VOLATILE, SHADOW = "registers after a service", "shadow space after a service"
 _SCRATCH = ("rcx", "rdx", "r8", "r9", "r10", "r11")
 _SHADOW_SIZE = 0x20  #: bytes, above the return address
+# What may be called once ExitBootServices was refused, UEFI 2.10 §7.4.6; and what gives up then
+_STILL = frozenset(
+    f"BootServices.{name}"
+    for name in "AllocatePages FreePages GetMemoryMap AllocatePool FreePool ExitBootServices Exit".split()
+)
 _POISONED = 0xAF  #: what memory is filled with that is given out: PcdDebugClearMemoryValue
 
 
@@ -216,10 +221,15 @@ class Firmware(Pc):
 
     def _serve(self, function: _Function, call: Call) -> None:
         cpu = call.cpu
-        if self.exited and not function.name.startswith(("RuntimeServices.", "Program.")):
+        living = function.name.startswith(("RuntimeServices.", "Program."))
+        if self.exited and not living:
             cpu.stop(
                 "crash", f"{function.name} was called, and boot services have ended", rules.AFTER_EXIT.id
             )
+            return
+        if self.exits_refused and not living and function.name not in _STILL:
+            text = f"{function.name} was called, and ExitBootServices was refused before"
+            cpu.stop("crash", text, rules.HALF_EXIT.id)
             return
         if cpu.get("rsp") % 16 != 8 and not function.name.startswith("Program."):
             text = f"{function.name} was called with RSP at {cpu.get('rsp') + 8:#x}, no multiple of 16"

@@ -43,6 +43,14 @@ MAP_KEY = Rule(
     "emulated firmware does so at the first call, always.",
     "on EFI_INVALID_PARAMETER call GetMemoryMap and ExitBootServices again, and nothing else",
 )
+HALF_EXIT = Rule(
+    "BB-B094",
+    "boot service called after ExitBootServices was refused",
+    "Firmware may shut down part of its boot services at the first call of ExitBootServices, even if it "
+    f"refuses it. Of these a program may then call those of memory only, and ExitBootServices ({_SPEC} "
+    "§7.4.6): no console, no protocol.",
+    "print what there is to say before the first call; afterwards write to a device of your own, or return",
+)
 STRIDE = Rule(
     "BB-B075",
     "relies on the size of a memory descriptor",
@@ -102,6 +110,6 @@ NO_PE = Rule(
     "write a PE32+ for x86-64 with subsystem 10",
 )
 RULES = (
-    AFTER_EXIT, RETURNED, FAILED, STACK, MAP_KEY, STRIDE, BASE, BAD_POINTER, WAITS,
+    AFTER_EXIT, RETURNED, FAILED, STACK, MAP_KEY, HALF_EXIT, STRIDE, BASE, BAD_POINTER, WAITS,
     EXCEPTION, PROTECTED, VOLATILE, NO_PE,
 )  # fmt: skip
