@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -29,9 +28,11 @@ def complete(program: Path, *words: str, cwd: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_of_each_shell_is_printed(program: Path, shell: str) -> None:
-    if shell == "bash" and not shutil.which("bash"):
-        pytest.skip("bash is not on PATH: apt-get install bash")
+def test_the_script_of_each_shell_is_printed(
+    program: Path, shell: str, request: pytest.FixtureRequest
+) -> None:
+    if shell == "bash":  # click asks it for its version
+        request.getfixturevalue("bash")
     done = subprocess.run(
         [program],
         env={**os.environ, "_BOOTBUILD_COMPLETE": f"{shell}_source"},
@@ -53,9 +54,9 @@ def test_options_of_a_command_and_of_the_default_command_are_offered(program: Pa
     assert "plain,hello" in complete(program, "new", "he", cwd=tmp_path)
 
 
-def test_bash_completes_with_the_line_of_the_page(program: Path, tmp_path: Path, repository: Path) -> None:
-    if not shutil.which("bash"):
-        pytest.skip("bash is not on PATH: apt-get install bash")
+def test_bash_completes_with_the_line_of_the_page(
+    program: Path, bash: Path, tmp_path: Path, repository: Path
+) -> None:
     page = (repository / "docs/commands.md").read_text(encoding="utf-8")
     line = next(line.strip() for line in page.splitlines() if "bash_source bootbuild)" in line)
     script = (
@@ -63,7 +64,7 @@ def test_bash_completes_with_the_line_of_the_page(program: Path, tmp_path: Path,
         "_bootbuild_completion bootbuild\nprintf '%s\\n' \"${COMPREPLY[@]}\"\n"
     )
     done = subprocess.run(
-        ["bash", "--norc", "-c", script],
+        [bash, "--norc", "-c", script],
         cwd=tmp_path,
         env={**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"},
         capture_output=True,

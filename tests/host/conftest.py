@@ -27,9 +27,9 @@ class Thing:
     summary = "a toy target"
     options = Options
     rules = (Rule("TOY-001", "a toy rule", "because", "do"),)
-    def contribute(self, payload, guest, options): raise NotImplementedError
-    def native(self, payload, guest, options): raise NotImplementedError
-    def chain(self, payload, guest, options): raise NotImplementedError
+    def contribute(self, payload, guest, options): raise AssertionError("never called")
+    def native(self, payload, guest, options): raise AssertionError("never called")
+    def chain(self, payload, guest, options): raise AssertionError("never called")
     def entry_of(self, image): return image.entry
 """
 
@@ -57,7 +57,7 @@ class Thing:
     loader = ""
     undefined = ()
     rules = ()
-    def scene(self, image, offer, filling, only=None): raise NotImplementedError
+    def scene(self, image, offer, filling, only=None): raise AssertionError("never called")
 """
 
 LOADER = """
@@ -69,7 +69,7 @@ class Thing:
     evidence = Evidence.SOURCE
     source = "made up"
     rules = ()
-    def judge(self, image): raise NotImplementedError
+    def judge(self, image): raise AssertionError("never called")
 """
 
 OF_KIND = {

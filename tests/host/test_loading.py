@@ -100,7 +100,7 @@ def test_an_object_without_anything_is_told_everything_that_it_lacks(
         ("rules = (", "rules = [", "not a tuple of Rule"),
         ("def native(", "nativ = 1\n    def nativ2(", "has no method 'native'"),
         (
-            "def native(self, payload, guest, options): raise NotImplementedError",
+            'def native(self, payload, guest, options): raise AssertionError("never called")',
             "native = 1",
             "no method 'native'",
         ),
