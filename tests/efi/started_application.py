@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from bootbuild.abi.handover import Handover, ModuleEntry
 from bootbuild.api import Content, FileContent, Filling, Framebuffer, Offer
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.machine import Machine
+from bootbuild.model.span import Span
 from bootbuild.model.trace import StopKind
 from bootbuild.platform.flat32 import poison_of
 from bootbuild.platform.uefi import ovmf
@@ -21,6 +23,7 @@ from bootbuild.platform.uefi.start import UNDEFINED, Started, start
 from bootbuild_efi.environments import Ovmf
 from recipe_text import build_text
 
+MiB, PAGE = 1 << 20, 4096
 SAID = "bootbuild: cannot start the kernel: "
 Answer = Callable[[Call], int | None]
 Around = Callable[[str, Answer, Call], int | None]
@@ -110,3 +113,52 @@ def _surround(firmware: Firmware, around: Around, calls: list[str]) -> None:
     for at, function in firmware._functions.items():
         if function.answer is not None and not function.name.startswith("Program."):
             firmware._functions[at] = replace(function, answer=surrounded(function.name, function.answer))
+
+
+def recipe(kernel: Path, target: str = "", more: str = "", startup: str = '"startup_64"') -> str:
+    """For one application: keys of its target, and of the payload."""
+    return f"""
+        api = 1
+        [payload]
+        path = {json.dumps(str(kernel))}
+        startup = {startup}
+        {more}
+        [targets.efi]
+        profiles = ["ovmf"]
+        {target}
+    """
+
+
+def at_first(do: Callable[[Call], None]) -> Around:
+    """Before the first service is answered."""
+    done: list[bool] = []
+
+    def around(_: str, answer: Answer, call: Call) -> int | None:
+        if not done:
+            done.append(True)
+            do(call)
+        return answer(call)
+
+    return around
+
+
+def instead(name: str, do: Callable[[Answer, Call], int | None]) -> Around:
+    """For one service."""
+    return lambda called, answer, call: do(answer, call) if called == name else answer(call)
+
+
+def booted(run: Run) -> Run:
+    """A run of hello that came to its end."""
+    assert run.console.endswith("hello: done\n"), (run.console, run.detail)
+    assert run.record is not None
+    return run
+
+
+def split(started: Started, pieces: int) -> None:
+    """Give every other page of some memory another type, so that the map has so many pieces more."""
+    pages = started.firmware.pages
+    at = next(
+        span.start for span, kind in pages if kind == ovmf.MemoryType.CONVENTIONAL and span.size > 32 * MiB
+    )
+    for number in range(pieces // 2):
+        pages.convert(Span(at + (2 * number + 1) * PAGE, PAGE), ovmf.MemoryType.RUNTIME_DATA)
