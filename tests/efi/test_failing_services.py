@@ -14,7 +14,9 @@ from bootbuild.platform.uefi.pages import Refused
 from started_application import Answer, Application
 
 #: whose failure is none of the application's: the shell's parameters, and a screen
-SPARED = {"BootServices.HandleProtocol", "BootServices.LocateProtocol"}
+SPARED = {
+    f"BootServices.{name}" for name in ("HandleProtocol", "LocateProtocol", "LocateHandleBuffer", "FreePool")
+}
 
 
 @pytest.mark.parametrize("code", [status.OUT_OF_RESOURCES, status.INVALID_PARAMETER])

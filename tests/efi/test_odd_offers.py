@@ -11,7 +11,7 @@ import pytest
 from bootbuild.api import MemoryContent
 from bootbuild.platform.uefi import guids, status
 from bootbuild.platform.uefi.call import Call
-from bootbuild.platform.uefi.graphics import Display
+from bootbuild.platform.uefi.graphics import BLT_ONLY, Display, Graphics
 from bootbuild.platform.uefi.start import Traits
 from started_application import Answer, Application, at_first, booted, instead, recipe, split
 
@@ -146,6 +146,17 @@ class Lies(Display):
 def test_a_screen_that_cannot_be_is_not_handed_on(hello: Application, display: Lies, shown: bool) -> None:
     run = booted(hello.run(hello.started(traits=Traits(display=display))))
     assert (run.framebuffer is not None) is shown
+
+
+def test_the_first_screen_with_pixels_counts(hello: Application) -> None:
+    """Firmware makes one of several, which has none itself."""
+    started = hello.started(traits=Traits(display=Display(pixel_format=BLT_ONLY)))
+    firmware, second = started.firmware, Display(base=0xB0000000, padding=8)
+
+    def add(_: Call) -> None:
+        Graphics(firmware, second, firmware.keep(bytes(64)))
+
+    assert booted(hello.run(started, at_first(add))).framebuffer == second.framebuffer(0)
 
 
 # -- command lines -------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ enum efi_memory_type {
     EFI_PERSISTENT,
 };
 
+enum efi_locate_type { EFI_ALL_HANDLES, EFI_BY_REGISTER_NOTIFY, EFI_BY_PROTOCOL };
 enum efi_allocate_type { EFI_ALLOCATE_ANY, EFI_ALLOCATE_MAX, EFI_ALLOCATE_ADDRESS };
 
 /* The first 40 bytes of an entry of the map, whose stride is what GetMemoryMap says. */
@@ -73,14 +74,17 @@ struct efi_boot_services {
     efi_status(EFIAPI *free_pages)(uint64_t address, uint64_t pages);
     efi_status(EFIAPI *get_memory_map)(uint64_t *size, struct efi_memory *map, uint64_t *key, uint64_t *stride,
                                        uint32_t *version);
-    void *pool[2];
+    void *allocate_pool;
+    efi_status(EFIAPI *free_pool)(void *);
     void *events[9];
     efi_status(EFIAPI *handle_protocol)(void *handle, const struct efi_guid *, void **interface);
     void *handles[3];
     efi_status(EFIAPI *locate_device_path)(const struct efi_guid *, struct efi_device_path **, void **handle);
     void *images[5];
     efi_status(EFIAPI *exit_boot_services)(void *image, uint64_t key);
-    void *others[10];
+    void *others[9];
+    efi_status(EFIAPI *locate_handle_buffer)(uint32_t how, const struct efi_guid *, void *key, uint64_t *count,
+                                             void ***handles);
     efi_status(EFIAPI *locate_protocol)(const struct efi_guid *, void *registration, void **interface);
 };
 
@@ -159,9 +163,11 @@ struct efi_graphics {
 #define EFI_AT(type, field, at) _Static_assert(__builtin_offsetof(struct type, field) == at, #field)
 EFI_AT(efi_boot_services, allocate_pages, 0x28);
 EFI_AT(efi_boot_services, get_memory_map, 0x38);
+EFI_AT(efi_boot_services, free_pool, 0x48);
 EFI_AT(efi_boot_services, handle_protocol, 0x98);
 EFI_AT(efi_boot_services, locate_device_path, 0xb8);
 EFI_AT(efi_boot_services, exit_boot_services, 0xe8);
+EFI_AT(efi_boot_services, locate_handle_buffer, 0x138);
 EFI_AT(efi_boot_services, locate_protocol, 0x140);
 EFI_AT(efi_runtime_services, set_virtual_address_map, 0x38);
 EFI_AT(efi_runtime_services, get_variable, 0x48);

@@ -278,22 +278,19 @@ static void set_colour(uint8_t *position, uint8_t *size, uint32_t mask)
     *size = mask ? (uint8_t)(32 - __builtin_clz(mask) - *position) : 0;
 }
 
-/* The screen as it is now, if its pixels lie in memory that the kernel can reach, all that are told of. */
-static void take_framebuffer(void)
+/* A screen as it is now: whether its pixels lie in memory that the kernel can reach, all that are told of. */
+static int take_screen(const struct efi_graphics *graphics)
 {
     struct bb_framebuffer *shape = &application.handoff->framebuffer;
-    struct efi_graphics *graphics;
     const struct efi_graphics_mode *mode;
     uint32_t red = 0xff, green = 0xff00, blue = 0xff0000, all = 0xffffffff, bits;
     uint64_t pitch;
 
-    if (application.boot->locate_protocol(&graphics_output, 0, (void **)&graphics) != EFI_SUCCESS || !graphics->now)
-        return;
-    mode = graphics->now->mode;
+    mode = graphics->now ? graphics->now->mode : 0;
     if (!mode || mode->pixel_format > EFI_BIT_MASK)
-        return;
+        return 0;
     if (graphics->now->framebuffer > FOUR_GIB || graphics->now->framebuffer_size > FOUR_GIB - graphics->now->framebuffer)
-        return;
+        return 0;
     if (mode->pixel_format == EFI_BGR) {
         red = 0xff0000;
         blue = 0xff;
@@ -304,11 +301,11 @@ static void take_framebuffer(void)
         all = red | green | blue | mode->reserved;
     }
     if (!all)
-        return;
+        return 0;
     bits = (uint32_t)(32 - __builtin_clz(all) + 7) & ~7u;
     pitch = (uint64_t)mode->pixels_per_line * (bits / 8);
     if (mode->pixels_per_line < mode->width || pitch > FOUR_GIB || pitch * mode->height > graphics->now->framebuffer_size)
-        return;
+        return 0;
     shape->address = graphics->now->framebuffer;
     shape->width = mode->width;
     shape->height = mode->height;
@@ -318,6 +315,23 @@ static void take_framebuffer(void)
     set_colour(&shape->red_position, &shape->red_size, red);
     set_colour(&shape->green_position, &shape->green_size, green);
     set_colour(&shape->blue_position, &shape->blue_size, blue);
+    return 1;
+}
+
+/* The first of all screens: one that firmware makes of several, or that of a device without such memory, has no pixels. */
+static void take_framebuffer(void)
+{
+    struct efi_graphics *graphics;
+    uint64_t count = 0;
+    void **handles;
+
+    if (application.boot->locate_handle_buffer(EFI_BY_PROTOCOL, &graphics_output, 0, &count, &handles) != EFI_SUCCESS)
+        return;
+    for (uint64_t i = 0; i < count; i++)
+        if (application.boot->handle_protocol(handles[i], &graphics_output, (void **)&graphics) == EFI_SUCCESS &&
+            take_screen(graphics))
+            break;
+    application.boot->free_pool(handles);
 }
 
 efi_status take_all(void)
