@@ -66,7 +66,8 @@ def _offers(distribution: metadata.Distribution) -> Iterator[Offer]:
     text = distribution.read_text("entry_points.txt") or ""
     if "bootbuild" not in text:  # parsing the metadata of everything installed would cost more than the build
         return
-    name = distribution.metadata["Name"]
+    fields = distribution.metadata  # read and parsed anew each time that it is asked for
+    name, version = fields["Name"], fields["Version"]
     if metadata.distribution(name).read_text("entry_points.txt") != text:
         return  # an older copy further down sys.path: Python would not import from it either
     for point in distribution.entry_points:
@@ -77,7 +78,7 @@ def _offers(distribution: metadata.Distribution) -> Iterator[Offer]:
                 kind if dot else "",
                 rest if dot else point.name,
                 name,
-                distribution.version,
+                version,
                 point.value,
                 int(group[1]),
             )
