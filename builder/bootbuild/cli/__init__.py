@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from bootbuild.errors import BootbuildError, ExitCode
 
 INTERRUPTED = 130  #: 128 + SIGINT, as shells report it
-_GARBAGE = 50_000  #: objects between collections: nearly all that a command makes live to its end
+_GARBAGE = 200_000  #: objects between collections: nearly all that a command makes live to its end
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
