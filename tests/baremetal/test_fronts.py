@@ -22,10 +22,9 @@ from bootbuild.model.payload import ElfImage
 from bootbuild.model.request import BootRequest
 from bootbuild.model.span import Span
 from bootbuild.model.verdict import Outcome, ProfileVerdict
-from bootbuild.pipeline import BUDGET, TIMEOUT, build
-from bootbuild.recipe.overrides import Overrides
-from bootbuild.recipe.read import read
+from bootbuild.pipeline import BUDGET, TIMEOUT
 from bootbuild_baremetal.environments import grub_bios, grub_efi
+from recipe_text import build_text
 
 CMDLINE = b"one two"
 
@@ -100,8 +99,8 @@ OTHERS: dict[str, type[OtherMultiboot1 | OtherMultiboot2 | OtherEfi]] = {
 @pytest.fixture(scope="module")
 def images(hello64: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("hello")
-    path = folder / "recipe.toml"
-    path.write_text(f"""
+    record = build_text(
+        f"""
         api = 1
         [payload]
         path = "{hello64}"
@@ -110,9 +109,9 @@ def images(hello64: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         profiles = ["grub"]
         [targets.multiboot2]
         boot_services = true
-    """)
-    host = Host.discover()
-    record = build(read(path, host, Overrides()), host)
+    """,
+        folder,
+    )
     images = {image.targets[0]: Path(image.path) for image in record.images}
     return images | {"efi": images["multiboot2"]}
 

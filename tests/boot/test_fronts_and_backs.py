@@ -18,9 +18,7 @@ from bootbuild.errors import RefusedError
 from bootbuild.host import Host
 from bootbuild.model.record import BuildRecord
 from bootbuild.model.verdict import Outcome
-from bootbuild.pipeline import build
-from bootbuild.recipe.overrides import Overrides
-from bootbuild.recipe.read import read
+from recipe_text import build_text
 from tiny_guest import STARTUP, guest
 
 WIDTHS = (32, 64)
@@ -60,8 +58,8 @@ def build_pair(target: str, guest_name: str, width: int, folder: Path, options: 
         kernel = kernel.replace(PHYS32_ENTRY, OTHER_NOTE)
     (folder / "kernel.elf").write_bytes(kernel)
     (folder / "module").write_bytes(os.urandom(5000))
-    path = folder / "recipe.toml"
-    path.write_text(f"""
+    return build_text(
+        f"""
         api = 1
         [payload]
         path = "kernel.elf"
@@ -73,9 +71,9 @@ def build_pair(target: str, guest_name: str, width: int, folder: Path, options: 
         path = "module"
         [targets.{json.dumps(target)}]
         {options}
-    """)
-    host = Host.discover()
-    return build(read(path, host, Overrides()), host)
+    """,
+        folder,
+    )
 
 
 @pytest.mark.parametrize(("target", "guest_name", "width"), [pair for pair in PAIRS if pair not in REFUSED])

@@ -11,16 +11,13 @@ import pytest
 from bootbuild.api import FileContent, Finding, Payload, ProfileVerdict, Startup, read_elf, read_pe
 from bootbuild.errors import RefusedError
 from bootbuild.guests.native import Native
-from bootbuild.host import Host
 from bootbuild.model.record import BuildRecord
 from bootbuild.model.verdict import Outcome
-from bootbuild.pipeline import build
-from bootbuild.recipe.overrides import Overrides
-from bootbuild.recipe.read import read
 from bootbuild_efi import sbat
 from bootbuild_efi.options import Options
 from bootbuild_efi.rules import RULES
 from bootbuild_efi.targets import Efi
+from recipe_text import build_text
 from workshop import Workshop
 
 CMDLINE = "greeting=hello"
@@ -46,8 +43,7 @@ def make(hello64: Path, hello32: Path, workshop: Workshop, tmp_path: Path) -> Ma
         cmdline: str = CMDLINE,
     ) -> BuildRecord:
         kernel = workshop.pie(f"efi-pie{width}", width) if pie else {64: hello64, 32: hello32}[width]
-        path = tmp_path / "recipe.toml"
-        path.write_text(
+        return build_text(
             f"""
             api = 1
             [payload]
@@ -61,10 +57,9 @@ def make(hello64: Path, hello32: Path, workshop: Workshop, tmp_path: Path) -> Ma
             {target}
             [expect]
             console = "hello: done"
-            """
+            """,
+            tmp_path,
         )
-        host = Host.discover()
-        return build(read(path, host, Overrides()), host)
 
     return made
 
@@ -140,8 +135,7 @@ def test_without_such_memory_the_others_count_if_nobody_names_the_profile(make: 
 
 
 def test_the_post_stub_sets_the_virtual_map(mapping_kernel: Path, tmp_path: Path) -> None:
-    path = tmp_path / "recipe.toml"
-    path.write_text(
+    record = build_text(
         f"""
         api = 1
         [payload]
@@ -151,10 +145,9 @@ def test_the_post_stub_sets_the_virtual_map(mapping_kernel: Path, tmp_path: Path
         profiles = ["ovmf", "wx-strict"]
         [expect]
         console = "virtual map: done"
-        """
+        """,
+        tmp_path,
     )
-    host = Host.discover()
-    record = build(read(path, host, Overrides()), host)
     assert [v.findings for image in record.images for v in image.verdicts] == [(), ()]
     assert {*outcomes(record).values()} == {Outcome.BOOTED}
 

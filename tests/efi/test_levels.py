@@ -38,10 +38,7 @@ from bootbuild.machine import Machine
 from bootbuild.model.record import BuildRecord
 from bootbuild.model.request import BootRequest
 from bootbuild.model.verdict import Level, Outcome
-from bootbuild.pipeline import build
 from bootbuild.platform.uefi.firmware import Firmware
-from bootbuild.recipe.overrides import Overrides
-from bootbuild.recipe.read import read
 from bootbuild.report import json_form, text
 from bootbuild_baremetal.environments.linux_kexec import Kexec
 from bootbuild_efi.environments import Ovmf
@@ -50,6 +47,7 @@ from bootbuild_linux.own_stub import OwnStub
 from bootbuild_linux.unpacking import Unpacking, only_entry
 from debian_kernels import Kernels
 from machine_guests import long_guest, scene
+from recipe_text import build_text
 
 Damage = Callable[[Cpu], None]
 
@@ -258,8 +256,7 @@ def test_a_stand_in_that_nobody_put_there_is_a_change() -> None:
 
 
 def hello(level: str, hello64: Path, folder: Path, target: str = "efi") -> BuildRecord:
-    path = folder / "recipe.toml"
-    path.write_text(
+    return build_text(
         f"""
         api = 1
         [payload]
@@ -272,10 +269,9 @@ def hello(level: str, hello64: Path, folder: Path, target: str = "efi") -> Build
         console = "hello: done"
         [boot]
         {level}
-        """
+        """,
+        folder,
     )
-    host = Host.discover()
-    return build(read(path, host, Overrides()), host)
 
 
 @pytest.mark.parametrize(

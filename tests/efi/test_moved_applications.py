@@ -22,15 +22,12 @@ from bootbuild.api import (
     read_elf,
 )
 from bootbuild.guests.native import Native
-from bootbuild.host import Host
 from bootbuild.model.record import BuildRecord
-from bootbuild.pipeline import build
-from bootbuild.recipe.overrides import Overrides
-from bootbuild.recipe.read import read
 from bootbuild.report import text
 from bootbuild_efi.options import Options
 from bootbuild_efi.targets import Efi
 from bootbuild_linux.guests import Linux
+from recipe_text import build_text
 from workshop import Workshop
 
 MiB = 1 << 20
@@ -52,8 +49,7 @@ def make(workshop: Workshop, tmp_path: Path) -> Make:
         more: str = "",
     ) -> BuildRecord:
         payload = kernel or workshop.pie(f"efi-moved{width}", width)
-        path = tmp_path / "recipe.toml"
-        path.write_text(
+        return build_text(
             f"""
             api = 1
             [payload]
@@ -68,10 +64,9 @@ def make(workshop: Workshop, tmp_path: Path) -> Make:
             {target}
             [expect]
             {'console = "hello: done"' if guest == "native" and not more else ""}
-            """
+            """,
+            tmp_path,
         )
-        host = Host.discover()
-        return build(read(path, host, Overrides()), host)
 
     return made
 

@@ -11,14 +11,11 @@ import pytest
 
 import efi_dump
 import ovmf as firmware
-from bootbuild.host import Host
 from bootbuild.model.record import BuildRecord
-from bootbuild.pipeline import build
-from bootbuild.recipe.overrides import Overrides
-from bootbuild.recipe.read import read
 from debian_kernels import Kernels
 from oracle import run_until
 from ovmf import Ovmf
+from recipe_text import build_text
 from workshop import Workshop
 
 NVS = 0x806000  #: two pages of ACPI NVS, which OVMF has there
@@ -41,8 +38,7 @@ class Makes:
     ) -> BuildRecord:
         folder = self.folder / name
         folder.mkdir()
-        path = folder / "recipe.toml"
-        path.write_text(
+        record = build_text(
             f"""
             api = 1
             [payload]
@@ -55,10 +51,9 @@ class Makes:
             profiles = ["ovmf"]
             [expect]
             console = "hello: done"
-            """
+            """,
+            folder,
         )
-        host = Host.discover()
-        record = build(read(path, host, Overrides()), host)
         assert [v.outcome.name for image in record.images for v in image.verdicts] == [outcome]
         return record
 
@@ -116,8 +111,7 @@ def test_debians_kernel_goes_elsewhere_and_gets_to_user_space(
 ) -> None:
     """A program that was started before has a page of its place, at 32 MiB, for good."""
     flavour = kernels.cloud
-    path = tmp_path / "recipe.toml"
-    path.write_text(
+    record = build_text(
         f"""
         api = 1
         [payload]
@@ -131,10 +125,9 @@ def test_debians_kernel_goes_elsewhere_and_gets_to_user_space(
         [targets.efi]
         relocatable = "low"
         profiles = ["taken"]
-        """
+        """,
+        tmp_path,
     )
-    host = Host.discover()
-    record = build(read(path, host, Overrides()), host)
     (verdict,) = record.images[0].verdicts
     assert verdict.outcome.name == "BOOTED"
     assert {run.placed and run.placed.virtual for run in verdict.runs} == {0}

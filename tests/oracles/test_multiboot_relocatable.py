@@ -14,18 +14,15 @@ import pytest
 import grub
 from bootbuild.api import FileContent, Filling, MemoryContent, Offer, Profile
 from bootbuild.formats.elf_read import read_elf
-from bootbuild.host import Host
 from bootbuild.machine import Machine
 from bootbuild.model.record import BuildRecord
 from bootbuild.model.trace import StopKind
 from bootbuild.model.verdict import Outcome
-from bootbuild.pipeline import build
-from bootbuild.recipe.overrides import Overrides
-from bootbuild.recipe.read import read
 from bootbuild_baremetal.environments import grub_bios, grub_efi
 from grub import Grub, Menu
 from modelled import DebugPort
 from oracle import run_until
+from recipe_text import build_text
 from workshop import Workshop
 
 MiB = 1 << 20
@@ -129,8 +126,7 @@ def hello(workshop: Workshop) -> dict[int, Path]:
 
 
 def built(payload: Path, width: int, preference: str, folder: Path, more: str = "") -> BuildRecord:
-    path = folder / "recipe.toml"
-    path.write_text(
+    return build_text(
         f"""
         api = 1
         [payload]
@@ -143,10 +139,9 @@ def built(payload: Path, width: int, preference: str, folder: Path, more: str = 
         {more}
         [expect]
         console = "hello: done"
-        """
+        """,
+        folder,
     )
-    host = Host.discover()
-    return build(read(path, host, Overrides()), host)
 
 
 def told(console: str) -> list[str]:
