@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import rules
+from bootbuild_loaders.catalogue import only
 from bootbuild_loaders.linux_loader import (
     BZIMAGE_RULES,
     LinuxLoader,
@@ -27,10 +28,7 @@ class CloudHypervisor:
     version = "53.0"
     evidence = Evidence.SOURCE
     source = "cloud-hypervisor vmm/src/vm.rs, with linux-loader 0.13.2"
-    rules = (
-        *dict.fromkeys((*LinuxLoader.rules, *BZIMAGE_RULES)),
-        *rules.only(rules.OTHER_PROTOCOL),
-    )
+    rules = (*dict.fromkeys((*LinuxLoader.rules, *BZIMAGE_RULES)), *only(rules.OTHER_PROTOCOL))
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
         """By PVH; and by the Linux protocol where the file is a bzImage."""

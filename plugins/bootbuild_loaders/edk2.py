@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import pe_rules, rules
+from bootbuild_loaders.catalogue import only
 from bootbuild_loaders.edk2_directories import check_codeview, check_debug, check_relocations, check_resources
 from bootbuild_loaders.pe_headers import (
     DIRECTORIES,
@@ -55,26 +56,24 @@ class Edk2:
     source = (
         "MdePkg/Library/BasePeCoffLib, MdeModulePkg/Core/Dxe/Image; held to Debian's OVMF (tests/oracles)"
     )
-    rules = (
-        *pe_rules.only(
-            pe_rules.NOT_PE,
-            pe_rules.MACHINE,
-            pe_rules.OPTIONAL_HEADER,
-            pe_rules.HEADER_SPACE,
-            pe_rules.TRUNCATED,
-            pe_rules.IN_HEADERS,
-            pe_rules.SUBSYSTEM,
-            pe_rules.OUTSIDE,
-            pe_rules.ALIGNMENT,
-            pe_rules.FIXED,
-            pe_rules.RELOCATIONS,
-            pe_rules.ENTRY,
-            pe_rules.OVERLAP,
-            pe_rules.DEBUG,
-            pe_rules.MEMORY,
-            pe_rules.RESOURCES,
-        ),
-        *rules.only(rules.NOT_JUDGED),
+    rules = only(
+        pe_rules.NOT_PE,
+        pe_rules.MACHINE,
+        pe_rules.OPTIONAL_HEADER,
+        pe_rules.HEADER_SPACE,
+        pe_rules.TRUNCATED,
+        pe_rules.IN_HEADERS,
+        pe_rules.SUBSYSTEM,
+        pe_rules.OUTSIDE,
+        pe_rules.ALIGNMENT,
+        pe_rules.FIXED,
+        pe_rules.RELOCATIONS,
+        pe_rules.ENTRY,
+        pe_rules.OVERLAP,
+        pe_rules.DEBUG,
+        pe_rules.MEMORY,
+        pe_rules.RESOURCES,
+        rules.NOT_JUDGED,
     )
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
@@ -88,7 +87,7 @@ class Edk2Protected(Edk2):
     name = "edk2-protected"
     evidence = Evidence.SOURCE
     source = "the same, and MdeModulePkg/Core/Dxe/Misc/MemoryProtection.c"
-    rules = (*Edk2.rules, *pe_rules.only(pe_rules.PROTECTED))
+    rules = (*Edk2.rules, *only(pe_rules.PROTECTED))
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
         """For protocol "efi"."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import rules
+from bootbuild_loaders.catalogue import only
 from bootbuild_loaders.linux_loader import LinuxLoader, LoadError, load_elf, refusal
 from bootbuild_loaders.window import Window
 
@@ -25,7 +26,7 @@ class Firecracker:
     source = "firecracker src/vmm/src/arch/x86_64/mod.rs, with linux-loader 0.13.2"
     rules = (
         *(rule for rule in LinuxLoader.rules if rule.id != rules.NO_NOTES),
-        *rules.only(rules.BZIMAGE, rules.OTHER_PROTOCOL),
+        *only(rules.BZIMAGE, rules.OTHER_PROTOCOL),
     )
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:

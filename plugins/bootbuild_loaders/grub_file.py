@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import rules
+from bootbuild_loaders.catalogue import only
 from bootbuild_loaders.grub_opened import opened
 from bootbuild_loaders.grub_xen import LINUX_HEADER, No, xen_arch
 from bootbuild_loaders.stopped import Stopped
@@ -26,7 +27,7 @@ class GrubFile:
     version = "2.06"
     evidence = Evidence.ORACLE
     source = "grub-core/commands/file.c, loader/i386/xen_file*.c; held to Debian's grub-file (tests/oracles)"
-    rules = rules.only(
+    rules = only(
         rules.NOT_A_KERNEL,
         rules.HEADERS_OUTSIDE,
         rules.MACHINE,

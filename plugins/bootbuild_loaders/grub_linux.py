@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import linux_header, linux_rules, rules
+from bootbuild_loaders.catalogue import only
 from bootbuild_loaders.grub_chunks import EFI64, FOUR_GIB, OUT_OF_MEMORY, PC, Chunks, Platform, align_up
 from bootbuild_loaders.grub_loaded import HEAP_BROKEN
 from bootbuild_loaders.grub_opened import opened
@@ -38,22 +39,21 @@ class GrubLinux:
     evidence = Evidence.ORACLE
     source = "grub-core/loader/i386/linux.c; held to Debian's GRUB (tests/oracles)"
     platform = PC
-    rules = (
-        *linux_rules.only(
-            linux_rules.NO_HEADER,
-            linux_rules.OLD_PROTOCOL,
-            linux_rules.LOADED_LOW,
-            linux_rules.BOOT_FLAG,
-            linux_rules.SETUP_SECTS,
-            linux_rules.SETUP_OUTSIDE,
-            linux_rules.INIT_SIZE,
-            linux_rules.CODE32_START,
-            linux_rules.HEADER_LENGTH,
-            linux_rules.CMDLINE_SIZE,
-            linux_rules.SHORT,
-            linux_rules.PREF_ADDRESS,
-        ),
-        *rules.only(rules.DOES_NOT_FIT, rules.NOT_JUDGED),
+    rules = only(
+        linux_rules.NO_HEADER,
+        linux_rules.OLD_PROTOCOL,
+        linux_rules.LOADED_LOW,
+        linux_rules.BOOT_FLAG,
+        linux_rules.SETUP_SECTS,
+        linux_rules.SETUP_OUTSIDE,
+        linux_rules.INIT_SIZE,
+        linux_rules.CODE32_START,
+        linux_rules.HEADER_LENGTH,
+        linux_rules.CMDLINE_SIZE,
+        linux_rules.SHORT,
+        linux_rules.PREF_ADDRESS,
+        rules.DOES_NOT_FIT,
+        rules.NOT_JUDGED,
     )
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:

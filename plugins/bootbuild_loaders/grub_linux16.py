@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import linux_rules, rules
+from bootbuild_loaders.catalogue import only
 from bootbuild_loaders.grub_chunks import FOUR_GIB, PC, Chunks
 from bootbuild_loaders.grub_linux import OLD_CMDLINE, checked, judged
 from bootbuild_loaders.grub_loaded import HEAP_BROKEN
@@ -28,19 +29,18 @@ class GrubLinux16:
     version = "2.06"
     evidence = Evidence.ORACLE
     source = "grub-core/loader/i386/pc/linux.c; held to Debian's GRUB (tests/oracles)"
-    rules = (
-        *linux_rules.only(
-            linux_rules.NO_HEADER,
-            linux_rules.OLD_PROTOCOL,
-            linux_rules.LOADED_LOW,
-            linux_rules.BOOT_FLAG,
-            linux_rules.SETUP_SECTS,
-            linux_rules.SETUP_OUTSIDE,
-            linux_rules.CMDLINE_SIZE,
-            linux_rules.SHORT,
-            linux_rules.LARGE_ZIMAGE,
-        ),
-        *rules.only(rules.DOES_NOT_FIT, rules.NOT_JUDGED),
+    rules = only(
+        linux_rules.NO_HEADER,
+        linux_rules.OLD_PROTOCOL,
+        linux_rules.LOADED_LOW,
+        linux_rules.BOOT_FLAG,
+        linux_rules.SETUP_SECTS,
+        linux_rules.SETUP_OUTSIDE,
+        linux_rules.CMDLINE_SIZE,
+        linux_rules.SHORT,
+        linux_rules.LARGE_ZIMAGE,
+        rules.DOES_NOT_FIT,
+        rules.NOT_JUDGED,
     )
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bootbuild.api import LoaderVerdict
 from bootbuild_loaders import multiboot_rules, rules
+from bootbuild_loaders.catalogue import only
 from bootbuild_loaders.grub_chunks import FOUR_GIB, Chunks, Platform
 from bootbuild_loaders.grub_elf import Loaded
 from bootbuild_loaders.stopped import Stopped
@@ -16,26 +17,22 @@ HEAP_BROKEN = "(it overwrites its heap)"
 CLEARS_ALL = "(it clears all memory)"
 
 #: The rules that the models of both name.
-BOTH = (
-    *rules.only(
-        rules.NOT_A_KERNEL,
-        rules.HEADERS_OUTSIDE,
-        rules.MACHINE,
-        rules.DOES_NOT_FIT,
-        rules.SEGMENT_OUTSIDE,
-        rules.OVERLAP,
-        rules.MULTIBOOT_ADDRESSES,
-        rules.NOT_JUDGED,
-        rules.FILE_OVER_MEMORY,
-    ),
-    *multiboot_rules.only(
-        multiboot_rules.NO_MULTIBOOT,
-        multiboot_rules.UNKNOWN_REQUEST,
-        multiboot_rules.ELF_TYPE,
-        multiboot_rules.FAR_PHDRS,
-        multiboot_rules.ENTRY_OUTSIDE,
-        multiboot_rules.SCREEN,
-    ),
+BOTH = only(
+    rules.NOT_A_KERNEL,
+    rules.HEADERS_OUTSIDE,
+    rules.MACHINE,
+    rules.DOES_NOT_FIT,
+    rules.SEGMENT_OUTSIDE,
+    rules.OVERLAP,
+    rules.MULTIBOOT_ADDRESSES,
+    rules.NOT_JUDGED,
+    rules.FILE_OVER_MEMORY,
+    multiboot_rules.NO_MULTIBOOT,
+    multiboot_rules.UNKNOWN_REQUEST,
+    multiboot_rules.ELF_TYPE,
+    multiboot_rules.FAR_PHDRS,
+    multiboot_rules.ENTRY_OUTSIDE,
+    multiboot_rules.SCREEN,
 )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import multiboot_rules
+from bootbuild_loaders.catalogue import only
 from bootbuild_loaders.grub_chunks import EFI64, PC, Chunks, Platform
 from bootbuild_loaders.grub_elf import WORD32, GrubElf, Loaded
 from bootbuild_loaders.grub_head import Head, not_found
@@ -31,7 +32,7 @@ class GrubMultiboot1:
     evidence = Evidence.ORACLE
     source = "grub-core/loader/{multiboot*.c,i386/multiboot_mbi.c}; held to Debian's GRUB (tests/oracles)"
     platform = PC
-    rules = (*BOTH, *multiboot_rules.only(multiboot_rules.MANY_SECTIONS))
+    rules = (*BOTH, *only(multiboot_rules.MANY_SECTIONS))
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
         """For protocol "multiboot1"."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import multiboot_rules, rules
+from bootbuild_loaders.catalogue import only
 from bootbuild_loaders.grub_chunks import EFI64, PC, Chunks, Platform
 from bootbuild_loaders.grub_elf import WORD32, GrubElf, Loaded, Range
 from bootbuild_loaders.grub_head import Head, not_found
@@ -37,9 +38,11 @@ class GrubMultiboot2:
     platform = PC
     rules = (
         *BOTH,
-        *rules.only(rules.RUNS_OUT),
-        *multiboot_rules.only(
-            multiboot_rules.ENTRY_TAG, multiboot_rules.RELOCATIONS, multiboot_rules.RELOCATABLE_RANGE
+        *only(
+            rules.RUNS_OUT,
+            multiboot_rules.ENTRY_TAG,
+            multiboot_rules.RELOCATIONS,
+            multiboot_rules.RELOCATABLE_RANGE,
         ),
     )
 
@@ -53,7 +56,7 @@ class GrubMultiboot2Efi64(GrubMultiboot2):
 
     name = "grub-multiboot2-efi64"
     platform = EFI64
-    rules = (*GrubMultiboot2.rules, *multiboot_rules.only(multiboot_rules.LONG_MODE))
+    rules = (*GrubMultiboot2.rules, *only(multiboot_rules.LONG_MODE))
 
 
 @dataclass(frozen=True)

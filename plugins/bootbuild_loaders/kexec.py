@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import linux_header, linux_rules, rules
+from bootbuild_loaders.catalogue import only
 from bootbuild_loaders.grub_chunks import align_up
 from bootbuild_loaders.linux_header import ABOVE_4G, KERNEL_64, SECTOR
 from bootbuild_loaders.stopped import Stopped
@@ -32,22 +33,20 @@ class Kexec:
     version = "6.1"
     evidence = Evidence.ORACLE
     source = "arch/x86/kernel/kexec-bzimage64.c; held to Debian's cloud kernel (tests/oracles)"
-    rules = (
-        *linux_rules.only(
-            linux_rules.NO_HEADER,
-            linux_rules.OLD_PROTOCOL,
-            linux_rules.LOADED_LOW,
-            linux_rules.BOOT_FLAG,
-            linux_rules.SETUP_OUTSIDE,
-            linux_rules.INIT_SIZE,
-            linux_rules.HEADER_LENGTH,
-            linux_rules.NO_ENTRY_64,
-            linux_rules.BELOW_4G,
-            linux_rules.CMDLINE_SIZE,
-            linux_rules.SHORT,
-            linux_rules.KERNEL_ALIGNMENT,
-        ),
-        *rules.only(rules.DOES_NOT_FIT),
+    rules = only(
+        linux_rules.NO_HEADER,
+        linux_rules.OLD_PROTOCOL,
+        linux_rules.LOADED_LOW,
+        linux_rules.BOOT_FLAG,
+        linux_rules.SETUP_OUTSIDE,
+        linux_rules.INIT_SIZE,
+        linux_rules.HEADER_LENGTH,
+        linux_rules.NO_ENTRY_64,
+        linux_rules.BELOW_4G,
+        linux_rules.CMDLINE_SIZE,
+        linux_rules.SHORT,
+        linux_rules.KERNEL_ALIGNMENT,
+        rules.DOES_NOT_FIT,
     )
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:

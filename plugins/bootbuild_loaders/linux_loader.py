@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from bootbuild.api import Content, Evidence, LoaderVerdict, Said
 from bootbuild_loaders import linux_header, linux_rules, rules
+from bootbuild_loaders.catalogue import only
 from bootbuild_loaders.window import Window
 
 HIGH_MEMORY = 1 << 20  #: himem_start that both monitors pass
@@ -139,11 +140,13 @@ def load_bzimage(content: Content) -> Loaded:
 
 
 #: The rules that `load_bzimage` names.
-BZIMAGE_RULES = (
-    *linux_rules.only(
-        linux_rules.NO_HEADER, linux_rules.OLD_PROTOCOL, linux_rules.LOADED_LOW, linux_rules.SETUP_OUTSIDE
-    ),
-    *rules.only(rules.LOW_ENTRY, rules.DOES_NOT_FIT),
+BZIMAGE_RULES = only(
+    linux_rules.NO_HEADER,
+    linux_rules.OLD_PROTOCOL,
+    linux_rules.LOADED_LOW,
+    linux_rules.SETUP_OUTSIDE,
+    rules.LOW_ENTRY,
+    rules.DOES_NOT_FIT,
 )
 
 
@@ -154,7 +157,7 @@ class LinuxLoader:
     version = "0.14.0"
     evidence = Evidence.SOURCE
     source = "rust-vmm/linux-loader, src/loader/elf/mod.rs"
-    rules = rules.only(
+    rules = only(
         rules.NOT_A_KERNEL,
         rules.MACHINE,
         rules.PHDR_SIZE,

@@ -140,8 +140,3 @@ RULES = (
     PREF_ADDRESS,
     KERNEL_ALIGNMENT,
 ) = (rule.id for rule in RULES)
-
-
-def only(*ids: str) -> tuple[Rule, ...]:
-    """The rules that one model names."""
-    return tuple(rule for rule in RULES if rule.id in ids)

@@ -100,8 +100,3 @@ RULES = (
     MANY_SECTIONS,
     LONG_MODE,
 ) = (rule.id for rule in RULES)
-
-
-def only(*ids: str) -> tuple[Rule, ...]:
-    """The rules that one model names."""
-    return tuple(rule for rule in RULES if rule.id in ids)

@@ -245,8 +245,3 @@ RULES = (
     FILE_ALIGNMENT,
     NX_COMPAT,
 ) = (rule.id for rule in RULES)
-
-
-def only(*ids: str) -> tuple[Rule, ...]:
-    """The rules that one model names."""
-    return tuple(rule for rule in RULES if rule.id in ids)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import linux_header, rules
+from bootbuild_loaders.catalogue import only
 from bootbuild_loaders.qemu_elf import EM_X86_64, check_memory, fetch, load_elf
 from bootbuild_loaders.qemu_notes import meant
 from bootbuild_loaders.stopped import Stopped
@@ -27,7 +28,7 @@ class Qemu:
     version = "7.2.22"
     evidence = Evidence.ORACLE
     source = "hw/i386/x86.c, include/hw/elf_ops.h; held to Debian's QEMU (tests/oracles)"
-    rules = rules.only(
+    rules = only(
         rules.NOT_A_KERNEL,
         rules.HEADERS_OUTSIDE,
         rules.MACHINE,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import linux_rules
+from bootbuild_loaders.catalogue import only
 from bootbuild_loaders.grub_linux16 import misplaced
 from bootbuild_loaders.linux_header import ENTRY_16, LOW_SIZE, REAL_MODE, is_elf, read
 from bootbuild_loaders.qemu import find_multiboot
@@ -25,7 +26,7 @@ class QemuLinux:
     version = "7.2.22"
     evidence = Evidence.ORACLE
     source = "hw/i386/x86.c; held to Debian's QEMU (tests/oracles)"
-    rules = linux_rules.only(
+    rules = only(
         linux_rules.NO_HEADER,
         linux_rules.OLD_PROTOCOL,
         linux_rules.LOADED_LOW,

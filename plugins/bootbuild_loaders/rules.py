@@ -270,8 +270,3 @@ RULES = (
     NOT_JUDGED,
     FILE_OVER_MEMORY,
 ) = (rule.id for rule in RULES)
-
-
-def only(*ids: str) -> tuple[Rule, ...]:
-    """The rules that one model names."""
-    return tuple(rule for rule in RULES if rule.id in ids)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import pe_rules, rules
+from bootbuild_loaders.catalogue import only
 from bootbuild_loaders.edk2 import ROOM, X64, judged, misaligned
 from bootbuild_loaders.edk2_directories import KNOWN
 from bootbuild_loaders.pe_headers import (
@@ -48,28 +49,26 @@ class Shim:
     evidence = Evidence.ORACLE
     source = "pe.c, pe-relocate.c; held to Debian's shimx64.efi in OVMF (tests/oracles)"
     strict = False
-    rules = (
-        *pe_rules.only(
-            pe_rules.NOT_PE,
-            pe_rules.MACHINE,
-            pe_rules.OPTIONAL_HEADER,
-            pe_rules.HEADER_SPACE,
-            pe_rules.TRUNCATED,
-            pe_rules.IN_HEADERS,
-            pe_rules.ALIGNMENT,
-            pe_rules.FIXED,
-            pe_rules.RELOCATIONS,
-            pe_rules.ENTRY,
-            pe_rules.OVERLAP,
-            pe_rules.MEMORY,
-            pe_rules.UNPLACED,
-            pe_rules.SHIM_ENTRY,
-            pe_rules.DISCARDED,
-            pe_rules.SHIM_RELOC,
-            pe_rules.HASH,
-            pe_rules.FILE_ALIGNMENT,
-        ),
-        *rules.only(rules.NOT_JUDGED),
+    rules = only(
+        pe_rules.NOT_PE,
+        pe_rules.MACHINE,
+        pe_rules.OPTIONAL_HEADER,
+        pe_rules.HEADER_SPACE,
+        pe_rules.TRUNCATED,
+        pe_rules.IN_HEADERS,
+        pe_rules.ALIGNMENT,
+        pe_rules.FIXED,
+        pe_rules.RELOCATIONS,
+        pe_rules.ENTRY,
+        pe_rules.OVERLAP,
+        pe_rules.MEMORY,
+        pe_rules.UNPLACED,
+        pe_rules.SHIM_ENTRY,
+        pe_rules.DISCARDED,
+        pe_rules.SHIM_RELOC,
+        pe_rules.HASH,
+        pe_rules.FILE_ALIGNMENT,
+        rules.NOT_JUDGED,
     )
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
@@ -84,7 +83,7 @@ class ShimStrict(Shim):
     evidence = Evidence.SOURCE
     source = "pe.c, pe-relocate.c, sbat.c, csv.c"
     strict = True
-    rules = (*Shim.rules, *pe_rules.only(pe_rules.SBAT, pe_rules.NX_COMPAT))
+    rules = (*Shim.rules, *only(pe_rules.SBAT, pe_rules.NX_COMPAT))
 
 
 def _handle_image(window: Window, strict: bool) -> str:

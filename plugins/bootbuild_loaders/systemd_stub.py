@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import pe_rules
+from bootbuild_loaders.catalogue import only
 from bootbuild_loaders.edk2 import X64, Edk2, judged, load, start
 from bootbuild_loaders.pe_headers import FIXED_SIZE, Headers
 from bootbuild_loaders.pe_status import LOAD_ERROR
@@ -30,7 +31,7 @@ class SystemdStub:
     version = "252.39"
     evidence = Evidence.ORACLE
     source = "src/boot/efi/linux.c, pe.c; held to Debian's linuxx64.efi.stub in OVMF (tests/oracles)"
-    rules = (*Edk2.rules, *pe_rules.only(pe_rules.HANDOVER, pe_rules.NO_SECTIONS))
+    rules = (*Edk2.rules, *only(pe_rules.HANDOVER, pe_rules.NO_SECTIONS))
 
     def judge(self, content: Content) -> Sequence[LoaderVerdict]:
         """For protocol "efi"."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict, MemoryContent, Said, decompress
 from bootbuild_loaders import libelf, libelf_dominfo, libelf_parms, rules
+from bootbuild_loaders.catalogue import only
 from bootbuild_loaders.libelf import UNSET, Binary, Refused
 from bootbuild_loaders.libelf_parms import Parms
 from bootbuild_loaders.window import Window, packed
@@ -39,7 +40,7 @@ class XenLibelf:
     version = "4.17.7"
     evidence = Evidence.ORACLE
     source = "xen/common/libelf, xen/arch/x86/{pv,hvm}/dom0_build.c; held to Debian's Xen (tests/oracles)"
-    rules = rules.only(
+    rules = only(
         rules.NOT_A_KERNEL,
         rules.HEADERS_OUTSIDE,
         rules.MACHINE,

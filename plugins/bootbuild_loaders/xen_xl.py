@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bootbuild.api import Content, Evidence, LoaderVerdict, MemoryContent, decompress
 from bootbuild_loaders import libelf, libelf_dominfo, libelf_parms, rules
+from bootbuild_loaders.catalogue import only
 from bootbuild_loaders.libelf import Binary, Refused
 from bootbuild_loaders.window import Window, packed
 
@@ -52,7 +53,7 @@ class XenXl:
     version = "4.17.7"
     evidence = Evidence.ORACLE
     source = "tools/libs/guest; held to Debian's libxenguest (tests/oracles)"
-    rules = rules.only(
+    rules = only(
         rules.NOT_A_KERNEL,
         rules.HEADERS_OUTSIDE,
         rules.MACHINE,
