@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BUILD ?= build
-PYTEST_ARGS ?= -n auto
+PYTEST_ARGS ?= -n auto --dist worksteal
 CASES ?= 1000000
 SEED ?= 1
 
