@@ -16,7 +16,7 @@ from bootbuild.errors import Problem, VerificationError
 from bootbuild.formats import notes as elf_notes
 from bootbuild.formats.elf_readback import ReadBack, read_back
 from bootbuild.formats.notes import NoteError, XenNote
-from bootbuild.model.content import Content, FileContent, chunks
+from bootbuild.model.content import Content, FileContent, first_difference
 from bootbuild.model.contribution import Layout
 from bootbuild.model.payload import PT_LOAD, PT_NOTE, PT_NULL, PT_PHDR, Payload, Segment
 from bootbuild.model.span import Span
@@ -83,14 +83,11 @@ def _bytes(payload: Payload, layout: Layout, content: FileContent) -> Iterator[F
 
 def _same(old: Content, new: Content, at: int) -> Iterator[Found]:
     """Whether `new` has the bytes of `old` from `at` on."""
-    for before, after in zip(chunks(old, at), chunks(new, at, old.size - at)):
-        if before != after:
-            differing = next((i for i, (a, b) in enumerate(zip(before, after)) if a != b), len(after))
-            yield rules.BYTES_CHANGED, f"first at file offset {at + differing:#x}"
-            return
-        at += len(before)
-    if at < old.size:
-        yield rules.BYTES_CHANGED, f"the file ends at {at:#x}"
+    differing = first_difference(old, at, new, at, old.size - at)
+    if differing is not None and at + differing < new.size:
+        yield rules.BYTES_CHANGED, f"first at file offset {at + differing:#x}"
+    elif differing is not None:
+        yield rules.BYTES_CHANGED, f"the file ends at {new.size:#x}"
 
 
 def _header(payload: Payload, layout: Layout, back: ReadBack) -> Iterator[Found]:

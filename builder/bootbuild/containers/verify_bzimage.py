@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bootbuild.containers import bzimage_rules as rules
 from bootbuild.errors import InputError, Problem, VerificationError
 from bootbuild.formats.bzimage import FIELDS, unpack
-from bootbuild.model.content import Content, FileContent, chunks
+from bootbuild.model.content import Content, FileContent, chunks, first_difference
 from bootbuild.model.contribution import Layout
 from bootbuild.model.rule import Rule
 
@@ -132,9 +132,7 @@ def _kernel(kernel: Content, content: Content, name: str) -> Iterator[Found]:
     except InputError as error:
         yield rules.PAYLOAD_WRONG, "; ".join(problem.message for problem in error.problems)
         return
-    if unpacked.size != kernel.size or any(
-        a != b for a, b in zip(chunks(unpacked), chunks(kernel), strict=False)
-    ):
+    if unpacked.size != kernel.size or first_difference(unpacked, 0, kernel, 0, kernel.size) is not None:
         yield rules.PAYLOAD_WRONG, f"{unpacked.size} bytes are unpacked, and are not its {kernel.size}"
 
 

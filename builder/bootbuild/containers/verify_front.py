@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from bootbuild.containers import rules
 from bootbuild.formats.elf_readback import ReadBack
-from bootbuild.model.content import Content, chunks
+from bootbuild.model.content import Content, chunks, first_difference
 from bootbuild.model.contribution import Layout, Loaded, Relaid
 from bootbuild.model.payload import PT_LOAD, Payload
 from bootbuild.model.rule import Rule
@@ -115,5 +115,4 @@ def moved(given: Payload, relaid: Relaid, back: ReadBack, content: Content) -> I
 
 def _equal(old: Content, at: int, new: Content, place: int, size: int) -> bool:
     """Whether `size` bytes are the same."""
-    pairs = zip(chunks(old, at, size), chunks(new, place, size), strict=False)
-    return place + size <= new.size and all(before == after for before, after in pairs)
+    return place + size <= new.size and first_difference(old, at, new, place, size) is None

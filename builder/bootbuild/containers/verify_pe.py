@@ -8,7 +8,7 @@ from pathlib import Path
 from bootbuild.containers import pe_rules as rules
 from bootbuild.errors import Problem, VerificationError
 from bootbuild.formats.pe_read import PeError, PeFile, PeSection, checksum_of, read_pe
-from bootbuild.model.content import Content, FileContent, chunks
+from bootbuild.model.content import Content, FileContent, first_difference
 from bootbuild.model.contribution import Layout, PlacedSection
 from bootbuild.model.payload import Payload
 from bootbuild.model.rule import Rule
@@ -57,13 +57,9 @@ def _same(old: Content, new: Content) -> Iterator[Found]:
     if old.size != new.size:
         yield rules.FILE_CHANGED, f"{new.size} bytes, the payload's file has {old.size}"
         return
-    at = 0
-    for before, after in zip(chunks(old), chunks(new)):
-        if before != after:
-            at += next(i for i, (a, b) in enumerate(zip(before, after)) if a != b)
-            yield rules.FILE_CHANGED, f"first at file offset {at:#x}"
-            return
-        at += len(before)
+    at = first_difference(old, 0, new, 0, old.size)
+    if at is not None:
+        yield rules.FILE_CHANGED, f"first at file offset {at:#x}"
 
 
 def _kind(pe: PeFile) -> Iterator[Found]:
@@ -161,5 +157,6 @@ def _asked(layout: Layout, pe: PeFile) -> Iterator[Found]:
 def _holds(pe: PeFile, found: PeSection, wanted: PlacedSection) -> bool:
     if wanted.content is None:
         return not found.raw_size
-    parts = zip(chunks(wanted.content), chunks(pe.content, found.raw, found.size))
-    return found.raw_size >= found.size and all(before == after for before, after in parts)
+    size = wanted.content.size
+    same = first_difference(wanted.content, 0, pe.content, found.raw, size) is None
+    return found.raw_size >= found.size == size and same

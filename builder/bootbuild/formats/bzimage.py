@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 import struct
 from collections.abc import Callable, Mapping
@@ -81,6 +82,10 @@ def header(content: Content) -> Mapping[str, int]:
     }
 
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  #: malloc.h
+_LARGEST_KEPT = 32 << 20  #: bytes; the most that glibc takes
+
+
 class _Output:
     """Memory for the unpacked kernel: pages come into being as they are written, whatever was promised."""
 
@@ -99,9 +104,24 @@ class _Output:
         self.at += len(data)
 
 
+@functools.cache
+def _keep_heap() -> None:
+    """Have glibc keep what is freed for the next block: 8 MiB are else given back, and zeroed, each time.
+
+    That takes as long as to unpack them. mallopt(3); other C libraries have none.
+    """
+    import ctypes
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
+        mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_KEPT)
+
+
 def _lz4(data: memoryview, out: _Output) -> None:
     from lz4.block import LZ4BlockError, decompress
 
+    _keep_heap()
     at = blocks = 0
     while at < len(data):
         if len(data) - at < 4:

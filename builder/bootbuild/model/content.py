@@ -211,6 +211,22 @@ def chunks(content: Content, offset: int = 0, size: int | None = None) -> Iterat
         left -= got
 
 
+def first_difference(old: Content, at: int, new: Content, place: int, size: int) -> int | None:
+    """How far from the starts of two ranges of `size` bytes they differ, or one ends; None: nowhere."""
+    ours, theirs = (bytearray(min(CHUNK, max(size, 0))) for _ in range(2))
+    done = 0
+    while done < size:
+        step = min(CHUNK, size - done)
+        end = min(
+            old.read_into(at + done, memoryview(ours)[:step]),
+            new.read_into(place + done, memoryview(theirs)[:step]),
+        )
+        if end < step or ours[:step] != theirs[:step]:  # bytearrays: memoryviews are compared byte by byte
+            return done + next((i for i in range(end) if ours[i] != theirs[i]), end)
+        done += step
+    return None
+
+
 def digest(content: Content, offset: int = 0, size: int | None = None) -> str:
     """SHA-256 of a range, in hex."""
     state = hashlib.sha256()
