@@ -58,11 +58,12 @@ class Unpacking:
         self._align = _ALIGN if image.bits == 64 else _ALIGN32
         efi = scene.given.boot_type == BootType.EFI
         self._stub = OwnStub(image.file, packed, scene.given) if efi and packed.entry is not None else None
-        self._short = only_entry(image) if self._stub and level is Level.STUB and not exact else ()
-        self._head = self._short[0][1] if self._short else image.content.read(0, HEAD)
+        short = only_entry(image) if self._stub and level is Level.STUB else ()
+        self._head = short[0][1] if short else image.content.read(0, HEAD)
         self._patches = () if exact else packed.stand_in(self._head)
         if not exact and not self._patches:
             exact = f"there is no stand-in for {packed.compression or 'its compression'}"
+        self._short = () if exact else short  #: what is all of the kernel that is unpacked; (): it is whole
         self.why = exact
         self._phase = _Phase.ENTRY if exact else _Phase.PACKED
         file = image.file

@@ -355,6 +355,19 @@ def test_a_kernel_that_such_a_stub_has_changed_before_it_unpacks_it_is_found(ker
     assert [finding.rule for finding in verdict.findings] == ["BB-B091"]
 
 
+def test_a_guest_that_unpacks_itself_goes_on_to_the_kernel(kernels: Kernels) -> None:
+    """There is no stand-in for LZO."""
+    image = subject(kernels).image
+    packed = packed_kernel(image)
+    assert packed is not None
+    scene = Ovmf().scene(image, Offer(), Filling.EXACT)
+    follower = Unpacking(image, replace(packed, compression="lzo"), scene, "", Level.STUB)
+    with Machine(scene) as machine:
+        follow(follower, machine, 300_000_000, lambda: 120.0, Level.STUB)
+    assert follower.how == "the guest: there is no stand-in for lzo"
+    assert (follower.handed, follower.placed is not None) == (None, True)
+
+
 def test_the_page_is_the_kernels_only_segment_and_has_its_entry(kernels: Kernels) -> None:
     image = subject(kernels).image
     pieces = only_entry(image)
