@@ -15,7 +15,8 @@ from bootbuild_loaders.pe_status import OUT_OF_RESOURCES
 from bootbuild_loaders.stopped import Stopped
 from bootbuild_loaders.window import Window
 
-FAT_MAGIC = b"\xb9\xfa\xf1\x0e"  #: of Apple's files for two machines: include/grub/macho.h
+#: of Apple's files for two machines, and bytes up to its list of them: include/grub/macho.h
+FAT_MAGIC, FAT_HEADER = b"\xb9\xfa\xf1\x0e", 8
 _WORDS = {OUT_OF_RESOURCES: "error: out of resources."}
 
 
@@ -38,7 +39,7 @@ def _load(content: Content) -> str:
     window = Window(opened(content))
     if not window.size:
         raise Stopped(pe_rules.NOT_PE, "error: premature end of file")
-    if window.get(0, 4) == FAT_MAGIC:
+    if window.get(0, 4) == FAT_MAGIC and window.size >= FAT_HEADER:
         raise Stopped(rules.NOT_JUDGED, "", "ignore")
     try:
         headers = load(window, boot_option=False)

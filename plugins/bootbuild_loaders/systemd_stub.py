@@ -21,6 +21,7 @@ from bootbuild_loaders.window import Window
 #: offsets in Linux's setup header, and bit 3 of xloadflags: Documentation/arch/x86/boot.rst
 BOOT_FLAG, HEADER, VERSION, RELOCATABLE, XLOADFLAGS, HANDOVER_64 = 0x1FE, 0x202, 0x206, 0x234, 0x236, 8
 LEAST = 4096  #: bytes: sizeof(BootParams), which is read from the file
+_NO_MACHINE = 0
 BAD, LOADING, STARTING = "Bad kernel image", "Error loading kernel image", "Error starting kernel image"
 
 
@@ -43,7 +44,7 @@ def _exec(window: Window) -> str:
     if not window.size:
         raise Stopped(pe_rules.NOT_PE, "Unable to locate embedded .linux section: Not Found")
     headers = _kernel_info(window)
-    if headers.image_version < 1:
+    if headers.image_version < 1 or headers.machine != X64:
         return _handover(window)
     try:
         headers = load(window, boot_option=False)
@@ -61,12 +62,16 @@ def _in_words(prefix: str, stop: Stopped) -> Stopped:
 
 
 def _kernel_info(window: Window) -> Headers:
-    """pe_kernel_info. It trusts e_lfanew, and may read what is in memory behind the section."""
+    """pe_kernel_info. It trusts e_lfanew, and may read what is in memory behind the section.
+
+    Of another machine it takes what has an entry for this one in a section .compat. Which machine that is
+    nobody has said on x86-64, so that it is machine 0.
+    """
     at = window.u32(0x3C)
     if window.get(0, 2) != b"MZ" or window.get(at, 4) != b"PE\0\0":
         raise Stopped(pe_rules.NOT_PE, f"{BAD}: {LOAD_ERROR}")
     headers = Headers(window, at)
-    if headers.machine != X64:
+    if headers.machine not in (X64, _NO_MACHINE):
         raise Stopped(pe_rules.MACHINE, f"{BAD}: {LOAD_ERROR}")
     if not headers.section_count:
         raise Stopped(pe_rules.NO_SECTIONS, f"{BAD}: {LOAD_ERROR}")

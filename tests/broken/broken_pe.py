@@ -189,6 +189,7 @@ BROKEN = (
     Broken("for 64-bit ARM", fields(machine=0xAA64)),
     Broken("for 32-bit x86", fields(machine=0x14C)),
     Broken("for RISC-V", fields(machine=0x5064)),
+    Broken("for no machine", fields(machine=0)),
     Broken("magic of PE32", fields(magic=0x10B)),
     Broken("magic of a ROM image", fields(magic=0x107)),
     Broken("subsystem Windows console", fields(subsystem=3)),

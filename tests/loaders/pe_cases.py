@@ -27,6 +27,7 @@ ROWS = {
     "for 64-bit ARM": "L521 L521 L521 L521 L521 L521",
     "for 32-bit x86": "L521 L521 L521 L521 L521 L521",
     "for RISC-V": "L521 L521 L521 L521 L521 L521",
+    "for no machine": "L521 L521 L521 L543 L521 L521",
     "magic of PE32": "L522 L522 L522 L522 L522 L522",
     "magic of a ROM image": "L522 L522 L522 L522 L522 L522",
     "subsystem Windows console": "L526 L526 L526 L526 ok ok",
