@@ -5,9 +5,10 @@ Follows grub-core/loader/efi/chainloader.c of GRUB 2.06 as Debian builds it, wit
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
-from bootbuild.api import Content, LoaderVerdict
+from bootbuild.api import Content, LoaderVerdict, MemoryContent
 from bootbuild_loaders import pe_rules, rules
 from bootbuild_loaders.edk2 import Edk2, judged, load, start
 from bootbuild_loaders.grub_opened import opened
@@ -15,8 +16,10 @@ from bootbuild_loaders.pe_status import OUT_OF_RESOURCES
 from bootbuild_loaders.stopped import Stopped
 from bootbuild_loaders.window import Window
 
-#: of Apple's files for two machines, and bytes up to its list of them: include/grub/macho.h
-FAT_MAGIC, FAT_HEADER = b"\xb9\xfa\xf1\x0e", 8
+#: of Apple's files for several machines, and bytes of what begins and lists them: include/grub/macho.h
+FAT_MAGIC, FAT_HEADER, FAT_ARCH = b"\xb9\xfa\xf1\x0e", 8, 20
+CPU_X86_64 = 0x01000007
+CUT = "error: premature end of file"
 _WORDS = {OUT_OF_RESOURCES: "error: out of resources."}
 
 
@@ -36,11 +39,10 @@ class GrubChainloader:
 
 def _load(content: Content) -> str:
     """grub_cmd_chainloader, grub_chainloader_boot."""
-    window = Window(opened(content))
-    if not window.size:
-        raise Stopped(pe_rules.NOT_PE, "error: premature end of file")
-    if window.get(0, 4) == FAT_MAGIC and window.size >= FAT_HEADER:
-        raise Stopped(rules.NOT_JUDGED, "", "ignore")
+    content = opened(content)
+    if not content.size:
+        raise Stopped(pe_rules.NOT_PE, CUT)
+    window = Window(_thin(content))
     try:
         headers = load(window, boot_option=False)
     except Stopped as stop:
@@ -54,3 +56,20 @@ def _load(content: Content) -> str:
         if stop.verdict != "refuse":
             raise
         raise Stopped(stop.rule, "error: unknown error.") from None
+
+
+def _thin(content: Content) -> Content:
+    """What is for this machine of Apple's files for several; any other file as it is. Raises Stopped."""
+    window = Window(content)
+    if window.get(0, 4) != FAT_MAGIC or window.size < FAT_HEADER:
+        return content
+    for number in range(window.u32(4)):
+        raw = window.get(FAT_HEADER + FAT_ARCH * number, FAT_ARCH)
+        if len(raw) < FAT_ARCH or not window.another():  # the list goes on in whatever is in memory
+            raise Stopped(rules.NOT_JUDGED, "", "ignore")
+        machine, _, offset, size, _ = struct.unpack("<5I", raw)
+        if machine == CPU_X86_64:
+            if offset + size > window.size:
+                raise Stopped(pe_rules.TRUNCATED, CUT)
+            return MemoryContent(content.read(offset, size))
+    raise Stopped(pe_rules.MACHINE, "error: no compatible arch found.")

@@ -191,7 +191,8 @@ RULES = (
         "kernel of the EFI handover protocol",
         "systemd's stub starts a kernel with MajorImageVersion 0, that is of Linux 5.7 or older, by the "
         "handover "
-        "protocol, which wants a setup header of version 2.11 or more. Stubs of 258 and later do not.",
+        "protocol, which wants a setup header of version 2.11 or more, and goes to the entry that it names. "
+        "Stubs of 258 and later do not.",
         "set MajorImageVersion to 1, if the kernel asks for its initrd by LINUX_EFI_INITRD_MEDIA_GUID",
     ),
     Rule(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bootbuild.api import Content, Evidence, LoaderVerdict
-from bootbuild_loaders import pe_rules
+from bootbuild_loaders import pe_rules, rules
 from bootbuild_loaders.catalogue import only
 from bootbuild_loaders.edk2 import X64, Edk2, judged, load, start
 from bootbuild_loaders.pe_headers import FIXED_SIZE, Headers
@@ -19,8 +19,11 @@ from bootbuild_loaders.stopped import Stopped
 from bootbuild_loaders.window import Window
 
 #: offsets in Linux's setup header, and bit 3 of xloadflags: Documentation/arch/x86/boot.rst
-BOOT_FLAG, HEADER, VERSION, RELOCATABLE, XLOADFLAGS, HANDOVER_64 = 0x1FE, 0x202, 0x206, 0x234, 0x236, 8
+SETUP_SECTS, BOOT_FLAG, SETUP_SIZE, HEADER, VERSION = 0x1F1, 0x1FE, 0x201, 0x202, 0x206
+RELOCATABLE, XLOADFLAGS, HANDOVER_64, HANDOVER_OFFSET = 0x234, 0x236, 8, 0x264
 LEAST = 4096  #: bytes: sizeof(BootParams), which is read from the file
+SECTOR = 512
+COMPAT = b".compat"
 _NO_MACHINE = 0
 BAD, LOADING, STARTING = "Bad kernel image", "Error loading kernel image", "Error starting kernel image"
 
@@ -44,7 +47,7 @@ def _exec(window: Window) -> str:
     if not window.size:
         raise Stopped(pe_rules.NOT_PE, "Unable to locate embedded .linux section: Not Found")
     headers = _kernel_info(window)
-    if headers.image_version < 1 or headers.machine != X64:
+    if headers.image_version < 1 or (headers.machine != X64 and not _other_entry(headers)):
         return _handover(window)
     try:
         headers = load(window, boot_option=False)
@@ -64,8 +67,7 @@ def _in_words(prefix: str, stop: Stopped) -> Stopped:
 def _kernel_info(window: Window) -> Headers:
     """pe_kernel_info. It trusts e_lfanew, and may read what is in memory behind the section.
 
-    Of another machine it takes what has an entry for this one in a section .compat. Which machine that is
-    nobody has said on x86-64, so that it is machine 0.
+    Which other machine it takes nobody has said on x86-64, so that it is machine 0.
     """
     at = window.u32(0x3C)
     if window.get(0, 2) != b"MZ" or window.get(at, 4) != b"PE\0\0":
@@ -78,6 +80,26 @@ def _kernel_info(window: Window) -> Headers:
     if headers.magic not in FIXED_SIZE:
         raise Stopped(pe_rules.OPTIONAL_HEADER, f"{BAD}: {LOAD_ERROR}")
     return headers
+
+
+def _other_entry(headers: Headers) -> int:
+    """get_compatibility_entry_address: where .compat has an entry for this machine, or 0.
+
+    The section's RVA counts in the file, which is not mapped yet.
+    """
+    window = headers.window
+    found = [section for section in headers.sections if section.name.startswith(COMPAT)]
+    at, size = (found[-1].address, found[-1].size) if found else (0, 0)
+    while size >= 8:
+        if not window.another():
+            raise Stopped(rules.NOT_JUDGED, "", "ignore")
+        kind, length = window.u16(at) & 0xFF, window.u16(at) >> 8
+        if not kind or not 0 < length <= size:
+            break
+        if kind == 1 and length >= 8 and window.u16(at + 2) == X64:
+            return window.u32(at + 4)
+        at, size = at + length, size - length
+    return 0
 
 
 def _handover(window: Window) -> str:
@@ -99,4 +121,9 @@ def _handover(window: Window) -> str:
     for is_wrong, message in wrong:
         if is_wrong:
             raise Stopped(pe_rules.HANDOVER, message)
+    sectors = window.get(SETUP_SECTS, 1)[0] or 4
+    copied = HEADER + window.get(SETUP_SIZE, 1)[0]  # of the header, for the rest there are zeros
+    offset = int.from_bytes(window.get(HANDOVER_OFFSET, min(4, copied - HANDOVER_OFFSET)), "little")
+    if (sectors + 2) * SECTOR + offset >= window.size:
+        raise Stopped(pe_rules.HANDOVER, "", "wild")
     return pe_rules.HANDOVER

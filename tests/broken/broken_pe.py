@@ -168,6 +168,52 @@ def _certificate(data: bytes) -> bytes:
     return directory(SECURITY, len(data), 16)(data) + table
 
 
+def _apple(*machines: int) -> Change:
+    """Apple's file for machines (mach/machine.h): the application, at 0x200, is for the last of them."""
+
+    def change(data: bytes) -> bytes:
+        archs = b"".join(struct.pack("<5I", machine, 3, 0, 0x200, 9) for machine in machines[:-1])
+        archs += struct.pack("<5I", machines[-1], 3, 0x200, len(data), 9)
+        return (struct.pack("<2I", 0x0EF1FAB9, len(machines)) + archs).ljust(0x200, b"\0") + data
+
+    return change
+
+
+def _compat(*entries: tuple[int, int, int, int]) -> Change:
+    """For no machine, with a section .compat of Linux's (arch/x86/boot/header.S), in the file at its RVA."""
+    table = b"".join(struct.pack("<2BHI", *entry) for entry in entries)
+    named = section(SBAT, name=int.from_bytes(b".compat", "little"), size=len(table) + 1)
+    return both(fields(machine=0), named, lambda data: data.ljust(0x3000, b"\0") + table + bytes(1))
+
+
+#: offsets and sizes: Documentation/arch/x86/boot.rst
+SETUP_FIELDS = {
+    "setup_sects": (0x1F1, 1),
+    "boot_flag": (0x1FE, 2),
+    "setup_size": (0x201, 1),
+    "header": (0x202, 4),
+    "version": (0x206, 2),
+    "relocatable": (0x234, 1),
+    "xloadflags": (0x236, 2),
+    "handover_offset": (0x264, 4),
+}
+
+
+def _handover(entered: int = 0xC00, **values: int) -> Change:
+    """A kernel of the EFI handover protocol, 4 KiB, with code where it is entered by that; fields changed."""
+    good = {"boot_flag": 0xAA55, "setup_size": 0x66, "header": 0x53726448, "version": 0x20F}
+    good |= {"relocatable": 1, "xloadflags": 8}
+
+    def change(data: bytes) -> bytes:
+        data = both(_directories(6), fields(image_version=0))(data).ljust(entered, b"\xcc")
+        for name, value in (good | values).items():
+            at, size = SETUP_FIELDS[name]
+            data = put(data, at, value.to_bytes(size, "little"))
+        return (data + code("a")).ljust(0x1000, b"\xcc")
+
+    return change
+
+
 def _same(data: bytes) -> bytes:
     return data
 
@@ -190,6 +236,9 @@ BROKEN = (
     Broken("for 32-bit x86", fields(machine=0x14C)),
     Broken("for RISC-V", fields(machine=0x5064)),
     Broken("for no machine", fields(machine=0)),
+    Broken("for two of Apple's machines", _apple(7, 0x01000007)),
+    Broken("for one of Apple's machines, and that another", _apple(7)),
+    Broken("for two of Apple's machines, cut by a byte", lambda d: _apple(7, 0x01000007)(d)[:-1]),
     Broken("magic of PE32", fields(magic=0x10B)),
     Broken("magic of a ROM image", fields(magic=0x107)),
     Broken("subsystem Windows console", fields(subsystem=3)),
@@ -335,6 +384,26 @@ BROKEN = (
     Broken("a resource's name outside", _resources(1, 0x80000030, 32)),
     # -- For systemd's stub and for shim.
     Broken("MajorImageVersion 0", fields(image_version=0)),
+    Broken("for no machine, an entry in .compat", _compat((1, 8, 0x14C, 0x1000), (1, 8, 0x8664, 0x1000))),
+    Broken("for no machine, another's entry in .compat", _compat((1, 8, 0x14C, 0x1000))),
+    Broken("for no machine, entry 0 in .compat", _compat((1, 8, 0x8664, 0))),
+    Broken("for no machine, .compat ends before the entry", _compat((0, 8, 0, 0), (1, 8, 0x8664, 0x1000))),
+    Broken("the handover protocol, 65535 sections", both(_handover(), fields(sections=65535))),
+    Broken("the handover protocol", _handover()),
+    Broken("the handover protocol, in less than 4 KiB", lambda data: _handover()(data)[:-1]),
+    Broken("the handover protocol, no HdrS", _handover(header=0)),
+    Broken("the handover protocol, no 0xAA55", _handover(boot_flag=0)),
+    Broken("the handover protocol, version 2.10", _handover(version=0x20A)),
+    Broken("the handover protocol, version 2.11, no xloadflags", _handover(version=0x20B, xloadflags=0)),
+    Broken("the handover protocol, not relocatable", _handover(relocatable=0)),
+    Broken("the handover protocol, not in xloadflags", _handover(xloadflags=7)),
+    Broken("the handover protocol, handover_offset 0x100", _handover(0xD00, handover_offset=0x100)),
+    Broken(
+        "the handover protocol, handover_offset behind the setup header",
+        _handover(handover_offset=0x100, setup_size=0x62),
+    ),
+    Broken("the handover protocol, by setup_sects 3", _handover(setup_sects=3, handover_offset=0x200)),
+    Broken("the handover protocol, behind the file", _handover(handover_offset=0x400)),
     Broken("no .sbat", section(SBAT, name=0)),
     Broken("two .sbat", section(DATA_, name=int.from_bytes(b".sbat", "little"), size=24)),
     Broken(".sbat with relocations", section(SBAT, relocations=0x400)),
