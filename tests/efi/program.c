@@ -20,6 +20,7 @@
 #define PRINTED 12
 #define CONVERTED 13
 #define NESTED 14
+#define OLD_KEY 15 // goes on with the key of the first memory map
 #define ALLOWED 21 // memory is made executable by the protocol
 #define ALLOWED_AT_ONCE 22 // and not read-only before
 #define AS_DATA 23 // the kernel's memory is not allocated as code
@@ -152,7 +153,8 @@ MS u64 entry(u64 handle, struct system_table *system)
     for (int tries = 0; tries < 3; tries++) {
         u64 room = size;
 
-        status = bs->call[GetMemoryMap](&room, map, &key, &stride, &version);
+        if (BREAK != OLD_KEY || !tries)
+            status = bs->call[GetMemoryMap](&room, map, &key, &stride, &version);
 #if BREAK == STRIDE
         if (*(u32 *)(map + 40))
             return 1ull << 63 | 1;

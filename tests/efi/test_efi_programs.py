@@ -64,6 +64,7 @@ BROKEN = {
     "STACK": ("BB-B073", "BootServices.Stall was called with RSP"),
     "NO_RETRY": ("BB-B074", "ExitBootServices was refused, and boot services still live"),
     "GIVES_UP": ("BB-B074", "returned EFI_INVALID_PARAMETER to the firmware, which had refused"),
+    "OLD_KEY": ("BB-B074", "returned EFI_INVALID_PARAMETER to the firmware, which had refused"),
     "TALKS": ("BB-B094", "ConOut.OutputString was called, and ExitBootServices was refused before"),
     "STRIDE": ("BB-B075", "relies on stride"),
     "BASE": ("BB-B076", "relies on load base, which efi leaves undefined: startup_64 was not reached"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bootbuild.platform.uefi import guids
+from bootbuild.platform.uefi.start import Traits
 from started_application import Application
 
 OWN = "its own"
@@ -32,8 +33,8 @@ def said(hello64: Path, tmp_path_factory: pytest.TempPathFactory) -> Said:
     """
     application = Application.build(recipe, tmp_path_factory.mktemp("efi"), hello64)
 
-    def of(options: bytes, *, shell: bool = False) -> str:
-        started = application.started(options=options)
+    def of(options: bytes, *, shell: bool = False, secure_boot: bool = False) -> str:
+        started = application.started(options=options, traits=Traits(secure_boot=secure_boot))
         if shell:
             started.firmware.handles.install(started.program.handle, {SHELL_PARAMETERS: 0})
         lines = application.run(started).console.splitlines()
@@ -93,3 +94,7 @@ def test_text_takes_the_place_of_the_images_own_command_line(
 def test_the_shell_begins_it_with_the_programs_name(said: Said, options: str, cmdline: str) -> None:
     assert said(text(options), shell=True) == cmdline
     assert said(text(options)[:-2], shell=True) == cmdline
+
+
+def test_under_secure_boot_it_takes_no_place_of_what_is_signed(said: Said) -> None:
+    assert said(text("one two"), secure_boot=True) == OWN
