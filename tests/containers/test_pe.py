@@ -21,6 +21,7 @@ from bootbuild.model.content import Content, FileContent, MemoryContent
 from bootbuild.model.contribution import Application, Contribution, Layout
 from bootbuild.model.payload import Payload, Startup
 from bootbuild.model.waist import Piece, Waist
+from peak_memory import peak
 
 PE_AT, OPTIONAL = 0x40, 0x58  #: file offsets of the signature and the optional header
 TABLE = OPTIONAL + 112 + 16 * 8
@@ -317,6 +318,40 @@ class Vast:
 
 def test_an_image_that_is_too_large_is_refused(payload: Payload) -> None:
     assert refused(payload, made(payload, ((".module", Vast()),))) == ["BB-W064"]
+
+
+BEFORE = """
+from pathlib import Path
+from bootbuild.boot.subject import find_startup
+from bootbuild.containers import container
+from bootbuild.containers.verify_pe import verify
+from bootbuild.formats.payload import open_payload
+from bootbuild.guests.native import Native
+from bootbuild.host import Host
+from bootbuild.model.content import FileContent
+from bootbuild.model.payload import Module, Payload
+
+opened = open_payload(Path({kernel!r}))
+startup = find_startup(opened.elf, opened.elf.entry, 64)
+module = Module("module", FileContent(Path({module!r})))
+payload = Payload(opened.elf, "kernel", opened.format, opened.digest, "native", startup, modules=(module,))
+target, holder = Host.discover().target("efi"), container("pe")
+"""
+WRITE = """
+layout = holder.lay_out(payload, [target.contribute(payload, Native(), target.options())])
+holder.write(payload, layout, Path({image!r}))
+verify(payload, layout, Path({image!r}), "image")
+"""
+
+
+def test_a_module_passes_through_without_being_held(hello64: Path, tmp_path: Path) -> None:
+    module, image = tmp_path / "module", tmp_path / "image.efi"
+    with module.open("wb") as output:
+        for _ in range(64):  # no hole
+            output.write(bytes(1 << 20))
+    grown, _ = peak(BEFORE.format(kernel=str(hello64), module=str(module)), WRITE.format(image=str(image)))
+    assert image.stat().st_size > 64 << 20
+    assert grown < 16 << 20
 
 
 def test_a_kernel_of_too_many_segments_is_refused(payload: Payload) -> None:
