@@ -25,7 +25,7 @@ LEAST = 4096  #: bytes: sizeof(BootParams), which is read from the file
 SECTOR = 512
 COMPAT = b".compat"
 _NO_MACHINE = 0
-BAD, LOADING, STARTING = "Bad kernel image", "Error loading kernel image", "Error starting kernel image"
+BAD, LOADING = "Bad kernel image", "Error loading kernel image"
 
 
 class SystemdStub:
@@ -52,16 +52,10 @@ def _exec(window: Window) -> str:
     try:
         headers = load(window, boot_option=False)
     except Stopped as stop:
-        raise _in_words(LOADING, stop) from None
-    try:
-        return start(headers)
-    except Stopped as stop:
-        raise _in_words(STARTING, stop) from None
-
-
-def _in_words(prefix: str, stop: Stopped) -> Stopped:
-    message = f"{prefix}: {stop.message}" if stop.verdict == "refuse" else stop.message
-    return Stopped(stop.rule, message, stop.verdict)
+        if stop.verdict != "refuse":
+            raise
+        raise Stopped(stop.rule, f"{LOADING}: {stop.message}") from None
+    return start(headers)
 
 
 def _kernel_info(window: Window) -> Headers:
