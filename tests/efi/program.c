@@ -21,6 +21,10 @@
 #define CONVERTED 13
 #define NESTED 14
 #define OLD_KEY 15 // goes on with the key of the first memory map
+#define REGISTER 16 // takes R15 for zero at its first instruction
+#define FLAG 17 // and CF
+#define TOP 18 // and the stack for where OVMF has it
+#define MEMORY 19 // takes the page that it is given for zeros
 #define ALLOWED 21 // memory is made executable by the protocol
 #define ALLOWED_AT_ONCE 22 // and not read-only before
 #define AS_DATA 23 // the kernel's memory is not allocated as code
@@ -58,6 +62,18 @@ static const struct guid MEMORY_ATTRIBUTE = {0xf4560cf6, 0x40ec, 0x4b4a, {0xa1, 
 enum { NO_EXECUTE = 0x4000, READ_ONLY = 0x20000 };
 
 static u64 virtual_map[16 * 6];
+
+#if BREAK == REGISTER
+#define UNLESS "test %r15, %r15\n\tjnz 1f"
+#elif BREAK == FLAG
+#define UNLESS "jc 1f"
+#elif BREAK == TOP
+#define UNLESS "lea -0x978(%rsp), %rax\n\ttest $0xfff, %eax\n\tjnz 1f"
+#endif
+#ifdef UNLESS
+__asm__(".globl entry\nentry:\n\t" UNLESS "\n\tjmp rest\n1:\tmov $0x8000000000000001, %rax\n\tret");
+#define entry rest
+#endif
 
 MS u64 entry(u64 handle, struct system_table *system)
 {
@@ -116,6 +132,8 @@ MS u64 entry(u64 handle, struct system_table *system)
     return status;
 #endif
     status = bs->call[AllocatePages](ALLOCATE_ADDRESS, BREAK == AS_DATA ? LOADER_DATA : LOADER_CODE, 1ull, &at);
+    if (BREAK == MEMORY && *(volatile u8 *)KERNEL)
+        return 1ull << 63 | 1;
 #if BREAK == ALLOWED || BREAK == ALLOWED_AT_ONCE
     service **protection = 0;
     u64 found = 0;
