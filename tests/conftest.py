@@ -83,6 +83,12 @@ def bash() -> Path:
 
 
 @pytest.fixture(scope="session")
+def make_program() -> Path:
+    """make, for folders whose kernel or stub has a Makefile of its own."""
+    return _tool("make", "make")
+
+
+@pytest.fixture(scope="session")
 def gcc() -> Path:
     """A gcc that makes 32-bit and 64-bit freestanding code."""
     _tool("ld", "binutils")

@@ -56,10 +56,7 @@ def text(options: str) -> bytes:
         (text(""), OWN),
         (text("one two"), "one two"),
         (text(" one"), " one"),
-        (
-            text("\x7f\x80\u07ff\u0800\uffff\U00010000\U0010ffff"),
-            "\x7f\x80\u07ff\u0800\uffff\U00010000\U0010ffff",
-        ),
+        (text(EDGES), EDGES),
         (text("\tone"), OWN),
         (text("one two")[:-2], "one two"),  # without a NUL
         (text("one") + text("two"), "one"),
