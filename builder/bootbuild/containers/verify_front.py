@@ -109,10 +109,6 @@ def moved(given: Payload, relaid: Relaid, back: ReadBack, content: Content) -> I
     for s in given.elf.loads:
         wanted = (s.flags, s.paddr if physical else s.vaddr, s.paddr, s.filesz, s.memsz)
         there = [n for n in back.segments if (n.flags, n.vaddr, n.paddr, n.filesz, n.memsz) == wanted]
-        if not any(_equal(given.elf.content, s.offset, content, n.offset, s.filesz) for n in there):
+        old = given.elf.content
+        if all(first_difference(old, s.offset, content, n.offset, s.filesz) is not None for n in there):
             yield rules.SEGMENT_CHANGED, f"nothing loads what belongs at physical {s.physical}"
-
-
-def _equal(old: Content, at: int, new: Content, place: int, size: int) -> bool:
-    """Whether `size` bytes are the same."""
-    return place + size <= new.size and first_difference(old, at, new, place, size) is None

@@ -158,5 +158,6 @@ def _holds(pe: PeFile, found: PeSection, wanted: PlacedSection) -> bool:
     if wanted.content is None:
         return not found.raw_size
     size = wanted.content.size
-    same = first_difference(wanted.content, 0, pe.content, found.raw, size) is None
-    return found.raw_size >= found.size == size and same
+    if not found.raw_size >= found.size == size:
+        return False
+    return first_difference(wanted.content, 0, pe.content, found.raw, size) is None

@@ -82,10 +82,6 @@ def header(content: Content) -> Mapping[str, int]:
     }
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  #: malloc.h
-_LARGEST_KEPT = 32 << 20  #: bytes; the most that glibc takes
-
-
 class _Output:
     """Memory for the unpacked kernel: pages come into being as they are written, whatever was promised."""
 
@@ -102,6 +98,10 @@ class _Output:
             raise ValueError(f"it unpacks to more than the {self.size} bytes that it states")
         self.view[self.at : self.at + len(data)] = data
         self.at += len(data)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  #: malloc.h
+_LARGEST_KEPT = 32 << 20  #: bytes; the most that glibc takes
 
 
 @functools.cache

@@ -1,0 +1,39 @@
+"""Where two ranges of bytes differ: in any piece in which they are read, and where one of them ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from bootbuild.model.content import CHUNK, MemoryContent, first_difference
+
+SIZE = 2 * CHUNK + 5  #: two whole pieces and a part of one
+OLD = bytes(range(251)) * (SIZE // 251 + 1)
+
+
+@pytest.mark.parametrize("at", [0, 1, CHUNK - 1, CHUNK, 2 * CHUNK - 1, 2 * CHUNK, SIZE - 1])
+def test_the_first_of_them_is_told(at: int) -> None:
+    new = bytearray(OLD)
+    for place in {at, SIZE - 1}:
+        new[place] ^= 0x80
+    assert first_difference(MemoryContent(OLD), 0, MemoryContent(new), 0, SIZE) == at
+
+
+def test_it_is_counted_from_where_the_ranges_begin() -> None:
+    new = b"in front" + OLD[100:]
+    assert first_difference(MemoryContent(OLD), 100, MemoryContent(new), 8, SIZE - 100) is None
+    assert first_difference(MemoryContent(OLD), 101, MemoryContent(new), 8, SIZE - 101) == 0
+    changed = bytearray(new)
+    changed[8 + CHUNK] ^= 1
+    assert first_difference(MemoryContent(OLD), 100, MemoryContent(changed), 8, SIZE - 100) == CHUNK
+
+
+def test_what_lies_outside_the_ranges_does_not_count() -> None:
+    assert first_difference(MemoryContent(OLD[:10] + b"x"), 0, MemoryContent(OLD), 0, 10) is None
+    assert first_difference(MemoryContent(b""), 0, MemoryContent(OLD), 0, 0) is None
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK, CHUNK + 1, SIZE - 1])
+def test_a_range_that_ends_differs_there(size: int) -> None:
+    whole, cut = MemoryContent(OLD), MemoryContent(OLD[:size])
+    assert first_difference(whole, 0, cut, 0, SIZE) == size
+    assert first_difference(cut, 0, whole, 0, SIZE) == size
