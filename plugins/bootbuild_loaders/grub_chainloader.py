@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from bootbuild.api import Content, LoaderVerdict, MemoryContent
+from bootbuild.api import Content, LoaderVerdict, part_of
 from bootbuild_loaders import pe_rules, rules
 from bootbuild_loaders.edk2 import Edk2, judged, load, start
 from bootbuild_loaders.grub_opened import opened
@@ -71,5 +71,5 @@ def _thin(content: Content) -> Content:
         if machine == CPU_X86_64:
             if offset + size > window.size:
                 raise Stopped(pe_rules.TRUNCATED, CUT)
-            return MemoryContent(content.read(offset, size))
+            return part_of(content, offset, size)
     raise Stopped(pe_rules.MACHINE, "error: no compatible arch found.")

@@ -239,6 +239,7 @@ BROKEN = (
     Broken("for two of Apple's machines", _apple(7, 0x01000007)),
     Broken("for one of Apple's machines, and that another", _apple(7)),
     Broken("for two of Apple's machines, cut by a byte", lambda d: _apple(7, 0x01000007)(d)[:-1]),
+    Broken("the magic of Apple's files, and no more", lambda _: b"\xb9\xfa\xf1\x0e"),
     Broken("magic of PE32", fields(magic=0x10B)),
     Broken("magic of a ROM image", fields(magic=0x107)),
     Broken("subsystem Windows console", fields(subsystem=3)),

@@ -31,6 +31,7 @@ ROWS = {
     "for two of Apple's machines": "-L520 -L520 ok -L520 -L520 -L520",
     "for one of Apple's machines, and that another": "-L520 -L520 L521 -L520 -L520 -L520",
     "for two of Apple's machines, cut by a byte": "-L520 -L520 L524 -L520 -L520 -L520",
+    "the magic of Apple's files, and no more": "-L520 -L520 -L520 -L520 -L520 -L520",
     "magic of PE32": "L522 L522 L522 L522 L522 L522",
     "magic of a ROM image": "L522 L522 L522 L522 L522 L522",
     "subsystem Windows console": "L526 L526 L526 L526 ok ok",

@@ -23,7 +23,7 @@ from bootbuild.guests.given import cmdline_fault, map_fault, module_faults
 from bootbuild.guests.record import record_faults
 from bootbuild.guests.state import state_faults
 from bootbuild.model.blob import Blob
-from bootbuild.model.content import Content, FileContent, MemoryContent
+from bootbuild.model.content import Content, FileContent, MemoryContent, part_of
 from bootbuild.model.content import digest as content_digest
 from bootbuild.model.contribution import (
     AddressOf,
@@ -150,6 +150,7 @@ __all__ = [
     "map_fault",
     "module_faults",
     "packed_kernel",
+    "part_of",
     "phys32_entry",
     "read_elf",
     "read_pe",

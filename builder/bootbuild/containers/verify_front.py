@@ -106,9 +106,9 @@ def addressed(layout: Layout, back: ReadBack, content: Content) -> Iterator[Foun
 def moved(given: Payload, relaid: Relaid, back: ReadBack, content: Content) -> Iterator[Found]:
     """Every PT_LOAD of a file that was laid out anew loads what the payload's own does."""
     physical = relaid.bits != given.elf.bits
+    old = given.elf.content
     for s in given.elf.loads:
         wanted = (s.flags, s.paddr if physical else s.vaddr, s.paddr, s.filesz, s.memsz)
         there = [n for n in back.segments if (n.flags, n.vaddr, n.paddr, n.filesz, n.memsz) == wanted]
-        old = given.elf.content
         if all(first_difference(old, s.offset, content, n.offset, s.filesz) is not None for n in there):
             yield rules.SEGMENT_CHANGED, f"nothing loads what belongs at physical {s.physical}"

@@ -10,7 +10,7 @@ from bootbuild.formats import rules
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.formats.notes import NoteError, parse
 from bootbuild.formats.pe_read import PeError, PeFile, PeSection, read_pe
-from bootbuild.model.content import Content, Piece, SplicedContent
+from bootbuild.model.content import Content, part_of
 from bootbuild.model.payload import ElfImage
 
 FORMAT = "efi application"
@@ -67,5 +67,4 @@ def carried(content: Content) -> tuple[bytes, tuple[tuple[str, Content, bytes], 
 
 def _held(pe: PeFile, section: PeSection) -> Content:
     """A section's part of the file, by reference."""
-    size = min(section.size, section.raw_size, max(0, pe.content.size - section.raw))
-    return SplicedContent(size, [Piece(0, pe.content, section.raw, size)])
+    return part_of(pe.content, section.raw, min(section.size, section.raw_size))

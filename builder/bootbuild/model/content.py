@@ -189,6 +189,12 @@ class SplicedContent:
         return end - offset
 
 
+def part_of(content: Content, offset: int, size: int) -> Content:
+    """Up to `size` bytes of a content from `offset` on, by reference; fewer where it ends."""
+    size = max(0, min(size, content.size - offset))
+    return SplicedContent(size, [Piece(0, content, offset, size)])
+
+
 def _zero(buffer: memoryview) -> None:
     for at in range(0, len(buffer), len(_ZEROS)):
         part = buffer[at : at + len(_ZEROS)]
