@@ -98,6 +98,13 @@ def test_load_image_refuses_relocations_that_are_not_in_the_image() -> None:
     assert refused.value.code == status.LOAD_ERROR
 
 
+def test_load_image_refuses_a_section_that_is_cut() -> None:
+    (change,) = (one.change for one in BROKEN if one.name == "cut behind the headers")
+    image = read_pe(MemoryContent(change(tiny())))
+    with pytest.raises(NotAnImage, match=r"the file ends within section \.text"):
+        image.load(image.base)
+
+
 def test_an_image_that_is_refused_has_no_memory() -> None:
     """As CoreLoadPeImage gives back what it had allocated: the next memory map is the one before."""
     (change,) = (one.change for one in BROKEN if one.name == "a section behind the image")

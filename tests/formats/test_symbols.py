@@ -93,6 +93,28 @@ def test_a_real_map_gives_the_startup_path(kernels: Any) -> None:
     assert len(found) > 50_000
 
 
+LINES = st.lists(
+    st.tuples(
+        st.integers(0, 2**32 - 1), st.sampled_from("Tta?A"), st.sampled_from(["b", "ab", "abc", "abcd"])
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(lines=LINES, last=st.booleans(), moved=st.sampled_from([0, 0x200000]))
+def test_one_that_is_searched_for_in_a_map_is_the_one_among_all(
+    lines: list[tuple[int, str, str]], last: bool, moved: int
+) -> None:
+    """Some begin as others do, or end so."""
+    text = "".join(f"{value:016x} {kind} {name}\n" for value, kind, name in lines)
+    content = MemoryContent(text.removesuffix("\n" if last else "").encode())
+    found = dict(read_system_map(content, "System.map", moved))
+    assert found.keys() == {name for _, _, name in lines}
+    for name in ("b", "ab", "abc", "abcd", "a", "", "bc\n"):
+        assert read_system_map(content, "System.map", moved).get(name) == found.get(name)
+
+
 STRINGS = b"\0startup_64\0init\0_init\0\xc3\xa9t\xc3\xa9\0init\0cut off"
 ENTRIES = st.lists(
     st.tuples(

@@ -157,7 +157,4 @@ def _asked(layout: Layout, pe: PeFile) -> Iterator[Found]:
 def _holds(pe: PeFile, found: PeSection, wanted: PlacedSection) -> bool:
     if wanted.content is None:
         return not found.raw_size
-    size = wanted.content.size
-    if not found.raw_size >= found.size == size:
-        return False
-    return first_difference(wanted.content, 0, pe.content, found.raw, size) is None
+    return first_difference(wanted.content, 0, pe.content, found.raw, wanted.size) is None

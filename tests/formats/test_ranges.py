@@ -1,10 +1,10 @@
-"""Where two ranges of bytes differ: in any piece in which they are read, and where one of them ends."""
+"""Ranges of bytes: a part of a content by reference, and where two of them differ."""
 
 from __future__ import annotations
 
 import pytest
 
-from bootbuild.model.content import CHUNK, MemoryContent, first_difference
+from bootbuild.model.content import CHUNK, MemoryContent, first_difference, part_of
 
 SIZE = 2 * CHUNK + 5  #: two whole pieces and a part of one
 OLD = bytes(range(251)) * (SIZE // 251 + 1)
@@ -37,3 +37,20 @@ def test_a_range_that_ends_differs_there(size: int) -> None:
     whole, cut = MemoryContent(OLD), MemoryContent(OLD[:size])
     assert first_difference(whole, 0, cut, 0, SIZE) == size
     assert first_difference(cut, 0, whole, 0, SIZE) == size
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "bytes_"),
+    [
+        (0, 5, b"01234"),
+        (3, 4, b"3456"),
+        (8, 9, b"89"),
+        (10, 1, b""),
+        (11, 1 << 40, b""),
+        (3, 0, b""),
+    ],
+)
+def test_a_part_ends_where_the_whole_does(offset: int, size: int, bytes_: bytes) -> None:
+    part = part_of(MemoryContent(b"0123456789"), offset, size)
+    assert (part.size, part.read(0, 100)) == (len(bytes_), bytes_)
+    assert part.read(1, 2) == bytes_[1:3]
