@@ -8,13 +8,20 @@ themselves, and enter that.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from bootbuild.abi import boot_params
-from bootbuild.api import Content, Cpu, Finding, Given, Packed
+from bootbuild.api import Content, Cpu, Finding, Given, Load, MemoryContent, Packed, Span, holes
 from bootbuild_linux import judge
 
-_PIECE = 1 << 20  #: bytes compared at a time
 _CODE = 64  #: bytes of the decompressor by which its entry is known
+
+
+class Machine(judge.Memory, Protocol):
+    """What is asked of it where the kernel is handed over."""
+
+    def first_change(self, load: Load) -> int | None:
+        """As `Cpu.first_change`."""
 
 
 class OwnStub:
@@ -41,9 +48,7 @@ class OwnStub:
             return None
         return physical + self._inside if physical is not None and found else None
 
-    def findings(
-        self, cpu: judge.Memory, place: int, patches: Sequence[tuple[int, bytes]] = ()
-    ) -> list[Finding]:
+    def findings(self, cpu: Machine, place: int, patches: Sequence[tuple[int, bytes]] = ()) -> list[Finding]:
         """What of the packed kernel at `place`, the command line and the ramdisk is not as it was given.
 
         The host has written `patches`.
@@ -69,22 +74,19 @@ class OwnStub:
 
 
 def first_change(
-    cpu: judge.Memory, file: Content, packed: Packed, place: int, patches: Sequence[tuple[int, bytes]] = ()
+    cpu: Machine, file: Content, packed: Packed, place: int, patches: Sequence[tuple[int, bytes]] = ()
 ) -> int | None:
     """Address of the first byte that is not the packed kernel's, as the file has it but for `patches`."""
-    for at in range(0, packed.size, _PIECE):
-        size = min(_PIECE, packed.size - at)
-        expected: bytes | bytearray = file.read(packed.offset + at, size)
-        for offset, data in patches:
-            start, end = max(offset, at), min(offset + len(data), at + size)
-            if start < end:
-                expected = bytearray(expected)
-                expected[start - at : end - at] = data[start - offset : end - offset]
+    written = [Load(place + at, MemoryContent(data), 0, len(data), len(data)) for at, data in patches]
+    untouched = holes(Span(0, packed.size), [Span(at, len(data)) for at, data in patches])
+    as_packed = [
+        Load(place + part.start, file, packed.offset + part.start, part.size, part.size) for part in untouched
+    ]
+    for load in sorted([*written, *as_packed], key=lambda load: load.address):
         try:
-            found = cpu.read_physical(place + at, size)
+            at = cpu.first_change(load)
         except LookupError:
-            return place + at
-        if found != expected:
-            pairs = enumerate(zip(expected, found, strict=True))
-            return place + at + next(i for i, pair in pairs if pair[0] != pair[1])
+            return load.address
+        if at is not None:
+            return at
     return None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bootbuild.machine.memory import Memory
-from bootbuild.model.content import Content, FileContent, MemoryContent
+from bootbuild.model.content import Content, FileContent, MemoryContent, SealedContent
 from bootbuild.model.machine import Load, Region, RegionKind
 from bootbuild.model.span import Span
 
@@ -22,7 +23,8 @@ def content(request: pytest.FixtureRequest, tmp_path: Path) -> Content:
     if request.param == "memory":
         return MemoryContent(data)
     (tmp_path / "file").write_bytes(data)
-    return FileContent(tmp_path / "file")
+    file = FileContent(tmp_path / "file")
+    return SealedContent(file) if request.param == "mapped file" else file
 
 
 @pytest.fixture
@@ -66,3 +68,39 @@ def test_without_the_kernels_help_every_byte_is_compared(
     assert memory.first_change(load) is None
     memory.write(AT + 0x54321, b"\xff\xfe")
     assert memory.first_change(load) in (AT + 0x54321, AT + 0x54322)
+
+
+def sealed(path: Path, data: bytes) -> Content:
+    path.write_bytes(data)
+    return SealedContent(FileContent(path))
+
+
+def test_pages_of_another_file_are_compared(tmp_path: Path) -> None:
+    """They are a file's as well, and so is the garbage where nothing was loaded."""
+    size = 1 << 20
+    there, other = (sealed(tmp_path / name, name.encode() * (size // 5)) for name in ("there", "other"))
+    load = Load(0x200000, there, 0, there.size, there.size)
+    memory = Memory([Region(Span(0, 8 << 20), RegionKind.RAM)], [load], 7)
+    try:
+        assert memory.first_change(load) is None
+        assert memory.first_change(replace(load, content=other)) == 0x200000
+        assert memory.first_change(replace(load, address=0x201000)) == 0x201000
+        assert memory.first_change(replace(load, address=0x600000)) == 0x600000
+        assert memory.first_change(replace(load, offset=5, size=size // 2)) is None  # the same bytes
+    finally:
+        memory.close()
+
+
+def test_what_a_later_load_has_put_there_is_compared(tmp_path: Path) -> None:
+    """As sections of a PE may lie one over the other."""
+    size = 1 << 20
+    content = sealed(tmp_path / "file", b"".join(number.to_bytes(4, "little") for number in range(size // 2)))
+    below = Load(0x200000, content, 0, size, size)
+    above = Load(0x280000, content, size, size // 2, size // 2)
+    memory = Memory([Region(Span(0, 8 << 20), RegionKind.RAM)], [below, above], 0)
+    try:
+        assert memory.first_change(above) is None
+        assert memory.first_change(replace(below, size=size // 2)) is None
+        assert memory.first_change(below) in range(0x280000, 0x280004)
+    finally:
+        memory.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from bootbuild.model.machine import Given, RegionKind
+from bootbuild.model.machine import Given, Load, RegionKind
 from bootbuild.model.span import Span
 from bootbuild.model.verdict import Finding
 
@@ -38,6 +38,12 @@ class Cpu(Protocol):
 
     def write_physical(self, address: int, data: bytes) -> None:
         """Write at a physical address. LookupError where there is no memory."""
+
+    def first_change(self, load: Load) -> int | None:
+        """Physical address of the first byte that is not a load's; None if all are. LookupError as above.
+
+        What the scene has loaded so is not read where nobody has written to it.
+        """
 
     def translate(self, address: int) -> int | None:
         """Physical address of a virtual one; None if not mapped."""

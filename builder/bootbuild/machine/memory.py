@@ -43,6 +43,7 @@ class Memory:
         self._part = max(_PART, 1 << (ram >> 6).bit_length())  # some 64, since the engine maps more slowly
         self._blocks: list[Block] = []
         self._starts: list[int] = []  #: of the blocks
+        self._loads = tuple(loads)
         try:
             for region in self.regions:
                 if region.kind is not RegionKind.MMIO:
@@ -164,13 +165,14 @@ class Memory:
         )
 
     def first_change(self, load: Load) -> int | None:
-        """The first address at which memory no longer holds the bytes of a load; None if it holds them all.
+        """The first address at which memory does not hold the bytes of a load; None if it holds them all.
 
-        Pages that are still the file's own need not be read.
+        Of what was loaded so when the scene was set up, pages that are still the file's need not be read.
         """
         done = 0
+        ours = self._was_loaded(load)
         for block, at, part in self._pieces(load.address, load.size):
-            for start, size in written(block.address + at, part):
+            for start, size in written(block.address + at, part) if ours else [(0, part)]:
                 for offset in range(start, start + size, _STEP):
                     step = min(_STEP, start + size - offset)
                     was = load.content.read(load.offset + done + offset, step)
@@ -181,6 +183,19 @@ class Memory:
         return None
 
     # ------------------------------------------------------------------------------------------------
+
+    def _was_loaded(self, load: Load) -> bool:
+        """Whether these bytes were put there by one of the scene's loads, and by none after it others."""
+        span = Span(load.address, load.size)
+        last = next(
+            (one for one in reversed(self._loads) if span.overlaps(Span(one.address, one.memsz))), None
+        )
+        return (
+            last is not None
+            and last.content is load.content
+            and last.offset - last.address == load.offset - load.address
+            and Span(last.address, last.size).covers(span)
+        )
 
     def _find(self, address: int) -> Block | None:
         index = bisect_right(self._starts, address) - 1

@@ -283,7 +283,7 @@ class Machine:
         self._delivery.exception(PF, code)
 
     def first_change(self, load: Load) -> int | None:
-        """Physical address of the first byte that is no longer what `load` put there; None without one."""
+        """Physical address of the first byte that is not a load's; None if all are. LookupError."""
         return self._memory.first_change(load)
 
     @property

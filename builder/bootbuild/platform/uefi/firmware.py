@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from bootbuild.api.machine import Cpu
-from bootbuild.model.content import Content
+from bootbuild.model.content import Content, chunks
 from bootbuild.model.machine import Given, Load, MapEntry, Region, RegionKind
 from bootbuild.model.span import Span, align_up, holes
 from bootbuild.model.verdict import Finding
@@ -142,10 +142,18 @@ class Firmware(Pc):
 
     def put(self, address: int, data: bytes | bytearray) -> None:
         """Write as the firmware, at a physical address. `data` must not change any more."""
+        self.load(put(address, data))
+
+    def load(self, load: Load) -> None:
+        """Put a part of a content somewhere, and zeros behind it."""
         if self._cpu is None:
-            self.loads.append(put(address, data))
-        else:
-            self._cpu.write_physical(address, bytes(data))
+            self.loads.append(load)
+            return
+        at = load.address
+        for part in chunks(load.content, load.offset, load.size):
+            self._cpu.write_physical(at, bytes(part))
+            at += len(part)
+        self._cpu.write_physical(at, bytes(load.memsz - load.size))
 
     @property
     def system_table(self) -> int:

@@ -10,7 +10,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bootbuild.model.content import Content
+from bootbuild.model.content import Content, MemoryContent, Piece, SplicedContent
+from bootbuild.model.machine import Load
 from bootbuild.model.span import Span, align_up
 from bootbuild.platform.uefi import status
 from bootbuild.platform.uefi.ovmf import PAGE
@@ -21,7 +22,8 @@ NX_COMPAT = 0x0100
 SCN_EXECUTE, SCN_WRITE = 0x20000000, 0x80000000
 _RELOCATIONS_STRIPPED = 0x0001
 _RELOCATION_TABLE = 5  #: IMAGE_DIRECTORY_ENTRY_BASERELOC
-_ABSOLUTE, _HIGHLOW, _DIR64 = 0, 3, 10
+_ABSOLUTE = 0  #: a relocation that is none
+_WORDS = {3: 4, 10: 8}  #: IMAGE_REL_BASED_HIGHLOW, _DIR64: bytes of the word
 _OPTIONAL = 112  #: bytes of a PE32+ optional header before the directories
 
 
@@ -75,45 +77,54 @@ class PeImage:
         """The first section of this name."""
         return next((section for section in self.sections if section.name == name), None)
 
-    def load(self, base: int) -> bytearray:
-        """Its bytes in memory at `base`. Raises NotAnImage."""
-        memory = bytearray(align_up(self.size, PAGE))
-        view = memoryview(memory)
-        self.content.read_into(0, view[: self.headers])
+    def load(self, base: int) -> tuple[Load, ...]:
+        """What is put into memory one after the other, for the image to be at `base`. Raises NotAnImage."""
+        pieces = [Piece(0, self.content, 0, self.headers)]
         for section in self.sections:
             size = min(section.raw_size, section.size) if section.size else section.raw_size
             if section.rva + max(size, section.size) > self.size:
                 raise NotAnImage(f"section {section.name} ends behind SizeOfImage", status.LOAD_ERROR)
-            if self.content.read_into(section.raw, view[section.rva : section.rva + size]) < size:
+            if section.raw + size > self.content.size and size:
                 raise NotAnImage(f"the file ends within section {section.name}")
-        if base != self.base and not self.relocatable:
-            raise NotAnImage(f"it has no relocations and {self.base:#x} is taken")
+            pieces.append(Piece(section.rva, self.content, section.raw, size))
         if base != self.base:
-            self._relocate(memory, base - self.base)
-        return memory
+            if not self.relocatable:
+                raise NotAnImage(f"it has no relocations and {self.base:#x} is taken")
+            pieces += self._relocated(SplicedContent(self.size, pieces), base - self.base)
+        all_of_it = Load(base, MemoryContent(b""), 0, 0, align_up(self.size, PAGE))
+        return all_of_it, *(Load(base + p.at, p.source, p.offset, p.size, p.size) for p in pieces)
 
-    def _relocate(self, memory: bytearray, delta: int) -> None:
+    def _relocated(self, linked: Content, delta: int) -> Iterator[Piece]:
+        """What of the image is otherwise when it lies `delta` bytes above where it was linked."""
         if self.relocations.size and self.relocations.end > self.size:
             text = f"its relocations at {self.relocations} lie behind SizeOfImage"
             raise NotAnImage(text, status.LOAD_ERROR)
-        for rva, kind in _relocations(memory, self.relocations):
-            size, code = {_HIGHLOW: (4, "<I"), _DIR64: (8, "<Q")}[kind]
+        table = linked.read(self.relocations.start, self.relocations.size)
+        first, end = self.size, 0
+        for rva, size in _relocations(table):
             if rva + size > self.size:
                 raise NotAnImage(f"a relocation at {rva:#x} lies behind SizeOfImage", status.LOAD_ERROR)
-            (word,) = struct.unpack_from(code, memory, rva)
-            struct.pack_into(code, memory, rva, word + delta & (1 << 8 * size) - 1)
+            first, end = min(first, rva), max(end, rva + size)
+        if first >= end:
+            return
+        part = bytearray(linked.read(first, end - first))
+        for rva, size in _relocations(table):
+            at = slice(rva - first, rva - first + size)
+            word = int.from_bytes(part[at], "little") + delta & (1 << 8 * size) - 1
+            part[at] = word.to_bytes(size, "little")
+        yield Piece(first, MemoryContent(part), 0, len(part))
 
 
-def _relocations(memory: bytearray, table: Span) -> Iterator[tuple[int, int]]:
-    """(RVA, type) of each entry of the blocks that were loaded with the image."""
-    at = table.start
-    while at + 8 <= table.end:
-        page, size = struct.unpack_from("<II", memory, at)
-        if size < 8 or at + size > min(table.end, len(memory)):
-            raise NotAnImage(f"a block of relocations of {size} bytes at {at:#x}")
-        for (word,) in struct.iter_unpack("<H", memory[at + 8 : at + size - size % 2]):
-            if word >> 12 in (_HIGHLOW, _DIR64):
-                yield page + (word & 0xFFF), word >> 12
+def _relocations(table: bytes) -> Iterator[tuple[int, int]]:
+    """(RVA, bytes) of each word that the blocks of a table of base relocations name."""
+    at = 0
+    while at + 8 <= len(table):
+        page, size = struct.unpack_from("<II", table, at)
+        if size < 8 or at + size > len(table):
+            raise NotAnImage(f"a block of relocations of {size} bytes at {at:#x} of them")
+        for (word,) in struct.iter_unpack("<H", table[at + 8 : at + size - size % 2]):
+            if word >> 12 in _WORDS:
+                yield page + (word & 0xFFF), _WORDS[word >> 12]
             elif word >> 12 != _ABSOLUTE:
                 raise NotAnImage(f"a relocation of type {word >> 12}")
         at += size

@@ -64,11 +64,12 @@ class Programs:
             span = self._lower(span, above)
             firmware.pages.convert(span, kind)
         try:
-            memory = image.load(span.start)
+            loads = image.load(span.start)
         except NotAnImage:
             firmware.pages.free(span.start, span.size // PAGE)
             raise
-        firmware.put(span.start, memory)
+        for load in loads:
+            firmware.load(load)
         firmware.gave(span, kind)
         if firmware.protection is not None:
             firmware.protection.image(image, span)
