@@ -29,7 +29,6 @@ _SHORTEST = 8  #: bytes of a block by which its place in the file is told
 _STACK = 2048  #: bytes of the stack in which the address of the output is looked for
 _PIECE = 2 << 20  #: bytes that are written at a time
 _ENTRY_BYTES = 16  #: of the kernel's first instructions, by which they are known
-_GENERAL = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", *(f"r{n}" for n in range(8, 16)))
 _PER_BYTE = 100  #: instructions for which a byte is unpacked by the slowest decoder (XZ takes some 60)
 _PHDR = struct.Struct("<IIQQQQQQ")  #: Elf64_Phdr
 _E_PHOFF, _E_PHNUM, _PT_LOAD = 32, 56, 1
@@ -222,7 +221,7 @@ class Unpacking:
     def _candidates(self, cpu: Cpu) -> Iterable[int]:
         wide = bool(cpu.get("code64"))
         stack = _stack(cpu)
-        values = [cpu.get(name) for name in (_GENERAL if wide else _GENERAL[:7])]
+        values = [*cpu.general()[: 16 if wide else 8]]
         values += struct.unpack(f"<{len(stack) // 8}Q" if wide else f"<{len(stack) // 4}I", stack)
         other = self._align - 1 | -1 << 52
         return dict.fromkeys([v for v in values if v and not v & other])

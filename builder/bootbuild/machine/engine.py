@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bootbuild.machine.binding import Uc, UcError, emulate, library, uc, x86
-from bootbuild.machine.calibrate import OLD_EXCEPTION, Layout, calibrate, failure, registers
+from bootbuild.machine.calibrate import GENERAL, OLD_EXCEPTION, Layout, calibrate, failure, registers
 
 MSR_EFER = 0xC0000080
 EFER_LMA = 1 << 10
@@ -62,6 +62,31 @@ class Segment:
         return bool(self.flags & 1 << 21)
 
 
+class _Together:
+    """Registers that are often wanted together, read at once: a call into the engine costs more than they."""
+
+    def __init__(self, engine: Any, numbers: list[int], msr: int | None = None) -> None:
+        """`numbers`: of registers of up to 64 bits; `msr`: an MSR that comes behind them."""
+        self._engine = engine
+        self._count = len(numbers) + (msr is not None)
+        self._slots = (ctypes.c_uint64 * (2 * self._count))()  #: two each; an MSR's index, then its value
+        if msr is not None:
+            numbers = [*numbers, x86.UC_X86_REG_MSR]
+            struct.pack_into("=I", self._slots, 16 * (self._count - 1), msr)
+        self._unpack = struct.Struct(
+            "=" + "Q8x" * (self._count - (msr is not None)) + "8xQ" * (msr is not None)
+        )
+        at = ctypes.addressof(self._slots)
+        self._numbers = (ctypes.c_int * self._count)(*numbers)
+        self._places = (ctypes.c_void_p * self._count)(*range(at, at + 16 * self._count, 16))
+
+    def read(self) -> tuple[int, ...]:
+        """Their values, as they are now."""
+        if library.uc_reg_read_batch(self._engine, self._numbers, self._places, self._count):
+            raise UcError(uc.UC_ERR_ARG)
+        return self._unpack.unpack(self._slots)
+
+
 class Core:
     """A core in the engine's 64-bit mode, from which every x86 mode is entered. One per machine."""
 
@@ -82,6 +107,11 @@ class Core:
         self._at_word = ctypes.byref(self._word)
         self._keep: list[Any] = []
         self._error: BaseException | None = None
+        control = [self._number[name] for name in ("cr0", "cr3", "cr4")]
+        self.paging = _Together(self.uc._uch, control, MSR_EFER).read
+        """CR0, CR3, CR4 and EFER."""
+        self.general_now = _Together(self.uc._uch, [self._number[name] for name in GENERAL]).read
+        """The sixteen general registers, in the order of their encoding."""
 
     def close(self) -> None:
         """Give the engine's memory back now. The core must not be used any more."""
@@ -94,7 +124,7 @@ class Core:
     def get(self, name: str) -> int:
         """A register; `cs` and its like give the selector, `gdtr` and `idtr` the base."""
         if name == "efer":
-            return int(self.uc.msr_read(MSR_EFER))
+            return self.paging()[3]
         number = self._number[name]
         if number in _WIDE:
             value = self.uc.reg_read(number)

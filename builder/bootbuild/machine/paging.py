@@ -99,10 +99,9 @@ class Paging:
 
     def walk(self, address: int) -> Walk:
         """Follow the tables in force (no paging, 32-bit with PSE, PAE, 4-level; SDM 3A, 4.2–4.5)."""
-        core = self._core
-        if not core.get("cr0") & CR0_PG:
+        cr0, cr3, cr4, efer = self._core.paging()
+        if not cr0 & CR0_PG:
             return Walk(address & 0xFFFFFFFF)
-        cr3, cr4, efer = core.get("cr3"), core.get("cr4"), core.get("efer")
         no_execute = 0 if efer & _EFER_NXE else _NX
         if efer & EFER_LMA:
             if (address >> 47) not in (0, 0x1FFFF):

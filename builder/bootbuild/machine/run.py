@@ -243,6 +243,10 @@ class Machine:
             return self._core.segment(register).selector
         return self._core.get(register)
 
+    def general(self) -> tuple[int, ...]:
+        """The sixteen general registers, in the order of their encoding."""
+        return self._core.general_now()
+
     def registers(self) -> Mapping[str, int]:
         """All that a report shows: general and control registers, selectors, tables."""
         return self._board.registers()
