@@ -7,7 +7,6 @@ import functools
 import itertools
 import mmap
 import os
-import random
 import sys
 from array import array
 from collections.abc import Callable, Iterator
@@ -15,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bootbuild.model.content import Content, SealedContent
+from bootbuild.model.garbage import SIZE as PATTERN
+from bootbuild.model.garbage import garbage_of
 from bootbuild.model.machine import Region, RegionKind
 from bootbuild.model.span import Span, align_up
 
 PAGE = 4096
-_PATTERN = 64 << 10  #: bytes of garbage that repeat; the garbage at an address depends on it modulo this
 _SHEET = 2 << 20  #: bytes of it that are mapped at a time
 _REMAP = 1 << 16  #: zeros from here on are cheaper as fresh pages than as a fill
 _LINUX = sys.platform == "linux"
@@ -114,11 +114,11 @@ def _fill(block: Block, seed: int) -> None:
     """Garbage: on Linux one copy-on-write file of it is mapped again and again, touching no page."""
     start, end = block.span.start, block.span.end
     if not _LINUX:
-        pattern = _pattern(seed)
+        pattern = garbage_of(seed)
         at = start
         while at < end:
-            part = min(_PATTERN - at % _PATTERN, end - at)
-            block.view[at - start : at - start + part] = pattern[at % _PATTERN : at % _PATTERN + part]
+            part = min(PATTERN - at % PATTERN, end - at)
+            block.view[at - start : at - start + part] = pattern[at % PATTERN : at % PATTERN + part]
             at += part
         return
     fd = _sheet(seed)
@@ -133,14 +133,9 @@ def _fill(block: Block, seed: int) -> None:
 def _sheet(seed: int) -> int:
     """A file of garbage, open as long as the process lives: profiles have two seeds."""
     fd = os.memfd_create("bootbuild-garbage", os.MFD_CLOEXEC)
-    for _ in range(_SHEET // _PATTERN):
-        os.write(fd, _pattern(seed))
+    for _ in range(_SHEET // PATTERN):
+        os.write(fd, garbage_of(seed))
     return fd
-
-
-@functools.lru_cache(maxsize=2)
-def _pattern(seed: int) -> bytes:
-    return random.Random(seed).randbytes(_PATTERN)  # noqa: S311 (garbage is no secret)
 
 
 @functools.cache

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from bootbuild.model.garbage import garbage_of
 from bootbuild.model.machine import Descriptor, EntryState, Filling, TableRegister, Undefined
 
 _NO_TABLE = TableRegister(0, 0)
-_PATTERN = 1 << 16  #: bytes of garbage that repeat
 _SEEDS = {Filling.EXACT: 0, Filling.POISON_A: 0xA11CE5ED, Filling.POISON_B: 0x0B0B5EED}
 _SELECTORS = {
     "cs": (0x20, 0x1238),
@@ -45,8 +44,8 @@ class Poison:
 
     def garbage(self, size: int) -> bytes:
         """`size` bytes of what somebody else left, in every run other ones."""
-        pattern = random.Random(self.seed).randbytes(_PATTERN)  # noqa: S311 (garbage is no secret)
-        return (pattern * -(-size // _PATTERN))[:size]
+        pattern = garbage_of(self.seed)
+        return (pattern * -(-size // len(pattern)))[:size]
 
 
 def poison_of(filling: Filling, only: frozenset[str] | None, undefined: Sequence[Undefined]) -> Poison:
