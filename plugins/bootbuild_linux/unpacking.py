@@ -26,7 +26,7 @@ _ALIGN = 1 << 21  #: MIN_KERNEL_ALIGN of x86-64
 _ALIGN32 = 1 << 13  #: … and the least of CONFIG_PHYSICAL_ALIGN of x86-32
 _START = 16  #: bytes by which what is packed is known
 _SHORTEST = 8  #: bytes of a block by which its place in the file is told
-_STACK = 2048  #: bytes of the stack in which the address of the output is looked for
+_STACK = 2048  #: bytes of the stack in which the ELF header and the output's address are looked for
 _PIECE = 2 << 20  #: bytes that are written at a time
 _ENTRY_BYTES = 16  #: of the kernel's first instructions, by which they are known
 _PER_BYTE = 100  #: instructions for which a byte is unpacked by the slowest decoder (XZ takes some 60)
@@ -40,8 +40,7 @@ _NO_RELOCATIONS = (
 class _Phase(enum.Enum):
     """What the follower waits for."""
 
-    PACKED = enum.auto()  #: the packed kernel at its last place, and the first bytes of the unpacked one
-    HEAD = enum.auto()  #: that the first bytes of the unpacked one are looked at
+    PACKED = enum.auto()  #: the packed kernel at its last place, and that the unpacked one is looked at
     UNPACKED = enum.auto()  #: the rest of it, which the host puts there
     ENTRY = enum.auto()  #: the kernel's first instruction
     THERE = enum.auto()
@@ -114,11 +113,9 @@ class Unpacking:
             self._found = self._new_place(cpu, address, code)
             if self._found is not None:
                 return True
-        if self._phase is _Phase.PACKED and any(self._places.values()) and self._find_output(cpu):
-            self._phase = _Phase.HEAD
-        if self._phase is _Phase.HEAD and self._is_read(cpu):
-            self._phase = _Phase.UNPACKED
-            return True
+            if any(self._places.values()) and self._is_read(cpu):
+                self._phase = _Phase.UNPACKED
+                return True
         return False
 
     def touched(self, cpu: Cpu) -> Sequence[int]:
@@ -206,35 +203,30 @@ class Unpacking:
 
     # -- the unpacked one ----------------------------------------------------------------------------
 
-    def _find_output(self, cpu: Cpu) -> bool:
-        """Whether the kernel's first bytes stand where a register or the stack says: at `_output`."""
-        for address in self._candidates(cpu):
+    def _is_read(self, cpu: Cpu) -> bool:
+        """Whether the guest has its own copy of the ELF header on the stack (parse_elf), and moved nothing.
+
+        Then it has unpacked all there was, at `_output`. The first segment goes over the ELF header.
+        """
+        stack = _stack(cpu)
+        if self._head[: 64 if self._image.bits == 64 else 52] not in stack:
+            return False
+        for address in self._candidates(cpu, stack):
             try:
-                there = cpu.read_physical(address, 64) == self._head[:64]
-                if there and cpu.read_physical(address, len(self._head)) == self._head:
+                if cpu.read_physical(address, len(self._head)) == self._head:
                     self._output = address
                     return True
             except LookupError:
                 continue
         return False
 
-    def _candidates(self, cpu: Cpu) -> Iterable[int]:
+    def _candidates(self, cpu: Cpu, stack: bytes) -> Iterable[int]:
+        """What in a register or on the stack may be the output's address."""
         wide = bool(cpu.get("code64"))
-        stack = _stack(cpu)
         values = [*cpu.general()[: 16 if wide else 8]]
         values += struct.unpack(f"<{len(stack) // 8}Q" if wide else f"<{len(stack) // 4}I", stack)
         other = self._align - 1 | -1 << 52
         return dict.fromkeys([v for v in values if v and not v & other])
-
-    def _is_read(self, cpu: Cpu) -> bool:
-        """Whether the guest has its own copy of the ELF header on the stack (parse_elf), and moved nothing.
-
-        Then it has unpacked all there was. The first segment goes over the ELF header.
-        """
-        size = 64 if self._image.bits == 64 else 52
-        if self._head[:size] not in _stack(cpu):
-            return False
-        return cpu.read_physical(self._output, len(self._head)) == self._head
 
     def _in_the_way(self, cpu: Cpu) -> str:
         """Why the host should not write the kernel to its place; empty if it may."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 from bootbuild_loaders.window import Window
 
@@ -21,8 +22,7 @@ UNINITIALIZED, DISCARDABLE = 0x80, 0x02000000  #: IMAGE_SCN_*, as the next
 EXECUTE, READ, WRITE = 0x20000000, 0x40000000, 0x80000000
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """One section header."""
 
     name: bytes

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from bootbuild.containers import rules
 from bootbuild.containers.front import entry_point, flat_base, relay, with_front
@@ -27,8 +27,7 @@ SIGNED = 1 << 31  #: 64-bit code of the small model names what lies below (psABI
 NAME = "elf"
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(NamedTuple):
     """Where one contribution goes, physical."""
 
     contribution: Contribution

@@ -6,7 +6,7 @@ import functools
 import mmap
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bootbuild.errors import InputError, Problem
 from bootbuild.formats import rules
@@ -25,8 +25,7 @@ OLDEST_PROTOCOL = 0x0208
 HEADER_END = 0x250  #: of the setup header of OLDEST_PROTOCOL: behind payload_length
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """One field of the setup header: Linux Documentation/arch/x86/boot.rst, The Real-Mode Kernel Header."""
 
     name: str
@@ -224,8 +223,7 @@ def _stream(
         raise ValueError(str(error)) from None
 
 
-@dataclass(frozen=True)
-class Compression:
+class Compression(NamedTuple):
     """One way in which Linux compresses itself: boot.rst, payload_offset."""
 
     name: str

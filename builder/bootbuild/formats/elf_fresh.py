@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from bootbuild.errors import InputError, Problem
 from bootbuild.formats import rules
@@ -17,8 +18,7 @@ from bootbuild.model.span import align_up
 PAGE, LARGE_PAGE = 0x1000, 0x200000
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A program header, and the content whose bytes from `offset` on it takes."""
 
     segment: Segment

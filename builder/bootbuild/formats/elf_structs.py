@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bootbuild.model.content import Content
 from bootbuild.model.payload import EM_386, EM_X86_64, Segment
@@ -12,8 +13,7 @@ MAGIC = b"\x7fELF"
 IDENT_SIZE = 16
 
 
-@dataclass(frozen=True)
-class ElfClass:
+class ElfClass(NamedTuple):
     """The structures of one ELF class, little endian. Fields after e_ident as in Elf32_Ehdr, Elf64_Ehdr."""
 
     bits: int

@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bootbuild.formats.kallsyms_addresses import Tables, addresses
 from bootbuild.formats.symbols import (
@@ -124,8 +124,7 @@ def _digits(content: Content, segment: Segment) -> Iterator[int]:
         at += PIECE
 
 
-@dataclass(frozen=True)
-class _Window:
+class _Window(NamedTuple):
     """Part of a segment. It begins at an aligned address, so that places in it are aligned as in memory."""
 
     data: bytes
@@ -140,8 +139,7 @@ def _window(content: Content, segment: Segment, place: int, reach: int) -> _Wind
     return _Window(content.read(first, end - first), segment.vaddr + first - segment.offset, place - first)
 
 
-@dataclass(frozen=True)
-class _Tokens:
+class _Tokens(NamedTuple):
     """kallsyms_token_table and kallsyms_token_index; places are in the window."""
 
     texts: list[bytes]  #: 256, by code
@@ -181,8 +179,7 @@ def _starts(texts: Sequence[bytes]) -> list[int]:
     return found
 
 
-@dataclass(frozen=True)
-class _Names:
+class _Names(NamedTuple):
     """kallsyms_num_syms and kallsyms_names; places are in the window."""
 
     places: array[int]  #: of the codes of each name

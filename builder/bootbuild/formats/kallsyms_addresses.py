@@ -5,16 +5,15 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from operator import le
+from typing import NamedTuple
 
 from bootbuild.model.payload import PF_X, Segment
 
 HEAD = 64 << 10  #: bytes at the start of a code segment that have `_text` or `_stext`
 
 
-@dataclass(frozen=True)
-class Tables:
+class Tables(NamedTuple):
     """What is known of the tables before their addresses; places count from the start of `data`."""
 
     data: bytes  #: the part of the segment that has them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bootbuild.model.content import Content
 from bootbuild.model.span import Span
@@ -14,8 +15,7 @@ class PeError(ValueError):
     """Bytes that are no PE file; the text says what and where."""
 
 
-@dataclass(frozen=True)
-class PeSection:
+class PeSection(NamedTuple):
     """One section header. `address` is relative to where the image is loaded."""
 
     name: str

@@ -10,8 +10,7 @@ import ctypes
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from bootbuild.machine.binding import Uc, UcError, emulate, library, uc, x86
 from bootbuild.machine.calibrate import GENERAL, OLD_EXCEPTION, Layout, calibrate, failure, registers
@@ -38,8 +37,7 @@ _WIDE = frozenset(
 _HF_CPL, _HF_CS32, _HF_SS32, _HF_ADDSEG, _HF_CS64 = 3, 1 << 4, 1 << 5, 1 << 6, 1 << 15
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """A descriptor cache: `flags` is the descriptor's second doubleword without base and limit."""
 
     selector: int

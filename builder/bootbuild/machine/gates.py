@@ -6,7 +6,6 @@ Source: Intel SDM volume 3A, chapter 6 (6.12 and 6.14 for the frames).
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 
 from bootbuild.machine.board import Board
 from bootbuild.machine.calibrate import GENERAL
@@ -174,7 +173,7 @@ class Gates:
         flags = segment.flags | _ACCESSED
         table = self._board.core.segment("ldtr" if segment.selector & 4 else "gdtr")
         self._board.system_write(table.base + (segment.selector & ~7) + 5, bytes([flags >> 8 & 0xFF]))
-        return replace(segment, flags=flags)
+        return segment._replace(flags=flags)
 
     def _descriptor(self, selector: int, vector: int, external: int) -> Segment:
         board, core = self._board, self._board.core

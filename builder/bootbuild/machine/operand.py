@@ -6,7 +6,7 @@ appendix A (opcode maps: which opcodes have a ModRM byte and which immediate).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bootbuild.machine.calibrate import GENERAL
 from bootbuild.machine.engine import Core
@@ -45,8 +45,7 @@ _BYTE_0F = frozenset((*range(0x70, 0x74), 0xA4, 0xAC, 0xBA, 0xC2, 0xC4, 0xC5, 0x
 _REGISTERS_0F = frozenset(range(0x20, 0x24))  #: MOV of control and debug registers: mod is always taken as 3
 
 
-@dataclass(frozen=True)
-class Instruction:
+class Instruction(NamedTuple):
     """What the bytes of one instruction say."""
 
     map: int  #: ONE_BYTE …
@@ -77,8 +76,7 @@ class Instruction:
         return repeats[-1] if repeats else 0x66 if 0x66 in self.prefixes else 0
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """A memory operand: linear = segment base + (displacement + sum of register << shift, cut to size)."""
 
     displacement: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bootbuild.machine.block import PAGE
 from bootbuild.machine.engine import EFER_LMA, Core
@@ -25,8 +25,7 @@ _PDPTE_LOADED = _PDPTE_PAE | 0x1E6
 _PDE_4MIB = 1 << 21
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One table entry that a walk read; `entry` is None where the table lies outside memory."""
 
     table: str  #: "PML4", "PDPT", "PD", "PT"
@@ -40,8 +39,7 @@ class Step:
         return f"{self.table}[{self.address:#x}] = {value}{wrong}"
 
 
-@dataclass(frozen=True)
-class Walk:
+class Walk(NamedTuple):
     """Where a linear address leads."""
 
     physical: int | None  #: None if not mapped

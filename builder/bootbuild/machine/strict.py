@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bootbuild.machine import ports, scan
 from bootbuild.machine.block import PAGE
@@ -46,8 +46,7 @@ CR4_DEFINED = 0x7FC | 1 << 16 | 1 << 18 | 1 << 20
 """TSD … OSXMMEXCPT, FSGSBASE, OSXSAVE, SMEP: what CPUID of this core reports."""
 
 
-@dataclass(frozen=True)
-class _Site:
+class _Site(NamedTuple):
     """An instruction that is judged, and its memory operand."""
 
     found: Instruction

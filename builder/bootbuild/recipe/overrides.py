@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bootbuild.errors import Problem
 from bootbuild.host.nearest import shown
@@ -14,8 +13,7 @@ from bootbuild.recipe.positions import Key
 from bootbuild.recipe.source import LARGEST, MalformedError, Source, parse
 
 
-@dataclass(frozen=True)
-class Overrides:
+class Overrides(NamedTuple):
     """Arguments as given. Their paths are relative to the current folder, in `settings` to the recipe."""
 
     payload: str | None = None

@@ -6,9 +6,8 @@ import re
 import stat
 import tomllib
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bootbuild.errors import Problem, RecipeError
 from bootbuild.host.nearest import shown
@@ -28,8 +27,7 @@ class MalformedError(Exception):
         self.rule, self.line, self.message = rule, line, message
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """The tree of a recipe, overrides applied, with the places of its keys."""
 
     name: str  #: the recipe as the user named it

@@ -93,12 +93,12 @@ def versions(distributions: Iterable[str]) -> dict[str, str]:
     while left:
         name = left.pop()
         try:
-            one = metadata.distribution(name)
+            one = metadata.distribution(name).metadata  # read once: `version` and `requires` each read it
         except (metadata.PackageNotFoundError, ValueError):  # what `-p` added is of no distribution
             found[name] = ""
             continue
-        found[name] = str(one.version)
-        required = (text for text in one.requires or () if "extra ==" not in text)
+        found[name] = str(one["Version"])
+        required = (text for text in one.get_all("Requires-Dist") or () if "extra ==" not in text)
         names = (re.split(r"[^A-Za-z0-9._-]", text.strip(), maxsplit=1)[0] for text in required)
         left |= {canonical(text) for text in names} - found.keys()
     return dict(sorted(found.items()))

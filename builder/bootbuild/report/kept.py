@@ -14,9 +14,9 @@ import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bootbuild.errors import BootbuildError
 from bootbuild.model.content import CutShort, FileContent, digest
@@ -36,8 +36,7 @@ _BEGAN = time.time_ns()  #: since the epoch: this is loaded for the first build 
 _TICK = 20_000_000  #: ns by which the clock of a file system may be behind the process's
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """All that a build's result depends on, but for the code: what of it takes part, its end shows."""
 
     digest: str  #: SHA-256, hex
@@ -108,10 +107,12 @@ def save(recipe: Recipe, before: State, record: BuildRecord) -> None:
     )
     took_part = sorted(code.loaded())
     try:
+        from pydantic_core import to_json
+
         made_by, changed = code.digest(took_part)
         if changed >= _BEGAN - _TICK or _stamps(inputs(recipe)) != before.stamps:
             return
-        body = _adapter().dump_json((replace(record, images=images),))
+        body = to_json((replace(record, images=images),), bytes_mode="base64")
         path = _path(recipe)
         make_folder(path.parent)
         lines = (before.digest.encode(), json.dumps(took_part).encode(), made_by.encode(), body)
@@ -162,5 +163,5 @@ def _stamps(paths: Iterable[Path]) -> tuple[tuple[int, ...], ...]:
 def _adapter() -> TypeAdapter[tuple[BuildRecord]]:
     from pydantic import ConfigDict, TypeAdapter
 
-    config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+    config = ConfigDict(val_json_bytes="base64")
     return TypeAdapter(tuple[BuildRecord], config=config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bootbuild.errors import PluginError, Problem
 from bootbuild.model.blob import Blob, Fixup
@@ -24,8 +25,7 @@ _FIXUPS = struct.Struct("<II")  #: bb_fixups: how many words of 4 bytes, and of 
 _WIDE = {"abs32": 4, "abs32s": 4, "abs64": 8, "pc32": 4}
 
 
-@dataclass(frozen=True)
-class Params:
+class Params(NamedTuple):
     """What the stubs of one chain are told. Addresses are physical unless they say virtual; sizes bytes."""
 
     startup: int  #: where the back jumps: virtual at width 64, physical at 32
@@ -51,8 +51,7 @@ class Params:
         return head + b"".join(_RANGE.pack(span.start, span.size) for span in self.zero)
 
 
-@dataclass(frozen=True)
-class Extent:
+class Extent(NamedTuple):
     """What a chain takes up before it is placed, in bytes; `align` is that of text and of NOBITS."""
 
     text_size: int

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import NamedTuple
 
 from bootbuild.abi import acpi
 from bootbuild.model.machine import Load, MapEntry, Region, RegionKind
@@ -67,8 +68,7 @@ MAP_TYPES: dict[int, int] = {
 _GRUB_TYPES = MAP_TYPES | {MemoryType.RUNTIME_CODE: _RUNTIME_CODE}
 
 
-@dataclass(frozen=True)
-class Descriptor:
+class Descriptor(NamedTuple):
     """EFI_MEMORY_DESCRIPTOR: a physical range of whole pages."""
 
     type: int  #: a MemoryType, or what a program invented

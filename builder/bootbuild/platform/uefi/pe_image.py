@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bootbuild.model.content import Content, MemoryContent, Piece, SplicedContent
 from bootbuild.model.machine import Load
@@ -35,8 +36,7 @@ class NotAnImage(ValueError):
         self.code = code
 
 
-@dataclass(frozen=True)
-class PeSection:
+class PeSection(NamedTuple):
     """A section header: `size` bytes at `rva`, of which the file has `raw_size` from `raw`."""
 
     name: str
