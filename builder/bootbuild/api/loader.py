@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from bootbuild.model.content import Content, MemoryContent
+from bootbuild.model.content import Content
 from bootbuild.model.payload import ElfImage
 from bootbuild.model.rule import Rule
 from bootbuild.model.verdict import Evidence
@@ -75,7 +75,7 @@ def read_elf(content: Content, name: str) -> ElfImage:
     return read(content, name)
 
 
-def decompress(name: str, packed: bytes, room: int = 0) -> MemoryContent:
+def decompress(name: str, packed: bytes, room: int = 0) -> Content:
     """Kernel data packed by "gzip", "bzip2", "lzma", "xz", "lzo", "lz4" or "zstd", with its size after it.
 
     The size is that of the last four bytes (boot.rst, payload_length; gzip's own trailer has it). `room`

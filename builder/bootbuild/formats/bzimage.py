@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import mmap
 import struct
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from bootbuild.errors import InputError, Problem
 from bootbuild.formats import rules
-from bootbuild.model.content import Content, MemoryContent
+from bootbuild.model.content import Content, JoinedContent, MemoryContent
 
 MAX_PACKED = 512 << 20  #: bytes; the largest, with an initramfs inside, have some hundred MiB
 MAX_UNPACKED = 1 << 30  #: bytes
@@ -82,20 +81,18 @@ def header(content: Content) -> Mapping[str, int]:
 
 
 class _Output:
-    """Memory for the unpacked kernel: pages come into being as they are written, whatever was promised."""
+    """The unpacked kernel, in the parts in which it comes: there is no more of it than was unpacked."""
 
     def __init__(self, size: int) -> None:
-        # private: a page of it costs half of what one of shared memory does
-        self._pages = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self.view = memoryview(self._pages)
         self.size = size
         self.at = 0
+        self.parts: list[bytes | bytearray | memoryview] = []
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Raises ValueError when more comes than was promised."""
+        """Take what will not change any more. Raises ValueError when more comes than was promised."""
         if self.at + len(data) > self.size:
             raise ValueError(f"it unpacks to more than the {self.size} bytes that it states")
-        self.view[self.at : self.at + len(data)] = data
+        self.parts.append(data)
         self.at += len(data)
 
 
@@ -137,7 +134,7 @@ def _lz4(data: memoryview, out: _Output) -> None:
         try:
             # One byte more than there may be, so that a block that is too long is told from a broken one.
             room = min(LZ4_BLOCK, out.size - out.at + 1)
-            out.write(decompress(data[at : at + size], uncompressed_size=room, return_bytearray=True))
+            out.write(decompress(data[at : at + size], uncompressed_size=room))
         except LZ4BlockError as error:
             raise ValueError(str(error)) from None
         at += size
@@ -150,12 +147,8 @@ def _zstd(data: memoryview, out: _Output) -> None:
     context = zstandard.ZstdDecompressor(max_window_size=128 << 20)
     try:
         with context.stream_reader(data, read_across_frames=True, closefd=False) as reader:
-            while out.at < out.size:
-                got = reader.readinto(out.view[out.at :])
-                if not got:
-                    return
-                out.at += got
-            out.write(reader.read(1))
+            while part := reader.read(PIECE):
+                out.write(part)
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from None
 
@@ -266,7 +259,7 @@ def payload_span(content: Content, name: str) -> tuple[int, int]:
     return start, length
 
 
-def unpack(content: Content, name: str) -> tuple[MemoryContent, str]:
+def unpack(content: Content, name: str) -> tuple[Content, str]:
     """The vmlinux inside a bzImage, and the name of its compression.
 
     What is unpacked is what the kernel's own decompressor would see: the ELF file, with its relocations
@@ -297,7 +290,7 @@ def unpack(content: Content, name: str) -> tuple[MemoryContent, str]:
         raise InputError(Problem(rules.COMPRESSED_DATA, where, text)) from None
 
 
-def decompress(name: str, packed: bytes, room: int = 0) -> MemoryContent:
+def decompress(name: str, packed: bytes, room: int = 0) -> Content:
     """What `bootbuild.api.decompress` promises."""
     size = int.from_bytes(packed[-4:], "little")
     compression = next((c for c in COMPRESSIONS if c.name == name), None)
@@ -306,10 +299,10 @@ def decompress(name: str, packed: bytes, room: int = 0) -> MemoryContent:
     return _undo(compression, memoryview(packed), size, room)
 
 
-def _undo(compression: Compression, packed: memoryview, size: int, room: int) -> MemoryContent:
+def _undo(compression: Compression, packed: memoryview, size: int, room: int) -> Content:
     """Unpack exactly `size` bytes, and leave `room` zeros after them. Raises ValueError."""
-    out = _Output(size + room)
+    out = _Output(size)
     compression.unpack(packed[: len(packed) - compression.appended], out)
     if out.at != size:
         raise ValueError(f"it unpacks to {out.at} bytes and states {size}")
-    return MemoryContent(out.view)
+    return JoinedContent([*out.parts, bytes(room)])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +52,36 @@ class MemoryContent:
         part = self._view[offset : offset + len(buffer)]
         buffer[: len(part)] = part
         return len(part)
+
+
+class JoinedContent:
+    """Content in memory, in parts of which one stands behind the other."""
+
+    def __init__(self, parts: Iterable[bytes | bytearray | memoryview]) -> None:
+        self._parts = [MemoryContent(part) for part in parts if len(part)]
+        self._starts = [0, *itertools.accumulate(part.size for part in self._parts)]
+
+    @property
+    def size(self) -> int:
+        return self._starts[-1]
+
+    def read(self, offset: int, size: int) -> bytes:
+        return b"".join(part.read(at, count) for part, at, count in self._within(offset, size))
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        done = 0
+        for part, at, count in self._within(offset, len(buffer)):
+            done += part.read_into(at, buffer[done : done + count])
+        return done
+
+    def _within(self, offset: int, size: int) -> Iterator[tuple[MemoryContent, int, int]]:
+        """What of each part is in a range: where it begins in that, and how many bytes there are."""
+        number = bisect_right(self._starts, offset) - 1
+        while size > 0 and number < len(self._parts):
+            part, at = self._parts[number], offset - self._starts[number]
+            count = min(size, part.size - at)
+            yield part, at, count
+            offset, size, number = offset + count, size - count, number + 1
 
 
 class FileContent:
