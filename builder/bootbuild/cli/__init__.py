@@ -19,13 +19,6 @@ _GARBAGE = 200_000  #: objects between collections: nearly all that a command ma
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `bootbuild` with `arguments` (default: those of the process) and return its exit code."""
     gc.set_threshold(_GARBAGE, 20, 20)
-    code = _run(arguments)
-    if arguments is None:
-        gc.freeze()  # the process ends, and so does all that it has: nobody need look through it for cycles
-    return code
-
-
-def _run(arguments: Sequence[str] | None) -> int:
     try:
         import click
 
