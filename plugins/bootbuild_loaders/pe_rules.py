@@ -131,7 +131,7 @@ RULES = (
         "no memory for the image",
         "SizeOfImage, and SectionAlignment where that is more than a page, is taken in one piece.",
         "set SizeOfImage to what the image needs: more can be allocated once it runs; or ask for more memory "
-        "(`--memory`)",
+        "(`[boot] memory`, `--memory`)",
     ),
     Rule(
         "BB-L536",

@@ -138,6 +138,25 @@ def test_the_time_is_that_of_source_date_epoch(
     assert read_pe(container("pe").write(payload, layout, tmp_path / "a.efi")).timestamp == 1700000000
 
 
+@pytest.mark.parametrize("epoch", ["garbage", "-1", " 5", "1_0", "1e9", "٣", "4294967296", "9" * 5000])
+def test_a_time_that_is_none_is_refused(
+    payload: Payload, monkeypatch: pytest.MonkeyPatch, epoch: str
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+    with pytest.raises(RefusedError) as caught:
+        container("pe").lay_out(payload, [made(payload)])
+    assert [problem.rule.id for problem in caught.value.problems] == ["BB-W079"]
+
+
+@pytest.mark.parametrize(("epoch", "time"), [("", 0), ("0", 0), ("4294967295", 0xFFFFFFFF)])
+def test_each_time_of_32_bits_is_taken(
+    payload: Payload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: str, time: int
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+    layout = container("pe").lay_out(payload, [made(payload)])
+    assert read_pe(container("pe").write(payload, layout, tmp_path / "a.efi")).timestamp == time
+
+
 def test_each_byte_of_the_kernel_has_its_place_in_the_plan(image: Image) -> None:
     pe = reread(image)
     text = pe.read(pe.sections[TEXT])

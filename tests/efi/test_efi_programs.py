@@ -28,7 +28,9 @@ def program(
     return efi_dump.compile_pe(gcc, [SOURCE], folder, (f"-DBREAK={broken}", *options), base)
 
 
-def verdict_of(pe: bytes, profile: Profile = OVMF, required: bool = True) -> ProfileVerdict:
+def verdict_of(
+    pe: bytes, profile: Profile = OVMF, required: bool = True, offer: Offer | None = None
+) -> ProfileVerdict:
     kernel = read_elf(
         MemoryContent(elf_file(64, KERNEL, Load(KERNEL, KERNEL, CODE, len(CODE), 0x1000), b"")), "kernel"
     )
@@ -37,7 +39,7 @@ def verdict_of(pe: bytes, profile: Profile = OVMF, required: bool = True) -> Pro
         image=replace(kernel, packing=MemoryContent(pe)),
         startup=startup,
         guest=None,
-        offer=Offer(),
+        offer=offer or Offer(),
         stub=None,
         symbols={},
         expect=b"",
@@ -143,6 +145,14 @@ def test_a_program_may_give_up_where_its_memory_is_kept(gcc: Path, tmp_path: Pat
 def test_what_a_failing_program_printed_is_told(gcc: Path, tmp_path: Path) -> None:
     verdict = verdict_of(program(gcc, tmp_path, "FAILED"))
     assert "console: no kernel was found" in verdict.findings[0].lines
+
+
+@pytest.mark.parametrize("modules", [("first", "second"), ("first=line",)])
+def test_more_than_one_initrd_is_refused(gcc: Path, tmp_path: Path, modules: tuple[str, ...]) -> None:
+    given = [module.partition("=") for module in modules]
+    offer = Offer(modules=tuple((name, MemoryContent(b"x"), line.encode()) for name, _, line in given))
+    verdict = verdict_of(program(gcc, tmp_path), offer=offer)
+    assert [finding.rule for finding in verdict.findings] == ["BB-L004"]
 
 
 def test_a_program_starts_another_from_memory(gcc: Path, tmp_path: Path) -> None:

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from bootbuild.api import FileContent, Finding, Payload, ProfileVerdict, Startup, read_elf, read_pe
-from bootbuild.errors import RefusedError
+from bootbuild.boot.subject import request_subject
+from bootbuild.errors import InputError, RefusedError
 from bootbuild.guests.native import Native
+from bootbuild.host import Host
 from bootbuild.model.record import BuildRecord
+from bootbuild.model.request import BootRequest
 from bootbuild.model.verdict import Outcome
 from bootbuild_efi import sbat
 from bootbuild_efi.options import Options
@@ -247,3 +250,23 @@ def test_a_kernel_linked_low_elsewhere_cannot_stand_beside_boot_services(hello64
 def test_every_rule_has_its_case() -> None:
     here = Path(__file__).read_text()
     assert [rule.id for rule in RULES if f'"{rule.id}"' not in here] == []
+
+
+def test_what_a_boot_is_given_beside_what_the_image_brings_is_refused(make: Make, tmp_path: Path) -> None:
+    (image,) = make("profiles = ['ovmf']").images
+    given = ((tmp_path / "second", b""),)
+    request = BootRequest(Path(image.path), ("efi@ovmf",), cmdline=b"quiet", modules=given)
+    with pytest.raises(InputError) as caught:
+        request_subject(request, Host.discover(), 1, 1.0)
+    assert [(problem.rule.id, problem.message) for problem in caught.value.problems] == [
+        ("BB-E083", "it brings a command line of its own"),
+        ("BB-E083", "it brings modules of its own"),
+    ]
+
+
+def test_an_image_that_brings_nothing_takes_what_a_boot_is_given(make: Make, tmp_path: Path) -> None:
+    (image,) = make("profiles = ['ovmf']\nembed = false").images
+    given = ((tmp_path / "second", b""),)
+    request = BootRequest(Path(image.path), ("efi@ovmf",), cmdline=b"quiet", modules=given)
+    offer = request_subject(request, Host.discover(), 1, 1.0).offer
+    assert (offer.cmdline, [name for name, _, _ in offer.modules]) == (b"quiet", ["second"])

@@ -41,7 +41,15 @@ STARTUP_AMBIGUOUS = Rule(
     "linked address of the startup path names two places in memory.",
     "give each segment virtual addresses of its own in the linker script",
 )
-RULES = (STARTUP_UNKNOWN, STARTUP_OUTSIDE, STARTUP_AMBIGUOUS)
+BROUGHT = Rule(
+    "BB-E083",
+    "an image that brings this itself",
+    "An application that bootbuild made hands its kernel the command line and the modules that are in it. "
+    "Others that a boot is given would not arrive.",
+    "leave `--cmdline` and `--module` out, or make the image with others, or with `embed = false`",
+)
+
+RULES = (STARTUP_UNKNOWN, STARTUP_OUTSIDE, STARTUP_AMBIGUOUS, BROUGHT)
 
 _CONSOLE = "console:"
 _ENTRY = Startup("entry", 0, 0, width=0)  #: wherever its loaders enter it
@@ -249,11 +257,21 @@ def _is_kernel_of(protocol: str, image: ElfImage, host: Host) -> bool:
 
 
 def _offer(request: BootRequest, image: ElfImage) -> Offer:
-    """What the kernel is to get: what its application brings with it, else what is asked for."""
+    """What the kernel is to get: what its application brings with it, else what is asked for. InputError."""
     from bootbuild.formats.application import carried
     from bootbuild.formats.payload import open_snapshot
 
     cmdline, modules = carried(image.file)
+    both = [
+        what
+        for what, own, asked in (
+            ("a command line", cmdline, request.cmdline),
+            ("modules", modules, request.modules),
+        )
+        if own and asked
+    ]
+    if both:
+        raise InputError(Problem(BROUGHT, image.name, f"it brings {what} of its own") for what in both)
     return Offer(
         cmdline=cmdline or request.cmdline,
         modules=modules

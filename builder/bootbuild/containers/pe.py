@@ -167,3 +167,7 @@ def _problems(payload: Payload, contents: Sequence[tuple[str, Content]]) -> Iter
     if len(payload.elf.loads) + 1 > pe_plan.MOST_MOVES:
         text = f"{len(payload.elf.loads)} segments; the stub moves at most {pe_plan.MOST_MOVES - 1}"
         yield Problem(pe_rules.TOO_MANY_MOVES, payload.source, text)
+    try:
+        pe_headers.timestamp()
+    except ValueError as error:
+        yield Problem(pe_rules.TIME, "SOURCE_DATE_EPOCH", str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Sequence
 
@@ -67,9 +68,11 @@ class Checksum:
 
 
 def timestamp() -> int:
-    """TimeDateStamp: SOURCE_DATE_EPOCH if it is a number of 32 bits, else 0."""
-    text = os.environ.get("SOURCE_DATE_EPOCH", "")
-    return int(text) % (1 << 32) if text.isascii() and text.isdigit() else 0
+    """TimeDateStamp: SOURCE_DATE_EPOCH, 0 without it. Raises ValueError."""
+    text = os.environ.get("SOURCE_DATE_EPOCH") or "0"
+    if not re.fullmatch("[0-9]{1,10}", text) or int(text) >= 1 << 32:
+        raise ValueError(f"{text!r} is no number of 32 bits")
+    return int(text)
 
 
 def pack(layout: Layout) -> bytes:

@@ -39,6 +39,13 @@ TOO_LARGE = Rule(
     "Addresses in a PE image have 32 bits, and some loaders compute with signed ones: 2 GiB is the most.",
     "strip the kernel, or give large modules by another way than in the image",
 )
+TIME = Rule(
+    "BB-W079",
+    "SOURCE_DATE_EPOCH that is no time",
+    "TimeDateStamp of an application is SOURCE_DATE_EPOCH: seconds since 1970 as decimal number of 32 bits. "
+    "Of any other the image would have another time.",
+    "set SOURCE_DATE_EPOCH to such a number, or to nothing: TimeDateStamp is 0 then",
+)
 
 # What is checked in every image after writing.
 
@@ -138,7 +145,7 @@ FILE_CHANGED = Rule(
     DEFECT,
 )
 
-REFUSALS = (NO_FILE, TOO_MANY_MOVES, HEADER_SPACE, SECTION_NAME, TOO_LARGE)
+REFUSALS = (NO_FILE, TOO_MANY_MOVES, HEADER_SPACE, SECTION_NAME, TOO_LARGE, TIME)
 RULES = (
     *REFUSALS,
     NOT_PE,

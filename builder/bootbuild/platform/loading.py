@@ -16,7 +16,7 @@ from bootbuild.platform.rules import DOES_NOT_FIT, MODULES
 MiB, GiB = 1 << 20, 1 << 30
 RAM, RESERVED, ACPI, NVS, UNUSABLE = 1, 2, 3, 4, 5  #: of a memory map: ACPI 6.4 §15, as E820 has them
 RESET_TR = Descriptor(0, limit=0xFFFF, attributes=0x008B)  #: TR where no firmware has loaded it
-_OTHER_MEMORY = "ask for another size (`[boot] memory`, `--memory`)"
+OTHER_MEMORY = "ask for another size (`[boot] memory`, `--memory`)"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def memory_size(
     if memory not in range(least, most + 1, 4096):
         limit = f"{most // MiB} MiB" if most % GiB else f"{most // GiB} GiB"
         text = f"{memory:#x} bytes of RAM; this machine has {least // MiB} MiB to {limit}, in whole pages"
-        raise InputError(Problem(DOES_NOT_FIT, "memory", text, _OTHER_MEMORY))
+        raise InputError(Problem(DOES_NOT_FIT, "memory", text, OTHER_MEMORY))
     return memory
 
 

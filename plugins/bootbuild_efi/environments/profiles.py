@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from bootbuild.abi.application import CMDLINE, KERNEL, MODULE
 from bootbuild.abi.handover import BootType, HypervisorType
 from bootbuild.api import (
@@ -26,8 +24,8 @@ from bootbuild.api import (
     grain_of,
 )
 from bootbuild.platform.flat32 import poison_of
-from bootbuild.platform.loading import GiB, MiB
-from bootbuild.platform.rules import DOES_NOT_FIT
+from bootbuild.platform.loading import OTHER_MEMORY, GiB, MiB, ramdisk
+from bootbuild.platform.rules import DOES_NOT_FIT, MODULES
 from bootbuild.platform.uefi import ovmf, rules
 from bootbuild.platform.uefi.graphics import Display
 from bootbuild.platform.uefi.pages import Refused
@@ -56,7 +54,7 @@ class EfiProfile:
     source = "EDK2; dumped in OVMF 2022.11 as QEMU's -kernel starts it (tests/oracles)"
     loader = "edk2"
     undefined: tuple[Undefined, ...] = UNDEFINED
-    rules: tuple[Rule, ...] = (*rules.RULES, DOES_NOT_FIT)
+    rules: tuple[Rule, ...] = (*rules.RULES, DOES_NOT_FIT, MODULES)
     levels = True
     memory = 512 * MiB
     traits = Traits()
@@ -68,8 +66,8 @@ class EfiProfile:
         pe = _pe(image)
         machine = ovmf.Ovmf(_memory(offer, self.memory))
         brought = any(pe.section(name) for name in _MODULES)
-        modules = () if brought or not self.traits.initrd else offer.modules[:1]
-        options = b"" if pe.section(CMDLINE) else options_of(offer.cmdline, bool(modules))
+        initrd = None if brought or not self.traits.initrd else ramdisk(image, offer)
+        options = b"" if pe.section(CMDLINE) else options_of(offer.cmdline, initrd is not None)
         try:
             started = start(
                 pe,
@@ -77,8 +75,8 @@ class EfiProfile:
                 poison,
                 self.traits,
                 options=(options.decode("latin-1") + "\0").encode("utf-16-le") if options else b"",
-                initrd=modules[0][1] if modules else None,
-                files=_files(image, offer.cmdline, modules[:1]),
+                initrd=initrd,
+                files=_files(image, offer.cmdline, initrd),
                 above=_kernel_end(image) if pe.section(KERNEL) else 0,
             )
         except NotAnImage as reason:
@@ -93,7 +91,7 @@ class EfiProfile:
             cmdline=offer.cmdline if pe.section(CMDLINE) else options,
             modules=tuple(
                 GivenModule(Span(0, content.size), content_digest(content), text)
-                for _, content, text in (offer.modules if brought else modules)
+                for _, content, text in (offer.modules if brought or initrd is not None else ())
             ),
             memory_map=(),
             rsdp=machine.rsdp_address,
@@ -112,11 +110,9 @@ class EfiProfile:
         )
 
 
-def _files(
-    image: ElfImage, cmdline: bytes, modules: Sequence[tuple[str, Content, bytes]]
-) -> dict[str, Content]:
+def _files(image: ElfImage, cmdline: bytes, initrd: Content | None) -> dict[str, Content]:
     """What QEMU's loader has of -kernel, -append and -initrd, by OVMF's names: QemuKernelLoaderFsDxe."""
-    initrd = modules[0][1] if modules else MemoryContent(b"")
+    initrd = initrd if initrd is not None else MemoryContent(b"")
     return {"kernel": image.file, "initrd": initrd, "cmdline": MemoryContent(cmdline + b"\0")}
 
 
@@ -136,7 +132,7 @@ def _memory(offer: Offer, usual: int) -> int:
     memory = offer.memory or usual
     if memory not in range(128 * MiB, 2 * GiB + 1, 4096):
         text = f"{memory:#x} bytes of RAM; this machine has 128 MiB to 2 GiB, in whole pages"
-        raise InputError(Problem(DOES_NOT_FIT, "memory", text, "ask for another size (`--memory`)"))
+        raise InputError(Problem(DOES_NOT_FIT, "memory", text, OTHER_MEMORY))
     return memory
 
 

@@ -410,12 +410,20 @@ static void images(void)
     field("options", loaded->options_size);
     field("code", loaded->code_type);
     field("data", loaded->data_type);
+    loaded->options_size = 2, loaded->options = (u16 *)image; // UEFI 2.10 §7.4: who loads it may give it some
+    field("given", loaded->options == (u16 *)image && loaded->options_size == 2);
     field("start", bs[StartImage](child, &size, &data));
     field("exit_size", size);
     field("gone", bs[HandleProtocol](child, &LOADED_IMAGE, &loaded));
     field("again", bs[LoadImage](0u, self, 0ull, image, 0x400ull, &child));
     field("unload", bs[UnloadImage](child));
     field("unload", bs[UnloadImage](child));
+    *(u32 *)(optional + 32) = 0x200000;
+    field("aligned", bs[LoadImage](0u, self, 0ull, image, 0x400ull, &child));
+    field("aligned", bs[HandleProtocol](child, &LOADED_IMAGE, &loaded));
+    field("above", (u64)loaded->base & 0x1fffff);
+    field("aligned", bs[StartImage](child, &size, &data));
+    *(u32 *)(optional + 32) = 0x1000;
     *(u16 *)(pe + 4) = 0xaa64;
     field("machine", bs[LoadImage](0u, self, 0ull, image, 0x400ull, &child));
     *(u16 *)(pe + 4) = 0x8664, *(u32 *)(section + 20) = 0x4000;

@@ -93,6 +93,7 @@ class Firmware(Pc):
         self.idt = machine.memory - IDT
         self.last_map = Span(0, 0)  #: where the program has the memory map
         self.exits_refused = 0
+        self._lent: list[Span] = []
         self._cpu: Cpu | None = None
         self._functions: dict[int, _Function] = {}
         self._ends = {
@@ -115,6 +116,15 @@ class Firmware(Pc):
         at = self.reserve(len(data))
         self.put(at, data)
         return at
+
+    def lend(self, data: bytes) -> int:
+        """The same for one that programs may change: it has whole pages to itself."""
+        span = Span(self.reserve(align_up(len(data), PAGE), PAGE), align_up(len(data), PAGE))
+        self.put(span.start, data)
+        self._lent.append(span)
+        if self._cpu is not None:
+            self._cpu.retype(span, RegionKind.RAM)
+        return span.start
 
     def functions(
         self,
@@ -164,7 +174,7 @@ class Firmware(Pc):
         """What answers at which address, when the run begins. `stack`: the program's."""
         own = frozenset({MemoryType.LOADER_CODE, MemoryType.LOADER_DATA})
         free = [span for span, kind in self.pages if kind == MemoryType.CONVENTIONAL]
-        ours = [stack, *(span for span, kind in self.pages if kind in own)]
+        ours = [stack, *self._lent, *(span for span, kind in self.pages if kind in own)]
         end = self.machine.memory
         rest = [Span(0, 0xA0000), Span(MiB, end - MiB)]
         firmwares = [hole for span in rest for hole in holes(span, [*ours, *free])]

@@ -70,8 +70,14 @@ class PeImage:
 
     @property
     def pages(self) -> int:
-        """That it needs."""
-        return align_up(self.size, PAGE) // PAGE
+        """That it needs: CoreLoadPeImage, with room to align it."""
+        room = self.section_alignment if self.section_alignment > PAGE else 0
+        return align_up(self.size + room, PAGE) // PAGE
+
+    def aligned(self, address: int) -> int:
+        """Where it begins in pages at this address: EDK2 takes SectionAlignment for a power of two."""
+        below = max(self.section_alignment, 1) - 1
+        return address + below & ~below
 
     def section(self, name: str) -> PeSection | None:
         """The first section of this name."""

@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass, field
 
 from bootbuild.model.content import Content, MemoryContent
-from bootbuild.model.span import Span
+from bootbuild.model.span import Span, align_up
 from bootbuild.platform.uefi import device_path, guids, rules, status
 from bootbuild.platform.uefi.call import Call
 from bootbuild.platform.uefi.firmware import Firmware
@@ -27,7 +27,8 @@ class Program:
 
     handle: int
     image: PeImage
-    span: Span
+    span: Span  #: pages that it was given
+    base: int  #: where in them it begins
     file_path: bytes
     started_with: dict[str, int] = field(default_factory=dict)  #: registers of who started it
     exit_size: int = 0  #: where that wants the size of what it says at its end
@@ -63,29 +64,30 @@ class Programs:
             firmware.pages.free(span.start, span.size // PAGE)
             span = self._lower(span, above)
             firmware.pages.convert(span, kind)
+        base = image.aligned(span.start)
         try:
-            loads = image.load(span.start)
+            loads = image.load(base)
         except NotAnImage:
             firmware.pages.free(span.start, span.size // PAGE)
             raise
         for load in loads:
             firmware.load(load)
-        firmware.gave(span, kind)
+        firmware.gave(Span(base & -PAGE, span.end - (base & -PAGE)), kind)
         if firmware.protection is not None:
-            firmware.protection.image(image, span)
+            firmware.protection.image(image, Span(base, align_up(image.size, PAGE)))
         path = firmware.keep(file_path) if file_path else 0
         told = firmware.keep(options) if options else 0
-        loaded = firmware.keep(
+        loaded = firmware.lend(  # who loaded it gives it options
             _LOADED_IMAGE.pack(
                 _REVISION, parent, firmware.system_table, device, path, 0, len(options), told,
-                span.start, image.size, kind, MemoryType.LOADER_DATA, 0,
+                base, image.size, kind, MemoryType.LOADER_DATA, 0,
             )
         )  # fmt: skip
         handle = firmware.keep(bytes(64))
         protocols = {guids.LOADED_IMAGE: loaded}
         protocols[guids.LOADED_IMAGE_DEVICE_PATH] = firmware.keep(whole_path) if whole_path else 0
         firmware.handles.install(handle, protocols)
-        program = Program(handle, image, span, file_path)
+        program = Program(handle, image, span, base, file_path)
         self._programs[handle] = program
         return program
 
@@ -167,7 +169,7 @@ class Programs:
         call.write64(stack, self._back)
         for name, value in (("rsp", stack), ("rcx", program.handle), ("rdx", self._firmware.system_table)):
             cpu.set(name, value)
-        cpu.set("rip", program.span.start + program.image.entry)
+        cpu.set("rip", program.base + program.image.entry)
 
     def exit(self, call: Call) -> None:
         program = self._programs.get(call[0])

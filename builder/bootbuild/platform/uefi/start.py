@@ -110,7 +110,7 @@ def start(
     top = machine.memory - _RSP
     registers = programs.first(program, poison.pick("stack", top, top - 0x340, top - 0x1230))
     registers["rflags"] = _RFLAGS
-    entered = alive.state(machine, program.span.start + image.entry, registers)
+    entered = alive.state(machine, program.base + image.entry, registers)
     tables = firmware.protection.loads() if firmware.protection else alive.page_tables(machine.memory)
     return Started(
         firmware=firmware,
