@@ -43,6 +43,7 @@ _OWN_SIZE = 0x45D * PAGE
 _SLOT = 16  #: bytes of a function's code
 _VMCALL_RET = bytes.fromhex("0f01c1c3")
 _PF = 14
+APPLICATION = 4  #: TPL_APPLICATION
 # What a function may change, UEFI 2.10 §2.3.4.2
 VOLATILE, SHADOW = "registers after a service", "shadow space after a service"
 _SCRATCH = ("rcx", "rdx", "r8", "r9", "r10", "r11")
@@ -93,6 +94,8 @@ class Firmware(Pc):
         self.idt = machine.memory - IDT
         self.last_map = Span(0, 0)  #: where the program has the memory map
         self.exits_refused = 0
+        self.tpl = APPLICATION
+        self._lent: list[Span] = []  #: before the run
         self._cpu: Cpu | None = None
         self._functions: dict[int, _Function] = {}
         self._ends = {
@@ -104,17 +107,28 @@ class Firmware(Pc):
     # -- what is there before the run ------------------------------------------------------------------
 
     def reserve(self, size: int, align: int = 8) -> int:
-        """The address of memory for a structure of the firmware's own."""
+        """The address of memory for a structure of the firmware's own. Raises Refused without room."""
         at = align_up(self._ends["own"], align)
+        if at + size > self.machine.memory - _OWN + _OWN_SIZE:
+            raise Refused(status.OUT_OF_RESOURCES)
         self._ends["own"] = at + size
-        assert self._ends["own"] <= self.machine.memory - _OWN + _OWN_SIZE
         return at
 
     def keep(self, data: bytes) -> int:
-        """Put a structure of the firmware's own somewhere; its address."""
+        """Put a structure of the firmware's own somewhere; its address. Raises Refused without room."""
         at = self.reserve(len(data))
         self.put(at, data)
         return at
+
+    def lend(self, data: bytes) -> int:
+        """The same for one that programs may change: it has a page of its own."""
+        page = Span(self.reserve(PAGE, PAGE), PAGE)
+        self.put(page.start, data)
+        if self._cpu is None:
+            self._lent.append(page)
+        else:
+            self._cpu.retype(page, RegionKind.RAM)
+        return page.start
 
     def functions(
         self,
@@ -156,7 +170,7 @@ class Firmware(Pc):
         """What answers at which address, when the run begins. `stack`: the program's."""
         own = frozenset({MemoryType.LOADER_CODE, MemoryType.LOADER_DATA})
         free = [span for span, kind in self.pages if kind == MemoryType.CONVENTIONAL]
-        ours = [stack, *(span for span, kind in self.pages if kind in own)]
+        ours = [stack, *self._lent, *(span for span, kind in self.pages if kind in own)]
         end = self.machine.memory
         rest = [Span(0, 0xA0000), Span(MiB, end - MiB)]
         firmwares = [hole for span in rest for hole in holes(span, [*ours, *free])]

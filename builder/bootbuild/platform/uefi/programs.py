@@ -74,7 +74,7 @@ class Programs:
             firmware.protection.image(image, span)
         path = firmware.keep(file_path) if file_path else 0
         told = firmware.keep(options) if options else 0
-        loaded = firmware.keep(
+        loaded = firmware.lend(
             _LOADED_IMAGE.pack(
                 _REVISION, parent, firmware.system_table, device, path, 0, len(options), told,
                 span.start, image.size, kind, MemoryType.LOADER_DATA, 0,
@@ -127,6 +127,8 @@ class Programs:
         whole = tuple(device_path.nodes(call.read, path)) if path else ()
         found = self._firmware.handles.nearest(call.read, guids.DEVICE_PATH, path) if path else None
         device, rest = found or (0, whole)
+        if source and not size:
+            raise Refused(status.LOAD_ERROR)
         content: Content | None = MemoryContent(call.read(source, size)) if source else None
         if content is None:
             boot_policy = bool(call[0] & 0xFF)
@@ -155,7 +157,7 @@ class Programs:
 
     def start_image(self, call: Call) -> None:
         program = self._programs.get(call[0])
-        if program is None:
+        if program is None or program in self._running:
             raise Refused(status.INVALID_PARAMETER)
         cpu = call.cpu
         stack = cpu.get("rsp")
@@ -185,8 +187,10 @@ class Programs:
 
     def unload_image(self, call: Call) -> int:
         program = self._programs.get(call[0])
-        if program is None or program in self._running:
+        if program is None:
             raise Refused(status.INVALID_PARAMETER)
+        if program in self._running:  # it has no function for that
+            raise Refused(status.UNSUPPORTED)
         self._forget(program)
         return status.SUCCESS
 
