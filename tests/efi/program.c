@@ -33,6 +33,12 @@
 #define VOLATILE 28 // finds in R10 what was there before a call
 #define SHADOW 29 // and in the shadow space
 #define TALKS 30 // on the console, between a refused ExitBootServices and the next
+#define COPIES 31 // the kernel by a service, to memory that is not its own
+#define OVERWRITES 32 // the system table by a service
+#define FILLS 33 // more memory than there is
+#define SUMS 34 // more than there is
+#define NO_END 35 // to a device path
+#define LONG 36 // random numbers, as many as no memory holds
 #define UNDEFINED 25 // UD2
 #define KEY 26 // waits for a key
 #ifndef BREAK
@@ -52,7 +58,7 @@ __asm__(".section .rodata\ninner: .incbin \"" INNER "\"\ninner_end:\n.previous")
 
 static void start(void)
 {
-    if (BREAK != ALLOWED) // then it is there
+    if (BREAK != ALLOWED && BREAK != COPIES) // then it is there
         for (unsigned i = 0; i < sizeof kernel; i++)
             ((volatile u8 *)KERNEL)[i] = kernel[i];
     __asm__ volatile("jmp *%0" : : "r"(KERNEL));
@@ -101,6 +107,26 @@ MS u64 entry(u64 handle, struct system_table *system)
         return 1;
     if (bs->call[LoadImage](0u, handle, path, 0ull, 0ull, &image) != (1ull << 63 | 3))
         return 1;
+#elif BREAK == COPIES
+    bs->call[CopyMem](KERNEL, kernel, (u64)sizeof kernel);
+#elif BREAK == OVERWRITES
+    bs->call[SetMem](system, 8ull, 0u);
+#elif BREAK == FILLS
+    bs->call[SetMem](&at, 1ull << 62, 0u);
+#elif BREAK == SUMS
+    bs->call[CalculateCrc32](0x90000ull, 1ull << 62, &version);
+#elif BREAK == NO_END
+    static const struct guid device_path = {0x9576e91, 0x6d3f, 0x11d2, {0x8e, 0x39, 0, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
+    static const u8 path[] = {4, 3, 4, 0, 4, 3, 2, 0};
+    const u8 *rest = path;
+
+    bs->call[LocateDevicePath](&device_path, &rest, &size);
+#elif BREAK == LONG
+    static const struct guid random = {0x3152bca5, 0xeade, 0x433d, {0x86, 0x2e, 0xc0, 0x1c, 0xdc, 0x29, 0x1f, 0x44}};
+    service **rng = 0;
+
+    bs->call[LocateProtocol](&random, 0ull, &rng);
+    rng[1](rng, 0ull, 1ull << 62, words);
 #elif BREAK == PRINTED
     system->out->call[1](system->out, words);
 #elif BREAK == STACK
@@ -127,6 +153,14 @@ MS u64 entry(u64 handle, struct system_table *system)
     u64 child = 0;
 
     status = bs->call[LoadImage](0ull, handle, 0ull, inner, (u64)(inner_end - inner), &child);
+#ifdef OPTIONS
+    static const struct guid loaded_image = {0x5b1b31a1, 0x9562, 0x11d2, {0x8e, 0x3f, 0, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
+    struct loaded_image *loaded = 0;
+
+    bs->call[HandleProtocol](child, &loaded_image, &loaded);
+    loaded->options = words;
+    loaded->options_size = sizeof words;
+#endif
     if (!status)
         status = bs->call[StartImage](child, 0ull, 0ull);
     return status;

@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 import efi_dump
-from bootbuild.api import MemoryContent, Offer, Profile, ProfileVerdict, Startup
+from bootbuild.api import Filling, MemoryContent, Offer, Profile, ProfileVerdict, Startup
 from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.model.verdict import Outcome
+from bootbuild.platform.flat32 import poison_of
+from bootbuild.platform.uefi.firmware import Firmware
+from bootbuild.platform.uefi.ovmf import Ovmf as Machine
+from bootbuild.platform.uefi.pages import Refused
 from bootbuild_efi.environments import LowMemory, NoInitrd, NoMemattr, Ovmf, SecureBoot, Taken, WxStrict
 from tiny_file import Load, elf_file
 
@@ -80,6 +84,11 @@ BROKEN = {
     "KEY": ("BB-B079", "WaitForEvent waits for what does not happen"),
     "UNDEFINED": ("BB-B080", "exception 6 with error code 0x0 came to the firmware"),
     "BAD_POINTER": ("BB-B078", "BootServices.GetMemoryMap: 8 bytes at 0x700000000000 cannot be read"),
+    "COPIES": ("BB-B078", "CopyMem: 3 bytes at 0x1800000 cannot be written: 0x1800000 was not allocated"),
+    "OVERWRITES": ("BB-B078", "BootServices.SetMem: 8 bytes at 0x1f5eb018 cannot be written"),
+    "FILLS": ("BB-B078", "BootServices.SetMem: 4611686018427387904 bytes at"),
+    "SUMS": ("BB-B078", "CalculateCrc32: 4611686018427387904 bytes at 0x90000 cannot be read"),
+    "NO_END": ("BB-B078", "BootServices.LocateDevicePath: the device path at"),
 }
 
 
@@ -90,6 +99,19 @@ def test_a_broken_program_has_exactly_its_finding(gcc: Path, tmp_path: Path, nam
     assert verdict.outcome is Outcome.FAILED
     assert [finding.rule for finding in verdict.findings] == [rule]
     assert text in verdict.findings[0].message
+
+
+def test_more_random_numbers_than_memory_holds(gcc: Path, tmp_path: Path) -> None:
+    verdict = verdict_of(program(gcc, tmp_path, "LONG"), SecureBoot())
+    assert [finding.rule for finding in verdict.findings] == ["BB-B078"]
+    assert "Rng.GetRNG: 4611686018427387904 bytes at" in verdict.findings[0].message
+
+
+def test_a_firmware_without_room_for_its_own_structures_says_so() -> None:
+    machine = Machine(512 << 20)
+    firmware = Firmware(machine, poison_of(Filling.EXACT, None, ()))
+    with pytest.raises(Refused, match="EFI_OUT_OF_RESOURCES"):
+        firmware.reserve(8 << 20)
 
 
 STRICT = {
@@ -159,6 +181,14 @@ def test_a_program_starts_another_from_memory(gcc: Path, tmp_path: Path) -> None
     inner = tmp_path / "inner.efi"
     inner.write_bytes(program(gcc, tmp_path))
     verdict = verdict_of(program(gcc, tmp_path, "NESTED", options=(f'-DINNER="{inner}"',)))
+    assert [finding.message for finding in verdict.findings] == []
+    assert verdict.outcome is Outcome.BOOTED
+
+
+def test_a_program_gives_another_its_options(gcc: Path, tmp_path: Path) -> None:
+    inner = tmp_path / "inner.efi"
+    inner.write_bytes(program(gcc, tmp_path))
+    verdict = verdict_of(program(gcc, tmp_path, "NESTED", options=(f'-DINNER="{inner}"', "-DOPTIONS")))
     assert [finding.message for finding in verdict.findings] == []
     assert verdict.outcome is Outcome.BOOTED
 

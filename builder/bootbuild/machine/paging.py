@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from bootbuild.machine.block import PAGE
@@ -170,19 +171,20 @@ class Paging:
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes, whatever their access rights. LookupError if not mapped."""
-        return b"".join(self._memory.read(at, part) for at, part in self.pages(address, size))
+        return b"".join(self._memory.read(at, part) for at, part in self._parts(address, size))
 
     def pages(self, address: int, size: int) -> list[tuple[int, int]]:
         """(physical address, size) of each page's part of a range. LookupError if not mapped."""
-        parts = []
+        return [*self._parts(address, size)]
+
+    def _parts(self, address: int, size: int) -> Iterator[tuple[int, int]]:
         while size > 0:
             physical = self.walk(address).physical
             if physical is None:
                 raise LookupError(f"no page is mapped at {address:#x}")
             part = min(size, PAGE - address % PAGE)
-            parts.append((physical, part))
+            yield physical, part
             address, size = address + part, size - part
-        return parts
 
     def system_read(self, address: int, size: int) -> bytes:
         """What the core reads at privilege level 0 (descriptors, gates, the TSS). Raises PageFault."""

@@ -188,6 +188,7 @@ static void located(const char *name, const struct guid *guid)
     interface = FILLED;
     field("on_null", bs[HandleProtocol](0ull, guid, &interface));
     field("no_result", bs[HandleProtocol](self, guid, 0ull));
+    field("buffer_cleared", buffer == 0);
 }
 
 static void handles(void)
@@ -265,6 +266,64 @@ static void handles(void)
     interface = FILLED;
     field("image_path", bs[HandleProtocol](self, &IMAGE_PATH, &interface));
     path("image_path", (u8 *)interface);
+}
+
+// The same with arguments that are missing, or of nobody.
+static void strange_handles(void)
+{
+    u64 mine = 0, interface = FILLED, count = 0, size = 0, list[4], buffer = 0;
+    struct guid **guids = 0;
+    const u8 *at = end_path;
+
+    begin("strange_handles");
+    field("locate_nothing", bs[LocateProtocol](0ull, 0ull, &interface));
+    field("locate_no_result", bs[LocateProtocol](&NOBODY, 0ull, 0ull));
+    field("locate_found_no_result", bs[LocateProtocol](&LOADED_IMAGE, 0ull, 0ull));
+    field("handle_nothing", bs[HandleProtocol](self, 0ull, &interface));
+    field("open_nothing", bs[OpenProtocol](self, 0ull, &interface, self, 0ull, 2u));
+    size = sizeof list;
+    field("handles_no_list", bs[LocateHandle](2u, &LOADED_IMAGE, 0ull, &size, 0ull));
+    field("handles_of_nothing", bs[LocateHandle](2u, 0ull, 0ull, &size, list));
+    field("buffer_of_nothing", bs[LocateHandleBuffer](2u, 0ull, 0ull, &count, &buffer));
+    field("buffer_of_register", bs[LocateHandleBuffer](1u, 0ull, 0ull, &count, &buffer));
+    field("buffer_strange", bs[LocateHandleBuffer](3u, &NOBODY, 0ull, &count, &buffer));
+    field("per_handle_no_list", bs[ProtocolsPerHandle](self, 0ull, &count));
+    field("per_handle_no_count", bs[ProtocolsPerHandle](self, &guids, 0ull));
+    field("path_no_protocol", bs[LocateDevicePath](0ull, &at, &mine));
+    field("path_no_device", bs[LocateDevicePath](&NOBODY, &at, 0ull));
+    mine = 0x10;
+    field("install_on_nobody", bs[InstallProtocolInterface](&mine, &NOBODY, 0u, 1ull));
+    mine = 0;
+    field("install_twice", bs[InstallMultipleProtocolInterfaces](&mine, &NOBODY, 1ull, &NOBODY, 2ull, 0ull));
+    field("nothing_left", mine);
+    field("install_none", bs[InstallMultipleProtocolInterfaces](&mine, 0ull));
+    field("install_no_handle", bs[InstallMultipleProtocolInterfaces](0ull, &NOBODY, 1ull, 0ull));
+    mine = 0;
+    bs[InstallProtocolInterface](&mine, &NOBODY, 0u, 1ull);
+    field("install_one_that_is_there", bs[InstallMultipleProtocolInterfaces](&mine, &OTHER, 2ull, &NOBODY, 1ull, 0ull));
+    field("first_left", bs[HandleProtocol](mine, &OTHER, &interface));
+    field("close_unopened", bs[CloseProtocol](mine, &NOBODY, self, 0ull));
+    field("close_of_none", bs[CloseProtocol](mine, &OTHER, self, 0ull));
+    field("close_no_agent", bs[CloseProtocol](mine, &NOBODY, 0ull, 0ull));
+    field("close_nobody", bs[CloseProtocol](0x10ull, &NOBODY, self, 0ull));
+    field("close_nothing", bs[CloseProtocol](mine, 0ull, self, 0ull));
+    static const u32 ways[] = {1, 2, 4, 8, 0x10, 0x20, 0x30};
+
+    for (unsigned i = 0; i < sizeof ways / sizeof *ways; i++) {
+        field("way", ways[i]);
+        field("no_agent", bs[OpenProtocol](mine, &NOBODY, &interface, 0ull, 0ull, ways[i]));
+        field("no_controller", bs[OpenProtocol](mine, &NOBODY, &interface, self, 0ull, ways[i]));
+        bs[CloseProtocol](mine, &NOBODY, self, 0ull);
+        field("self", bs[OpenProtocol](mine, &NOBODY, &interface, self, mine, ways[i]));
+        field("close", bs[CloseProtocol](mine, &NOBODY, self, mine));
+    }
+    field("uninstall_nothing", bs[UninstallProtocolInterface](mine, 0ull, 1ull));
+    field("uninstall_of_nobody", bs[UninstallProtocolInterface](0x10ull, &NOBODY, 1ull));
+    field("reinstall_of_none", bs[ReinstallProtocolInterface](mine, &OTHER, 1ull, 2ull));
+    field("reinstall_of_nobody", bs[ReinstallProtocolInterface](0x10ull, &NOBODY, 1ull, 2ull));
+    field("reinstall_other", bs[ReinstallProtocolInterface](mine, &NOBODY, 2ull, 3ull));
+    field("uninstall_several_none", bs[UninstallMultipleProtocolInterfaces](mine, 0ull));
+    field("uninstall", bs[UninstallProtocolInterface](mine, &NOBODY, 1ull));
 }
 
 static u8 file[0x10000];
@@ -376,6 +435,18 @@ static void images(void)
     field("strange_parent", bs[LoadImage](0u, 0x10ull, 0ull, image, 0x400ull, &child));
     field("start_nobody", bs[StartImage](0x10ull, 0ull, 0ull));
     field("unload_nobody", bs[UnloadImage](0x10ull));
+    field("start_self", bs[StartImage](self, 0ull, 0ull));
+    field("unload_self", bs[UnloadImage](self));
+    field("exit_of_null", bs[Exit](0ull, 0ull, 0ull, 0ull));
+    child = FILLED;
+    field("empty", bs[LoadImage](0u, self, 0ull, image, 0ull, &child));
+    field("left", child);
+    child = FILLED;
+    field("tiny", bs[LoadImage](0u, self, 0ull, image, 10ull, &child));
+    field("left", child);
+    child = FILLED;
+    field("nowhere", bs[LoadImage](0u, self, end_path, 0ull, 0ull, &child));
+    field("left", child);
     // A PE of one section that returns what is in it: its headers by hand
     image[0] = 'M', image[1] = 'Z', image[0x3c] = 0x40;
     u8 *pe = image + 0x40;
@@ -623,8 +694,60 @@ static void variables(void)
     field("away", rt[SetVariable](u"Mine", &NOBODY, 2u, 0ull, 0ull));
     size = 8;
     field("gone", rt[GetVariable](u"Mine", &NOBODY, &attributes, &size, &data));
+    data = 0x1122334455667788;
+    field("append", rt[SetVariable](u"Grows", &NOBODY, 0x42u, 2ull, &data));
+    field("append", rt[SetVariable](u"Grows", &NOBODY, 0x42u, 2ull, &data));
+    size = 8;
+    data = 0;
+    field("grown", rt[GetVariable](u"Grows", &NOBODY, &attributes, &size, &data));
+    field("size", size);
+    field("data", data);
+    field("attributes", attributes);
+    field("append_nothing", rt[SetVariable](u"Grows", &NOBODY, 0x42u, 0ull, 0ull));
+    field("set_again", rt[SetVariable](u"Grows", &NOBODY, 2u, 1ull, &data));
+    field("delete_no_attributes", rt[SetVariable](u"Grows", &NOBODY, 0u, 1ull, &data));
+    size = 8;
+    field("gone", rt[GetVariable](u"Grows", &NOBODY, &attributes, &size, &data));
+    static const u32 kinds[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 0xa, 0xe, 0xf, 0x10, 0x12, 0x20, 0x22, 0x26, 0x30, 0x80, 0x82, 0x100, 0x80000002};
+
+    for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        field("kind", kinds[i]);
+        field("set", rt[SetVariable](u"Kind", &NOBODY, kinds[i], 8ull, &data));
+        size = 8;
+        field("get", rt[GetVariable](u"Kind", &NOBODY, &attributes, &size, &data));
+        field("delete", rt[SetVariable](u"Kind", &NOBODY, kinds[i], 0ull, 0ull));
+    }
+    field("large", rt[SetVariable](u"Large", &NOBODY, 2u, 0x8001ull, file));
+    field("large_away", rt[SetVariable](u"Large", &NOBODY, 2u, 0ull, 0ull));
+    field("larger", rt[SetVariable](u"Large", &NOBODY, 2u, 0xffffull, file));
+    field("larger_away", rt[SetVariable](u"Large", &NOBODY, 2u, 0ull, 0ull));
+    field("largest", rt[SetVariable](u"Large", &NOBODY, 2u, ~0ull, file));
+    field("secure_boot_set", rt[SetVariable](u"SecureBoot", &GLOBAL, 6u, 1ull, &data));
+    field("setup_mode_set", rt[SetVariable](u"SetupMode", &GLOBAL, 6u, 1ull, &data));
+    field("secure_boot_away", rt[SetVariable](u"SecureBoot", &GLOBAL, 0u, 0ull, 0ull));
+    u64 most = FILLED, left = FILLED, one = FILLED;
+
+    field("query", rt[QueryVariableInfo](7u, &most, &left, &one));
+    field("query_nothing", rt[QueryVariableInfo](0u, &most, &left, &one));
+    field("query_strange", rt[QueryVariableInfo](0x80u, &most, &left, &one));
+    field("query_no_result", rt[QueryVariableInfo](7u, 0ull, &left, &one));
+    field("query_no_result", rt[QueryVariableInfo](7u, &most, 0ull, &one));
+    field("query_no_result", rt[QueryVariableInfo](7u, &most, &left, 0ull));
+    field("no_time", rt[GetTime](0ull, 0ull));
     struct guid vendor = NOBODY;
 
+    size = 2;
+    name[0] = 0;
+    field("next_small", rt[GetNextVariableName](&size, name, &vendor));
+    field("grown", size > 2);
+    size = 0;
+    field("next_none", rt[GetNextVariableName](&size, name, &vendor));
+    size = sizeof name;
+    field("next_no_vendor", rt[GetNextVariableName](&size, name, 0ull));
+    size = 2;
+    name[0] = 'x';
+    name[1] = 0;
+    field("next_unterminated", rt[GetNextVariableName](&size, name, &vendor));
     name[0] = 'x';
     size = sizeof name;
     field("next_of_nobody", rt[GetNextVariableName](&size, name, &vendor));
@@ -700,6 +823,7 @@ static void rest(void)
     u32 key = 0;
 
     field("key", ((service **)system->in)[1](system->in, &key));
+    field("key_event", bs[CheckEvent](((u64 *)system->in)[2]));
 }
 
 static void events(void)
@@ -723,6 +847,46 @@ static void events(void)
     field("strange", bs[SetTimer](event, 3u, 0ull));
     field("close", bs[CloseEvent](event));
     field("wait_none", bs[WaitForEvent](0ull, &event, &index));
+    field("wait_null", ({ u64 none = 0; bs[WaitForEvent](1ull, &none, &index); }));
+    field("index", index);
+    u64 several[2] = {0, (u64)map};
+
+    bs[CreateEvent](0u, 4ull, 0ull, 0ull, &several[0]);
+    index = FILLED;
+    field("wait_second_is_none", bs[WaitForEvent](2ull, several, &index));
+    field("index", index);
+    u64 tpl = bs[RaiseTPL](8ull);
+
+    field("wait_high", bs[WaitForEvent](1ull, several, &index));
+    bs[RestoreTPL](tpl);
+    bs[CloseEvent](several[0]);
+    field("closed", bs[CheckEvent](several[1]));
+    field("check_null", bs[CheckEvent](0ull));
+    field("signal_null", bs[SignalEvent](0ull));
+    field("signal_none", bs[SignalEvent](map));
+    field("close_null", bs[CloseEvent](0ull));
+    field("close_none", bs[CloseEvent](map));
+    field("timer_null", bs[SetTimer](0ull, 1u, 10ull));
+    field("periodic", bs[CreateEvent](0x80000000u, 4ull, 0ull, 0ull, &event));
+    field("set", bs[SetTimer](event, 1u, 10ull));
+    for (unsigned i = 0; i < 3; i++)
+        field("wait", bs[WaitForEvent](1ull, &event, &index));
+    field("cancel", bs[SetTimer](event, 0u, 0ull));
+    field("signal", bs[SignalEvent](event));
+    field("signaled", bs[CheckEvent](event));
+    field("close", bs[CloseEvent](event));
+    static const u32 kinds[] = {1, 0x40000000, 0x80000000, 0xc0000000, 0x201, 0x60000202, 0x10, 0x20000000};
+
+    for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        event = 0;
+        field("kind", bs[CreateEvent](kinds[i], 4ull, 0ull, 0ull, &event));
+        field("close", event ? bs[CloseEvent](event) : 0);
+    }
+    field("ex", bs[CreateEventEx](0u, 4ull, 0ull, 0ull, 0ull, &event));
+    field("close", bs[CloseEvent](event));
+    field("ex_group", bs[CreateEventEx](0u, 4ull, 0ull, 0ull, &NOBODY, &event));
+    field("close", bs[CloseEvent](event));
+    field("ex_kind", bs[CreateEventEx](0x201u, 8ull, 0ull, 0ull, 0ull, &event));
     field("create_no_result", bs[CreateEvent](0u, 4ull, 0ull, 0ull, 0ull));
     field("create_both", bs[CreateEvent](0x300u, 8ull, 0ull, 0ull, &event));
     field("create_no_function", bs[CreateEvent](0x200u, 8ull, 0ull, 0ull, &event));
@@ -738,6 +902,7 @@ void calls(u64 handle, struct system_table *table)
     pool();
     memory_map();
     handles();
+    strange_handles();
     initrd();
     screen();
     images();

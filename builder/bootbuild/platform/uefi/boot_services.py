@@ -12,7 +12,6 @@ from bootbuild.platform.uefi.ovmf import DESCRIPTOR_SIZE, DESCRIPTOR_VERSION, De
 from bootbuild.platform.uefi.pages import Refused, is_type
 from bootbuild.platform.uefi.system_table import SystemTable
 
-_APPLICATION = 4  #: TPL_APPLICATION
 _UNACCEPTED = 15  #: EfiUnacceptedMemoryType, which AllocatePages refuses and AllocatePool does not
 _PADDING = 8  #: bytes behind the 40 of a descriptor
 
@@ -23,7 +22,6 @@ class BootServices:
     def __init__(self, firmware: Firmware, system_table: SystemTable) -> None:
         self.firmware = firmware
         self._system_table = system_table
-        self._tpl = _APPLICATION
         self._ticks = 0
 
     # -- memory ----------------------------------------------------------------------------------------
@@ -103,11 +101,11 @@ class BootServices:
     # -- the rest --------------------------------------------------------------------------------------
 
     def raise_tpl(self, call: Call) -> int:
-        old, self._tpl = self._tpl, call[0]
+        old, self.firmware.tpl = self.firmware.tpl, call[0]
         return old
 
     def restore_tpl(self, call: Call) -> None:
-        self._tpl = call[0]
+        self.firmware.tpl = call[0]
 
     def stall(self, call: Call) -> int:
         return status.SUCCESS
@@ -134,4 +132,5 @@ class BootServices:
 
     def set_mem(self, call: Call) -> None:
         if call[1]:
+            call.check(call[0], call[1])
             call.write(call[0], bytes([call[2] & 0xFF]) * call[1])

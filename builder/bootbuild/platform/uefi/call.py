@@ -5,13 +5,17 @@ from __future__ import annotations
 import struct
 
 from bootbuild.api.machine import Cpu
+from bootbuild.model.span import Span
+from bootbuild.platform.uefi import status
+from bootbuild.platform.uefi.ovmf import PAGE
+from bootbuild.platform.uefi.pages import Refused
 
 _REGISTERS = ("rcx", "rdx", "r8", "r9")
 _LONGEST = 4096  #: characters of a string that are read
 
 
 class BadPointer(Exception):
-    """An argument leads to no memory."""
+    """An argument leads to no memory, or to memory that is not the caller's."""
 
 
 class Call:
@@ -40,10 +44,16 @@ class Call:
 
     def write(self, address: int, data: bytes) -> None:
         """Write where the caller asked for it. Raises BadPointer."""
-        try:
-            self.cpu.write(address, data)
-        except LookupError:
-            raise BadPointer(f"{len(data)} bytes at {address:#x} cannot be written") from None
+        self.check(address, len(data))
+        self.cpu.write(address, data)
+
+    def check(self, address: int, size: int) -> None:
+        """Whether the caller may have so much written there. Raises BadPointer."""
+        for page in range(address & -PAGE, address + size, PAGE):
+            physical = self.cpu.translate(page)
+            if physical is None or not self.cpu.writable(Span(physical, PAGE)):
+                at = max(page, address)
+                raise BadPointer(f"{size} bytes at {address:#x} cannot be written: {at:#x} was not allocated")
 
     def write32(self, address: int, value: int) -> None:
         """The same for a number of 32 bits."""
@@ -54,7 +64,9 @@ class Call:
         self.write(address, struct.pack("<Q", value))
 
     def guid(self, index: int) -> bytes:
-        """The GUID to which an argument points."""
+        """The GUID to which an argument points. Raises Refused without one."""
+        if not self[index]:
+            raise Refused(status.INVALID_PARAMETER)
         return self.read(self[index], 16)
 
     def text(self, address: int) -> str:

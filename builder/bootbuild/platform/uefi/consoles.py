@@ -75,10 +75,9 @@ class TextOutput:
 class TextInput:
     """The console that is read from: no key is ever pressed."""
 
-    def __init__(self, firmware: Firmware) -> None:
+    def __init__(self, firmware: Firmware, key_event: int) -> None:
         pointers = firmware.functions([self], "ConIn", _INPUT)
-        self.key_event = firmware.keep(bytes(64))
-        self.interface = firmware.keep(pointers + struct.pack("<Q", self.key_event))
+        self.interface = firmware.keep(pointers + struct.pack("<Q", key_event))
         self.handle = firmware.keep(bytes(64))
         firmware.handles.install(self.handle, {guids.SIMPLE_TEXT_INPUT: self.interface})
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 
+from bootbuild.platform.uefi.call import BadPointer
+
 END_TYPE, END_ENTIRE, END_INSTANCE = 0x7F, 0xFF, 0x01
 END = bytes((END_TYPE, END_ENTIRE, 4, 0))
 _MEDIA, _VENDOR, _FILE_PATH, _VOLUME_FILE, _VOLUME = 0x04, 0x03, 0x04, 0x06, 0x07
@@ -34,7 +36,7 @@ def in_volume(path: tuple[bytes, ...]) -> bool:
 
 
 def nodes(read: Callable[[int, int], bytes], at: int) -> Iterator[bytes]:
-    """The nodes of a path in memory, its end as the last. ValueError for one without an end."""
+    """The nodes of a path in memory, its end as the last. Raises BadPointer for one without an end."""
     for _ in range(64):
         head = read(at, 4)
         size = int.from_bytes(head[2:4], "little")
@@ -44,4 +46,4 @@ def nodes(read: Callable[[int, int], bytes], at: int) -> Iterator[bytes]:
         if head[0] == END_TYPE and head[1] == END_ENTIRE:
             return
         at += size
-    raise ValueError(f"the device path at {at:#x} has no end")
+    raise BadPointer(f"the device path at {at:#x} has no end")

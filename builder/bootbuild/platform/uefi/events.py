@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from bootbuild.platform.uefi import rules, status
 from bootbuild.platform.uefi.call import Call
-from bootbuild.platform.uefi.firmware import Firmware
+from bootbuild.platform.uefi.firmware import APPLICATION, Firmware
 from bootbuild.platform.uefi.pages import Refused
 
 _TIMER, _NOTIFY_WAIT, _NOTIFY_SIGNAL = 0x80000000, 0x100, 0x200  #: EVT_*
+_NOTIFIED = (_NOTIFY_WAIT, _NOTIFY_SIGNAL, 0x201, 0x60000202)  #: the latter at the end of boot services, ...
+_KINDS = frozenset(kind | timer for kind in (0, *_NOTIFIED[:2]) for timer in (0, _TIMER)) | {*_NOTIFIED}
 _CANCEL, _PERIODIC, _RELATIVE = range(3)  #: EFI_TIMER_DELAY
 _EVENT_SIZE = 0x60  #: bytes that an event takes
 
@@ -19,11 +21,13 @@ class _Event:
     kind: int
     signaled: bool = False
     running: bool = False  #: a timer that was set
+    periodic: bool = False  #: which goes on
 
     def happened(self) -> bool:
         """Whether it is signaled, which it is not any more then."""
         happened = self.signaled or self.running
-        self.signaled = self.running = False
+        self.signaled = False
+        self.running &= self.periodic
         return happened
 
 
@@ -43,14 +47,18 @@ class EventServices:
     def _create(self, call: Call, pointer: int) -> int:
         kind, function = call[0] & 0xFFFFFFFF, call[2]
         notified = kind & (_NOTIFY_WAIT | _NOTIFY_SIGNAL)
-        if not pointer or notified == _NOTIFY_WAIT | _NOTIFY_SIGNAL or (notified and not function):
+        if not pointer or kind not in _KINDS or (notified and not function):
             raise Refused(status.INVALID_PARAMETER)
         if notified:
             return self._firmware.unmodelled(call, f"a function to be notified at {function:#x}")
+        call.write64(pointer, self.new(kind))
+        return status.SUCCESS
+
+    def new(self, kind: int = 0) -> int:
+        """An event. Raises Refused."""
         event = self._firmware.keep(bytes(_EVENT_SIZE))
         self._events[event] = _Event(kind)
-        call.write64(pointer, event)
-        return status.SUCCESS
+        return event
 
     def _event(self, handle: int) -> _Event:
         if handle not in self._events:
@@ -61,7 +69,7 @@ class EventServices:
         event, how = self._event(call[0]), call[1] & 0xFFFFFFFF
         if not event.kind & _TIMER or how > _RELATIVE:
             raise Refused(status.INVALID_PARAMETER)
-        event.running = how != _CANCEL
+        event.running, event.periodic = how != _CANCEL, how == _PERIODIC
         return status.SUCCESS
 
     def signal_event(self, call: Call) -> int:
@@ -75,11 +83,13 @@ class EventServices:
         count, events, index = call[0], call[1], call[2]
         if not count:
             raise Refused(status.INVALID_PARAMETER)
+        if self._firmware.tpl != APPLICATION:
+            raise Refused(status.UNSUPPORTED)
         for number in range(count):
             event = self._events.get(call.read64(events + 8 * number))
-            if event is not None and event.happened():
+            if event is None or event.happened():
                 call.write64(index, number)
-                return status.SUCCESS
+                return status.SUCCESS if event else status.INVALID_PARAMETER
         text = "WaitForEvent waits for what does not happen: nobody presses a key, and no timer runs"
         call.cpu.stop("crash", text, rules.WAITS.id)
         return None

@@ -43,6 +43,7 @@ _OWN_SIZE = 0x45D * PAGE
 _SLOT = 16  #: bytes of a function's code
 _VMCALL_RET = bytes.fromhex("0f01c1c3")
 _PF = 14
+APPLICATION = 4  #: TPL_APPLICATION
 # What a function may change, UEFI 2.10 §2.3.4.2
 VOLATILE, SHADOW = "registers after a service", "shadow space after a service"
 _SCRATCH = ("rcx", "rdx", "r8", "r9", "r10", "r11")
@@ -93,7 +94,8 @@ class Firmware(Pc):
         self.idt = machine.memory - IDT
         self.last_map = Span(0, 0)  #: where the program has the memory map
         self.exits_refused = 0
-        self._lent: list[Span] = []
+        self.tpl = APPLICATION
+        self._lent: list[Span] = []  #: before the run
         self._cpu: Cpu | None = None
         self._functions: dict[int, _Function] = {}
         self._ends = {
@@ -105,14 +107,15 @@ class Firmware(Pc):
     # -- what is there before the run ------------------------------------------------------------------
 
     def reserve(self, size: int, align: int = 8) -> int:
-        """The address of memory for a structure of the firmware's own."""
+        """The address of memory for a structure of the firmware's own. Raises Refused without room."""
         at = align_up(self._ends["own"], align)
+        if at + size > self.machine.memory - _OWN + _OWN_SIZE:
+            raise Refused(status.OUT_OF_RESOURCES)
         self._ends["own"] = at + size
-        assert self._ends["own"] <= self.machine.memory - _OWN + _OWN_SIZE
         return at
 
     def keep(self, data: bytes) -> int:
-        """Put a structure of the firmware's own somewhere; its address."""
+        """Put a structure of the firmware's own somewhere; its address. Raises Refused without room."""
         at = self.reserve(len(data))
         self.put(at, data)
         return at
@@ -121,8 +124,9 @@ class Firmware(Pc):
         """The same for one that programs may change: it has whole pages to itself."""
         span = Span(self.reserve(align_up(len(data), PAGE), PAGE), align_up(len(data), PAGE))
         self.put(span.start, data)
-        self._lent.append(span)
-        if self._cpu is not None:
+        if self._cpu is None:
+            self._lent.append(span)
+        else:
             self._cpu.retype(span, RegionKind.RAM)
         return span.start
 

@@ -130,6 +130,8 @@ class Programs:
         whole = tuple(device_path.nodes(call.read, path)) if path else ()
         found = self._firmware.handles.nearest(call.read, guids.DEVICE_PATH, path) if path else None
         device, rest = found or (0, whole)
+        if source and not size:
+            raise Refused(status.LOAD_ERROR)
         content: Content | None = MemoryContent(call.read(source, size)) if source else None
         if content is None:
             boot_policy = bool(call[0] & 0xFF)
@@ -158,7 +160,7 @@ class Programs:
 
     def start_image(self, call: Call) -> None:
         program = self._programs.get(call[0])
-        if program is None:
+        if program is None or program in self._running:
             raise Refused(status.INVALID_PARAMETER)
         cpu = call.cpu
         stack = cpu.get("rsp")
@@ -188,8 +190,10 @@ class Programs:
 
     def unload_image(self, call: Call) -> int:
         program = self._programs.get(call[0])
-        if program is None or program in self._running:
+        if program is None:
             raise Refused(status.INVALID_PARAMETER)
+        if program in self._running:  # it has no function for that
+            raise Refused(status.UNSUPPORTED)
         self._forget(program)
         return status.SUCCESS
 

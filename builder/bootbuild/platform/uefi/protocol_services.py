@@ -15,6 +15,7 @@ _ALL_HANDLES, _BY_REGISTER, _BY_PROTOCOL = range(3)  #: EFI_LOCATE_SEARCH_TYPE
 _HANDLE_SIZE = 0x58  #: bytes that a handle takes; what is in them is the firmware's own
 _TEST = 4  #: EFI_OPEN_PROTOCOL_TEST_PROTOCOL
 _OPENINGS = frozenset({1, 2, _TEST, 8, 0x10, 0x20, 0x30})  #: attributes of OpenProtocol
+_BY_CHILD, _BY_DRIVER, _EXCLUSIVE = 8, 0x10, 0x20
 _MOST = 64  #: pairs of arguments that are read
 
 
@@ -24,15 +25,24 @@ class ProtocolServices:
     def __init__(self, firmware: Firmware) -> None:
         self._firmware = firmware
         self._handles = firmware.handles
+        #: handle, protocol, agent and controller of what was opened and not closed
+        self._opened: set[tuple[int, bytes, int, int]] = set()
 
     def handle_protocol(self, call: Call) -> int:
         return self._open(call, test=False)
 
     def open_protocol(self, call: Call) -> int:
         attributes = call[5] & 0xFFFFFFFF
-        if attributes not in _OPENINGS:
+        agent, controller = call[3], call[4]
+        needed = [agent] if attributes & (_BY_CHILD | _BY_DRIVER | _EXCLUSIVE) else []
+        needed += [controller] if attributes & (_BY_CHILD | _BY_DRIVER) else []
+        if attributes not in _OPENINGS or any(handle not in self._handles for handle in needed):
             raise Refused(status.INVALID_PARAMETER)
-        return self._open(call, test=attributes == _TEST)
+        if attributes == _BY_CHILD and controller == call[0]:
+            raise Refused(status.INVALID_PARAMETER)
+        result = self._open(call, test=attributes == _TEST)
+        self._opened.add((call[0], call.guid(1), agent, controller))
+        return result
 
     def _open(self, call: Call, test: bool) -> int:
         protocol, pointer = call.guid(1), call[2]
@@ -47,11 +57,19 @@ class ProtocolServices:
         return status.SUCCESS
 
     def close_protocol(self, call: Call) -> int:
-        self._handles.interface(call[0], call.guid(1))
+        opened = call[0], call.guid(1), call[2], call[3]
+        self._handles.protocols(call[0])
+        if call[2] not in self._handles or (call[3] and call[3] not in self._handles):
+            raise Refused(status.INVALID_PARAMETER)
+        if opened not in self._opened:
+            raise Refused(status.NOT_FOUND)
+        self._opened.remove(opened)
         return status.SUCCESS
 
     def locate_protocol(self, call: Call) -> int:
         protocol, pointer = call.guid(0), call[2]
+        if not pointer:
+            raise Refused(status.INVALID_PARAMETER)
         found = self._handles.with_protocol(protocol)
         call.write64(pointer, self._handles.interface(found[0], protocol) if found else 0)
         return status.SUCCESS if found else status.NOT_FOUND
@@ -75,13 +93,16 @@ class ProtocolServices:
         call.write64(size, 8 * len(found))
         if room < 8 * len(found):
             raise Refused(status.BUFFER_TOO_SMALL)
+        if not buffer:
+            raise Refused(status.INVALID_PARAMETER)
         call.write(buffer, struct.pack(f"<{len(found)}Q", *found))
         return status.SUCCESS
 
     def locate_handle_buffer(self, call: Call) -> int:
         if not call[3] or not call[4]:
             raise Refused(status.INVALID_PARAMETER)
-        call.write64(call[3], 0)
+        for pointer in (call[3], call[4]):
+            call.write64(pointer, 0)
         found = self._located(call)
         span = self._firmware.pool.allocate(MemoryType.BOOT_SERVICES_DATA, 8 * len(found))
         self._firmware.put(span.start, struct.pack(f"<{len(found)}Q", *found))
@@ -91,6 +112,8 @@ class ProtocolServices:
 
     def protocols_per_handle(self, call: Call) -> int:
         found = [*self._handles.protocols(call[0])]
+        if not call[1] or not call[2]:
+            raise Refused(status.INVALID_PARAMETER)
         span = self._firmware.pool.allocate(MemoryType.BOOT_SERVICES_DATA, 8 * len(found))
         at = [self._firmware.keep(protocol) for protocol in found]
         self._firmware.put(span.start, struct.pack(f"<{len(at)}Q", *at))
@@ -101,12 +124,14 @@ class ProtocolServices:
     def locate_device_path(self, call: Call) -> int:
         """The handle with this protocol whose path begins the given one by most nodes."""
         protocol, pointer = call.guid(0), call[1]
-        if not pointer or not call.read64(pointer) or not call[2]:
+        if not pointer or not call.read64(pointer):
             raise Refused(status.INVALID_PARAMETER)
         path = call.read64(pointer)
         found = self._handles.nearest(call.read, protocol, path)
         if found is None:
             raise Refused(status.NOT_FOUND)
+        if not call[2]:
+            raise Refused(status.INVALID_PARAMETER)
         handle, rest = found
         call.write64(call[2], handle)
         whole = sum(map(len, device_path.nodes(call.read, path)))
@@ -144,7 +169,10 @@ class ProtocolServices:
     def install_multiple_protocol_interfaces(self, call: Call) -> int:
         if not call[0]:
             raise Refused(status.INVALID_PARAMETER)
-        protocols = dict(_pairs(call))
+        pairs = list(_pairs(call))
+        protocols = dict(pairs)
+        if len(protocols) < len(pairs):
+            raise Refused(status.INVALID_PARAMETER)
         path = protocols.get(guids.DEVICE_PATH)
         if path is not None and self._known(call, path):
             raise Refused(status.ALREADY_STARTED)

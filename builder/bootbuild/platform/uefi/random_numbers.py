@@ -37,6 +37,7 @@ class RandomNumbers:
             raise Refused(status.INVALID_PARAMETER)
         if algorithm and call.guid(1) != guids.RNG_ALGORITHM_RAW:
             raise Refused(status.UNSUPPORTED)
+        call.check(numbers, size)
         self._calls += 1
         call.write(numbers, hashlib.shake_256(self._calls.to_bytes(8, "little")).digest(size))
         return status.SUCCESS

@@ -66,10 +66,10 @@ BASE = Rule(
 )
 BAD_POINTER = Rule(
     "BB-B078",
-    "service given a pointer to no memory",
+    "service given a bad pointer",
     f"Services read and write through the pointers that they are given ({_SPEC} §7): firmware faults where "
-    "there is nothing.",
-    "pass the addresses of memory that is mapped",
+    "there is nothing, and overwrites its own or anybody's memory where the caller has allocated none.",
+    "pass the addresses of memory that the program has: its image, its stack, what it has allocated",
 )
 WAITS = Rule(
     "BB-B079",

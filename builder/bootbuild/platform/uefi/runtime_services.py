@@ -10,6 +10,9 @@ from bootbuild.platform.uefi.firmware import Firmware
 from bootbuild.platform.uefi.pages import Refused
 
 NON_VOLATILE, BOOT_SERVICE, RUNTIME = 1, 2, 4  #: attributes of a variable, §8.2
+_HARDWARE_ERROR, _COUNTED, _TIMED, _APPEND = 8, 0x10, 0x20, 0x40
+_ATTRIBUTES = 0x7F
+_STORE, _LEFT, _LARGEST = 0x3FFC0, 0x3C000, 0x8000  #: bytes of all variables, and of one
 _RESETS = {0: "a cold reset", 1: "a warm reset", 2: "power off", 3: "a reset of the platform's own"}
 _SHUTDOWN = 2
 _DESCRIPTOR, _DESCRIPTOR_VERSION = 40, 1  #: EFI_MEMORY_DESCRIPTOR: the least size in bytes, §7.2.3
@@ -63,6 +66,8 @@ class RuntimeServices:
             raise Refused(status.INVALID_PARAMETER)
         keys = [key for key, (flags, _) in self.variables.items() if self._visible(flags)]
         last = call.text(name), call.read(vendor, 16)
+        if 2 * len(last[0]) + 2 > call.read64(size):
+            raise Refused(status.INVALID_PARAMETER)
         if not last[0]:
             following = keys
         elif last in keys:
@@ -82,27 +87,40 @@ class RuntimeServices:
 
     def set_variable(self, call: Call) -> int:
         name, vendor, attributes, size, data = (call[index] for index in range(5))
+        attributes &= 0xFFFFFFFF
         if not name or not vendor:
             raise Refused(status.INVALID_PARAMETER)
         key = call.text(name), call.read(vendor, 16)
-        if not key[0] or (attributes & RUNTIME and not attributes & BOOT_SERVICE):
+        if not key[0] or not _may_be(attributes):
             raise Refused(status.INVALID_PARAMETER)
         if self._firmware.exited and not (attributes & RUNTIME and attributes & NON_VOLATILE):
             raise Refused(status.INVALID_PARAMETER)
         if key[1] == guids.GLOBAL_VARIABLE and key[0] in ("SecureBoot", "SetupMode"):
             raise Refused(status.WRITE_PROTECTED)
+        if attributes & (_COUNTED | _TIMED):  # nothing is signed here
+            raise Refused(status.UNSUPPORTED if attributes & _COUNTED else status.SECURITY_VIOLATION)
+        append, attributes = attributes & _APPEND, attributes & ~_APPEND
+        if append and not size:
+            return status.SUCCESS
         if not size or not attributes & (BOOT_SERVICE | RUNTIME):
             if self.variables.pop(key, None) is None:
                 raise Refused(status.NOT_FOUND)
             return status.SUCCESS
-        if not data or (key in self.variables and self.variables[key][0] != attributes):
+        flags, before = self.variables.get(key, (attributes, b""))
+        if not data or size > _STORE or flags != attributes:
             raise Refused(status.INVALID_PARAMETER)
-        self.variables[key] = attributes, call.read(data, size)
+        self.variables[key] = attributes, (before if append else b"") + call.read(data, size)
         return status.SUCCESS
 
     def query_variable_info(self, call: Call) -> int:
-        for index, value in ((1, 0x3FFC0), (2, 0x3C000), (3, 0x8000)):
-            call.write64(call[index], value)
+        attributes, *pointers = (call[index] for index in range(4))
+        attributes &= 0xFFFFFFFF
+        if not attributes or not all(pointers):
+            raise Refused(status.INVALID_PARAMETER)
+        if attributes & ~_ATTRIBUTES:
+            raise Refused(status.UNSUPPORTED)
+        for pointer, value in zip(pointers, (_STORE, _LEFT, _LARGEST), strict=True):
+            call.write64(pointer, value)
         return status.SUCCESS
 
     def set_virtual_address_map(self, call: Call) -> int:
@@ -123,3 +141,10 @@ class RuntimeServices:
             "shutdown" if kind == _SHUTDOWN else "reset",
             f"ResetSystem asked for {_RESETS.get(kind, 'what is no reset')}",
         )
+
+
+def _may_be(attributes: int) -> bool:
+    """Whether a variable may be said to have these."""
+    unserved = attributes & RUNTIME and not attributes & BOOT_SERVICE
+    alone = attributes & (NON_VOLATILE | BOOT_SERVICE | RUNTIME) == NON_VOLATILE
+    return not (unserved or alone or attributes & _HARDWARE_ERROR or attributes & ~_ATTRIBUTES)

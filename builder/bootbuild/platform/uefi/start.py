@@ -149,10 +149,11 @@ def _tables(firmware: Firmware, programs: Programs, traits: Traits) -> tuple[Loa
     runtime_services = RuntimeServices(firmware, _variables(traits))
     runtime = firmware.functions([runtime_services], "RuntimeServices", alive.RUNTIME_SERVICES, "runtime")
     system_table = SystemTable(firmware)
+    events = EventServices(firmware)
     parts = (
         BootServices(firmware, system_table),
         ProtocolServices(firmware),
-        EventServices(firmware),
+        events,
         system_table,
         programs,
     )
@@ -162,7 +163,7 @@ def _tables(firmware: Firmware, programs: Programs, traits: Traits) -> tuple[Loa
     table = with_crc(struct.pack("<8s4I", b"BOOTSERV", 0x20046, 24 + len(boot), 0, 0) + boot)
     firmware.put(machine.memory - alive.BOOT_SERVICES_TABLE, table)
     consoles: Sequence[TextInput | TextOutput] = (
-        TextInput(firmware), TextOutput(firmware, "ConOut"), TextOutput(firmware, "StdErr"),
+        TextInput(firmware, events.new()), TextOutput(firmware, "ConOut"), TextOutput(firmware, "StdErr"),
     )  # fmt: skip
     if traits.display is not None:
         firmware.graphics = Graphics(firmware, traits.display, consoles[1].handle)
