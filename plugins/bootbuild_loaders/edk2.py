@@ -184,7 +184,7 @@ def _check_headers(headers: Headers) -> None:
     if not fits:
         raise Stopped(pe_rules.HEADER_SPACE, UNSUPPORTED)
     address, size = headers.directory(SECURITY)
-    if headers.header_size > headers.window.size or (size and not 0 < address + size <= headers.window.size):
+    if headers.header_size > headers.window.size or (size and address + size > headers.window.size):
         raise Stopped(pe_rules.TRUNCATED, UNSUPPORTED)
 
 

@@ -23,8 +23,6 @@ UNKNOWN_KIND = [kind not in KNOWN for kind in range(16)]
 
 def check_debug(headers: Headers, sections: Sequence[Section]) -> tuple[int, int]:
     """By how many bytes an entry of type CODEVIEW makes the image larger, and the RVA of it or 0."""
-    if headers.directory_count <= DEBUG:
-        return 0, 0
     address, size = headers.directory(DEBUG)
     home = next((s for s in sections if 0 <= address - s.address < _u32_size(s)), None)
     offset = address - home.address + home.raw if home else 0

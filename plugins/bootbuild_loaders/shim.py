@@ -117,7 +117,7 @@ def _handle_image(window: Window, strict: bool) -> str:
 def _read_header(window: Window, strict: bool) -> Headers:
     has_dos = window.get(0, 2) == b"MZ"
     at = window.u32(0x3C) if has_dos else 0
-    if window.size < DOS_SIZE or (has_dos and not DOS_SIZE <= at <= window.size - 4):
+    if window.size < DOS_SIZE or (has_dos and at < DOS_SIZE):
         raise Stopped(pe_rules.NOT_PE, INVALID)
     headers = Headers(window, at)
     if window.size - at < (NT_SIZE if headers.magic == PE32_PLUS else NT_SIZE - 16):

@@ -32,6 +32,7 @@ SECTION_FIELDS = {
     "raw_size": (16, 4),
     "raw": (20, 4),
     "relocations": (24, 4),
+    "relocation_count": (32, 2),
     "flags": (36, 4),
 }
 RESOURCE, SECURITY, BASE_RELOCATIONS, DEBUG = 2, 4, 5, 6
@@ -156,9 +157,9 @@ def _debug(kind: int, length: int, rva: int, pointer: int, data: bytes = b"RSDS"
     return both(in_section(DATA_, 0x20, entry + data), directory(DEBUG, 0x2020, size))
 
 
-def _resources(named: int, name: int, size: int) -> Change:
-    """A resource directory with one entry, in .data."""
-    table = struct.pack("<12x2H2I", named, 0, name, 0)
+def _resources(named: int, name: int, size: int, ids: int = 0, data: bytes = b"") -> Change:
+    """A resource directory with one entry, in .data, and what is behind that."""
+    table = struct.pack("<12x2H2I", named, ids, name, 0) + data
     return both(in_section(DATA_, 0x20, table), directory(RESOURCE, 0x2020, size))
 
 
@@ -179,11 +180,48 @@ def _apple(*machines: int) -> Change:
     return change
 
 
-def _compat(*entries: tuple[int, int, int, int]) -> Change:
-    """For no machine, with a section .compat of Linux's (arch/x86/boot/header.S), in the file at its RVA."""
+def _compat(*entries: tuple[int, int, int, int], name: bytes = b".compat", more: int = 1) -> Change:
+    """For no machine, with a section .compat of Linux's (arch/x86/boot/header.S), in the file at its RVA.
+
+    `more`: bytes that it has behind its entries.
+    """
     table = b"".join(struct.pack("<2BHI", *entry) for entry in entries)
-    named = section(SBAT, name=int.from_bytes(b".compat", "little"), size=len(table) + 1)
+    named = section(SBAT, name=int.from_bytes(name, "little"), size=len(table) + more)
     return both(fields(machine=0), named, lambda data: data.ljust(0x3000, b"\0") + table + bytes(1))
+
+
+def _headers_and(more: int) -> Change:
+    """SizeOfHeaders exact, and SizeOfImage so many bytes larger."""
+
+    def change(data: bytes) -> bytes:
+        end = section_at(data, get(data, "sections"))
+        return fields(header_size=end, image_size=end + more)(data)
+
+    return change
+
+
+def _header_at_64(data: bytes) -> bytes:
+    """The PE header as near to the file's beginning as it may be."""
+    end = get(data, "header_size")
+    return data[:0x3C] + b"\x40\0\0\0" + data[header_at(data) : end].ljust(end - 0x40, b"\0") + data[end:]
+
+
+def _moved(number: int, to: int, new: bytes = b"") -> Change:
+    """A section's data, or new of the same size, at another offset of the file, which ends there."""
+
+    def change(data: bytes) -> bytes:
+        at, size = get_of(data, number, "raw"), get_of(data, number, "raw_size")
+        whole = section(number, raw=to or len(data))(data).ljust(to, b"\0")
+        return whole + (new or data[at : at + size])
+
+    return change
+
+
+def _debug_at(index: int) -> Change:
+    """A debug directory in .data whose entry of this number is the first of type CODEVIEW."""
+    table = bytes(28 * index) + struct.pack("<12x4I", 2, 24, 0x2000, 0x600)
+    longer = both(_moved(DATA_, 0x3000, bytes(0x200)), lambda data: data + bytes(len(table)))
+    return both(longer, in_section(DATA_, 0, table), directory(DEBUG, 0x2000, len(table)))
 
 
 #: offsets and sizes: Documentation/arch/x86/boot.rst
@@ -230,17 +268,25 @@ BROKEN = (
     Broken("e_lfanew -1", lambda data: put(data, 0x3C, b"\xff\xff\xff\xff")),
     Broken("e_lfanew 0", lambda data: put(data, 0x3C, bytes(4))),
     Broken("e_lfanew in the DOS header", lambda data: put(data, 0x3C, b"\x3f")),
+    Broken("e_lfanew 64", _header_at_64),
     Broken("no PE signature", lambda data: put(data, header_at(data), b"EP")),
     Broken("half a PE signature", lambda data: put(data, header_at(data) + 2, b"\xff")),
+    Broken("a terse executable", lambda data: put(data, header_at(data), b"VZ")),
     Broken("for 64-bit ARM", fields(machine=0xAA64)),
+    Broken("for 64-bit ARM, cut by a byte", lambda data: fields(machine=0xAA64)(data)[:-1]),
     Broken("for 32-bit x86", fields(machine=0x14C)),
     Broken("for RISC-V", fields(machine=0x5064)),
     Broken("for no machine", fields(machine=0)),
     Broken("for two of Apple's machines", _apple(7, 0x01000007)),
     Broken("for one of Apple's machines, and that another", _apple(7)),
     Broken("for two of Apple's machines, cut by a byte", lambda d: _apple(7, 0x01000007)(d)[:-1]),
+    Broken(
+        "for two of Apple's machines, a byte too small",
+        lambda d: put(_apple(7, 0x01000007)(d), 40, struct.pack("<I", len(d) - 1)),
+    ),
     Broken("the magic of Apple's files, and no more", lambda _: b"\xb9\xfa\xf1\x0e"),
     Broken("magic of PE32", fields(magic=0x10B)),
+    Broken("magic of PE32, cut behind its headers", lambda d: fields(magic=0x10B)(d)[: header_at(d) + 250]),
     Broken("magic of a ROM image", fields(magic=0x107)),
     Broken("subsystem Windows console", fields(subsystem=3)),
     Broken("subsystem boot service driver", fields(subsystem=11)),
@@ -253,11 +299,17 @@ BROKEN = (
     Broken("10 directories", _directories(10)),
     Broken("6 directories", _directories(6)),
     Broken("5 directories", _directories(5)),
+    Broken("4 directories", _directories(4)),
     Broken("no directories", _directories(0)),
     Broken("SizeOfOptionalHeader 8 too small", fields(optional_size=232)),
     Broken("SizeOfOptionalHeader 8 too large", fields(optional_size=248)),
     Broken("SizeOfOptionalHeader 0", fields(optional_size=0)),
     Broken("no sections", fields(sections=0)),
+    Broken(
+        "no sections, SizeOfHeaders before them",
+        lambda d: fields(sections=0, header_size=section_at(d, 0))(d),
+    ),
+    Broken("no sections, and no data", lambda d: fields(sections=0)(d)[: get(d, "header_size")]),
     Broken("16 sections", fields(sections=16)),
     Broken("97 sections", fields(sections=97)),
     Broken("SizeOfHeaders in the table", lambda d: fields(header_size=section_at(d, 2))(d)),
@@ -265,6 +317,7 @@ BROKEN = (
     Broken("SizeOfHeaders exact", lambda d: fields(header_size=section_at(d, get(d, "sections")))(d)),
     Broken("SizeOfHeaders beyond the file", fields(header_size=0x3000)),
     Broken("SizeOfHeaders as SizeOfImage", lambda d: fields(header_size=get(d, "image_size"))(d)),
+    Broken("SizeOfImage 20 bytes behind the section headers", _headers_and(20)),
     Broken("SizeOfHeaders over the first section", fields(header_size=0x600)),
     # -- The file's end.
     Broken("cut in the DOS header", lambda data: data[:63]),
@@ -277,6 +330,12 @@ BROKEN = (
     Broken("a certificate table", _certificate),
     Broken("a certificate table beyond the file", lambda d: directory(SECURITY, len(d), 8)(d)),
     Broken("a certificate table at 4 GiB", directory(SECURITY, 0xFFFFFFF8, 8)),
+    Broken("an empty certificate table at the end", lambda d: directory(SECURITY, len(d), 0)(d)),
+    Broken("a certificate table, and more", lambda data: _certificate(data) + bytes(8)),
+    Broken(
+        "a certificate table that begins in a section",
+        lambda d: directory(SECURITY, len(d) - 16, 32)(d) + bytes(16),
+    ),
     Broken("a certificate table in the middle", directory(SECURITY, 0x600, 0x40)),
     Broken("more at the end", lambda data: data + bytes(512)),
     # -- Sections.
@@ -289,6 +348,8 @@ BROKEN = (
     Broken("SizeOfImage 100 MiB", fields(image_size=100 << 20)),
     Broken("SizeOfImage 0", fields(image_size=0)),
     Broken("a section behind the image", section(DATA_, address=0x6000)),
+    Broken("a section that ends behind the image", section(DATA_, address=0x4800, size=0x1000)),
+    Broken("a section behind the image, whose end wraps", section(DATA_, address=0xFFFFF000, size=0x2000)),
     Broken("a section whose end wraps", section(DATA_, size=0xFFFFF000)),
     Broken("zeros behind the image", section(DATA_, raw_size=0, raw=0, address=0x6000)),
     Broken("zeros that end behind the image", section(DATA_, raw_size=0, raw=0, address=0x4800, size=0x1000)),
@@ -296,9 +357,14 @@ BROKEN = (
     Broken("code with a VirtualSize of 0", section(TEXT, size=0)),
     Broken("more data than VirtualSize", section(DATA_, size=16)),
     Broken("an empty section", section(DATA_, size=0, raw_size=0, raw=0, address=0)),
+    Broken("an empty section behind the image", section(DATA_, size=0, raw_size=0, raw=0, address=0x6000)),
     Broken("data overlaps code", section(DATA_, address=0x1000)),
     Broken("data overlaps code's last bytes", section(DATA_, address=0x10C0, size=0x200)),
     Broken("code overlaps data", section(TEXT, size=0x1100)),
+    Broken("code up to data", section(TEXT, size=0x1000)),
+    Broken(
+        "discardable data over code's last bytes", section(DATA_, flags=0xC2000040, address=0x1080, size=0x40)
+    ),
     Broken("zeros over code", section(DATA_, address=0x1000, raw_size=0, raw=0)),
     Broken("a section in no order", both(section(DATA_, address=0x5000), fields(image_size=0x6000))),
     Broken("SectionAlignment 0", fields(section_alignment=0)),
@@ -306,6 +372,10 @@ BROKEN = (
     Broken("SectionAlignment 1", fields(section_alignment=1)),
     Broken("SectionAlignment 0x1800", fields(section_alignment=0x1800)),
     Broken("SectionAlignment 0x2000", fields(section_alignment=0x2000)),
+    Broken(
+        "SectionAlignment 0x2000, code in two sections",
+        both(fields(section_alignment=0x2000), section(DATA_, flags=CODE)),
+    ),
     Broken("SectionAlignment 2 MiB", fields(section_alignment=2 * MiB)),
     Broken("SectionAlignment 2 GiB", fields(section_alignment=1 << 31)),
     Broken("a section at an odd address", section(SBAT, address=0x3200)),
@@ -318,6 +388,7 @@ BROKEN = (
     Broken("unreadable code", section(TEXT, flags=0x20000020)),
     Broken("discardable code", section(TEXT, flags=0x62000020)),
     Broken("discardable data", section(DATA_, flags=0xC2000040)),
+    Broken("discardable data that is writable code", section(DATA_, flags=0xE2000040)),
     Broken("a discardable empty section", section(DATA_, flags=0xC2000040, size=0, raw_size=0, raw=0)),
     Broken("uninitialized data", section(DATA_, flags=0xC0000080, raw_size=0, raw=0)),
     Broken("sections share their data", section(DATA_, raw=0x400)),
@@ -332,6 +403,10 @@ BROKEN = (
     Broken("stripped, ImageBase 1 MiB", fields(characteristics=0x23, base=1 * MiB)),
     Broken("stripped, ImageBase 32 MiB", fields(characteristics=0x23, base=32 * MiB)),
     Broken("stripped, ImageBase 10 MiB", fields(characteristics=0x23, base=10 * MiB)),
+    Broken(
+        "stripped, up to 8 MiB",
+        lambda d: fields(characteristics=0x23, base=8 * MiB - get(d, "image_size"))(d),
+    ),
     Broken("stripped, ImageBase in no RAM", fields(characteristics=0x23, base=0x140000000)),
     Broken("stripped, ImageBase odd", fields(characteristics=0x23, base=32 * MiB + 0x200)),
     Broken(
@@ -346,14 +421,34 @@ BROKEN = (
         both(fields(base=32 * MiB), directory(BASE_RELOCATIONS, 0x6000, 16)),
     ),
     Broken("relocations that end behind the image", directory(BASE_RELOCATIONS, 0x4FF8, 16)),
+    Broken(
+        "relocations that end behind the image, ImageBase 32 MiB",
+        both(fields(base=32 * MiB), directory(BASE_RELOCATIONS, 0x4FF8, 16)),
+    ),
+    Broken("relocations without data", section(RELOC, raw_size=0)),
+    Broken("relocations in the file where the image ends in memory", _moved(RELOC, 0x4FF8)),
+    Broken("relocations in the file behind where the image ends in memory", _moved(RELOC, 0x5000)),
     Broken("relocations whose end wraps", directory(BASE_RELOCATIONS, 0x4000, 0xFFFFFF0C)),
     Broken("a block of size 0", in_section(RELOC, 4, bytes(4))),
     Broken("a block larger than the table", in_section(RELOC, 4, b"\x20\0\0\0")),
     Broken("a block of 6 bytes", in_section(RELOC, 4, b"\6\0\0\0")),
+    Broken(
+        "a block of 11 bytes, the next one of type 9",
+        in_section(RELOC, 4, struct.pack("<I2H", 11, 0, 0x9000)),
+    ),
+    Broken(
+        "an empty block behind the image",
+        both(directory(BASE_RELOCATIONS, 0x4000, 8), in_section(RELOC, 0, struct.pack("<2I", 0x5000, 8))),
+    ),
     Broken("a table with a byte more", directory(BASE_RELOCATIONS, 0x4000, 13)),
     Broken("a relocation behind the image", in_section(RELOC, 0, b"\0\x60\0\0")),
+    Broken(
+        "a relocation of type 0 at the image's end",
+        in_section(RELOC, 0, struct.pack("<2I2H", 0x4800, 12, 0x800, 0)),
+    ),
     Broken("a relocation of type 9", in_section(RELOC, 8, b"\0\x90")),
     Broken("a relocation of type 3", in_section(RELOC, 8, b"\0\x30")),
+    Broken("relocations of types 1 and 2", in_section(RELOC, 8, b"\0\x10\0\x20")),
     Broken(
         "a relocation of type 9, ImageBase 32 MiB",
         both(fields(base=32 * MiB), in_section(RELOC, 8, b"\0\x90")),
@@ -364,6 +459,16 @@ BROKEN = (
     # -- The entry.
     Broken("entry at the next letter", lambda d: fields(entry=get(d, "entry") + NEXT)(d)),
     Broken("entry in data", both(fields(entry=0x2010), in_section(DATA_, 0x10, b"\x31\xc0\xc3"))),
+    Broken(
+        "entry in data, and a section of code without data",
+        both(
+            fields(entry=0x2010),
+            in_section(DATA_, 0x10, b"\x31\xc0\xc3"),
+            section(SBAT, flags=CODE, raw_size=0, raw=0),
+        ),
+    ),
+    Broken("entry behind the last byte", lambda d: fields(entry=0x1000 + get_of(d, TEXT, "size"))(d)),
+    Broken("entry at the image's end", lambda d: fields(entry=get(d, "image_size"))(d)),
     Broken("entry 0", fields(entry=0)),
     Broken("entry in the headers", both(fields(entry=0x300), lambda data: put(data, 0x300, b"\x31\xc0\xc3"))),
     Broken("entry between sections", fields(entry=0x1800)),
@@ -377,17 +482,43 @@ BROKEN = (
     Broken("a debug directory without an RVA", _debug(2, 24, 0, 0x63C)),
     Broken("a debug entry behind the image", _debug(2, 24, 0x6000, 0x63C)),
     Broken("a debug entry too short", _debug(2, 8, 0x203C, 0x63C)),
+    Broken("a debug entry of NB10", _debug(2, 16, 0x203C, 0x63C, b"NB10")),
+    Broken("a debug entry of NB10, too short", _debug(2, 15, 0x203C, 0x63C, b"NB10")),
+    Broken("a debug entry of MTOC, too short", _debug(2, 19, 0x203C, 0x63C, b"MTOC")),
+    Broken("a debug entry mapped behind the image", _debug_at(440)),
+    Broken(
+        "a debug entry that makes the image larger",
+        both(_debug(2, 0x2000, 0, 0x63C), section(SBAT, address=0x6000)),
+    ),
+    Broken(
+        "a debug entry of nothing, and a section behind the image",
+        both(_debug(2, 0x2000, 0, 0), section(SBAT, address=0x6000)),
+    ),
     Broken("a debug entry of another kind", _debug(4, 8, 0x6000, 0x63C)),
     Broken("a debug directory that ends behind the file", _debug(4, 8, 0, 0, size=0x10000)),
     Broken("a debug directory in no section", directory(DEBUG, 0x10000, 28)),
     Broken("resources", _resources(1, 0x80000010, 32)),
     Broken("resources of no size", _resources(3, 0, 24)),
+    Broken("resources to the byte", _resources(1, 0, 24)),
+    Broken("resources by number, of no size", _resources(0, 0, 24, ids=3)),
+    Broken("a resource's name at the end", _resources(1, 0x80000020, 32)),
+    Broken("a resource by number, larger than the directory", _resources(1, 0x30, 32)),
+    Broken(
+        "resources of the firmware's menus", _resources(1, 0x80000018, 32, data="\3HII".encode("utf-16-le"))
+    ),
     Broken("a resource's name outside", _resources(1, 0x80000030, 32)),
     # -- For systemd's stub and for shim.
     Broken("MajorImageVersion 0", fields(image_version=0)),
     Broken("for no machine, an entry in .compat", _compat((1, 8, 0x14C, 0x1000), (1, 8, 0x8664, 0x1000))),
     Broken("for no machine, another's entry in .compat", _compat((1, 8, 0x14C, 0x1000))),
     Broken("for no machine, entry 0 in .compat", _compat((1, 8, 0x8664, 0))),
+    Broken("for no machine, .compat of one entry alone", _compat((1, 8, 0x8664, 0x1000), more=0)),
+    Broken("for no machine, .compat of another kind", _compat((2, 8, 0x8664, 0x1000))),
+    Broken("for no machine, an entry in .compats", _compat((1, 8, 0x8664, 0x1000), name=b".compats")),
+    Broken(
+        "for no machine, an entry in the first .compat",
+        both(_compat((1, 8, 0x8664, 0x1000)), section(RELOC, name=int.from_bytes(b".compat", "little"))),
+    ),
     Broken("for no machine, .compat ends before the entry", _compat((0, 8, 0, 0), (1, 8, 0x8664, 0x1000))),
     Broken("the handover protocol, 65535 sections", both(_handover(), fields(sections=65535))),
     Broken("the handover protocol", _handover()),
@@ -396,6 +527,7 @@ BROKEN = (
     Broken("the handover protocol, no 0xAA55", _handover(boot_flag=0)),
     Broken("the handover protocol, version 2.10", _handover(version=0x20A)),
     Broken("the handover protocol, version 2.11, no xloadflags", _handover(version=0x20B, xloadflags=0)),
+    Broken("the handover protocol, version 2.12, no xloadflags", _handover(version=0x20C, xloadflags=0)),
     Broken("the handover protocol, not relocatable", _handover(relocatable=0)),
     Broken("the handover protocol, not in xloadflags", _handover(xloadflags=7)),
     Broken("the handover protocol, handover_offset 0x100", _handover(0xD00, handover_offset=0x100)),
@@ -408,6 +540,13 @@ BROKEN = (
     Broken("no .sbat", section(SBAT, name=0)),
     Broken("two .sbat", section(DATA_, name=int.from_bytes(b".sbat", "little"), size=24)),
     Broken(".sbat with relocations", section(SBAT, relocations=0x400)),
+    Broken(".sbat with a count of relocations", section(SBAT, relocation_count=1)),
+    Broken(".sbat that fills its VirtualSize", lambda d: section(SBAT, size=get_of(d, SBAT, "raw_size"))(d)),
+    Broken(".sbat at the end of the file", _moved(SBAT, 0)),
+    Broken(".sbat that begins with a BOM", in_section(SBAT, 0, b"\xef\xbb\xbf\n" + SBAT_TABLE)),
+    Broken(".sbat with an empty field", in_section(SBAT, 0, b"tiny,,Tests,tiny,1,x\n\0")),
+    Broken(".sbat with an empty last field", in_section(SBAT, 0, b"tiny,1,Tests,tiny,1,\n\0")),
+    Broken(".sbat with a row of five fields behind CR", in_section(SBAT, 0, b"a,1,a,a,1,a\ra,1,a,a,1\n\0")),
     Broken(".sbat of zeros", section(SBAT, size=0x300)),
     Broken("a NUL in .sbat", in_section(SBAT, 4, b"\0")),
     Broken(".sbat with a row of five fields", in_section(SBAT, len(SBAT_TABLE) - 22, b"-")),

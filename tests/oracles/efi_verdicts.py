@@ -21,7 +21,7 @@ STATUS = {
     14: "Not Found",
 }
 CRASH = "X64 Exception"
-PATIENCE = 30  #: seconds
+PATIENCE = 120  #: seconds
 ALIVE = "entered at "  #: what the code of pe_files says, with a letter
 
 
