@@ -19,17 +19,24 @@ from bootbuild.platform.uefi.ovmf import Ovmf as Machine
 from bootbuild.platform.uefi.pages import Refused
 from bootbuild_efi.environments import LowMemory, NoInitrd, NoMemattr, Ovmf, SecureBoot, Taken, WxStrict
 from tiny_file import Load, elf_file
+from uki import uki
 
 SOURCE = Path(__file__).with_name("program.c")
 KERNEL, CODE = 0x1800000, b"\xf4\xeb\xfd"  #: as program.c has them
 OVMF = Ovmf()
 LINKED = 0x2000000
+MAJOR_IMAGE_VERSION = 0x344  #: file offset in what compile_pe makes
 
 
 def program(
-    gcc: Path, folder: Path, broken: str = "NOTHING", base: int = 0, options: tuple[str, ...] = ()
+    gcc: Path,
+    folder: Path,
+    broken: str = "NOTHING",
+    base: int = 0,
+    options: tuple[str, ...] = (),
+    changes: dict[int, bytes] | None = None,
 ) -> bytes:
-    return efi_dump.compile_pe(gcc, [SOURCE], folder, (f"-DBREAK={broken}", *options), base)
+    return efi_dump.compile_pe(gcc, [SOURCE], folder, (f"-DBREAK={broken}", *options), base, changes)
 
 
 def verdict_of(
@@ -199,6 +206,17 @@ def test_a_program_that_another_started_returns_to_that(gcc: Path, tmp_path: Pat
     verdict = verdict_of(program(gcc, tmp_path, "NESTED", options=(f'-DINNER="{inner}"',)))
     assert [finding.rule for finding in verdict.findings] == ["BB-B072"]
     assert "EFI_NOT_FOUND" in verdict.findings[0].message
+
+
+@pytest.mark.parametrize("profile", [Ovmf(), NoInitrd(), SecureBoot(), LowMemory()], ids=lambda p: p.name)
+def test_systemds_stub_starts_a_kernel(
+    gcc: Path, tmp_path: Path, systemd_stub: bytes, profile: Profile
+) -> None:
+    """Its sections are not made of whole pages; it loads the kernel from memory, and gives it LoadOptions."""
+    kernel = program(gcc, tmp_path, "TOLD", changes={MAJOR_IMAGE_VERSION: b"\1"})
+    verdict = verdict_of(uki(systemd_stub, kernel), profile, offer=Offer(b"quiet"))
+    assert [finding.message for finding in verdict.findings] == []
+    assert verdict.outcome is Outcome.BOOTED
 
 
 def test_runtime_services_go_on_at_virtual_addresses(gcc: Path, tmp_path: Path) -> None:
