@@ -5,6 +5,7 @@ from __future__ import annotations
 from bootbuild.api import Rule
 
 _EDK2 = "EDK2 looks in MdePkg/Library/BasePeCoffLib. "
+_STUB = "From 258 on systemd's stub loads the kernel of a unified kernel image by itself, in linux.c. "
 _SHIM = "shim loads what it starts by itself, in pe.c and pe-relocate.c. "
 
 RULES = (
@@ -191,8 +192,7 @@ RULES = (
         "kernel of the EFI handover protocol",
         "systemd's stub starts a kernel with MajorImageVersion 0, that is of Linux 5.7 or older, by the "
         "handover "
-        "protocol, which wants a setup header of version 2.11 or more, and goes to the entry that it names. "
-        "Stubs of 258 and later do not.",
+        "protocol, which wants a setup header of version 2.11 or more, and goes to the entry that it names.",
         "set MajorImageVersion to 1, if the kernel asks for its initrd by LINUX_EFI_INITRD_MEDIA_GUID",
     ),
     Rule(
@@ -214,6 +214,35 @@ RULES = (
         "Microsoft demands it; "
         "then it refuses every section that is writable and executable.",
         "set IMAGE_DLLCHARACTERISTICS_NX_COMPAT (0x100), and keep code and data apart",
+    ),
+    Rule(
+        "BB-L547",
+        "base relocations that nobody applies",
+        _STUB
+        + "It relocates nothing, and refuses a kernel whose directory 5 has a size: Linux is built without. "
+        "An application of target efi has such a directory, which shim asks for.",
+        "build position-independent code without .reloc, or start it without that stub",
+    ),
+    Rule(
+        "BB-L548",
+        "more data than VirtualSize",
+        _STUB
+        + "It wants no section whose SizeOfRawData is more than its VirtualSize; firmware cuts the data.",
+        "set VirtualSize to SizeOfRawData at least, as Linux does",
+    ),
+    Rule(
+        "BB-L549",
+        "relocations of an object in an image",
+        _STUB + "It wants no section with a PointerToRelocations.",
+        "set PointerToRelocations to 0: only object files have such relocations",
+    ),
+    Rule(
+        "BB-L550",
+        "memory that nobody clears",
+        _STUB
+        + "It clears what a section has beyond its data, but not a section without data: that holds whatever "
+        "was in memory.",
+        "let .bss be the end of a section with data, or clear it in the kernel",
     ),
 )
 
@@ -245,4 +274,8 @@ RULES = (
     NO_SECTIONS,
     FILE_ALIGNMENT,
     NX_COMPAT,
+    MOVED_KERNEL,
+    MORE_DATA,
+    OBJECT,
+    NOT_CLEARED,
 ) = (rule.id for rule in RULES)

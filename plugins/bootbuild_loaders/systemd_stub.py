@@ -1,8 +1,7 @@
 """systemd's stub in a unified kernel image: what it does with the kernel in section `.linux`.
 
 Follows src/boot/efi/linux.c, linux_x86.c and pe.c of systemd 252: it looks at a few fields, then lets the
-firmware load the kernel. From 258 on the stub loads it by itself, and wants more: no base relocations, no
-PointerToRelocations, no section with more data than VirtualSize.
+firmware load the kernel. From 258 on the stub loads it by itself (`systemd_stub_258`).
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from bootbuild.api import Content, Evidence, LoaderVerdict
 from bootbuild_loaders import pe_rules, rules
 from bootbuild_loaders.catalogue import only
 from bootbuild_loaders.edk2 import X64, Edk2, judged, load, start
-from bootbuild_loaders.pe_headers import FIXED_SIZE, Headers
+from bootbuild_loaders.pe_headers import FIXED_SIZE, Headers, Section
 from bootbuild_loaders.pe_status import LOAD_ERROR
 from bootbuild_loaders.stopped import Stopped
 from bootbuild_loaders.window import Window
@@ -24,7 +23,7 @@ RELOCATABLE, XLOADFLAGS, HANDOVER_64, HANDOVER_OFFSET = 0x234, 0x236, 8, 0x264
 LEAST = 4096  #: bytes: sizeof(BootParams), which is read from the file
 SECTOR = 512
 COMPAT = b".compat"
-_NO_MACHINE = 0
+NO_MACHINE = 0
 BAD, LOADING = "Bad kernel image", "Error loading kernel image"
 
 
@@ -48,7 +47,7 @@ def _exec(window: Window) -> str:
         raise Stopped(pe_rules.NOT_PE, "Unable to locate embedded .linux section: Not Found")
     headers = _kernel_info(window)
     if headers.image_version < 1 or (headers.machine != X64 and not _other_entry(headers)):
-        return _handover(window)
+        return handover(window)
     try:
         headers = load(window, boot_option=False)
     except Stopped as stop:
@@ -67,7 +66,7 @@ def _kernel_info(window: Window) -> Headers:
     if window.get(0, 2) != b"MZ" or window.get(at, 4) != b"PE\0\0":
         raise Stopped(pe_rules.NOT_PE, f"{BAD}: {LOAD_ERROR}")
     headers = Headers(window, at)
-    if headers.machine not in (X64, _NO_MACHINE):
+    if headers.machine not in (X64, NO_MACHINE):
         raise Stopped(pe_rules.MACHINE, f"{BAD}: {LOAD_ERROR}")
     if not headers.section_count:
         raise Stopped(pe_rules.NO_SECTIONS, f"{BAD}: {LOAD_ERROR}")
@@ -77,13 +76,14 @@ def _kernel_info(window: Window) -> Headers:
 
 
 def _other_entry(headers: Headers) -> int:
-    """get_compatibility_entry_address: where .compat has an entry for this machine, or 0.
-
-    The section's RVA counts in the file, which is not mapped yet.
-    """
-    window = headers.window
+    """get_compatibility_entry_address: the last section whose name begins so counts."""
     found = [section for section in headers.sections if section.name.startswith(COMPAT)]
-    at, size = (found[-1].address, found[-1].size) if found else (0, 0)
+    return entry_of(headers.window, found[-1]) if found else 0
+
+
+def entry_of(window: Window, compat: Section) -> int:
+    """Where .compat has an entry for this machine, or 0. Its RVA counts in the file: it is not mapped yet."""
+    at, size = compat.address, compat.size
     while size >= 8:
         if not window.another():
             raise Stopped(rules.NOT_JUDGED, "", "ignore")
@@ -96,7 +96,7 @@ def _other_entry(headers: Headers) -> int:
     return 0
 
 
-def _handover(window: Window) -> str:
+def handover(window: Window) -> str:
     """linux_exec_efi_handover."""
     if window.size < LEAST:
         raise Stopped(pe_rules.HANDOVER, "")

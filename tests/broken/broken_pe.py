@@ -66,6 +66,15 @@ def tiny(letters: str = "ab") -> bytes:
     return bytes(TinyPe(sections, 0x1000, relocated=[0x2000, 0x2008], changes={0x80 + 68: b"\1"}))
 
 
+def kernel() -> bytes:
+    """tiny() as Linux is: no base relocations, and no section with more data than VirtualSize."""
+    data = directory(BASE_RELOCATIONS, 0, 0)(tiny())
+    for number in range(get(data, "sections")):
+        least = max(get_of(data, number, "size"), get_of(data, number, "raw_size"))
+        data = section(number, size=least)(data)
+    return data
+
+
 def header_at(data: bytes) -> int:
     """File offset of the PE signature."""
     return int.from_bytes(data[0x3C:0x40], "little")
@@ -373,7 +382,7 @@ BROKEN = (
     Broken("SectionAlignment 0x1800", fields(section_alignment=0x1800)),
     Broken("SectionAlignment 0x2000", fields(section_alignment=0x2000)),
     Broken(
-        "SectionAlignment 0x2000, code in two sections",
+        "SectionAlignment 0x2000, two of code",
         both(fields(section_alignment=0x2000), section(DATA_, flags=CODE)),
     ),
     Broken("SectionAlignment 2 MiB", fields(section_alignment=2 * MiB)),

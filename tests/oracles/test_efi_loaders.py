@@ -1,8 +1,12 @@
-"""The models of UEFI's loaders say what OVMF, GRUB, systemd's stub and shim say, to every broken PE."""
+"""The models of UEFI's loaders say what OVMF, GRUB, systemd's stub and shim say, to every broken PE.
+
+BOOTBUILD_SYSTEMD_STUB names a linuxx64.efi.stub of systemd 258 or later, which is then asked as well.
+"""
 
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +26,7 @@ from ovmf import Ovmf
 from pe_cases import CASES, PeCase
 from uki import uki
 
+STUB_258 = os.environ.get("BOOTBUILD_SYSTEMD_STUB", "")
 #: what LoadImage takes, and only the boot manager does not
 DRIVERS = ("subsystem boot service driver", "subsystem runtime driver", "subsystem EFI ROM")
 
@@ -32,7 +37,7 @@ def host() -> Host:
 
 
 def verdict(model: str, case: PeCase) -> LoaderVerdict:
-    (found,) = host().loader(model).judge(MemoryContent(case.data()))
+    (found,) = host().loader(model).judge(MemoryContent(case.file(model)))
     return found
 
 
@@ -141,6 +146,15 @@ def test_systemds_stub_about_every_file(plain: Firmware, systemd_stub: bytes, tm
     cases = sure("systemd-stub")
     answers = plain.ask([uki(systemd_stub, case.data()) for case in cases], tmp_path)
     assert differences("systemd-stub", cases, answers) == []
+
+
+if STUB_258:  # not a skip: where it is not set there is nothing to be asked
+
+    def test_systemds_stub_from_258_on_about_every_file(plain: Firmware, tmp_path: Path) -> None:
+        stub = Path(STUB_258).read_bytes()
+        cases = sure("systemd-stub-258", ("entry 0",))  # it says success, and has started nothing
+        answers = plain.ask([uki(stub, case.file("systemd-stub-258")) for case in cases], tmp_path)
+        assert differences("systemd-stub-258", cases, answers) == []
 
 
 def test_shim_about_every_file(by_shim: Firmware, tmp_path: Path) -> None:
