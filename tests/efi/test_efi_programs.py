@@ -18,6 +18,8 @@ from bootbuild.platform.uefi.firmware import Firmware
 from bootbuild.platform.uefi.ovmf import Ovmf as Machine
 from bootbuild.platform.uefi.pages import Refused
 from bootbuild_efi.environments import LowMemory, NoInitrd, NoMemattr, Ovmf, SecureBoot, Taken, WxStrict
+from broken_file import Change
+from broken_pe import DATA_, TEXT, fields, get_of, section
 from tiny_file import Load, elf_file
 from uki import uki
 
@@ -25,6 +27,7 @@ SOURCE = Path(__file__).with_name("program.c")
 KERNEL, CODE = 0x1800000, b"\xf4\xeb\xfd"  #: as program.c has them
 OVMF = Ovmf()
 LINKED = 0x2000000
+NOT_EXECUTABLE = "is in a page that is not executable"
 MAJOR_IMAGE_VERSION = 0x344  #: file offset in what compile_pe makes
 
 
@@ -121,23 +124,29 @@ def test_a_firmware_without_room_for_its_own_structures_says_so() -> None:
         firmware.reserve(8 << 20)
 
 
-STRICT = {
-    "NOTHING": "code at 0x1800000 is in a page that is not executable",
-    "AS_DATA": "code at 0x1800000 is in a page that is not executable",
-    "OWN_CODE": "in a page that is read-only",
-    "UNALIGNED": "is in a page that is not executable",
+#: how a program is broken, how its headers are, and what is told
+STRICT: dict[str, tuple[str, Change | None, str]] = {
+    "memory of a kernel": ("NOTHING", None, "code at 0x1800000 is in a page that is not executable"),
+    "memory that is data": ("AS_DATA", None, "code at 0x1800000 is in a page that is not executable"),
+    "its own code": ("OWN_CODE", None, "in a page that is read-only"),
+    "SectionAlignment 0x200": ("ALLOWED", fields(section_alignment=0x200), NOT_EXECUTABLE),
+    "a section within a page": ("ALLOWED", lambda pe: _shifted(pe, DATA_), NOT_EXECUTABLE),
+    "writable code": ("ALLOWED", section(TEXT, flags=0xE0000020), NOT_EXECUTABLE),
 }
+
+
+def _shifted(pe: bytes, number: int) -> bytes:
+    return section(number, address=get_of(pe, number, "address") + 0x200)(pe)
 
 
 @pytest.mark.parametrize("name", STRICT)
 def test_what_memory_protection_does_not_allow(gcc: Path, tmp_path: Path, name: str) -> None:
-    profile = NoMemattr() if name == "AS_DATA" else WxStrict()
-    pe = program(gcc, tmp_path, "ALLOWED" if name == "UNALIGNED" else name)
-    if name == "UNALIGNED":
-        pe = pe[:0x338] + (0x200).to_bytes(4, "little") + pe[0x33C:]  # SectionAlignment
-    verdict = verdict_of(pe, profile)
+    broken, change, text = STRICT[name]
+    profile = NoMemattr() if broken == "AS_DATA" else WxStrict()
+    pe = program(gcc, tmp_path, broken)
+    verdict = verdict_of(change(pe) if change else pe, profile)
     assert [finding.rule for finding in verdict.findings] == ["BB-B081"]
-    assert STRICT[name] in verdict.findings[0].message
+    assert text in verdict.findings[0].message
 
 
 def test_code_that_is_made_read_only_may_be_executed(gcc: Path, tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from bootbuild.platform.uefi.ovmf import PAGE
 
 MACHINE_X64, PE32_PLUS = 0x8664, 0x20B
 SUBSYSTEM_APPLICATION = 10
-NX_COMPAT = 0x0100
 SCN_EXECUTE, SCN_WRITE = 0x20000000, 0x80000000
 _RELOCATIONS_STRIPPED = 0x0001
 _RELOCATION_TABLE = 5  #: IMAGE_DIRECTORY_ENTRY_BASERELOC
@@ -65,7 +64,6 @@ class PeImage:
     sections: tuple[PeSection, ...]
     relocations: Span
     relocatable: bool
-    nx_compat: bool
     subsystem: int
 
     @property
@@ -150,7 +148,7 @@ def read_pe(content: Content) -> PeImage:
     if machine != MACHINE_X64 or magic != PE32_PLUS:
         raise NotAnImage(f"machine {machine:#x} with magic {magic:#x} is no x86-64 PE32+")
     base, alignment = struct.unpack_from("<QI", coff, 24 + 24)
-    size, headers, _, subsystem, dll = struct.unpack_from("<IIIHH", coff, 24 + 56)
+    size, headers, _, subsystem = struct.unpack_from("<IIIH", coff, 24 + 56)
     (directories,) = struct.unpack_from("<I", coff, 24 + 108)
     tables = content.read(at + 24 + _OPTIONAL, 8 * min(directories, 16))
     table = Span(0, 0)
@@ -175,6 +173,5 @@ def read_pe(content: Content) -> PeImage:
         sections=sections,
         relocations=table,
         relocatable=not flags & _RELOCATIONS_STRIPPED,
-        nx_compat=bool(dll & NX_COMPAT),
         subsystem=subsystem,
     )

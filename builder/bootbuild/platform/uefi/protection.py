@@ -19,7 +19,7 @@ from bootbuild.platform.uefi.call import Call
 from bootbuild.platform.uefi.firmware import Firmware
 from bootbuild.platform.uefi.ovmf import PAGE, MemoryType
 from bootbuild.platform.uefi.pages import Refused
-from bootbuild.platform.uefi.pe_image import SCN_EXECUTE, PeImage
+from bootbuild.platform.uefi.pe_image import SCN_EXECUTE, SCN_WRITE, PeImage
 
 READ_PROTECT, NO_EXECUTE, READ_ONLY = 0x2000, 0x4000, 0x20000  #: EFI_MEMORY_RP, XP, RO
 _PRESENT, _WRITE, _NX = 1, 2, 1 << 63
@@ -66,12 +66,15 @@ class Protection:
         return put(self._top, levels), put(self._tables, self._entries.tobytes())
 
     def image(self, image: PeImage, span: Span) -> None:
-        """A program that was loaded: code read-only, if its sections are made of pages; else nothing runs."""
+        """A program that was loaded: code read-only, if its sections are made of pages; else nothing runs.
+
+        Code is what is executable and not writable.
+        """
         self._set(span, writable=True, executable=False)
-        if image.section_alignment % PAGE:
+        if image.section_alignment % PAGE or any(section.rva % PAGE for section in image.sections):
             return
         for section in image.sections:
-            if section.flags & SCN_EXECUTE:
+            if section.flags & (SCN_EXECUTE | SCN_WRITE) == SCN_EXECUTE:
                 code = Span(span.start + section.rva, align_up(section.span.size, PAGE))
                 self._set(code, writable=False, executable=True)
 
