@@ -41,7 +41,8 @@ BAD_SBAT = Rule(
     "BB-L506",
     "SBAT that shim does not read",
     "SBAT is a table of comma-separated values: rows of six fields that end with a newline, the first of "
-    "component `sbat`, none twice, each with a generation from 1 on, nothing but ASCII.",
+    "component `sbat`, none twice, each with a generation from 1 on, nothing but ASCII. No field is empty; "
+    "quotes do not keep a comma.",
     "see shim's SBAT.md; a file of the option `sbat` holds all rows",
 )
 MODULES_OUTSIDE = Rule(

@@ -177,6 +177,9 @@ def test_our_own_table_is_right() -> None:
         (ROWS.replace(b"Acme", "Äcme".encode()), "it holds a NUL, or more than ASCII"),
         (ROWS.replace(b"acme,3", b"acme,0"), "row 2: '0' is no generation"),
         (ROWS.replace(b",1,https", b",1,u,https"), "row 1 has 7 fields, not 6"),
+        (ROWS.replace(b"Acme", b'"Acme, Ltd"'), "row 2 has 7 fields, not 6"),
+        (ROWS.replace(b"Acme", b'"Ac\nme"'), "row 2 has 3 fields, not 6"),
+        (ROWS.replace(b"Acme", b""), "row 2 has an empty field"),
         (ROWS + ROWS[ROWS.index(b"acme") :], "row 3: component acme is there twice"),
     ],
 )
