@@ -313,6 +313,7 @@ def refused(payload: Payload, contribution: Contribution) -> list[str]:
 REFUSED: dict[str, tuple[tuple[tuple[str, Content], ...], str]] = {
     "more sections than headers": ((*((".module", MemoryContent(b"x")) for _ in range(89)),), "BB-W062"),
     "a name of nine bytes": (((".sections", MemoryContent(b"x")),), "BB-W063"),
+    "a long name of COFF's": ((("/4", MemoryContent(b"x")),), "BB-W063"),
     "an empty section": (((".module", MemoryContent(b"")),), "BB-W063"),
 }
 

@@ -155,8 +155,11 @@ def _taken(payload: Payload, stub: Span) -> tuple[Span, ...]:
 
 def _problems(payload: Payload, contents: Sequence[tuple[str, Content]]) -> Iterator[Problem]:
     for name, content in contents:
-        if not 1 < len(name.encode()) <= 8 or not (name.isascii() and name.isprintable()):
-            text = f"a section {name!r} has no name of 2 to 8 printable ASCII characters"
+        plain = name.isascii() and name.isprintable() and not name.startswith("/")
+        if not 1 < len(name.encode()) <= 8 or not plain:
+            text = (
+                f"a section {name!r} has no name of 2 to 8 printable ASCII characters, the first of them no /"
+            )
             yield Problem(pe_rules.SECTION_NAME, payload.source, text)
         if not content.size:
             yield Problem(pe_rules.SECTION_NAME, payload.source, f"section {name} is empty")

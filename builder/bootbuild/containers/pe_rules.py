@@ -29,9 +29,9 @@ HEADER_SPACE = Rule(
 SECTION_NAME = Rule(
     "BB-W063",
     "Section that loaders misread",
-    "A section's name has 8 bytes, without COFF's long names, which firmware does not read; an empty section "
-    "has no place in memory, and loaders differ on it.",
-    "give a name of 2 to 8 ASCII characters, and a file that is not empty",
+    "A section's name has 8 bytes, without COFF's long names, which begin with / and which firmware does not "
+    "read; an empty section has no place in memory, and loaders differ on it.",
+    "give a name of 2 to 8 ASCII characters that does not begin with /, and a file that is not empty",
 )
 TOO_LARGE = Rule(
     "BB-W064",
