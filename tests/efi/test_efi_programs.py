@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import efi_dump
-from bootbuild.api import Filling, MemoryContent, Offer, Profile, ProfileVerdict, Startup
+from bootbuild.api import Filling, MemoryContent, Offer, Profile, ProfileVerdict, Startup, read_pe
 from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject
 from bootbuild.formats.elf_read import read_elf
+from bootbuild.host import Host
 from bootbuild.model.verdict import Outcome
 from bootbuild.platform.flat32 import poison_of
 from bootbuild.platform.uefi.firmware import Firmware
@@ -226,6 +227,24 @@ def test_systemds_stub_starts_a_kernel(
     verdict = verdict_of(uki(systemd_stub, kernel), profile, offer=Offer(b"quiet"))
     assert [finding.message for finding in verdict.findings] == []
     assert verdict.outcome is Outcome.BOOTED
+
+
+def test_a_section_of_the_stub_that_has_grown_over_the_next_is_found(
+    gcc: Path, tmp_path: Path, systemd_stub: bytes
+) -> None:
+    """ukify gives an older stub a table of SBAT as large as its data may be: the stub itself says so, too."""
+    image = uki(systemd_stub, program(gcc, tmp_path, "TOLD", changes={MAJOR_IMAGE_VERSION: b"\1"}))
+    sections = read_pe(MemoryContent(image)).sections
+    (number,) = (number for number, one in enumerate(sections) if one.name == ".sbat")
+    room = sections[number + 1].address - sections[number].address
+    assert room < sections[number].raw_size
+    edk2 = Host.discover(plugins=False).loader("edk2")
+    for size, rule, said in ((room, "BB-L528", b""), (room + 1, "BB-L532", b"Overlapping PE sections")):
+        grown = section(number, size=size)(image)
+        assert [one.rule for one in edk2.judge(MemoryContent(grown))] == [rule]
+        console = verdict_of(grown, offer=Offer(b"quiet")).runs[0].console
+        assert console.startswith(said)
+        assert bool(console) == bool(said)
 
 
 def test_runtime_services_go_on_at_virtual_addresses(gcc: Path, tmp_path: Path) -> None:
