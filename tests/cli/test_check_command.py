@@ -59,9 +59,9 @@ def test_an_application_of_uefi_is_told_by_each_loader_what_it_breaks(
     path.write_bytes(case.data())
     done = bootbuild("check", path, "--boot", "efi", "--json", "--no-plugins")
     assert (done.returncode, done.stderr) == (ExitCode.FAILED, "")
-    assert {one["model"]: one["rule"] for one in answers(done)} == {
-        model: case.said(model)[1] for model in COLUMNS
-    }
+    expected = {model: case.said(model)[1] for model in COLUMNS}
+    expected["systemd-stub-258"] = "BB-L547"  # of this file, whose relocations it does not take
+    assert {one["model"]: one["rule"] for one in answers(done)} == expected
     table = bootbuild("check", path, "--model", "edk2", "--no-plugins").stdout
     assert "BB-L527  Load Error" in table
 

@@ -45,8 +45,8 @@ def application(request: pytest.FixtureRequest, hello64: Path, hello32: Path, tm
     return tmp_path / image.path
 
 
-def boot(path: Path, cmdline: bytes = b"") -> ProfileVerdict:
-    (verdict,) = pipeline.boot(BootRequest(path, ("efi@ovmf",), cmdline=cmdline), Host.discover())
+def boot(path: Path) -> ProfileVerdict:
+    (verdict,) = pipeline.boot(BootRequest(path, ("efi@ovmf",)), Host.discover())
     return verdict
 
 
@@ -64,11 +64,6 @@ def test_what_it_carries_is_what_the_recipe_names(application: Path) -> None:
         (b"a module" * 1000, b"of a module"),
         (b"another", b""),
     ]
-
-
-def test_a_command_line_of_the_request_does_not_take_the_place_of_its_own(application: Path) -> None:
-    verdict = boot(application, cmdline=b"another")
-    assert (verdict.outcome, verdict.findings) == (Outcome.BOOTED, ())
 
 
 def test_a_kernel_that_gets_something_else_is_told(application: Path) -> None:
