@@ -20,7 +20,7 @@ from bootbuild.platform.uefi.ovmf import Ovmf as Machine
 from bootbuild.platform.uefi.pages import Refused
 from bootbuild_efi.environments import LowMemory, NoInitrd, NoMemattr, Ovmf, SecureBoot, Taken, WxStrict
 from broken_file import Change
-from broken_pe import DATA_, TEXT, fields, get_of, section
+from pe_edits import DATA_, TEXT, fields, get_of, section
 from tiny_file import Load, elf_file
 from uki import uki
 

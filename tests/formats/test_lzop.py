@@ -200,6 +200,24 @@ def test_a_block_that_is_a_bomb_takes_some_100_mib_at_most() -> None:
     assert BOMB < grown < 160 << 20
 
 
+KERNEL = """
+import sys
+import lzallright
+from bootbuild.formats import bzimage, lzop
+from bootbuild.model.content import MemoryContent
+data = MemoryContent(sys.stdin.buffer.read())
+"""
+
+
+def test_small_blocks_are_put_together() -> None:
+    """A file may have millions of them."""
+    data = bzimage(header(0) + (block(b"a", 0) + block(b"bc", 0)) * 30_000 + END, 90_000)
+    code = "print(bzimage.unpack(data, '')[0].read(0, 90_000) == b'abc' * 30_000)"
+    grown, said = peak(KERNEL, code, data)
+    assert said == "True"
+    assert grown < 4 << 20
+
+
 def test_blocks_that_go_on_stop_at_the_stated_size() -> None:
     data = header(0) + block(bytes(BLOCK), 0) * 3000 + END
     with pytest.raises(InputError, match="unpacks to more than the 4096 bytes"):

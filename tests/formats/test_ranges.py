@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bootbuild.model.content import CHUNK, JoinedContent, MemoryContent, first_difference, part_of
+from bootbuild.model.content import CHUNK, MemoryContent, first_difference, joined, part_of
 
 SIZE = 2 * CHUNK + 5  #: two whole pieces and a part of one
 OLD = bytes(range(251)) * (SIZE // 251 + 1)
@@ -59,7 +59,7 @@ def test_a_part_ends_where_the_whole_does(offset: int, size: int, bytes_: bytes)
 @pytest.mark.parametrize("offset", range(9))
 @pytest.mark.parametrize("size", range(9))
 def test_parts_are_read_as_one(offset: int, size: int) -> None:
-    content = JoinedContent([b"ab", b"", b"cde", bytearray(b"f"), b""])
+    content = joined([b"ab", b"", b"cde", bytearray(b"f"), b""])
     assert content.size == 6
     assert content.read(offset, size) == b"abcdef"[offset : offset + size]
     buffer = bytearray(size)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from broken_pe import BROKEN, kernel, tiny
+from broken_pe import BROKEN
 from corner_case import BrokenCase, read_cell
+from pe_edits import kernel, tiny
 
 #: The loader model that each cell of a row is about.
 COLUMNS = (

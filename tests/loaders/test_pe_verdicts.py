@@ -10,9 +10,10 @@ import pytest
 from bootbuild.api import Loader, LoaderVerdict, MemoryContent
 from bootbuild.host import Host
 from bootbuild_loaders import pe_rules
-from broken_pe import BROKEN, get, get_of
+from broken_pe import BROKEN
 from corner_cases import CASES as OTHERS
 from pe_cases import BASE, CASES, COLUMNS, ROWS, PeCase
+from pe_edits import get, get_of
 
 
 @functools.cache

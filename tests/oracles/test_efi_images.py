@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-import broken_pe
 import efi_paths
 import ovmf as firmware
+import pe_edits
 from bootbuild.errors import RefusedError
 from debian_kernels import Kernels
 from efi_paths import Chainloader, Shim, Started, SystemdBoot
@@ -140,7 +140,7 @@ def test_an_application_above_4_gib_starts_32_bit_code(
     makes: Makes, ovmf: Ovmf, qemu: Path, tmp_path: Path
 ) -> None:
     """OVMF must load it at its ImageBase: it says that it has no relocations. The module must come down."""
-    moved = broken_pe.fields(characteristics=0x23, base=5 << 30)
+    moved = pe_edits.fields(characteristics=0x23, base=5 << 30)
     image = tmp_path / "high.efi"
     image.write_bytes(moved(makes(32).read_bytes()))
     found(ran(ovmf.by_kernel(qemu, image, tmp_path, memory=6144)), CMDLINE)

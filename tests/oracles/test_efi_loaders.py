@@ -18,12 +18,12 @@ import efi_verdicts
 import grub
 from bootbuild.api import LoaderVerdict, MemoryContent
 from bootbuild.host import Host
-from broken_pe import code, tiny
 from efi_verdicts import Answer, Firmware
 from grub import Grub
 from oracle import run_until
 from ovmf import Ovmf
 from pe_cases import CASES, PeCase
+from pe_edits import code, tiny
 from uki import uki
 
 STUB_258 = os.environ.get("BOOTBUILD_SYSTEMD_STUB", "")
@@ -130,7 +130,7 @@ def test_the_later_of_two_sections_that_overlap_is_the_one_that_is_entered(
     plain: Firmware, tmp_path: Path
 ) -> None:
     """Seen in memory only: each section of the file is as it should be."""
-    from broken_pe import DATA_, TEXT, get_of, section
+    from pe_edits import DATA_, TEXT, get_of, section
 
     good = tiny()
     start = get_of(good, DATA_, "raw")

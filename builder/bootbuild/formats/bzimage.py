@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bootbuild.errors import InputError, Problem
 from bootbuild.formats import rules
-from bootbuild.model.content import Content, JoinedContent, MemoryContent
+from bootbuild.model.content import Content, MemoryContent, joined
 
 MAX_PACKED = 512 << 20  #: bytes; the largest, with an initramfs inside, have some hundred MiB
 MAX_UNPACKED = 1 << 30  #: bytes
@@ -81,19 +81,28 @@ def header(content: Content) -> Mapping[str, int]:
 
 
 class _Output:
-    """The unpacked kernel, in the parts in which it comes: there is no more of it than was unpacked."""
+    """The unpacked kernel, in parts: as they come, but small ones are put together, of whom many may come."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.at = 0
-        self.parts: list[bytes | bytearray | memoryview] = []
+        self.parts: list[bytes | bytearray] = []
+        self._small = bytearray()  #: the last part, as long as it grows
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Take what will not change any more. Raises ValueError when more comes than was promised."""
+    def write(self, data: bytes | memoryview) -> None:
+        """Raises ValueError when more comes than was promised."""
         if self.at + len(data) > self.size:
             raise ValueError(f"it unpacks to more than the {self.size} bytes that it states")
-        self.parts.append(data)
         self.at += len(data)
+        if isinstance(data, bytes) and len(data) >= PIECE:
+            self.parts.append(data)
+            self._small = bytearray()
+            return
+        if not self._small:
+            self.parts.append(self._small)
+        self._small += data
+        if len(self._small) >= PIECE:
+            self._small = bytearray()
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  #: malloc.h
@@ -305,4 +314,4 @@ def _undo(compression: Compression, packed: memoryview, size: int, room: int) ->
     compression.unpack(packed[: len(packed) - compression.appended], out)
     if out.at != size:
         raise ValueError(f"it unpacks to {out.at} bytes and states {size}")
-    return JoinedContent([*out.parts, bytes(room)])
+    return joined([*out.parts, bytes(room)])

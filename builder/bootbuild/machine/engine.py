@@ -66,14 +66,14 @@ class _Together:
     def __init__(self, engine: Any, numbers: list[int], msr: int | None = None) -> None:
         """`numbers`: of registers of up to 64 bits; `msr`: an MSR that comes behind them."""
         self._engine = engine
-        self._count = len(numbers) + (msr is not None)
-        self._slots = (ctypes.c_uint64 * (2 * self._count))()  #: two each; an MSR's index, then its value
+        form = "Q8x" * len(numbers)  # 16 bytes each: those of an MSR hold its index, then its value
         if msr is not None:
-            numbers = [*numbers, x86.UC_X86_REG_MSR]
+            form, numbers = form + "8xQ", [*numbers, x86.UC_X86_REG_MSR]
+        self._count = len(numbers)
+        self._slots = ctypes.create_string_buffer(16 * self._count)
+        if msr is not None:
             struct.pack_into("=I", self._slots, 16 * (self._count - 1), msr)
-        self._unpack = struct.Struct(
-            "=" + "Q8x" * (self._count - (msr is not None)) + "8xQ" * (msr is not None)
-        )
+        self._unpack = struct.Struct("=" + form)
         at = ctypes.addressof(self._slots)
         self._numbers = (ctypes.c_int * self._count)(*numbers)
         self._places = (ctypes.c_void_p * self._count)(*range(at, at + 16 * self._count, 16))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-import itertools
 import os
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,36 +50,6 @@ class MemoryContent:
         part = self._view[offset : offset + len(buffer)]
         buffer[: len(part)] = part
         return len(part)
-
-
-class JoinedContent:
-    """Content in memory, in parts of which one stands behind the other."""
-
-    def __init__(self, parts: Iterable[bytes | bytearray | memoryview]) -> None:
-        self._parts = [MemoryContent(part) for part in parts if len(part)]
-        self._starts = [0, *itertools.accumulate(part.size for part in self._parts)]
-
-    @property
-    def size(self) -> int:
-        return self._starts[-1]
-
-    def read(self, offset: int, size: int) -> bytes:
-        return b"".join(part.read(at, count) for part, at, count in self._within(offset, size))
-
-    def read_into(self, offset: int, buffer: memoryview) -> int:
-        done = 0
-        for part, at, count in self._within(offset, len(buffer)):
-            done += part.read_into(at, buffer[done : done + count])
-        return done
-
-    def _within(self, offset: int, size: int) -> Iterator[tuple[MemoryContent, int, int]]:
-        """What of each part is in a range: where it begins in that, and how many bytes there are."""
-        number = bisect_right(self._starts, offset) - 1
-        while size > 0 and number < len(self._parts):
-            part, at = self._parts[number], offset - self._starts[number]
-            count = min(size, part.size - at)
-            yield part, at, count
-            offset, size, number = offset + count, size - count, number + 1
 
 
 class FileContent:
@@ -203,14 +171,31 @@ class SplicedContent:
         return self._size
 
     def read(self, offset: int, size: int) -> bytes:
-        buffer = bytearray(max(0, min(size, self._size - offset)))
+        size = max(0, min(size, self._size - offset))
+        piece = self._with_all(offset, offset + size)
+        data = b"" if piece is None else piece.source.read(piece.offset + offset - piece.at, size)
+        if len(data) == size:
+            return data
+        buffer = bytearray(size)
         self.read_into(offset, memoryview(buffer))
         return bytes(buffer)
+
+    def _with_all(self, offset: int, end: int) -> Piece | None:
+        """The piece that has all of a range, which then need not be put together."""
+        for piece in reversed(self._pieces):
+            if piece.at < end and offset < piece.at + piece.size:
+                return piece if piece.at <= offset and end <= piece.at + piece.size else None
+        return None
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         end = min(self._size, offset + len(buffer))
         if end <= offset:
             return 0
+        piece = self._with_all(offset, end)
+        if piece is not None:
+            part = buffer[: end - offset]
+            if piece.source.read_into(piece.offset + offset - piece.at, part) == len(part):
+                return len(part)
         _zero(buffer[: end - offset])
         for piece in self._pieces:
             first, last = max(offset, piece.at), min(end, piece.at + piece.size)
@@ -219,6 +204,16 @@ class SplicedContent:
                     piece.offset + first - piece.at, buffer[first - offset : last - offset]
                 )
         return end - offset
+
+
+def joined(parts: Iterable[bytes | bytearray]) -> Content:
+    """Parts in memory, one behind the other."""
+    pieces: list[Piece] = []
+    size = 0
+    for part in parts:
+        pieces.append(Piece(size, MemoryContent(part), 0, len(part)))
+        size += len(part)
+    return SplicedContent(size, pieces)
 
 
 def part_of(content: Content, offset: int, size: int) -> Content:

@@ -722,6 +722,15 @@ static void variables(void)
     field("larger", rt[SetVariable](u"Large", &NOBODY, 2u, 0xffffull, file));
     field("larger_away", rt[SetVariable](u"Large", &NOBODY, 2u, 0ull, 0ull));
     field("largest", rt[SetVariable](u"Large", &NOBODY, 2u, ~0ull, file));
+    u16 each[] = u"Each0";
+    u64 full = 0;
+
+    for (; !full && each[4] < '0' + 40; each[4]++)
+        full = rt[SetVariable](each, &NOBODY, 2u, 0x4000ull, file);
+    field("full", full);
+    field("full_to_append", rt[SetVariable](u"Each0", &NOBODY, 0x42u, 0x4000ull, file));
+    while (each[4]-- > '0')
+        rt[SetVariable](each, &NOBODY, 2u, 0ull, 0ull);
     field("secure_boot_set", rt[SetVariable](u"SecureBoot", &GLOBAL, 6u, 1ull, &data));
     field("setup_mode_set", rt[SetVariable](u"SetupMode", &GLOBAL, 6u, 1ull, &data));
     field("secure_boot_away", rt[SetVariable](u"SecureBoot", &GLOBAL, 0u, 0ull, 0ull));

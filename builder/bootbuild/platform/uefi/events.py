@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from bootbuild.platform.uefi import rules, status
 from bootbuild.platform.uefi.call import Call
-from bootbuild.platform.uefi.firmware import APPLICATION, Firmware
+from bootbuild.platform.uefi.firmware import TPL_APPLICATION, Firmware
 from bootbuild.platform.uefi.pages import Refused
 
 _TIMER, _NOTIFY_WAIT, _NOTIFY_SIGNAL = 0x80000000, 0x100, 0x200  #: EVT_*
-_NOTIFIED = (_NOTIFY_WAIT, _NOTIFY_SIGNAL, 0x201, 0x60000202)  #: the latter at the end of boot services, ...
-_KINDS = frozenset(kind | timer for kind in (0, *_NOTIFIED[:2]) for timer in (0, _TIMER)) | {*_NOTIFIED}
+#: EVT_SIGNAL_EXIT_BOOT_SERVICES and EVT_SIGNAL_VIRTUAL_ADDRESS_CHANGE, which are no timers
+_OF_FIRMWARE = frozenset({0x201, 0x60000202})
+_KINDS = _OF_FIRMWARE | {kind | timer for kind in (0, _NOTIFY_WAIT, _NOTIFY_SIGNAL) for timer in (0, _TIMER)}
 _CANCEL, _PERIODIC, _RELATIVE = range(3)  #: EFI_TIMER_DELAY
 _EVENT_SIZE = 0x60  #: bytes that an event takes
 
@@ -83,7 +84,7 @@ class EventServices:
         count, events, index = call[0], call[1], call[2]
         if not count:
             raise Refused(status.INVALID_PARAMETER)
-        if self._firmware.tpl != APPLICATION:
+        if self._firmware.tpl != TPL_APPLICATION:
             raise Refused(status.UNSUPPORTED)
         for number in range(count):
             event = self._events.get(call.read64(events + 8 * number))

@@ -43,7 +43,7 @@ _OWN_SIZE = 0x45D * PAGE
 _SLOT = 16  #: bytes of a function's code
 _VMCALL_RET = bytes.fromhex("0f01c1c3")
 _PF = 14
-APPLICATION = 4  #: TPL_APPLICATION
+TPL_APPLICATION = 4
 # What a function may change, UEFI 2.10 §2.3.4.2
 VOLATILE, SHADOW = "registers after a service", "shadow space after a service"
 _SCRATCH = ("rcx", "rdx", "r8", "r9", "r10", "r11")
@@ -94,7 +94,7 @@ class Firmware(Pc):
         self.idt = machine.memory - IDT
         self.last_map = Span(0, 0)  #: where the program has the memory map
         self.exits_refused = 0
-        self.tpl = APPLICATION
+        self.tpl = TPL_APPLICATION
         self._lent: list[Span] = []  #: before the run
         self._cpu: Cpu | None = None
         self._functions: dict[int, _Function] = {}

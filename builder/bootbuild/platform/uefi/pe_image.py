@@ -21,10 +21,12 @@ MACHINE_X64, PE32_PLUS = 0x8664, 0x20B
 SUBSYSTEM_APPLICATION = 10
 SCN_EXECUTE, SCN_WRITE = 0x20000000, 0x80000000
 _RELOCATIONS_STRIPPED = 0x0001
-_RELOCATION_TABLE = 5  #: IMAGE_DIRECTORY_ENTRY_BASERELOC
-_ABSOLUTE = 0  #: a relocation that is none
-_WORDS = {3: 4, 10: 8}  #: IMAGE_REL_BASED_HIGHLOW, _DIR64: bytes of the word
+_CERTIFICATE_TABLE, _RELOCATION_TABLE = 4, 5  #: IMAGE_DIRECTORY_ENTRY_SECURITY, _BASERELOC
+#: of each type of base relocation the bytes that it changes, and by which bits of the distance:
+#: IMAGE_REL_BASED_ABSOLUTE, HIGH, LOW, HIGHLOW, DIR64
+_FIXUPS = {0: (0, 0), 1: (2, 16), 2: (2, 0), 3: (4, 0), 10: (8, 0)}
 _OPTIONAL = 112  #: bytes of a PE32+ optional header before the directories
+_DIRECTORIES, _SECTION = 16, 40  #: how many there may be; bytes of a section header
 
 
 class NotAnImage(ValueError):
@@ -85,15 +87,13 @@ class PeImage:
         """What is put into memory one after the other, for the image to be at `base`. Raises NotAnImage."""
         pieces = [Piece(0, self.content, 0, self.headers)]
         for section in self.sections:
-            size = min(section.raw_size, section.size) if section.size else section.raw_size
-            if section.rva + max(size, section.size) > self.size:
+            if section.span.size and section.span.end > self.size:
                 raise NotAnImage(f"section {section.name} ends behind SizeOfImage", status.LOAD_ERROR)
-            if section.raw + size > self.content.size and size:
-                raise NotAnImage(f"the file ends within section {section.name}")
+            size = min(section.raw_size, section.size) if section.size else section.raw_size
             pieces.append(Piece(section.rva, self.content, section.raw, size))
-        if base != self.base:
-            if not self.relocatable:
-                raise NotAnImage(f"it has no relocations and {self.base:#x} is taken")
+        if base != self.base and not self.relocatable:
+            raise NotAnImage(f"it has no relocations and {self.base:#x} is taken")
+        if self.relocatable:
             pieces += self._relocated(SplicedContent(self.size, pieces), base - self.base)
         all_of_it = Load(base, MemoryContent(b""), 0, 0, align_up(self.size, PAGE))
         return all_of_it, *(Load(base + p.at, p.source, p.offset, p.size, p.size) for p in pieces)
@@ -103,35 +103,39 @@ class PeImage:
         if self.relocations.size and self.relocations.end > self.size:
             text = f"its relocations at {self.relocations} lie behind SizeOfImage"
             raise NotAnImage(text, status.LOAD_ERROR)
-        table = linked.read(self.relocations.start, self.relocations.size)
+        if not delta:
+            return
         first, end = self.size, 0
-        for rva, size in _relocations(table):
-            if rva + size > self.size:
-                raise NotAnImage(f"a relocation at {rva:#x} lies behind SizeOfImage", status.LOAD_ERROR)
+        for rva, size, _ in self._relocations(linked):
             first, end = min(first, rva), max(end, rva + size)
         if first >= end:
             return
         part = bytearray(linked.read(first, end - first))
-        for rva, size in _relocations(table):
+        for rva, size, shift in self._relocations(linked):
             at = slice(rva - first, rva - first + size)
-            word = int.from_bytes(part[at], "little") + delta & (1 << 8 * size) - 1
-            part[at] = word.to_bytes(size, "little")
+            word = int.from_bytes(part[at], "little") + (delta >> shift)
+            part[at] = (word & (1 << 8 * size) - 1).to_bytes(size, "little")
         yield Piece(first, MemoryContent(part), 0, len(part))
 
-
-def _relocations(table: bytes) -> Iterator[tuple[int, int]]:
-    """(RVA, bytes) of each word that the blocks of a table of base relocations name."""
-    at = 0
-    while at + 8 <= len(table):
-        page, size = struct.unpack_from("<II", table, at)
-        if size < 8 or at + size > len(table):
-            raise NotAnImage(f"a block of relocations of {size} bytes at {at:#x} of them")
-        for (word,) in struct.iter_unpack("<H", table[at + 8 : at + size - size % 2]):
-            if word >> 12 in _WORDS:
-                yield page + (word & 0xFFF), _WORDS[word >> 12]
-            elif word >> 12 != _ABSOLUTE:
-                raise NotAnImage(f"a relocation of type {word >> 12}")
-        at += size
+    def _relocations(self, linked: Content) -> Iterator[tuple[int, int, int]]:
+        """RVA and bytes of each word that is to be changed, and by which bits of the distance."""
+        end = self.relocations.size
+        table = linked.read(self.relocations.start, end + 1)
+        at = 0
+        while at < end - 1:
+            page, size = struct.unpack("<II", table[at : at + 8].ljust(8, b"\0"))
+            if not size or at + size > end or page >= self.size:
+                text = f"a block of relocations of {size} bytes at {self.relocations.start + at:#x}"
+                raise NotAnImage(text, status.LOAD_ERROR)
+            for (word,) in struct.iter_unpack("<H", table[at + 8 : at + size + size % 2]):
+                rva, kind = page + (word & 0xFFF), word >> 12
+                if kind not in _FIXUPS:
+                    raise NotAnImage(f"a relocation of type {kind}")
+                bytes_, shift = _FIXUPS[kind]
+                if rva + max(bytes_, 1) > self.size:
+                    raise NotAnImage(f"a relocation at {rva:#x} lies behind SizeOfImage", status.LOAD_ERROR)
+                yield rva, bytes_, shift
+            at += size
 
 
 def read_pe(content: Content) -> PeImage:
@@ -150,19 +154,28 @@ def read_pe(content: Content) -> PeImage:
     base, alignment = struct.unpack_from("<QI", coff, 24 + 24)
     size, headers, _, subsystem = struct.unpack_from("<IIIH", coff, 24 + 56)
     (directories,) = struct.unpack_from("<I", coff, 24 + 108)
-    tables = content.read(at + 24 + _OPTIONAL, 8 * min(directories, 16))
-    table = Span(0, 0)
-    if directories > _RELOCATION_TABLE and len(tables) >= 8 * (_RELOCATION_TABLE + 1):
-        table = Span(*struct.unpack_from("<II", tables, 8 * _RELOCATION_TABLE))
-    raw = content.read(at + 24 + optional_size, 40 * count)
-    if len(raw) < 40 * count or headers > content.size:
-        raise NotAnImage("the file ends within its headers")
-    if headers >= size:  # PeCoffLib.c PeCoffLoaderGetPeHeader
-        raise NotAnImage(f"{headers:#x} bytes of headers do not fit an image of {size:#x}")
+    if directories > _DIRECTORIES or optional_size != _OPTIONAL + 8 * directories:
+        raise NotAnImage(f"an optional header of {optional_size} bytes with {directories} directories")
+    end = at + 24 + optional_size
+    if not end < headers < size or (size - end) // _SECTION <= count or (headers - end) // _SECTION < count:
+        raise NotAnImage(
+            f"{headers:#x} bytes of headers do not fit an image of {size:#x}, or {count} sections"
+        )
+    words = content.read(at + 24 + _OPTIONAL, 8 * directories).ljust(8 * _DIRECTORIES, b"\0")
+    tables = [Span(*pair) for pair in struct.iter_unpack("<II", words)]
+    certificates = tables[_CERTIFICATE_TABLE]
+    if headers > content.size or (certificates.size and certificates.end > content.size):
+        raise NotAnImage("the file ends within its headers or its certificates")
+    raw = content.read(end, _SECTION * count)
     sections = tuple(
         PeSection(name.rstrip(b"\0").decode("latin-1"), rva, virtual, offset, raw_size, kind)
         for name, virtual, rva, raw_size, offset, kind in struct.iter_unpack("<8s4I12xI", raw)
     )
+    for section in sections:
+        if section.raw_size and min(section.rva, section.raw) < headers:
+            raise NotAnImage(f"section {section.name} lies in the headers")
+        if section.raw_size and section.raw + section.raw_size > content.size:
+            raise NotAnImage(f"the file ends within section {section.name}")
     return PeImage(
         content=content,
         entry=entry,
@@ -171,7 +184,7 @@ def read_pe(content: Content) -> PeImage:
         headers=headers,
         section_alignment=alignment,
         sections=sections,
-        relocations=table,
+        relocations=tables[_RELOCATION_TABLE],
         relocatable=not flags & _RELOCATIONS_STRIPPED,
         subsystem=subsystem,
     )

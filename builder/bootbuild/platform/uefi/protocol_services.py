@@ -13,9 +13,17 @@ from bootbuild.platform.uefi.pages import Refused
 
 _ALL_HANDLES, _BY_REGISTER, _BY_PROTOCOL = range(3)  #: EFI_LOCATE_SEARCH_TYPE
 _HANDLE_SIZE = 0x58  #: bytes that a handle takes; what is in them is the firmware's own
-_TEST = 4  #: EFI_OPEN_PROTOCOL_TEST_PROTOCOL
-_OPENINGS = frozenset({1, 2, _TEST, 8, 0x10, 0x20, 0x30})  #: attributes of OpenProtocol
-_BY_CHILD, _BY_DRIVER, _EXCLUSIVE = 8, 0x10, 0x20
+_BY_HANDLE_PROTOCOL, _GET, _TEST, _BY_CHILD, _BY_DRIVER, _EXCLUSIVE = (
+    1,
+    2,
+    4,
+    8,
+    0x10,
+    0x20,
+)  #: EFI_OPEN_PROTOCOL_*
+_OPENINGS = frozenset(
+    {_BY_HANDLE_PROTOCOL, _GET, _TEST, _BY_CHILD, _BY_DRIVER, _EXCLUSIVE, _BY_DRIVER | _EXCLUSIVE}
+)
 _MOST = 64  #: pairs of arguments that are read
 
 

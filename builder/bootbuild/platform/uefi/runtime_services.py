@@ -109,7 +109,11 @@ class RuntimeServices:
         flags, before = self.variables.get(key, (attributes, b""))
         if not data or size > _STORE or flags != attributes:
             raise Refused(status.INVALID_PARAMETER)
-        self.variables[key] = attributes, (before if append else b"") + call.read(data, size)
+        before = before if append else b""
+        others = sum(len(value) for other, (_, value) in self.variables.items() if other != key)
+        if others + len(before) + size > _STORE:
+            raise Refused(status.OUT_OF_RESOURCES)
+        self.variables[key] = attributes, before + call.read(data, size)
         return status.SUCCESS
 
     def query_variable_info(self, call: Call) -> int:
