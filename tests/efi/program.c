@@ -89,6 +89,10 @@ MS u64 entry(u64 handle, struct system_table *system)
     u8 *map = 0;
     u32 version;
 
+#ifdef CLEARED // what of the data's page the file does not have
+    if (*(volatile u8 *)((u64)words | 0xfff))
+        return 1ull << 63 | 7;
+#endif
 #if BREAK == RETURNED
     return 0;
 #elif BREAK == NOT_ALLOCATED

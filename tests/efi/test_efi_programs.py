@@ -202,6 +202,15 @@ def test_a_program_starts_another_from_memory(gcc: Path, tmp_path: Path) -> None
     assert verdict.outcome is Outcome.BOOTED
 
 
+def test_what_a_file_does_not_have_of_a_section_is_zero(gcc: Path, tmp_path: Path) -> None:
+    inner = tmp_path / "inner.efi"
+    inner.write_bytes(section(DATA_, size=0x1000)(program(gcc, tmp_path, options=("-DCLEARED",))))
+    assert verdict_of(inner.read_bytes()).outcome is Outcome.BOOTED
+    verdict = verdict_of(program(gcc, tmp_path, "NESTED", options=(f'-DINNER="{inner}"',)))
+    assert [finding.message for finding in verdict.findings] == []
+    assert verdict.outcome is Outcome.BOOTED
+
+
 def test_a_program_gives_another_its_options(gcc: Path, tmp_path: Path) -> None:
     inner = tmp_path / "inner.efi"
     inner.write_bytes(program(gcc, tmp_path))

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from bootbuild.model.content import CHUNK, MemoryContent, first_difference, joined, part_of
+from bootbuild.model.content import (
+    CHUNK,
+    MemoryContent,
+    Piece,
+    SplicedContent,
+    first_difference,
+    joined,
+    part_of,
+)
 
 SIZE = 2 * CHUNK + 5  #: two whole pieces and a part of one
 OLD = bytes(range(251)) * (SIZE // 251 + 1)
@@ -65,3 +73,19 @@ def test_parts_are_read_as_one(offset: int, size: int) -> None:
     buffer = bytearray(size)
     assert content.read_into(offset, memoryview(buffer)) == len(b"abcdef"[offset : offset + size])
     assert buffer == b"abcdef"[offset : offset + size].ljust(size, b"\0")
+
+
+SOURCE = MemoryContent(bytes(range(1, 21)))
+
+
+@pytest.mark.parametrize("offset", range(10))
+@pytest.mark.parametrize("size", range(12))
+def test_pieces_are_put_together_byte_for_byte(offset: int, size: int) -> None:
+    """Their sources go on behind them, the later win; between them, and where a source ends, are zeros."""
+    pieces = [Piece(1, SOURCE, 4, 3), Piece(3, SOURCE, 0, 2), Piece(6, SOURCE, 9, 2), Piece(8, SOURCE, 19, 2)]
+    whole = bytes((0, 5, 6, 1, 2, 0, 10, 11, 20, 0))
+    content = SplicedContent(len(whole), pieces)
+    assert content.read(offset, size) == whole[offset : offset + size]
+    buffer = bytearray(b"\xff" * size)
+    assert content.read_into(offset, memoryview(buffer)) == len(whole[offset : offset + size])
+    assert buffer == whole[offset : offset + size].ljust(size, b"\xff")

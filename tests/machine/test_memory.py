@@ -91,6 +91,17 @@ def test_pages_of_another_file_are_compared(tmp_path: Path) -> None:
         memory.close()
 
 
+def test_what_lies_behind_a_load_is_compared(tmp_path: Path) -> None:
+    content = sealed(tmp_path / "file", b"byte" * (1 << 18))
+    half = Load(0x200000, content, 0, content.size // 2, content.size // 2)
+    memory = Memory([Region(Span(0, 8 << 20), RegionKind.RAM)], [half], 7)
+    try:
+        whole = replace(half, size=content.size, memsz=content.size)
+        assert memory.first_change(whole) == 0x200000 + half.size
+    finally:
+        memory.close()
+
+
 def test_what_a_later_load_has_put_there_is_compared(tmp_path: Path) -> None:
     """As sections of a PE may lie one over the other."""
     size = 1 << 20
