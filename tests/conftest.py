@@ -28,6 +28,7 @@ from tiny_bzimage import COMMANDS, Command
 from workshop import FLAGS, Workshop
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+os.environ.pop("PYTHONUNBUFFERED", None)  # users have none: it hides what Python flushes at its end
 
 
 def _required(report: pytest.TestReport | pytest.CollectReport) -> None:

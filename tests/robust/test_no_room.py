@@ -88,6 +88,16 @@ def test_a_disk_has_the_whole_image_or_none(site: MakeSite) -> None:
     assert here.state() == inputs
 
 
+def test_a_limit_that_the_image_keeps_is_none_for_its_boots(site: MakeSite) -> None:
+    """RLIMIT_FSIZE holds for memory of the kernel's as well, in which the boots have their garbage."""
+    here = site()
+    assert here.run().returncode == 0
+    size = (here.out / here.image).stat().st_size
+    (here.out / here.image).unlink()  # else nothing would be booted again
+    done = run(here, limit=size)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def modes(locked: str) -> Callable[[Site], tuple[Done, list[str]]]:
     def attempt(site: Site) -> tuple[Done, list[str]]:
         folder = site.folder / locked

@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             error.show()
         except OSError:  # nobody reads stderr
-            pass
+            from bootbuild.cli.output import give_up
+
+            give_up(sys.stderr)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from bootbuild.cli.check import check
 from bootbuild.cli.explain import explain
 from bootbuild.cli.inspect import inspect
 from bootbuild.cli.new import new
-from bootbuild.cli.output import reader_has_gone, results
+from bootbuild.cli.output import give_up, results
 from bootbuild.cli.plugins import plugins
 from bootbuild.cli.schema import schema
 from bootbuild.errors import BootbuildError
@@ -32,7 +33,7 @@ def closed_pipes() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        reader_has_gone()
+        give_up(sys.stdout)
         raise click.exceptions.Exit(BROKEN_PIPE) from None
 
 

@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -39,6 +39,7 @@ def results() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
+        give_up(sys.stdout)
         raise _untaken((error.strerror or str(error)).lower()) from None
 
 
@@ -53,12 +54,12 @@ def tell(text: str) -> None:
     try:
         click.echo(text, err=True)
     except OSError:
-        pass
+        give_up(sys.stderr)
 
 
-def reader_has_gone() -> None:
-    """Let what Python flushes at its end go nowhere: it would raise once more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def give_up(stream: TextIO) -> None:
+    """Let what Python flushes at its end go nowhere: it would raise once more, and end with code 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def color() -> bool:

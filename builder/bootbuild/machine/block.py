@@ -111,9 +111,10 @@ def zero(block: Block, at: int, size: int) -> None:
 
 
 def _fill(block: Block, seed: int) -> None:
-    """Garbage: on Linux one copy-on-write file of it is mapped again and again, touching no page."""
+    """Garbage: a copy-on-write file of it is mapped again and again, touching no page; else it is copied."""
     start, end = block.span.start, block.span.end
-    if not _LINUX:
+    fd = _sheet(seed)
+    if fd is None:
         pattern = garbage_of(seed)
         at = start
         while at < end:
@@ -121,7 +122,6 @@ def _fill(block: Block, seed: int) -> None:
             block.view[at - start : at - start + part] = pattern[at % PATTERN : at % PATTERN + part]
             at += part
         return
-    fd = _sheet(seed)
     at = start
     while at < end:
         part = min(_SHEET - at % _SHEET, end - at)
@@ -130,12 +130,22 @@ def _fill(block: Block, seed: int) -> None:
 
 
 @functools.cache
-def _sheet(seed: int) -> int:
-    """A file of garbage, open as long as the process lives: profiles have two seeds."""
+def _sheet(seed: int) -> int | None:
+    """A file of garbage, open as long as the process lives: profiles have two seeds.
+
+    None without Linux, or where the process may write no such file (RLIMIT_FSIZE).
+    """
+    if not _LINUX:
+        return None
     fd = os.memfd_create("bootbuild-garbage", os.MFD_CLOEXEC)
-    for _ in range(_SHEET // PATTERN):
-        os.write(fd, garbage_of(seed))
-    return fd
+    try:
+        done = sum(os.write(fd, garbage_of(seed)) for _ in range(_SHEET // PATTERN))
+    except OSError:
+        done = 0
+    if done == _SHEET:
+        return fd
+    os.close(fd)
+    return None
 
 
 @functools.cache
