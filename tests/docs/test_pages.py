@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,3 +49,23 @@ def test_every_file_that_the_readme_names_is_there() -> None:
     named = re.findall(r"`((?:docs|builder|plugins|tests|LICENSES|\.ci)/[^`\s]*)`", text)
     assert named
     assert [name for name in named if not (REPOSITORY / name).exists()] == []
+
+
+def test_the_readme_shows_what_its_first_command_prints(tmp_path: Path) -> None:
+    """But for the lines that it leaves out."""
+    text = PAGES[0].read_text(encoding="utf-8")
+    shown = re.findall(
+        r"^    (?! )(.*)$", text[text.index("    RESULT ") : text.index("\n`oracle` means")], re.M
+    )
+    for folder in ("recipes", "builder/bootbuild/guests/hello"):
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder)
+    program = Path(sys.executable).with_name("bootbuild")
+    done = subprocess.run(
+        [program, "recipes/hello.toml", "recipes/hello32.toml", "--force", "--quiet"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert len(shown) > 5
+    assert [line for line in shown if line not in ("…", *done.stdout.splitlines())] == []
