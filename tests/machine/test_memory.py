@@ -91,6 +91,26 @@ def test_pages_of_another_file_are_compared(tmp_path: Path) -> None:
         memory.close()
 
 
+def test_thousands_of_loads_are_not_gone_through_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A domain of Xen's has as many, and all are looked at where its own entry is reached."""
+    content = MemoryContent(bytes(8))
+    loads = [Load(0x1000 + 16 * number, content, 0, 8, 8) for number in range(5000)]
+    memory = Memory([Region(Span(0, 8 << 20), RegionKind.RAM)], loads, 0)
+    ends = 0
+
+    def end(span: Span) -> int:
+        nonlocal ends
+        ends += 1
+        return span.start + span.size
+
+    monkeypatch.setattr(Span, "end", property(end))
+    try:
+        assert [load for load in loads if memory.first_change(load) is not None] == []
+        assert ends < 50 * len(loads)
+    finally:
+        memory.close()
+
+
 def test_what_lies_behind_a_load_is_compared(tmp_path: Path) -> None:
     content = sealed(tmp_path / "file", b"byte" * (1 << 18))
     half = Load(0x200000, content, 0, content.size // 2, content.size // 2)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 from bootbuild.machine.binding import uc
 from bootbuild.machine.block import PAGE, Block, back, put, written, zero
@@ -186,16 +187,30 @@ class Memory:
 
     def _was_loaded(self, load: Load) -> bool:
         """Whether these bytes were put there by one of the scene's loads, and by none after it others."""
-        span = Span(load.address, load.size)
-        last = next(
-            (one for one in reversed(self._loads) if span.overlaps(Span(one.address, one.memsz))), None
-        )
+        index = bisect_right(self._uncovered, load.address, key=lambda one: one.address) - 1
+        one = self._uncovered[index] if index >= 0 else None
         return (
-            last is not None
-            and last.content is load.content
-            and last.offset - last.address == load.offset - load.address
-            and Span(last.address, last.size).covers(span)
+            one is not None
+            and one.content is load.content
+            and one.offset - one.address == load.offset - load.address
+            and Span(one.address, one.size).covers(Span(load.address, load.size))
         )
+
+    @cached_property
+    def _uncovered(self) -> list[Load]:
+        """The loads of which no later one has covered a part, by address; a scene may have thousands."""
+        found: list[Load] = []
+        later: list[Span] = []  #: apart from each other, by address
+        for load in reversed(self._loads):
+            span = Span(load.address, load.memsz)
+            first = bisect_right(later, span.start, key=lambda other: other.end)
+            last = bisect_left(later, span.end, key=lambda other: other.start)
+            if first >= last:
+                found.append(load)
+            over = [span, *later[first:last]]
+            start, end = min(one.start for one in over), max(one.end for one in over)
+            later[first:last] = [Span(start, end - start)]
+        return sorted(found, key=lambda load: load.address)
 
     def _find(self, address: int) -> Block | None:
         index = bisect_right(self._starts, address) - 1
