@@ -9,6 +9,8 @@ from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
+from bootbuild_loaders import rules
+from bootbuild_loaders.stopped import Stopped
 from bootbuild_loaders.window import Window
 
 WORD = 0xFFFFFFFF
@@ -18,6 +20,7 @@ FIXED_SIZE = {PE32: 96, PE32_PLUS: 112}  #: bytes of an optional header before i
 DIRECTORIES = 16
 RESOURCE, SECURITY, BASE_RELOCATIONS, DEBUG = 2, 4, 5, 6  #: numbers of directories
 STRIPPED = 0x0001  #: IMAGE_FILE_RELOCS_STRIPPED
+WRITTEN_MAX = 64 << 20  #: bytes of overlapping sections that are followed
 UNINITIALIZED, DISCARDABLE = 0x80, 0x02000000  #: IMAGE_SCN_*, as the next
 EXECUTE, READ, WRITE = 0x20000000, 0x40000000, 0x80000000
 
@@ -155,9 +158,15 @@ def holds(section: Section, rva: int) -> bool:
 
 
 def mapped(headers: Headers, start: int, size: int) -> bytes:
-    """Bytes of the image in memory, zeros where nothing was written. Sections are copied in their order."""
-    memory = bytearray(size)
+    """Bytes of the image in memory, zeros where nothing was written. Sections are copied in their order.
+
+    Raises Stopped where they are written over more often than can be followed.
+    """
+    memory, written = bytearray(size), 0
     for at, data in _pieces(headers, start, start + size):
+        written += len(data)
+        if written > WRITTEN_MAX:
+            raise Stopped(rules.NOT_JUDGED, "", "ignore")
         memory[at - start : at - start + len(data)] = data
     return bytes(memory)
 

@@ -37,6 +37,7 @@ from pe_edits import (
     resources,
     section,
     section_at,
+    tiny,
 )
 from tiny_pe import CODE
 
@@ -101,6 +102,7 @@ BROKEN = (
     Broken("no sections, and no data", lambda d: fields(sections=0)(d)[: get(d, "header_size")]),
     Broken("16 sections", fields(sections=16)),
     Broken("97 sections", fields(sections=97)),
+    Broken("97 sections, and room for their headers", lambda _: tiny(more=93)),
     Broken("SizeOfHeaders in the table", lambda d: fields(header_size=section_at(d, 2))(d)),
     Broken("SizeOfHeaders before the table", lambda d: fields(header_size=section_at(d, 0))(d)),
     Broken("SizeOfHeaders exact", lambda d: fields(header_size=section_at(d, get(d, "sections")))(d)),

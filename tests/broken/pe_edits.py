@@ -56,14 +56,20 @@ def _says(letter: str) -> bytes:
     return b"".join(bytes((0xB0, character, 0xE6, 0xE9)) for character in text) + b"\x31\xc0\xc3"
 
 
-def tiny(letters: str = "ab") -> bytes:
-    """An application that says where it was entered; sections at 0x1000, 0x2000, 0x3000 and 0x4000."""
+def tiny(letters: str = "ab", more: int = 0) -> bytes:
+    """An application that says where it was entered; sections at 0x1000, 0x2000, 0x3000 and 0x4000.
+
+    With `more` of them all lie behind the headers, 64 KiB further on.
+    """
+    base = 0x10000 if more else 0
     sections = [
-        Section(".text", 0x1000, code(letters), CODE),
-        Section(".data", 0x2000, bytes(24), DATA, 0x800),
-        Section(".sbat", 0x3000, SBAT_TABLE, 0x40000040),
+        Section(".text", base + 0x1000, code(letters), CODE),
+        Section(".data", base + 0x2000, bytes(24), DATA, 0x800),
+        Section(".sbat", base + 0x3000, SBAT_TABLE, 0x40000040),
+        *(Section(".more", base + 0x4000 + 0x1000 * number, b"more") for number in range(more)),
     ]
-    return bytes(TinyPe(sections, 0x1000, relocated=[0x2000, 0x2008], changes={0x80 + 68: b"\1"}))
+    relocated = [base + 0x2000, base + 0x2008]
+    return bytes(TinyPe(sections, base + 0x1000, relocated=relocated, changes={0x80 + 68: b"\1"}))
 
 
 def kernel() -> bytes:
@@ -142,6 +148,15 @@ def both(*changes: Change) -> Change:
         return data
 
     return change
+
+
+def written_over(size: int, count: int) -> bytes:
+    """An application of so many sections of so many bytes, all of them in one place with its relocations."""
+    data = bytes(TinyPe([Section(".same", size, b"", CODE)] * count, size))
+    at = section_at(data, 0)
+    header = section(0, size=size, raw_size=size, raw=len(data))(data)[at : at + 40]
+    change = both(fields(image_size=3 * size), directory(BASE_RELOCATIONS, size, size - 8))
+    return change(put(data, at, header * count)) + bytes(size)
 
 
 def in_section(number: int, offset: int, new: bytes) -> Change:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bootbuild.abi.handover import Handover, ModuleEntry
-from bootbuild.api import Content, FileContent, Filling, Framebuffer, Offer
+from bootbuild.api import Content, FileContent, Filling, Framebuffer, Offer, Scene
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.machine import Machine
 from bootbuild.model.span import Span
@@ -70,20 +70,24 @@ class Application:
         image = replace(read_pe(self.content), base=base)
         return start(image, ovmf.Ovmf(512 << 20), poison_of(Filling.EXACT, None, UNDEFINED), **how)
 
+    def scene(self, started: Started) -> Scene:
+        """What stands when it is entered."""
+        elf = read_elf(FileContent(self.kernel), "kernel")
+        return replace(
+            Ovmf().scene(replace(elf, packing=self.content), Offer(), Filling.EXACT),
+            regions=started.regions,
+            loads=started.loads,
+            state=started.state,
+            platform=started.firmware,
+        )
+
     def run(self, started: Started, around: Around | None = None) -> Run:
         """To the kernel's startup path and on to its end, or to wherever it comes."""
         firmware = started.firmware
         calls: list[str] = []
         _surround(firmware, around or (lambda _, answer, call: answer(call)), calls)
         elf = read_elf(FileContent(self.kernel), "kernel")
-        scene = replace(
-            Ovmf().scene(replace(elf, packing=self.content), Offer(), Filling.EXACT),
-            regions=started.regions,
-            loads=started.loads,
-            state=started.state,
-            platform=firmware,
-        )
-        with Machine(scene) as machine:
+        with Machine(self.scene(started)) as machine:
             found: dict[str, Any] = {"record": None}
             shift = elf.loads[0].vaddr - elf.loads[0].paddr
             startup = {elf.entry: "startup", elf.entry + shift: "startup"}

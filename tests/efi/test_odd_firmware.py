@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bootbuild.api import load_blob
+from bootbuild.machine import Machine
 from bootbuild.model.span import Span
+from bootbuild.model.trace import StopKind
 from bootbuild.platform.uefi import status
 from bootbuild.platform.uefi.call import Call
 from bootbuild.platform.uefi.ovmf import MemoryType
@@ -22,6 +26,23 @@ UNTOLD = "the firmware does not tell its memory map"
 @pytest.fixture(scope="module")
 def hello(hello64: Path, tmp_path_factory: pytest.TempPathFactory) -> Application:
     return Application.build(recipe(hello64), tmp_path_factory.mktemp("efi"), hello64)
+
+
+CR4_PGE = 0x80
+
+
+def test_what_the_firmware_maps_as_global_does_not_outlive_it(hello: Application) -> None:
+    """Else the copier is executed with the rights that its page had before (SDM 3A, 4.10.4.1)."""
+    record = hello.run(hello.started()).record
+    assert record is not None
+    _, offset = load_blob("bootbuild_efi", "efi_landing").exports["bb_efi_landing"]
+    scene = hello.scene(hello.started())
+    state = replace(scene.state, cr4=scene.state.cr4 | CR4_PGE)
+    with Machine(replace(scene, state=state)) as machine:
+        checkpoints = {record.stub_base + offset: "landing"}
+        end = machine.run(checkpoints=checkpoints, budget=50_000_000, seconds=60)
+        assert end.kind is StopKind.CHECKPOINT
+        assert not machine.get("cr4") & CR4_PGE
 
 
 # -- the memory map ------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from bootbuild.platform.uefi.pe_image import NotAnImage, read_pe
 from bootbuild.platform.uefi.programs import Programs
 from broken_pe import BROKEN
 from pe_cases import CASES, PeCase
-from pe_edits import DATA_, RELOC, TEXT, both, directory, in_section, section, tiny
+from pe_edits import DATA_, RELOC, TEXT, both, directory, in_section, section, tiny, written_over
 from tiny_file import Load, elf_file
 from tiny_pe import CODE as CODE_FLAGS
 
@@ -112,6 +112,12 @@ def test_load_image_says_what_edk2_says(case: PeCase) -> None:
     except NotAnImage as refused:
         code = refused.code
     assert code == CODES.get(said.message)
+
+
+def test_load_image_does_not_copy_sections_for_ever() -> None:
+    image = read_pe(MemoryContent(written_over(8 << 20, 10_000)))
+    with pytest.raises(NotAnImage, match="its sections overlap"):
+        image.load(image.base)
 
 
 def test_each_kind_of_relocation_changes_its_bits() -> None:

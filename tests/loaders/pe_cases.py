@@ -70,6 +70,7 @@ ROWS = {
     "no sections, and no data": "L530 L530 L530 L544 L544 L538 L542",
     "16 sections": "L523 L523 L523 L523 ok L523 L523",
     "97 sections": "L523 L523 L523 L523 L524 L523 L523",
+    "97 sections, and room for their headers": "ok ok ok ok L547 ok ok",
     "SizeOfHeaders in the table": "L523 L523 L523 L523 ok L523 L523",
     "SizeOfHeaders before the table": "L523 L523 L523 L523 ok L523 L523",
     "SizeOfHeaders exact": "ok ok ok ok ok ok ok",

@@ -8,8 +8,6 @@ from typing import NamedTuple
 from bootbuild.model.content import Content
 from bootbuild.model.span import Span
 
-MOST_SECTIONS = 96  #: EDK2 and Windows load no more (PeCoffLib, EFI_IMAGE_NT_HEADER)
-
 
 class PeError(ValueError):
     """Bytes that are no PE file; the text says what and where."""
@@ -110,8 +108,6 @@ def read_pe(content: Content) -> PeFile:
         raise PeError(f"{count} data directories in an optional header of {optional_size:#x} bytes")
     directories = _Fields(content, at + 24 + fixed, 8 * count)
     sections = coff.number(2, 2)
-    if sections > MOST_SECTIONS:
-        raise PeError(f"{sections} sections; loaders read {MOST_SECTIONS}")
     table = Span(at + 24 + optional_size, 40 * sections)
     headers = _Fields(content, table.start, table.size)
     return PeFile(

@@ -7,6 +7,8 @@
  */
 #include "application.h"
 
+#define CR4_PGE 0x80
+
 	.text
 	.code64
 	.globl	bb_efi_entry
@@ -25,7 +27,8 @@ bb_efi_entry:
 
 /*
  * RDI = struct departure. Under the firmware's tables the copy of the copier may not be executable, while this code is:
- * so the new tables, which map it where it stands, come first. From then on nothing of the firmware is used.
+ * so the new tables, which map it where it stands, come first. What the old ones call global outlives them, with its
+ * rights, until CR4.PGE is cleared (SDM 3A, 4.10.4.1). From then on nothing of the firmware is used.
  */
 	.globl	bb_efi_leave
 bb_efi_leave:
@@ -37,6 +40,9 @@ bb_efi_leave:
 	mov	DEPARTURE_LANDING(%rdi), %r10
 	mov	DEPARTURE_HANDOFF(%rdi), %r11
 	mov	%rax, %cr3
+	mov	%cr4, %rax
+	and	$~CR4_PGE, %rax
+	mov	%rax, %cr4
 	jmp	*%rdx
 
 /* RDI = where the chain is entered, RSI = struct handoff; the firmware lives on. */

@@ -25,6 +25,7 @@ _CERTIFICATE_TABLE, _RELOCATION_TABLE = 4, 5  #: IMAGE_DIRECTORY_ENTRY_SECURITY,
 #: of each type of base relocation the bytes that it changes, and by which bits of the distance:
 #: IMAGE_REL_BASED_ABSOLUTE, HIGH, LOW, HIGHLOW, DIR64
 _FIXUPS = {0: (0, 0), 1: (2, 16), 2: (2, 0), 3: (4, 0), 10: (8, 0)}
+_COPIED_MAX = 4 << 30  #: bytes: twice what any machine here has; more takes sections that overlap
 _OPTIONAL = 112  #: bytes of a PE32+ optional header before the directories
 _DIRECTORIES, _SECTION = 16, 40  #: how many there may be; bytes of a section header
 
@@ -86,10 +87,14 @@ class PeImage:
     def load(self, base: int) -> tuple[Load, ...]:
         """What is put into memory one after the other, for the image to be at `base`. Raises NotAnImage."""
         pieces = [Piece(0, self.content, 0, self.headers)]
+        copied = 0
         for section in self.sections:
             if section.span.size and section.span.end > self.size:
                 raise NotAnImage(f"section {section.name} ends behind SizeOfImage", status.LOAD_ERROR)
             size = min(section.raw_size, section.size) if section.size else section.raw_size
+            copied += size
+            if copied > _COPIED_MAX:
+                raise NotAnImage("its sections overlap, and are more than 4 GiB to be copied")
             pieces.append(Piece(section.rva, self.content, section.raw, size))
         if base != self.base and not self.relocatable:
             raise NotAnImage(f"it has no relocations and {self.base:#x} is taken")
