@@ -23,7 +23,7 @@ from debian_kernels import Kernels
 from first_linux import FirstLinux, compiled
 from grub import Grub
 from oracle import Transcript
-from ovmf import Ovmf
+from ovmf import Ovmf, SecureOvmf
 from tiny_bzimage import COMMANDS, Command
 from workshop import FLAGS, Workshop
 
@@ -131,6 +131,16 @@ def ovmf() -> Ovmf:
     parts = Path("/usr/share/OVMF")
     _there(parts / "OVMF_CODE_4M.fd", "ovmf")
     return Ovmf(parts)
+
+
+@pytest.fixture(scope="session")
+def secure_ovmf(ovmf: Ovmf, tmp_path_factory: pytest.TempPathFactory) -> SecureOvmf:
+    """OVMF with Secure Boot on, and what signs for it."""
+    snakeoil = _there(ovmf.parts.with_name("ovmf") / "PkKek-1-snakeoil.key", "ovmf")
+    key = tmp_path_factory.mktemp("key") / "key.pem"
+    decrypt = [_tool("openssl", "openssl"), "pkey", "-in", snakeoil, "-passin", "pass:snakeoil", "-out", key]
+    subprocess.run(decrypt, check=True)
+    return SecureOvmf(ovmf.parts, _tool("sbsign", "sbsigntool"), key, snakeoil.with_suffix(".pem"))
 
 
 @pytest.fixture(scope="session")

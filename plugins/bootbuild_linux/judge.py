@@ -117,6 +117,16 @@ def efi(params: BootParams, given: Given) -> list[Finding]:
     return [Finding("BB-H029", text) for text in wrong]
 
 
+def secure_boot(params: BootParams, given: Given, inserted: bool) -> list[Finding]:
+    """Whether Secure Boot is on. A kernel's own EFI stub may not know the field (before Linux 4.11)."""
+    off = boot_params.SECURE_BOOT_OFF if given.boot_type == BootType.EFI else 0
+    expected = boot_params.SECURE_BOOT_ON if given.secure_boot else off
+    if params.secure_boot == expected or not (params.secure_boot or inserted):
+        return []
+    text = f"secure_boot is {params.secure_boot}, and Secure Boot {'on' if given.secure_boot else 'not'}"
+    return [Finding("BB-H031", f"{text}: {expected}")]
+
+
 def inserted_efi(params: BootParams, given: Given) -> list[Finding]:
     """The same of our back, which says nothing of firmware whose map nobody gave: Linux needs it."""
     return efi(params, given if given.efi_memmap.size else replace(given, efi_system_table=0))

@@ -97,4 +97,12 @@ RULES = (
         "framebuffer where there is none.",
         _STUB,
     ),
+    Rule(
+        "BB-H031",
+        "Secure Boot in boot_params",
+        "secure_boot is 3 (efi_secureboot_mode_enabled) where UEFI's Secure Boot is on, by which a "
+        "distribution's kernel locks itself down; else 2 under `efi`, and 0 elsewhere. A kernel's own EFI "
+        "stub may leave it 0.",
+        _STUB,
+    ),
 )

@@ -39,6 +39,11 @@ def test_a_map_by_which_firmware_was_made_virtual_is_not_passed_on(images: Image
     check(boot(images, places, efi_system_table=0x7F00000))
 
 
+@pytest.mark.parametrize(("said", "on"), [(0, False), (2, False), (3, True)])
+def test_whether_secure_boot_is_on_is_passed_on(images: Images, said: int, on: bool) -> None:
+    check(boot(images, Places(fields={0x1EC: bytes([said])}), KINDS[0], secure_boot=on))
+
+
 def test_32_bit_efi_has_no_upper_halves(images: Images) -> None:
     fields = efi(b"EL32", systab=0x7F00000, systab_hi=0x4444, memmap_hi=0x5555)
     check(boot(images, Places(fields=fields | {0x070: struct.pack("<Q", RSDP)}), efi_system_table=0x7F00000))

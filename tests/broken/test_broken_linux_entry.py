@@ -101,6 +101,7 @@ CASES: dict[str, tuple[str, bytes]] = {
     "a post stub in the record": ("BB-H025", field("post_stub", 0x1234)),
     "EFI out of nothing": ("BB-H029", store(bp.EFI_INFO, 0x34364C45)),
     "a screen out of nothing": ("BB-H030", store(SCREEN_TYPE, 0x70, 1)),
+    "Secure Boot out of nothing": ("BB-H031", store(bp.SECURE_BOOT, 3, 1)),
     "a set sentinel": ("BB-H027", store(bp.SENTINEL, 0xFF, 1)),
     "no boot flag": ("BB-H027", store(bp.BOOT_FLAG_AT, 0, 2)),
     "no HdrS": ("BB-H027", store(bp.HDR_MAGIC, 0)),

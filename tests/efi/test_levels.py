@@ -119,6 +119,7 @@ HANDOFF: dict[str, tuple[str, Damage]] = {
     "another size of descriptors": ("BB-H029", field(0x1C8, b"\x28")),
     "another memory map": ("BB-H029", field(0x1D0, b"\x01")),
     "a memory map that is cut": ("BB-H029", field(0x1D4, b"\x01")),
+    "Secure Boot out of nothing": ("BB-H031", field(0x1EC, b"\x03")),
 }
 
 

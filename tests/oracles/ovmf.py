@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,10 @@ class Ovmf:
     """Debian's folder of OVMF."""
 
     parts: Path
+
+    _code = "OVMF_CODE_4M.fd"
+    _variables = "OVMF_VARS_4M.fd"
+    _board = "q35"
 
     def by_kernel(
         self,
@@ -78,12 +83,31 @@ class Ovmf:
 
     def _machine(self, qemu: Path, folder: Path, memory: int) -> list[str]:
         variables = folder / "variables.fd"
-        shutil.copyfile(self.parts / "OVMF_VARS_4M.fd", variables)
-        code = self.parts / "OVMF_CODE_4M.fd"
-        flash = ["-drive", f"if=pflash,format=raw,readonly=on,file={code}"]
+        shutil.copyfile(self.parts / self._variables, variables)
+        flash = ["-drive", f"if=pflash,format=raw,readonly=on,file={self.parts / self._code}"]
         flash += ["-drive", f"if=pflash,format=raw,file={variables}"]
-        machine = monitors.bare_machine(qemu, "q35", monitors.QEMU_CPU, memory)
+        machine = monitors.bare_machine(qemu, self._board, monitors.QEMU_CPU, memory)
         return [*machine, "-nic", "none", *_CONSOLE, *flash]
+
+
+@dataclass(frozen=True)
+class SecureOvmf(Ovmf):
+    """The same with Secure Boot on: it starts what is signed with a key that Debian has for tests."""
+
+    sbsign: Path
+    key: Path  #: in PEM, without a password; the certificate as well
+    certificate: Path
+
+    _code = "OVMF_CODE_4M.secboot.fd"
+    _variables = "OVMF_VARS_4M.snakeoil.fd"
+    _board = "q35,smm=on"
+
+    def signed(self, application: Path, folder: Path) -> Path:
+        """A copy with a signature."""
+        to = folder / f"{application.name}.signed"
+        command = [self.sbsign, "--key", self.key, "--cert", self.certificate, "--output", to, application]
+        subprocess.run(command, check=True, capture_output=True)
+        return to
 
 
 def _disk(folder: Path, order: int) -> list[str]:

@@ -20,7 +20,8 @@ MAX_SETUP_DATA = 64  #: nodes; a longer list is taken for a loop
 _NODE = struct.Struct("<QII")  #: next, type, len
 
 # offsets in the zero page
-SENTINEL, BOOT_FLAG_AT = 0x1EF, 0x1FE
+SECURE_BOOT, SENTINEL, BOOT_FLAG_AT = 0x1EC, 0x1EF, 0x1FE
+SECURE_BOOT_OFF, SECURE_BOOT_ON = 2, 3  #: linux/efi.h, enum efi_secureboot_mode
 EXT_RAMDISK_IMAGE, EXT_RAMDISK_SIZE, EXT_CMD_LINE_PTR = 0x0C0, 0x0C4, 0x0C8
 ACPI_RSDP_ADDR = 0x070
 E820_ENTRIES, E820_TABLE = 0x1E8, 0x2D0
@@ -60,6 +61,7 @@ FIELDS: Mapping[str, tuple[int, str]] = {
     "efi_systab_hi": (0x1D8, "I"),
     "efi_memmap_hi": (0x1DC, "I"),
     "alt_mem_k": (0x1E0, "I"),
+    "secure_boot": (SECURE_BOOT, "B"),
     "sentinel": (SENTINEL, "B"),
     "vid_mode": (0x1FA, "H"),
     "root_dev": (0x1FC, "H"),
@@ -132,6 +134,7 @@ class BootParams:
     efi_memmap_size: int
     efi_memdesc_size: int
     efi_memdesc_version: int
+    secure_boot: int  #: 0 where nobody knows, SECURE_BOOT_OFF or SECURE_BOOT_ON
     screen: Screen | None  #: None for text, or no screen
     e820: tuple[MapEntry, ...]
 
@@ -165,6 +168,7 @@ def parse(page: bytes) -> BootParams:
         efi_memmap_size=u32(EFI_INFO + 0x14),
         efi_memdesc_size=u32(EFI_INFO + 8),
         efi_memdesc_version=u32(EFI_INFO + 12),
+        secure_boot=page[SECURE_BOOT],
         screen=_screen(page),
         e820=unpack_e820(page[E820_TABLE : E820_TABLE + E820_ENTRY_SIZE * count]),
     )

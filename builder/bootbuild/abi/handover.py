@@ -53,6 +53,7 @@ class HandoverFlag(IntFlag):
     BOOT_SERVICES = 1
     PRIVILEGED = 2
     DATA_COPIED = 4
+    SECURE_BOOT = 8
 
 
 class PostOperation(IntEnum):

@@ -11,7 +11,7 @@ from bootbuild.model.machine import Framebuffer, Given, Load
 from bootbuild.model.payload import Startup
 from bootbuild.model.span import Span
 
-_FLAGS = HandoverFlag.BOOT_SERVICES | HandoverFlag.PRIVILEGED | HandoverFlag.DATA_COPIED
+_FLAGS = ~HandoverFlag(0)  #: all that there are
 #: Fields of what lies in the stub range, beside `data` that was copied there.
 _IN_STUB_RANGE = ("cmdline", "modules", "memmap", "module_count", "memmap_count", "framebuffer", "post_stub")
 
@@ -77,6 +77,9 @@ def _flags(record: Handover, given: Given) -> Iterator[tuple[str, str]]:
     if (alive := given.firmware is not None) != bool(record.flags & HandoverFlag.BOOT_SERVICES):
         text = f"flag BOOT_SERVICES is {'not ' if alive else ''}set"
         yield "flags", f"{text}, and EFI boot services are {'' if alive else 'not '}alive"
+    if (secure := bool(record.flags & HandoverFlag.SECURE_BOOT)) != given.secure_boot:
+        text = f"flag SECURE_BOOT is {'' if secure else 'not '}set"
+        yield "flags", f"{text}, and Secure Boot is {'on' if given.secure_boot else 'off'}"
     if unknown := int(record.flags) & ~int(_FLAGS):
         yield "flags", f"flags {unknown:#x} are set, of which nothing is true here"
 

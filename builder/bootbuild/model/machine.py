@@ -162,6 +162,7 @@ class Given:
     structures: tuple[Load, ...] = ()  #: what the environment wrote for the guest, without image and modules
     hypervisor_leaf: int = 0x40000000  #: the hypervisor's first CPUID leaf; 0 without one
     privileged: bool = False  #: the guest is the hypervisor's initial domain
+    secure_boot: bool = False  #: UEFI's, as far as the environment tells
     framebuffer: Framebuffer | None = None  #: the screen, if its pixels can be reached
     firmware: EntryState | None = None  #: the CPU as living EFI boot services need it; None where they ended
 

@@ -199,6 +199,8 @@ struct bb_handover *bb_linux_main(uint32_t boot_type, uint32_t low, uint32_t hig
         bb_record.env_memmap = bb_record.data + __builtin_offsetof(struct boot_params, e820_table);
         bb_record.env_memmap_size = page.e820_entries * sizeof *page.e820_table;
     }
+    if (page.secure_boot == SECURE_BOOT_ON)
+        bb_record.flags |= BB_FLAG_SECURE_BOOT;
     take_memory();
     take_cmdline();
     take_ramdisk();

@@ -97,6 +97,7 @@ class EfiProfile:
             rsdp=machine.rsdp_address,
             efi_system_table=machine.system_table,
             firmware=started.state,
+            secure_boot=self.traits.secure_boot,
         )
         return Scene(
             regions=started.regions,

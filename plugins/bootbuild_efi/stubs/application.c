@@ -198,7 +198,7 @@ static efi_status join(struct yard *yard)
     move_by(yard, by);
     for (uint32_t i = 0; i < bb_efi_plan.move_count; i++)
         bb_copy((void *)yard->moves[i].to, (const void *)yard->moves[i].from, yard->moves[i].size);
-    application.handoff->flags = BB_FLAG_BOOT_SERVICES;
+    application.handoff->flags |= BB_FLAG_BOOT_SERVICES;
     bb_efi_join(bb_efi_plan.landing + by, application.handoff);
 }
 

@@ -89,6 +89,8 @@ struct efi_boot_services {
 };
 
 /* 8.1 to 8.6 */
+#define EFI_VARIABLE_RUNTIME_ACCESS 4
+
 struct efi_runtime_services {
     char header[24];
     void *time[4];

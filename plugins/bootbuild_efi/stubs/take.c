@@ -27,6 +27,7 @@ static const struct efi_guid shell_parameters = {
     0x752f3136, 0x4e16, 0x4fdc, {0xa2, 0x2a, 0xe5, 0xf4, 0x68, 0x12, 0xf4, 0xca}};
 static const struct efi_guid global_variable = {
     0x8be4df61, 0x93ca, 0x11d2, {0xaa, 0x0d, 0, 0xe0, 0x98, 0x03, 0x2b, 0x8c}};
+static const struct efi_guid shim_lock = {0x605dab50, 0xe046, 0x4300, {0xab, 0xb6, 0x3d, 0xd8, 0x10, 0xdd, 0x8b, 0x23}};
 
 /* LINUX_EFI_INITRD_MEDIA_GUID as a device path: a vendor's media node, and the end (Linux, efi-stub-helper.c). */
 static const uint8_t initrd_path[] = {
@@ -71,12 +72,23 @@ static uint64_t address_of(const struct section *section)
     return application.loaded->image_base + section->address;
 }
 
+/* A variable of a byte, 0 if there is none. */
+static uint8_t variable(const uint16_t *name, const struct efi_guid *vendor, uint32_t *attributes)
+{
+    uint8_t value = 0;
+    uint64_t size = sizeof value;
+
+    return application.system->runtime->get_variable(name, vendor, attributes, &size, &value) == EFI_SUCCESS ? value : 0;
+}
+
+/* Of the firmware; of shim its user may have said that it checks nothing, in a variable that no system running can set. */
 static int secure_boot(void)
 {
-    uint8_t on = 0;
-    uint64_t size = sizeof on;
+    uint32_t attributes = 0;
 
-    return application.system->runtime->get_variable(u"SecureBoot", &global_variable, 0, &size, &on) == EFI_SUCCESS && on;
+    if (variable(u"SecureBoot", &global_variable, 0) != 1 || variable(u"SetupMode", &global_variable, 0) == 1)
+        return 0;
+    return variable(u"MokSBState", &shim_lock, &attributes) != 1 || attributes & EFI_VARIABLE_RUNTIME_ACCESS;
 }
 
 /*
@@ -170,7 +182,8 @@ static efi_status take_cmdline(void)
     struct options options = load_options();
     uint64_t length;
 
-    if (!(bb_efi_plan.flags & PLAN_NO_LOAD_OPTIONS) && are_text(options) && !(own && secure_boot())) {
+    if (!(bb_efi_plan.flags & PLAN_NO_LOAD_OPTIONS) && are_text(options) &&
+        !(own && application.handoff->flags & BB_FLAG_SECURE_BOOT)) {
         uint64_t to = place(options.units * 3 + 1);
 
         if (!to)
@@ -336,8 +349,11 @@ static void take_framebuffer(void)
 
 efi_status take_all(void)
 {
-    efi_status status = take_cmdline();
+    efi_status status;
 
+    if (secure_boot())
+        application.handoff->flags |= BB_FLAG_SECURE_BOOT;
+    status = take_cmdline();
     if (status == EFI_SUCCESS)
         status = take_own_modules();
     if (status == EFI_SUCCESS && !application.handoff->module_count && !(bb_efi_plan.flags & PLAN_NO_INITRD))

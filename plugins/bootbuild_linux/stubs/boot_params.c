@@ -145,6 +145,13 @@ static void fill_efi(const struct bb_handover *record)
     efi->memdesc_version = record->efi_memmap_descriptor_version;
 }
 
+static uint8_t secure_boot(const struct bb_handover *record)
+{
+    if (record->flags & BB_FLAG_SECURE_BOOT)
+        return SECURE_BOOT_ON;
+    return record->boot_type == BB_BOOT_EFI ? SECURE_BOOT_OFF : 0;
+}
+
 /*
  * The record for whoever looks for it in Linux, which reserves the memory of each node. It does not reserve our stubs:
  * what lies there is left out, and boot_params says it.
@@ -175,6 +182,7 @@ struct boot_params *bb_boot_params(const struct bb_handover *record)
     fill_e820(record);
     fill_screen(record);
     fill_efi(record);
+    params.secure_boot = secure_boot(record);
     fill_setup_data(record);
     return &params;
 }

@@ -34,6 +34,7 @@ from bootbuild.platform.uefi.pages import Pages, Refused
 from bootbuild.platform.uefi.pool import Pool
 
 if TYPE_CHECKING:
+    from bootbuild.platform.uefi.authentication import Authentication
     from bootbuild.platform.uefi.graphics import Graphics
     from bootbuild.platform.uefi.protection import Protection
 
@@ -89,6 +90,7 @@ class Firmware(Pc):
         self.files: dict[int, Callable[[tuple[bytes, ...], bool], Content | None]] = {}
         self.exited = False
         self.protection: Protection | None = None
+        self.authentication: Authentication | None = None
         self.graphics: Graphics | None = None
         self.given_out: list[Span] = []  #: the program, and what it got, in this order
         self.idt = machine.memory - IDT

@@ -66,6 +66,7 @@ class PeImage:
     section_alignment: int
     sections: tuple[PeSection, ...]
     relocations: Span
+    certificates: Span  #: in the file
     relocatable: bool
     subsystem: int
 
@@ -190,6 +191,7 @@ def read_pe(content: Content) -> PeImage:
         section_alignment=alignment,
         sections=sections,
         relocations=tables[_RELOCATION_TABLE],
+        certificates=certificates,
         relocatable=not flags & _RELOCATIONS_STRIPPED,
         subsystem=subsystem,
     )

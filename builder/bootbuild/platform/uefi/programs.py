@@ -141,6 +141,11 @@ class Programs:
                 return self._firmware.unmodelled(call, "an image of a device that is no file of QEMU's")
             if content is None:
                 raise Refused(status.NOT_FOUND)
+        authentication = self._firmware.authentication
+        if authentication is not None and not authentication.allows(call, content):
+            call.cpu.record("boot service", "LoadImage: it is not signed, and Secure Boot is on")
+            call.write64(pointer, 0)
+            raise Refused(status.ACCESS_DENIED)
         try:
             image = read_pe(content)
             if image.subsystem != SUBSYSTEM_APPLICATION:

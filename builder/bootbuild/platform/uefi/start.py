@@ -12,6 +12,7 @@ from bootbuild.model.span import Span
 from bootbuild.platform.flat32 import Poison
 from bootbuild.platform.loading import MiB
 from bootbuild.platform.uefi import alive, device_path, entry_map, guids, rules
+from bootbuild.platform.uefi.authentication import Authentication
 from bootbuild.platform.uefi.boot_services import BootServices
 from bootbuild.platform.uefi.consoles import TextInput, TextOutput
 from bootbuild.platform.uefi.events import EventServices
@@ -92,6 +93,8 @@ def start(
     medium = KernelFiles(firmware, files or {})
     if initrd is not None:
         InitrdMedia(firmware, initrd)
+    if traits.secure_boot:
+        firmware.authentication = Authentication(firmware)
     if traits.random:
         RandomNumbers(firmware)
     low = bool(poison.pick("load base", 0, 1, 0)) and image.relocatable

@@ -28,6 +28,10 @@
 #define EFI32_SIGNATURE 0x32334c45 /* "EL32" */
 #define EFI64_SIGNATURE 0x34364c45 /* "EL64" */
 
+/* linux/efi.h, enum efi_secureboot_mode: secure_boot; 0 where nobody knows */
+#define SECURE_BOOT_OFF 2
+#define SECURE_BOOT_ON 3
+
 struct __attribute__((packed)) screen_info {
     uint8_t pad_00[0x02];
     uint16_t ext_mem_k; /* KiB from 1 MiB on, by INT 15h 88h */
@@ -81,7 +85,9 @@ struct __attribute__((packed)) boot_params {
     uint32_t alt_mem_k; /* KiB from 1 MiB on, by INT 15h E801 */
     uint32_t scratch;
     uint8_t e820_entries;
-    uint8_t pad_1e9[0x1ef - 0x1e9];
+    uint8_t pad_1e9[0x1ec - 0x1e9];
+    uint8_t secure_boot;
+    uint8_t pad_1ed[0x1ef - 0x1ed];
     uint8_t sentinel; /* not 0: the loader copied what is before the header too, of which nothing holds */
     uint8_t pad_1f0[0x1fe - 0x1f0];
     uint16_t boot_flag; /* from 0x1f1 on: struct setup_header */
@@ -112,6 +118,7 @@ AT(alt_mem_k, 0x1e0);
 AT(sentinel, 0x1ef);
 AT(ext_ramdisk_image, 0x0c0);
 AT(e820_entries, 0x1e8);
+AT(secure_boot, 0x1ec);
 AT(boot_flag, 0x1fe);
 AT(header, 0x202);
 AT(type_of_loader, 0x210);

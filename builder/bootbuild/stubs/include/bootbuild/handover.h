@@ -41,6 +41,7 @@
 #define BB_FLAG_BOOT_SERVICES 1 /* EFI boot services are alive */
 #define BB_FLAG_PRIVILEGED 2    /* the hypervisor's initial domain */
 #define BB_FLAG_DATA_COPIED 4   /* `data` is a copy: the original lay in the kernel's own .bss */
+#define BB_FLAG_SECURE_BOOT 8   /* UEFI's Secure Boot is on: what is executed has been checked */
 
 /* Types of memory: ACPI 6.5, table 15.4 (address range types). */
 #define BB_MEMORY_RAM 1
