@@ -7,7 +7,6 @@
 #include "efi.h"
 
 #define FOUR_GIB (1ull << 32)
-#define COPIER_ROOM 256                           /* bytes, of the page that the moves share with the copier */
 #define MAX_MOVES ((EFI_PAGE - COPIER_ROOM) / 24) /* BB-W061 refuses a payload of more */
 #define FREE_NOW (1u << EFI_CONVENTIONAL)
 /* What is nobody's once the boot services have ended (UEFI 2.10, table 7.10); loader memory is ours. */
