@@ -16,6 +16,7 @@ from bootbuild.errors import InputError
 from bootbuild.formats.application import carried, read_application
 from bootbuild.host import Host
 from bootbuild.model.request import BootRequest
+from bootbuild.model.span import align_up
 from bootbuild.model.verdict import Level, Outcome, ProfileVerdict
 from bootbuild.report.inspection import as_json, as_text, inspect
 from recipe_text import build_text
@@ -175,6 +176,21 @@ def test_more_than_the_stub_hands_over_is_not_read(application: Path) -> None:
     assert said([(".module", 1)] * 30) == []
     (text,) = said([(".module", 1)] * 31)
     assert text.startswith("it: 33 modules; it hands over 32 (BB-E019)")
+
+
+def test_the_first_command_line_counts(application: Path) -> None:
+    """As for the stub: what `objcopy --add-section` adds to an image that has one is not looked at."""
+    data = bytearray(application.read_bytes())
+    pe = read_pe(FileContent(application))
+    last, end = pe.sections[-1], len(data)
+    at = align_up(last.memory.end, 4096)
+    struct.pack_into("<8s4I12xI", data, pe.table.end, b".cmdline", 5, at, 512, end, 0x40000040)
+    struct.pack_into("<H", data, pe.table.start - 264 + 6, len(pe.sections) + 1)
+    struct.pack_into("<I", data, pe.table.start - 264 + 24 + 56, at + 4096)
+    application.write_bytes(data + b"other".ljust(512, b"\0"))
+    verdict = boot(application)
+    assert (verdict.outcome, verdict.findings) == (Outcome.BOOTED, ())
+    assert carried(FileContent(application))[0] == b"greeting=hello"
 
 
 def test_another_file_carries_nothing(application: Path) -> None:

@@ -63,13 +63,12 @@ def carried(content: Content) -> tuple[bytes, tuple[tuple[str, Content, bytes], 
         return b"", ()
     if pe.section(KERNEL) is None or pe.section(RECORD) is None:
         return b"", ()
-    cmdline = b""
+    first = pe.section(CMDLINE)  # which alone counts
+    cmdline = pe.content.read(first.raw, min(first.size, first.raw_size)) if first is not None else b""
     modules: list[tuple[str, Content, bytes]] = []
     for section in pe.sections:
         held = _held(pe, section)
-        if section.name == CMDLINE:
-            cmdline = held.read(0, held.size)
-        elif section.name == MODULE:
+        if section.name == MODULE:
             modules.append((f"{MODULE} {len(modules)}", held, b""))
         elif section.name == MODULE_CMDLINE and modules:
             modules[-1] = (*modules[-1][:2], held.read(0, held.size))
