@@ -11,7 +11,6 @@
 
 #define EFI_MEMORY_XP 0x4000
 #define EFI_MEMORY_RO 0x20000
-#define TRIES 4 /* of ExitBootServices: each failure means that the map has changed, and must be asked for again */
 
 #define IMAGE_TABLES 4 /* an image above 4 GiB has its own, as LINKED_TABLES */
 #define FIVE_LEVELS 1  /* and one above all of them, where the firmware has that */
