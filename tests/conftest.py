@@ -138,8 +138,8 @@ def secure_ovmf(ovmf: Ovmf, tmp_path_factory: pytest.TempPathFactory) -> SecureO
     """OVMF with Secure Boot on, and what signs for it."""
     snakeoil = _there(ovmf.parts.with_name("ovmf") / "PkKek-1-snakeoil.key", "ovmf")
     key = tmp_path_factory.mktemp("key") / "key.pem"
-    decrypt = [_tool("openssl", "openssl"), "pkey", "-in", snakeoil, "-passin", "pass:snakeoil", "-out", key]
-    subprocess.run(decrypt, check=True)
+    openssl = _tool("openssl", "openssl")
+    subprocess.run([openssl, "pkey", "-in", snakeoil, "-passin", "pass:snakeoil", "-out", key], check=True)
     return SecureOvmf(ovmf.parts, _tool("sbsign", "sbsigntool"), key, snakeoil.with_suffix(".pem"))
 
 

@@ -19,6 +19,7 @@ from started_application import Answer, Application, Around, booted, instead, re
 
 MiB, PAGE = 1 << 20, 4096
 GET_MAP, EXIT = "BootServices.GetMemoryMap", "BootServices.ExitBootServices"
+ALLOCATE = "BootServices.AllocatePages"
 TOO_LARGE = "the firmware's memory map is larger than 64 KiB, or than 1024 entries"
 UNTOLD = "the firmware does not tell its memory map"
 
@@ -73,6 +74,32 @@ def test_a_map_that_has_become_too_large_when_boot_services_are_to_end(hello: Ap
         return answer(call)
 
     assert hello.run(started, instead(EXIT, grow)).refused == TOO_LARGE
+
+
+def test_a_page_that_a_timer_takes_before_it_is_allocated(hello: Application) -> None:
+    started = hello.started()
+    maps: list[bool] = []
+
+    def take(answer: Answer, call: Call) -> int | None:
+        code = answer(call)
+        maps.append(True)
+        if len(maps) % 4:
+            pages = started.firmware.pages
+            free = max(span.end for span, kind in pages if kind == MemoryType.CONVENTIONAL)
+            pages.convert(Span(free - PAGE, PAGE), MemoryType.BOOT_SERVICES_DATA)
+        return code
+
+    run = booted(hello.run(started, instead(GET_MAP, take)))
+    assert run.calls[1:9] == (GET_MAP, ALLOCATE) * 4
+
+
+def test_memory_that_is_free_and_never_given(hello: Application) -> None:
+    def refuse(_: Answer, call: Call) -> int:
+        raise Refused(status.NOT_FOUND)
+
+    run = hello.run(hello.started(), instead(ALLOCATE, refuse))
+    assert run.refused == "no memory"
+    assert run.calls.count(ALLOCATE) == 4
 
 
 def with_stride(stride: int) -> Around:

@@ -13,9 +13,10 @@ from bootbuild import pipeline
 from bootbuild.abi.application import CMDLINE, KERNEL, RECORD
 from bootbuild.api import FileContent, read_pe
 from bootbuild.errors import InputError
-from bootbuild.formats.application import carried
+from bootbuild.formats.application import carried, read_application
 from bootbuild.host import Host
 from bootbuild.model.request import BootRequest
+from bootbuild.model.span import align_up
 from bootbuild.model.verdict import Level, Outcome, ProfileVerdict
 from bootbuild.report.inspection import as_json, as_text, inspect
 from recipe_text import build_text
@@ -144,6 +145,52 @@ def test_a_broken_kernel_is_named_as_what_it_is_in(application: Path) -> None:
     with pytest.raises(InputError) as caught:
         boot(application)
     assert caught.value.problems[0].where.startswith(f"{application} (.payload)")
+
+
+def test_more_than_the_stub_hands_over_is_not_read(application: Path) -> None:
+    """Sections may share their bytes: a file of 32 MiB said 1 GiB of command lines, which took 6 GiB."""
+    whole = application.read_bytes()
+    pe = read_pe(FileContent(application))
+    (first,) = (s for s in pe.sections if s.name == ".modargs")
+
+    def said(more: list[tuple[str, int]]) -> list[str]:
+        """Of sections that are added, each with the bytes of the first .modargs and its padding."""
+        data, at = bytearray(whole), pe.table.end
+        for name, size in more:
+            header = (name.encode(), size, first.address, max(size, 0x200), first.raw, 0x40000040)
+            struct.pack_into("<8s4I12xI", data, at, *header)
+            at += 40
+        struct.pack_into("<H", data, pe.table.start - 264 + 6, len(pe.sections) + len(more))
+        application.write_bytes(data)
+        try:
+            read_application(FileContent(application), "it")
+        except InputError as error:
+            return [str(problem) for problem in error.problems]
+        return []
+
+    own = len(b"greeting=hello\0of a module\0")
+    lines = [(".modargs", 511)] * 15
+    assert said([*lines, (".modargs", 511 - own)]) == []
+    (text,) = said([*lines, (".modargs", 512 - own)])
+    assert text.startswith("it: 8193 bytes of command lines; it hands over 8192 (BB-E019)")
+    assert said([(".module", 1)] * 30) == []
+    (text,) = said([(".module", 1)] * 31)
+    assert text.startswith("it: 33 modules; it hands over 32 (BB-E019)")
+
+
+def test_the_first_command_line_counts(application: Path) -> None:
+    """As for the stub: what `objcopy --add-section` adds to an image that has one is not looked at."""
+    data = bytearray(application.read_bytes())
+    pe = read_pe(FileContent(application))
+    last, end = pe.sections[-1], len(data)
+    at = align_up(last.memory.end, 4096)
+    struct.pack_into("<8s4I12xI", data, pe.table.end, b".cmdline", 5, at, 512, end, 0x40000040)
+    struct.pack_into("<H", data, pe.table.start - 264 + 6, len(pe.sections) + 1)
+    struct.pack_into("<I", data, pe.table.start - 264 + 24 + 56, at + 4096)
+    application.write_bytes(data + b"other".ljust(512, b"\0"))
+    verdict = boot(application)
+    assert (verdict.outcome, verdict.findings) == (Outcome.BOOTED, ())
+    assert carried(FileContent(application))[0] == b"greeting=hello"
 
 
 def test_another_file_carries_nothing(application: Path) -> None:

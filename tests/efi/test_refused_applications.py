@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +26,23 @@ from bootbuild.platform.uefi.pe_image import NotAnImage, read_pe
 from bootbuild.platform.uefi.programs import Programs
 from broken_pe import BROKEN
 from pe_cases import CASES, PeCase
-from pe_edits import DATA_, RELOC, TEXT, both, directory, in_section, section, tiny, written_over
+from pe_edits import (
+    BASE_RELOCATIONS,
+    DATA_,
+    RELOC,
+    TEXT,
+    MiB,
+    both,
+    code,
+    directory,
+    in_section,
+    section,
+    tiny,
+    written_over,
+)
 from tiny_file import Load, elf_file
 from tiny_pe import CODE as CODE_FLAGS
+from tiny_pe import DATA, Section, TinyPe
 
 SOURCE = Path(__file__).with_name("program.c")
 KERNEL, CODE = 0x1800000, b"\xf4\xeb\xfd"  #: as program.c has them
@@ -135,6 +151,43 @@ def test_each_kind_of_relocation_changes_its_bits() -> None:
         0x1122334445670788,
         0x1122334645670788,
     )
+
+
+def filled(size: int, relocated: Sequence[int], data: bytes = b"") -> TinyPe:
+    """An image of so much data from 0x2000 on."""
+    sections = [Section(".text", 0x1000, code(), CODE_FLAGS), Section(".data", 0x2000, data, DATA, size)]
+    return TinyPe(sections, 0x1000, relocated=relocated)
+
+
+def test_relocations_that_share_bytes_across_a_mebibyte() -> None:
+    """One after the other, each finds what those before it have left."""
+    words = (MiB - 8, MiB - 4, MiB, MiB + 3)
+    data = bytes(number * 7 & 0xFF for number in range(MiB))
+    base = 0x123456789000
+    right = bytearray(data)
+    for rva in words:
+        word = slice(rva - 0x2000, rva - 0x2000 + 8)
+        right[word] = (int.from_bytes(right[word], "little") + base & (1 << 64) - 1).to_bytes(8, "little")
+    image = read_pe(MemoryContent(bytes(filled(MiB, words, data))))
+    loads = image.load(base)
+    memory = SplicedContent(image.size, [Piece(x.address - base, x.content, x.offset, x.size) for x in loads])
+    assert memory.read(0x2000, MiB) == right
+
+
+def test_two_relocations_far_apart_take_no_memory_for_what_is_between() -> None:
+    pe = bytes(filled(300 * MiB, (0x2000, 300 * MiB)))
+    assert len(pe) < 8192
+    loads = read_pe(MemoryContent(pe)).load(MiB)
+    assert sum(load.content.size for load in loads if load.content.size != len(pe)) <= 2 * MiB
+
+
+def test_a_mebibyte_of_relocations_is_followed_and_no_more() -> None:
+    block = struct.pack("<2I", 0x1000, MiB) + bytes(MiB - 8)
+    for more, text in ((b"", ""), (bytes(8), "0x100008 bytes of relocations: 1 MiB are followed here")):
+        data = block + more
+        pe = directory(BASE_RELOCATIONS, 0x2000, len(data))(bytes(filled(MiB + 8, (), data)))
+        with pytest.raises(NotAnImage, match=text) if text else nullcontext():
+            read_pe(MemoryContent(pe)).load(16 * MiB)
 
 
 def test_load_image_refuses_a_relocation_across_the_end_of_the_image() -> None:

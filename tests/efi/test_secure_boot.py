@@ -75,8 +75,8 @@ def test_it_is_on_as_linux_has_it(hello: Application, variables: Variables, on: 
     assert f"cmdline {'what=is signed' if on else 'from=outside'}\n" in run.console
 
 
-def loads(image: bytes, gcc: Path, folder: Path) -> tuple[int, int | None]:
-    """What LoadImage, and then StartImage, say to an image in memory."""
+def loads(image: bytes, gcc: Path, folder: Path) -> tuple[object, object]:
+    """What LoadImage, and then StartImage (else None), say to an image in memory."""
     (folder / "image").write_bytes(image)
     paths = [f"-D{name}={json.dumps(str(folder / 'image'))}" for name in ("UNSIGNED", "SIGNED")]
     program = folder / "program.efi"

@@ -105,7 +105,16 @@ class SecureOvmf(Ovmf):
     def signed(self, application: Path, folder: Path) -> Path:
         """A copy with a signature."""
         to = folder / f"{application.name}.signed"
-        command = [self.sbsign, "--key", self.key, "--cert", self.certificate, "--output", to, application]
+        command: list[str | Path] = [
+            self.sbsign,
+            "--key",
+            self.key,
+            "--cert",
+            self.certificate,
+            "--output",
+            to,
+            application,
+        ]
         subprocess.run(command, check=True, capture_output=True)
         return to
 

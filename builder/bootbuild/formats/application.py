@@ -15,12 +15,13 @@ from bootbuild.model.payload import ElfImage
 
 FORMAT = "efi application"
 _MOST = 4096  #: bytes of a record, of which a claim takes some 100
+_MAX_STRINGS, _MAX_MODULES = 0x2000, 32  #: bytes with the NULs; bootbuild_efi, stubs/application.h
 
 
 def read_application(content: Content, name: str) -> ElfImage | None:
     """The kernel in an application, packed in its file, with the record's claims; None for another file.
 
-    Raises InputError for an application whose kernel or record cannot be read.
+    Raises InputError for an application whose kernel or record cannot be read, or that carries too much.
     """
     try:
         pe = read_pe(content)
@@ -29,6 +30,7 @@ def read_application(content: Content, name: str) -> ElfImage | None:
     kernel, record = pe.section(KERNEL), pe.section(RECORD)
     if kernel is None or record is None:
         return None
+    _check_carried(pe, name)
     where = f"{name} ({RECORD})"
     if record.size > _MOST:
         text = f"a record of {record.size} bytes; there is room for {_MOST}"
@@ -39,6 +41,15 @@ def read_application(content: Content, name: str) -> ElfImage | None:
         raise InputError(Problem(rules.NOTE_CLAIM, where, str(error))) from None
     elf = read_elf(_held(pe, kernel), f"{name} ({KERNEL})")
     return replace(elf, notes=(*elf.notes, *claims), packing=content)
+
+
+def _check_carried(pe: PeFile, name: str) -> None:
+    """Whether its stub would hand all of it over: texts are read as a whole. Raises InputError."""
+    lines = [_held(pe, s).size + 1 for s in pe.sections if s.name in (CMDLINE, MODULE_CMDLINE)]
+    modules = sum(section.name == MODULE for section in pe.sections)
+    counts = ((sum(lines), _MAX_STRINGS, "bytes of command lines"), (modules, _MAX_MODULES, "modules"))
+    if wrong := [f"{count} {what}; it hands over {most}" for count, most, what in counts if count > most]:
+        raise InputError(Problem(rules.CARRIED, name, text) for text in wrong)
 
 
 def carried(content: Content) -> tuple[bytes, tuple[tuple[str, Content, bytes], ...]]:
@@ -52,13 +63,12 @@ def carried(content: Content) -> tuple[bytes, tuple[tuple[str, Content, bytes], 
         return b"", ()
     if pe.section(KERNEL) is None or pe.section(RECORD) is None:
         return b"", ()
-    cmdline = b""
+    first = pe.section(CMDLINE)  # which alone counts
+    cmdline = pe.content.read(first.raw, min(first.size, first.raw_size)) if first is not None else b""
     modules: list[tuple[str, Content, bytes]] = []
     for section in pe.sections:
         held = _held(pe, section)
-        if section.name == CMDLINE:
-            cmdline = held.read(0, held.size)
-        elif section.name == MODULE:
+        if section.name == MODULE:
             modules.append((f"{MODULE} {len(modules)}", held, b""))
         elif section.name == MODULE_CMDLINE and modules:
             modules[-1] = (*modules[-1][:2], held.read(0, held.size))

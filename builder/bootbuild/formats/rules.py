@@ -121,6 +121,14 @@ NOTE_CLAIM = Rule(
     "A note of owner `bootbuild` says what an image claims to be (docs/handover.md); it has one exact form.",
     "build the image again",
 )
+CARRIED = Rule(
+    "BB-E019",
+    "Application that carries more than it hands over",
+    "The stub of a UEFI application has room for 8192 bytes of command lines, those of modules and the NUL "
+    "of each included, and for 32 modules (docs/efi.md). bootbuild writes no more; with more it starts "
+    "nothing.",
+    "build the image again",
+)
 BZIMAGE_HEADER = Rule(
     "BB-E020",
     "Damaged or too old bzImage header",
@@ -251,6 +259,7 @@ RULES = (
     SYMBOL_TABLE,
     SYSTEM_MAP,
     NOTE_CLAIM,
+    CARRIED,
     BZIMAGE_HEADER,
     BZIMAGE_PAYLOAD,
     COMPRESSION,

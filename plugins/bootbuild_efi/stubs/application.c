@@ -9,16 +9,15 @@
 #include "application_state.h"
 #include <bootbuild/page_tables.h>
 
-#define CR4_LA57 0x1000
 #define EFI_MEMORY_XP 0x4000
 #define EFI_MEMORY_RO 0x20000
-#define TRIES 4 /* of ExitBootServices: each failure means that the map has changed, and must be asked for again */
 
 #define IMAGE_TABLES 4 /* an image above 4 GiB has its own, as LINKED_TABLES */
+#define FIVE_LEVELS 1  /* and one above all of them, where the firmware has that */
 
 /* All that outlives the firmware, and the payload's arrival: one piece of memory outside of what that takes up. */
 struct yard {
-    uint64_t tables[LOW_TABLES + IMAGE_TABLES][ENTRIES];
+    uint64_t tables[LOW_TABLES + IMAGE_TABLES + FIVE_LEVELS][ENTRIES];
     char copier[COPIER_ROOM];
     struct move moves[MAX_MOVES];
     char map[MAX_MAP] __attribute__((aligned(4096)));
@@ -34,7 +33,7 @@ struct application application;
 
 /* entry.S; of our own, so that their addresses are found without a table of such */
 #pragma GCC visibility push(hidden)
-extern const char bb_efi_copier[], bb_efi_copier_end[];
+extern const char bb_efi_copier[];
 void bb_efi_leave(const struct departure *) __attribute__((noreturn));
 void bb_efi_join(uint64_t landing, const struct handoff *) __attribute__((noreturn));
 #pragma GCC visibility pop
@@ -101,8 +100,11 @@ static efi_status set_moves(struct yard *yard)
     return EFI_SUCCESS;
 }
 
-/* The first 4 GiB, and our own code wherever it runs. */
-static uint64_t *make_tables(struct yard *yard)
+/*
+ * The first 4 GiB, and our own code wherever it runs. How many levels the tables have cannot be changed in long mode
+ * (Intel SDM, volume 3, 4.1.2): the copier does it in the end.
+ */
+static void make_tables(struct yard *yard, struct departure *departure)
 {
     uint64_t code = (uint64_t)bb_efi_leave & ~(uint64_t)(GRANULE - 1), *top;
 
@@ -113,7 +115,13 @@ static uint64_t *make_tables(struct yard *yard)
     map_low(top);
     if (code >= FOUR_GIB)
         map(top, code, code, 2 * GRANULE);
-    return top;
+    departure->tables = (uint64_t)top;
+    departure->four_levels = 0;
+    if (five_levels()) {
+        departure->tables = (uint64_t)pool[used++];
+        departure->four_levels = (uint64_t)top;
+        *(uint64_t *)departure->tables = (uint64_t)top | PRESENT_WRITABLE;
+    }
 }
 
 /* The moves end so far from where the payload is linked. */
@@ -134,11 +142,12 @@ static efi_status depart(struct yard *yard)
 {
     struct handoff *handoff = application.handoff;
     struct departure departure = {
-        (uint64_t)make_tables(yard), (uint64_t)yard->copier, yard->moves, bb_efi_plan.move_count, 0, handoff,
+        .copier = (uint64_t)yard->copier, .moves = yard->moves, .count = bb_efi_plan.move_count, .handoff = handoff,
     };
     efi_status status = EFI_SUCCESS;
 
-    bb_copy(yard->copier, bb_efi_copier, (unsigned long)(bb_efi_copier_end - bb_efi_copier));
+    make_tables(yard, &departure);
+    bb_copy(yard->copier, bb_efi_copier, COPIER_ROOM);
     for (unsigned i = 0; i < TRIES; i++) {
         struct memory_map map;
         uint64_t by;
@@ -210,8 +219,6 @@ static efi_status start(void)
 
     if (application.boot->handle_protocol(application.image, &loaded_image, (void **)&application.loaded) != EFI_SUCCESS)
         return refuse(u"the firmware does not tell where it has loaded this", EFI_UNSUPPORTED);
-    if (!alive && five_levels())
-        return refuse(u"the firmware's page tables have five levels", EFI_UNSUPPORTED);
     yard = (struct yard *)place(sizeof *yard);
     if (!yard)
         return refuse_place(u"no memory");

@@ -8,11 +8,15 @@
 
 /* Offsets in struct departure. */
 #define DEPARTURE_TABLES 0x00
-#define DEPARTURE_COPIER 0x08
-#define DEPARTURE_MOVES 0x10
-#define DEPARTURE_COUNT 0x18
-#define DEPARTURE_LANDING 0x20
-#define DEPARTURE_HANDOFF 0x28
+#define DEPARTURE_FOUR_LEVELS 0x08
+#define DEPARTURE_COPIER 0x10
+#define DEPARTURE_MOVES 0x18
+#define DEPARTURE_COUNT 0x20
+#define DEPARTURE_LANDING 0x28
+#define DEPARTURE_HANDOFF 0x30
+
+#define COPIER_ROOM 256 /* bytes, of the page that the moves share with the copier */
+#define CR4_LA57 0x1000
 
 #ifndef __ASSEMBLER__
 
@@ -61,7 +65,8 @@ struct handoff {
 
 /* How the application is left. */
 struct departure {
-    uint64_t tables;
+    uint64_t tables;      /* of as many levels as the firmware's */
+    uint64_t four_levels; /* the top one of four, if those have five; else 0 */
     uint64_t copier; /* a copy of it, which overwrites nothing that it needs */
     const struct move *moves;
     uint64_t count;

@@ -7,8 +7,8 @@
 #include "efi.h"
 
 #define FOUR_GIB (1ull << 32)
-#define COPIER_ROOM 256                           /* bytes, of the page that the moves share with the copier */
 #define MAX_MOVES ((EFI_PAGE - COPIER_ROOM) / 24) /* BB-W061 refuses a payload of more */
+#define TRIES 4 /* of what fails because the map has changed, as a timer may change it, and must be asked for again */
 #define FREE_NOW (1u << EFI_CONVENTIONAL)
 /* What is nobody's once the boot services have ended (UEFI 2.10, table 7.10); loader memory is ours. */
 #define FREE_AT_LAST                                                                                                   \

@@ -8,6 +8,7 @@
 #include "application.h"
 
 #define CR4_PGE 0x80
+#define CR0_PG_BIT 31
 
 	.text
 	.code64
@@ -34,6 +35,7 @@ bb_efi_entry:
 bb_efi_leave:
 	cli
 	mov	DEPARTURE_TABLES(%rdi), %rax
+	mov	DEPARTURE_FOUR_LEVELS(%rdi), %rbx
 	mov	DEPARTURE_COPIER(%rdi), %rdx
 	mov	DEPARTURE_MOVES(%rdi), %r8
 	mov	DEPARTURE_COUNT(%rdi), %r9
@@ -52,7 +54,10 @@ bb_efi_join:
 	mov	%rsi, %rdi
 	jmp	*%rax
 
-/* Moves R9 pieces of which R8 tells, and goes on at R10 with RDI = R11. It has no stack. */
+/*
+ * RDX = where this is, below 4 GiB. Moves R9 pieces of which R8 tells, makes of five levels of tables the four at RBX if
+ * that is not 0, and goes on at R10 with RDI = R11. It has no stack.
+ */
 	.globl	bb_efi_copier
 bb_efi_copier:
 	test	%r9, %r9
@@ -69,6 +74,48 @@ bb_efi_copier:
 	dec	%r9
 	jmp	bb_efi_copier
 1:	mov	%r11, %rdi
+	test	%ebx, %ebx
+	jnz	2f
 	jmp	*%r10
-	.globl	bb_efi_copier_end
-bb_efi_copier_end:
+
+	/*
+	 * Out of long mode and in again. R8 to R15 and the upper halves of the others do not outlive that, and no segment
+	 * register but CS is known to be of use.
+	 */
+2:	mov	%r10, %rsi
+	lea	gdt(%rip), %rax
+	mov	%rax, gdtr + 2(%rip)
+	lgdt	gdtr(%rip)
+	addl	%edx, to_32(%rip)
+	addl	%edx, to_64(%rip)
+	ljmp	*to_32(%rip)
+
+	.code32
+3:	mov	%cr0, %eax
+	btr	$CR0_PG_BIT, %eax
+	mov	%eax, %cr0
+	mov	%ebx, %cr3
+	mov	%cr4, %eax
+	and	$~CR4_LA57, %eax
+	mov	%eax, %cr4
+	mov	%cr0, %eax
+	bts	$CR0_PG_BIT, %eax
+	mov	%eax, %cr0
+	ljmp	*%cs:(to_64 - bb_efi_copier)(%edx)
+
+	.code64
+4:	mov	%edi, %edi
+	mov	%esi, %esi
+	jmp	*%rsi
+
+	.balign	8
+gdt:	.quad	0
+	.quad	0x00cf9b000000ffff	/* 8: 32-bit code, flat, readable, accessed */
+	.quad	0x00af9b000000ffff	/* 16: the same of 64 bit */
+gdtr:	.word	. - gdt - 1
+	.quad	0
+to_32:	.long	3b - bb_efi_copier
+	.word	8
+to_64:	.long	4b - bb_efi_copier
+	.word	16
+	.org	bb_efi_copier + COPIER_ROOM

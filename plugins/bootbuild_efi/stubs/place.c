@@ -110,21 +110,35 @@ static int is_one_of(uint32_t type, uint32_t types)
     return type < 32 && types >> type & 1;
 }
 
-uint64_t place(uint64_t size)
+/* The highest place in free memory below 4 GiB, or 0. */
+static uint64_t highest_of_all(uint64_t size)
 {
-    uint64_t best = 0, bytes = pages_of(size ? size : 1) * EFI_PAGE;
     const struct efi_memory *memory;
     struct memory_map map;
+    uint64_t best = 0;
 
     if (get_map(&map, scratch) != EFI_SUCCESS)
         return 0;
     for (memory = map.entries; memory; memory = next(&map, memory)) {
-        uint64_t found = is_one_of(memory->type, FREE_NOW) ? highest(memory, bytes) : 0;
+        uint64_t found = is_one_of(memory->type, FREE_NOW) ? highest(memory, size) : 0;
 
         if (found > best)
             best = found;
     }
-    return best && allocate(EFI_LOADER_DATA, best, bytes / EFI_PAGE) ? best : 0;
+    return best;
+}
+
+uint64_t place(uint64_t size)
+{
+    uint64_t bytes = pages_of(size ? size : 1) * EFI_PAGE;
+
+    for (unsigned i = 0; i < TRIES; i++) {
+        uint64_t best = highest_of_all(bytes);
+
+        if (!best || allocate(EFI_LOADER_DATA, best, bytes / EFI_PAGE))
+            return best;
+    }
+    return 0;
 }
 
 /* The end of the memory of `types` that holds `address`, or `address` itself. */

@@ -27,6 +27,8 @@ _CERTIFICATE_TABLE, _RELOCATION_TABLE = 4, 5  #: IMAGE_DIRECTORY_ENTRY_SECURITY,
 _FIXUPS = {0: (0, 0), 1: (2, 16), 2: (2, 0), 3: (4, 0), 10: (8, 0)}
 _COPIED_MAX = 4 << 30  #: bytes: twice what any machine here has; more takes sections that overlap
 _OPTIONAL = 112  #: bytes of a PE32+ optional header before the directories
+_PART = 1 << 20  #: bytes: an image is relocated by parts, those in which there is something to change
+_TABLE_MAX = 1 << 20  #: bytes of base relocations that are followed: a second; EDK2 has no limit
 _DIRECTORIES, _SECTION = 16, 40  #: how many there may be; bytes of a section header
 
 
@@ -111,17 +113,29 @@ class PeImage:
             raise NotAnImage(text, status.LOAD_ERROR)
         if not delta:
             return
-        first, end = self.size, 0
-        for rva, size, _ in self._relocations(linked):
-            first, end = min(first, rva), max(end, rva + size)
-        if first >= end:
-            return
-        part = bytearray(linked.read(first, end - first))
+        if self.relocations.size > _TABLE_MAX:
+            raise NotAnImage(f"{self.relocations.size:#x} bytes of relocations: 1 MiB are followed here")
+        parts: dict[int, bytearray] = {}
+
+        def part_of(number: int) -> bytearray:
+            if number not in parts:
+                parts[number] = bytearray(linked.read(number * _PART, _PART))
+            return parts[number]
+
         for rva, size, shift in self._relocations(linked):
-            at = slice(rva - first, rva - first + size)
-            word = int.from_bytes(part[at], "little") + (delta >> shift)
-            part[at] = (word & (1 << 8 * size) - 1).to_bytes(size, "little")
-        yield Piece(first, MemoryContent(part), 0, len(part))
+            number, at = divmod(rva, _PART)
+            here = min(size, _PART - at)  # bytes of it; others are in the next part
+            part = part_of(number)
+            old = part[at : at + here]
+            if here < size:
+                old += part_of(number + 1)[: size - here]
+            word = int.from_bytes(old, "little") + (delta >> shift) & (1 << 8 * size) - 1
+            new = word.to_bytes(size, "little")
+            part[at : at + here] = new[:here]
+            if here < size:
+                part_of(number + 1)[: size - here] = new[here:]
+        for number, part in parts.items():
+            yield Piece(number * _PART, MemoryContent(part), 0, len(part))
 
     def _relocations(self, linked: Content) -> Iterator[tuple[int, int, int]]:
         """RVA and bytes of each word that is to be changed, and by which bits of the distance."""

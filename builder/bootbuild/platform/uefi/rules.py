@@ -106,7 +106,7 @@ NO_PE = Rule(
     "BB-L560",
     "the firmware does not load the file as a PE",
     "LoadImage takes a PE32+ of the machine's own type, whose headers and sections lie within the file "
-    "(MdePkg/Library/BasePeCoffLib/BasePeCoff.c).",
+    "(MdePkg/Library/BasePeCoffLib/BasePeCoff.c). Of base relocations it follows here 1 MiB at the most.",
     "write a PE32+ for x86-64 with subsystem 10",
 )
 RULES = (
