@@ -40,6 +40,13 @@
 #define NO_END 35 // to a device path
 #define LONG 36 // random numbers, as many as no memory holds
 #define TOLD 37 // wants to be told u"quiet" by who loaded it
+#define POOL 38 // takes pool memory for what OVMF fills it with
+#define FREED 39 // writes to a page that it has given back
+#define GIVEN_BACK 40 // goes to one
+#define EXITS 41 // gives up by Exit where ExitBootServices is refused
+#define ALLOCATES 42 // takes other memory for the map then
+#define SELECTOR 43 // loads a segment that is not in the GDT
+#define OWN_IDT 44 // goes on by an IDT of its own
 #define UNDEFINED 25 // UD2
 #define KEY 26 // waits for a key
 #ifndef BREAK
@@ -69,6 +76,21 @@ static const struct guid MEMORY_ATTRIBUTE = {0xf4560cf6, 0x40ec, 0x4b4a, {0xa1, 
 enum { NO_EXECUTE = 0x4000, READ_ONLY = 0x20000 };
 
 static u64 virtual_map[16 * 6];
+
+#if BREAK == OWN_IDT
+static void own_idt(void)
+{
+    static struct { u16 low, selector, flags, middle; u32 high, zero; } table[7];
+    struct { u16 limit; u64 base; } __attribute__((packed)) idtr = {sizeof table - 1, (u64)table};
+    u64 handler;
+    u16 cs;
+
+    __asm__ volatile("lea 1f(%%rip), %0\n\tjmp 2f\n1:\taddq $2, (%%rsp)\n\tiretq\n2:\tmov %%cs, %1" : "=r"(handler), "=r"(cs));
+    table[6].low = (u16)handler, table[6].selector = cs, table[6].flags = 0x8e00;
+    table[6].middle = (u16)(handler >> 16), table[6].high = (u32)(handler >> 32);
+    __asm__ volatile("lidt %0" : : "m"(idtr));
+}
+#endif
 
 #if BREAK == REGISTER
 #define UNLESS "test %r15, %r15\n\tjnz 1f"
@@ -198,6 +220,16 @@ MS u64 entry(u64 handle, struct system_table *system)
         return 1ull << 63 | 23;
 #elif BREAK == OWN_CODE
     __asm__ volatile("movb $0, entry(%rip)");
+#elif BREAK == FREED
+    bs->call[FreePages](at, 1ull);
+    *(volatile u8 *)KERNEL = 1;
+#elif BREAK == GIVEN_BACK
+    bs->call[FreePages](at, 1ull);
+#elif BREAK == SELECTOR
+    __asm__ volatile("mov %0, %%ds" : : "r"(0x50));
+#elif BREAK == OWN_IDT
+    own_idt();
+    __asm__ volatile("ud2");
 #elif BREAK == UNDEFINED
     __asm__ volatile("ud2");
 #elif BREAK == KEY
@@ -216,6 +248,9 @@ MS u64 entry(u64 handle, struct system_table *system)
     bs->call[GetMemoryMap](&size, map, &key, &stride, &version);
     size += 8 * stride;
     status = bs->call[AllocatePool](LOADER_DATA, size, &map);
+    if (BREAK == POOL && *map != 0xaf)
+        return 1ull << 63 | 1;
+    *map = 1; // it is the program's to write
     for (int tries = 0; tries < 3; tries++) {
         u64 room = size;
 
@@ -226,6 +261,12 @@ MS u64 entry(u64 handle, struct system_table *system)
             return 1ull << 63 | 1;
 #endif
         status = bs->call[ExitBootServices](handle, key);
+        if (BREAK == EXITS && status)
+            bs->call[Exit](handle, status, 0ull, 0ull);
+        if (BREAK == ALLOCATES && status) {
+            bs->call[FreePool](map);
+            bs->call[AllocatePool](LOADER_DATA, 2 * size, &map);
+        }
         if (!status || BREAK == NO_RETRY || BREAK == GIVES_UP)
             break;
 #if BREAK == TALKS

@@ -73,6 +73,13 @@ def test_a_program_that_is_right_boots(gcc: Path, tmp_path: Path, profile: Profi
     assert len({run.digest for run in verdict.runs}) == 1
 
 
+@pytest.mark.parametrize("name", ["ALLOCATES", "GIVEN_BACK", "OWN_IDT"])
+def test_what_else_is_right(gcc: Path, tmp_path: Path, name: str) -> None:
+    verdict = verdict_of(program(gcc, tmp_path, name))
+    assert [finding.message for finding in verdict.findings] == []
+    assert verdict.outcome is Outcome.BOOTED
+
+
 BROKEN = {
     "AFTER_EXIT": ("BB-B070", "BootServices.Stall was called"),
     "RETURNED": ("BB-B071", "returned EFI_SUCCESS"),
@@ -91,6 +98,10 @@ BROKEN = {
     "MEMORY": ("BB-U006", "relies on free memory"),
     "VOLATILE": ("BB-B093", "relies on registers after a service"),
     "SHADOW": ("BB-B093", "relies on shadow space after a service"),
+    "POOL": ("BB-U006", "relies on free memory"),
+    "FREED": ("BB-B077", "write of 1 bytes at physical 0x1800000, which was not allocated"),
+    "EXITS": ("BB-B074", "returned EFI_INVALID_PARAMETER to the firmware, which had refused"),
+    "SELECTOR": ("BB-B080", "exception 13 with error code 0x50 came to the firmware"),
     "NOT_ALLOCATED": ("BB-B077", "write of 1 bytes at physical 0x1800000, which was not allocated"),
     "KEY": ("BB-B079", "WaitForEvent waits for what does not happen"),
     "UNDEFINED": ("BB-B080", "exception 6 with error code 0x0 came to the firmware"),
@@ -127,8 +138,9 @@ def test_a_firmware_without_room_for_its_own_structures_says_so() -> None:
 
 #: how a program is broken, how its headers are, and what is told
 STRICT: dict[str, tuple[str, Change | None, str]] = {
-    "memory of a kernel": ("NOTHING", None, "code at 0x1800000 is in a page that is not executable"),
-    "memory that is data": ("AS_DATA", None, "code at 0x1800000 is in a page that is not executable"),
+    "memory of a kernel": ("NOTHING", None, f"code at 0x1800000 {NOT_EXECUTABLE}"),
+    "memory that is data": ("AS_DATA", None, f"code at 0x1800000 {NOT_EXECUTABLE}"),
+    "memory that was given back": ("GIVEN_BACK", None, f"code at 0x1800000 {NOT_EXECUTABLE}"),
     "its own code": ("OWN_CODE", None, "in a page that is read-only"),
     "SectionAlignment 0x200": ("ALLOWED", fields(section_alignment=0x200), NOT_EXECUTABLE),
     "a section within a page": ("ALLOWED", lambda pe: _shifted(pe, DATA_), NOT_EXECUTABLE),
@@ -143,7 +155,7 @@ def _shifted(pe: bytes, number: int) -> bytes:
 @pytest.mark.parametrize("name", STRICT)
 def test_what_memory_protection_does_not_allow(gcc: Path, tmp_path: Path, name: str) -> None:
     broken, change, text = STRICT[name]
-    profile = NoMemattr() if broken == "AS_DATA" else WxStrict()
+    profile = NoMemattr() if broken in ("AS_DATA", "GIVEN_BACK") else WxStrict()
     pe = program(gcc, tmp_path, broken)
     verdict = verdict_of(change(pe) if change else pe, profile)
     assert [finding.rule for finding in verdict.findings] == ["BB-B081"]
@@ -159,6 +171,12 @@ def test_code_is_not_made_executable_while_it_is_writable(gcc: Path, tmp_path: P
     verdict = verdict_of(program(gcc, tmp_path, "ALLOWED_AT_ONCE"), WxStrict())
     assert [finding.rule for finding in verdict.findings] == ["BB-B072"]
     assert "0x8000000000000016" in verdict.findings[0].message
+
+
+def test_an_exception_that_is_no_page_fault_is_none_of_the_protections(gcc: Path, tmp_path: Path) -> None:
+    """The bits of a selector are where a page fault says that code was fetched; CR2 is what it was."""
+    verdict = verdict_of(program(gcc, tmp_path, "SELECTOR"), WxStrict())
+    assert [finding.rule for finding in verdict.findings] == ["BB-B080"]
 
 
 def test_without_the_protocol_memory_allocated_as_code_may_be_executed(gcc: Path, tmp_path: Path) -> None:
