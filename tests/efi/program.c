@@ -47,6 +47,7 @@
 #define ALLOCATES 42 // takes other memory for the map then
 #define SELECTOR 43 // loads a segment that is not in the GDT
 #define OWN_IDT 44 // goes on by an IDT of its own
+#define ATTRIBUTES 45 // asks the protocol for memory's attributes, also wrongly
 #define UNDEFINED 25 // UD2
 #define KEY 26 // waits for a key
 #ifndef BREAK
@@ -66,7 +67,7 @@ __asm__(".section .rodata\ninner: .incbin \"" INNER "\"\ninner_end:\n.previous")
 
 static void start(void)
 {
-    if (BREAK != ALLOWED && BREAK != COPIES) // then it is there
+    if (BREAK != ALLOWED && BREAK != COPIES && BREAK != ATTRIBUTES) // then it is there
         for (unsigned i = 0; i < sizeof kernel; i++)
             ((volatile u8 *)KERNEL)[i] = kernel[i];
     __asm__ volatile("jmp *%0" : : "r"(KERNEL));
@@ -89,6 +90,55 @@ static void own_idt(void)
     table[6].low = (u16)handler, table[6].selector = cs, table[6].flags = 0x8e00;
     table[6].middle = (u16)(handler >> 16), table[6].high = (u32)(handler >> 32);
     __asm__ volatile("lidt %0" : : "m"(idtr));
+}
+#endif
+
+#if BREAK == ATTRIBUTES
+// Which answer is not as UEFI 2.10 §37.6 has it, as 256 and its line; `KERNEL` and the next page are the program's.
+static u64 attributes(struct services *bs)
+{
+    enum { INVALID = 2, UNSUPPORTED = 3, DENIED = 15, NO_MAPPING = 17, READ_PROTECT = 0x2000 };
+    service **protection = 0, *get, *set, *clear;
+    u64 next = KERNEL + 0x1000, found = 0;
+
+    bs->call[LocateProtocol](&MEMORY_ATTRIBUTE, 0ull, &protection);
+    get = protection[0], set = protection[1], clear = protection[2];
+#define EXPECT(code, call) if ((call) != (code ? 1ull << 63 | (code) : 0)) return 0x100 + __LINE__
+#define ARE(wanted, at) EXPECT(0, get(protection, at, 0x1000ull, &found)); if (found != (wanted)) return 0x100 + __LINE__
+    bs->call[AllocatePages](ALLOCATE_ADDRESS, LOADER_DATA, 1ull, &next);
+    ARE(NO_EXECUTE, KERNEL);
+    EXPECT(INVALID, get(protection, KERNEL, 0ull, &found));
+    EXPECT(INVALID, get(protection, KERNEL, 0x1000ull, 0ull));
+    EXPECT(UNSUPPORTED, get(protection, KERNEL + 0x800, 0x1000ull, &found));
+    EXPECT(UNSUPPORTED, get(protection, KERNEL, 0x800ull, &found));
+    EXPECT(UNSUPPORTED, get(protection, 1ull << 40, 0x1000ull, &found));
+    EXPECT(INVALID, set(protection, KERNEL, 0x1000ull, 0ull));
+    EXPECT(INVALID, set(protection, KERNEL, 0x1000ull, READ_ONLY | 8ull));
+    EXPECT(INVALID, set(protection, KERNEL, 0ull, READ_ONLY));
+    EXPECT(DENIED, clear(protection, KERNEL, 0x2000ull, NO_EXECUTE));
+    EXPECT(0, set(protection, next, 0x1000ull, READ_ONLY));
+    ARE(NO_EXECUTE, KERNEL);
+    ARE(NO_EXECUTE | READ_ONLY, next);
+    EXPECT(NO_MAPPING, get(protection, KERNEL, 0x2000ull, &found));
+    EXPECT(DENIED, clear(protection, KERNEL, 0x2000ull, NO_EXECUTE));
+    ARE(NO_EXECUTE | READ_ONLY, next);
+    EXPECT(0, set(protection, KERNEL, 0x2000ull, READ_PROTECT));
+    ARE(NO_EXECUTE | READ_PROTECT, KERNEL);
+    EXPECT(0, clear(protection, KERNEL, 0x2000ull, READ_PROTECT | READ_ONLY));
+    ARE(NO_EXECUTE, KERNEL);
+    ARE(NO_EXECUTE, next);
+    *(volatile u8 *)next = 1;
+    EXPECT(0, set(protection, KERNEL, 0x1000ull, READ_ONLY));
+    bs->call[FreePages](KERNEL, 1ull);
+    u64 at = KERNEL;
+
+    bs->call[AllocatePages](ALLOCATE_ADDRESS, LOADER_CODE, 1ull, &at);
+    ARE(NO_EXECUTE, KERNEL); // what was set of memory is not kept for who gets it next
+    for (unsigned i = 0; i < sizeof kernel; i++)
+        ((volatile u8 *)KERNEL)[i] = kernel[i];
+    EXPECT(0, set(protection, KERNEL, 0x1000ull, READ_ONLY));
+    EXPECT(0, clear(protection, KERNEL, 0x1000ull, NO_EXECUTE));
+    return 0;
 }
 #endif
 
@@ -124,6 +174,9 @@ MS u64 entry(u64 handle, struct system_table *system)
 #elif BREAK == UNMODELLED
     if (bs->call[ConnectController](handle, 0ull, 0ull, 0ull) != (1ull << 63 | 3))
         return 1;
+    for (u32 kind = 0x100; kind <= 0x200; kind += 0x100)
+        if (bs->call[CreateEvent](kind, 8ull, KERNEL, 0ull, &size) != (1ull << 63 | 3))
+            return 1;
 #elif BREAK == OWN_FILES
     static const struct guid device_path = {0x9576e91, 0x6d3f, 0x11d2, {0x8e, 0x39, 0, 0xa0, 0xc9, 0x69, 0x72, 0x3b}};
     static const struct guid load_file2 = {0x4006c0c1, 0xfcb3, 0x403e, {0x99, 0x6d, 0x4a, 0x6c, 0x87, 0x24, 0xe0, 0x6d}};
@@ -218,6 +271,9 @@ MS u64 entry(u64 handle, struct system_table *system)
         return 1ull << 63 | 22;
     if (protection[0](protection, KERNEL, 0x1000ull, &found) || found != READ_ONLY)
         return 1ull << 63 | 23;
+#elif BREAK == ATTRIBUTES
+    if ((status = attributes(bs)))
+        return 1ull << 63 | status;
 #elif BREAK == OWN_CODE
     __asm__ volatile("movb $0, entry(%rip)");
 #elif BREAK == FREED

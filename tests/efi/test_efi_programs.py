@@ -162,8 +162,9 @@ def test_what_memory_protection_does_not_allow(gcc: Path, tmp_path: Path, name: 
     assert text in verdict.findings[0].message
 
 
-def test_code_that_is_made_read_only_may_be_executed(gcc: Path, tmp_path: Path) -> None:
-    verdict = verdict_of(program(gcc, tmp_path, "ALLOWED"), WxStrict())
+@pytest.mark.parametrize("name", ["ALLOWED", "ATTRIBUTES"])
+def test_code_that_is_made_read_only_may_be_executed(gcc: Path, tmp_path: Path, name: str) -> None:
+    verdict = verdict_of(program(gcc, tmp_path, name), WxStrict())
     assert [finding.message for finding in verdict.findings] == []
 
 
@@ -282,8 +283,10 @@ def test_runtime_services_go_on_at_virtual_addresses(gcc: Path, tmp_path: Path) 
 def test_a_service_that_is_not_modelled_is_told(gcc: Path, tmp_path: Path) -> None:
     verdict = verdict_of(program(gcc, tmp_path, "UNMODELLED"))
     assert [finding.message for finding in verdict.findings] == []
+    event = "BootServices.CreateEvent: a function to be notified at 0x1800000, which is not modelled"
     assert [e.detail for e in verdict.runs[0].events] == [
-        "BootServices.ConnectController was called, which is not modelled: EFI_UNSUPPORTED"
+        "BootServices.ConnectController was called, which is not modelled: EFI_UNSUPPORTED",
+        *[f"{event}: EFI_UNSUPPORTED"] * 2,
     ]
 
 

@@ -317,6 +317,22 @@ static void handles(void)
     at = two_paths;
     field("several_paths", bs[LocateDevicePath](&DEVICE_PATH, &at, &interface));
     field("moved", at - two_paths);
+    // Whose path begins another's: the longest counts, in whatever order they came.
+    static u8 two_nodes[] = {4, 3, 20, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 1, 1, 6, 0, 1, 2,
+                             1, 1, 6, 0, 3, 4, 0x7f, 0xff, 4, 0};
+    static u8 one_more[] = {4, 3, 20, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 1, 1, 6, 0, 1, 2,
+                            0x7f, 0xff, 4, 0};
+
+    for (unsigned i = 0; i < 2; i++) {
+        u64 holder = i ? mine : other;
+
+        bs[ReinstallProtocolInterface](holder, &DEVICE_PATH, strange_media, one_more);
+        at = two_nodes;
+        field("longest", bs[LocateDevicePath](&DEVICE_PATH, &at, &interface));
+        field("is_holder", interface == holder);
+        field("moved", at - two_nodes);
+        bs[ReinstallProtocolInterface](holder, &DEVICE_PATH, one_more, strange_media);
+    }
     bs[ReinstallProtocolInterface](mine, &DEVICE_PATH, strange_media, two_paths);
     bs[UninstallProtocolInterface](other, &DEVICE_PATH, strange_media);
     at = two_paths;
