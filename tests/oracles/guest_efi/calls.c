@@ -294,6 +294,8 @@ static void handles(void)
     at = end_path;
     field("end", bs[LocateDevicePath](&LOAD_FILE2, &at, &mine));
     field("no_path", bs[LocateDevicePath](&LOAD_FILE2, 0ull, &mine));
+    at = 0;
+    field("null_path", bs[LocateDevicePath](&LOAD_FILE2, &at, &mine));
     at = strange_media;
     field("no_protocol", bs[LocateDevicePath](&LOAD_FILE2, &at, &mine));
     field("away", bs[UninstallMultipleProtocolInterfaces](other, &DEVICE_PATH, strange_media, 0ull));
