@@ -48,6 +48,7 @@
 #define SELECTOR 43 // loads a segment that is not in the GDT
 #define OWN_IDT 44 // goes on by an IDT of its own
 #define ATTRIBUTES 45 // asks the protocol for memory's attributes, also wrongly
+#define UNREADABLE 46 // the kernel's page may be executed, and not be read
 #define UNDEFINED 25 // UD2
 #define KEY 26 // waits for a key
 #ifndef BREAK
@@ -67,14 +68,14 @@ __asm__(".section .rodata\ninner: .incbin \"" INNER "\"\ninner_end:\n.previous")
 
 static void start(void)
 {
-    if (BREAK != ALLOWED && BREAK != COPIES && BREAK != ATTRIBUTES) // then it is there
+    if (BREAK != ALLOWED && BREAK != UNREADABLE && BREAK != COPIES && BREAK != ATTRIBUTES) // then it is there
         for (unsigned i = 0; i < sizeof kernel; i++)
             ((volatile u8 *)KERNEL)[i] = kernel[i];
     __asm__ volatile("jmp *%0" : : "r"(KERNEL));
 }
 
 static const struct guid MEMORY_ATTRIBUTE = {0xf4560cf6, 0x40ec, 0x4b4a, {0xa1, 0x92, 0xbf, 0x1d, 0x57, 0xd0, 0xb1, 0x89}};
-enum { NO_EXECUTE = 0x4000, READ_ONLY = 0x20000 };
+enum { READ_PROTECT = 0x2000, NO_EXECUTE = 0x4000, READ_ONLY = 0x20000 };
 
 static u64 virtual_map[16 * 6];
 
@@ -97,7 +98,7 @@ static void own_idt(void)
 // Which answer is not as UEFI 2.10 §37.6 has it, as 256 and its line; `KERNEL` and the next page are the program's.
 static u64 attributes(struct services *bs)
 {
-    enum { INVALID = 2, UNSUPPORTED = 3, DENIED = 15, NO_MAPPING = 17, READ_PROTECT = 0x2000 };
+    enum { INVALID = 2, UNSUPPORTED = 3, DENIED = 15, NO_MAPPING = 17 };
     service **protection = 0, *get, *set, *clear;
     u64 next = KERNEL + 0x1000, found = 0;
 
@@ -257,7 +258,7 @@ MS u64 entry(u64 handle, struct system_table *system)
     status = bs->call[AllocatePages](ALLOCATE_ADDRESS, BREAK == AS_DATA ? LOADER_DATA : LOADER_CODE, 1ull, &at);
     if (BREAK == MEMORY && *(volatile u8 *)KERNEL)
         return 1ull << 63 | 1;
-#if BREAK == ALLOWED || BREAK == ALLOWED_AT_ONCE
+#if BREAK == ALLOWED || BREAK == ALLOWED_AT_ONCE || BREAK == UNREADABLE
     service **protection = 0;
     u64 found = 0;
 
@@ -265,12 +266,14 @@ MS u64 entry(u64 handle, struct system_table *system)
         return 1ull << 63 | 20;
     for (unsigned i = 0; i < sizeof kernel; i++)
         ((volatile u8 *)KERNEL)[i] = kernel[i];
-    if (BREAK == ALLOWED && protection[1](protection, KERNEL, 0x1000ull, READ_ONLY))
+    if (BREAK != ALLOWED_AT_ONCE && protection[1](protection, KERNEL, 0x1000ull, READ_ONLY))
         return 1ull << 63 | 21;
     if (protection[2](protection, KERNEL, 0x1000ull, NO_EXECUTE))
         return 1ull << 63 | 22;
     if (protection[0](protection, KERNEL, 0x1000ull, &found) || found != READ_ONLY)
         return 1ull << 63 | 23;
+    if (BREAK == UNREADABLE && protection[1](protection, KERNEL, 0x1000ull, READ_PROTECT))
+        return 1ull << 63 | 24;
 #elif BREAK == ATTRIBUTES
     if ((status = attributes(bs)))
         return 1ull << 63 | status;

@@ -13,11 +13,15 @@ from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.host import Host
+from bootbuild.model.span import Span
 from bootbuild.model.verdict import Outcome
 from bootbuild.platform.flat32 import poison_of
 from bootbuild.platform.uefi.firmware import Firmware
+from bootbuild.platform.uefi.ovmf import MemoryType
 from bootbuild.platform.uefi.ovmf import Ovmf as Machine
 from bootbuild.platform.uefi.pages import Refused
+from bootbuild.platform.uefi.pe_image import read_pe as read_efi
+from bootbuild.platform.uefi.start import UNDEFINED, start
 from bootbuild_efi.environments import LowMemory, NoInitrd, NoMemattr, Ovmf, SecureBoot, Taken, WxStrict
 from broken_file import Change
 from pe_edits import DATA_, TEXT, fields, get_of, section
@@ -76,6 +80,12 @@ def test_a_program_that_is_right_boots(gcc: Path, tmp_path: Path, profile: Profi
 @pytest.mark.parametrize("name", ["ALLOCATES", "GIVEN_BACK", "OWN_IDT"])
 def test_what_else_is_right(gcc: Path, tmp_path: Path, name: str) -> None:
     verdict = verdict_of(program(gcc, tmp_path, name))
+    assert [finding.message for finding in verdict.findings] == []
+    assert verdict.outcome is Outcome.BOOTED
+
+
+def test_a_program_without_relocations_is_where_it_was_linked(gcc: Path, tmp_path: Path) -> None:
+    verdict = verdict_of(fields(characteristics=0x23)(program(gcc, tmp_path, "BASE", LINKED)))
     assert [finding.message for finding in verdict.findings] == []
     assert verdict.outcome is Outcome.BOOTED
 
@@ -174,10 +184,31 @@ def test_code_is_not_made_executable_while_it_is_writable(gcc: Path, tmp_path: P
     assert "0x8000000000000016" in verdict.findings[0].message
 
 
-def test_an_exception_that_is_no_page_fault_is_none_of_the_protections(gcc: Path, tmp_path: Path) -> None:
-    """The bits of a selector are where a page fault says that code was fetched; CR2 is what it was."""
-    verdict = verdict_of(program(gcc, tmp_path, "SELECTOR"), WxStrict())
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        # The bits of a selector are where a page fault says that code was fetched; CR2 is what it was
+        ("SELECTOR", "exception 13 with error code 0x50"),
+        ("UNREADABLE", "exception 14 with error code 0x10 came to the firmware, by an access to 0x1800000"),
+    ],
+)
+def test_other_exceptions_are_none_of_the_protections(
+    gcc: Path, tmp_path: Path, name: str, text: str
+) -> None:
+    verdict = verdict_of(program(gcc, tmp_path, name), WxStrict())
     assert [finding.rule for finding in verdict.findings] == ["BB-B080"]
+    assert text in verdict.findings[0].message
+
+
+def test_a_program_that_lies_elsewhere_has_as_much_memory(gcc: Path, tmp_path: Path) -> None:
+    image = read_efi(MemoryContent(program(gcc, tmp_path)))
+    started = [start(image, Machine(512 << 20), poison_of(filling, None, UNDEFINED)) for filling in Filling]
+    top, bottom = (one.program.base for one in started[:2])
+    exact = started[0].firmware.pages
+    assert (Span(bottom, top - bottom), MemoryType.CONVENTIONAL) in exact  # the rest of one hole
+    for one in started:
+        code = [span for span, kind in one.firmware.pages if kind == MemoryType.LOADER_CODE]
+        assert code == [one.program.span]
 
 
 def test_without_the_protocol_memory_allocated_as_code_may_be_executed(gcc: Path, tmp_path: Path) -> None:

@@ -320,9 +320,9 @@ static void handles(void)
     field("several_paths", bs[LocateDevicePath](&DEVICE_PATH, &at, &interface));
     field("moved", at - two_paths);
     // Whose path begins another's: the longest counts, in whatever order they came.
-    static u8 two_nodes[] = {4, 3, 20, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 1, 1, 6, 0, 1, 2,
+    static u8 two_nodes[] = {4, 3, 20, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 1, 0xff, 6, 0, 1, 2,
                              1, 1, 6, 0, 3, 4, 0x7f, 0xff, 4, 0};
-    static u8 one_more[] = {4, 3, 20, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 1, 1, 6, 0, 1, 2,
+    static u8 one_more[] = {4, 3, 20, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 1, 0xff, 6, 0, 1, 2,
                             0x7f, 0xff, 4, 0};
 
     for (unsigned i = 0; i < 2; i++) {
