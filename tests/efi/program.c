@@ -49,6 +49,8 @@
 #define OWN_IDT 44 // goes on by an IDT of its own
 #define ATTRIBUTES 45 // asks the protocol for memory's attributes, also wrongly
 #define UNREADABLE 46 // the kernel's page may be executed, and not be read
+#define TAKES_ALL 47 // writes to every piece of memory that is nobody's when boot services have ended
+#define OWN_DATA 48 // writes to memory of its own that it has made read-only
 #define UNDEFINED 25 // UD2
 #define KEY 26 // waits for a key
 #ifndef BREAK
@@ -258,7 +260,7 @@ MS u64 entry(u64 handle, struct system_table *system)
     status = bs->call[AllocatePages](ALLOCATE_ADDRESS, BREAK == AS_DATA ? LOADER_DATA : LOADER_CODE, 1ull, &at);
     if (BREAK == MEMORY && *(volatile u8 *)KERNEL)
         return 1ull << 63 | 1;
-#if BREAK == ALLOWED || BREAK == ALLOWED_AT_ONCE || BREAK == UNREADABLE
+#if BREAK == ALLOWED || BREAK == ALLOWED_AT_ONCE || BREAK == UNREADABLE || BREAK == OWN_DATA
     service **protection = 0;
     u64 found = 0;
 
@@ -268,6 +270,8 @@ MS u64 entry(u64 handle, struct system_table *system)
         ((volatile u8 *)KERNEL)[i] = kernel[i];
     if (BREAK != ALLOWED_AT_ONCE && protection[1](protection, KERNEL, 0x1000ull, READ_ONLY))
         return 1ull << 63 | 21;
+    if (BREAK == OWN_DATA)
+        *(volatile u8 *)KERNEL = 0;
     if (protection[2](protection, KERNEL, 0x1000ull, NO_EXECUTE))
         return 1ull << 63 | 22;
     if (protection[0](protection, KERNEL, 0x1000ull, &found) || found != READ_ONLY)
@@ -310,9 +314,10 @@ MS u64 entry(u64 handle, struct system_table *system)
     if (BREAK == POOL && *map != 0xaf)
         return 1ull << 63 | 1;
     *map = 1; // it is the program's to write
-    for (int tries = 0; tries < 3; tries++) {
-        u64 room = size;
+    u64 room = 0;
 
+    for (int tries = 0; tries < 3; tries++) {
+        room = size;
         if (BREAK != OLD_KEY || !tries)
             status = bs->call[GetMemoryMap](&room, map, &key, &stride, &version);
 #if BREAK == STRIDE
@@ -336,10 +341,18 @@ MS u64 entry(u64 handle, struct system_table *system)
         return status;
 #if BREAK == AFTER_EXIT
     bs->call[Stall](1ull);
+#elif BREAK == TAKES_ALL
+    for (u64 i = 0; i * stride < room; i++) {
+        struct descriptor *d = (void *)(map + i * stride);
+
+        if ((d->type >= 1 && d->type <= 4) || d->type == 7)
+            for (u64 byte = d->physical; byte < d->physical + d->pages * 0x1000; byte += d->pages * 0x1000 - 1)
+                *(volatile u8 *)byte = *(volatile u8 *)byte;
+    }
 #elif BREAK == CONVERTED
     u64 many = 0;
 
-    for (u64 i = 0; i * stride < size && many < 16; i++) {
+    for (u64 i = 0; i * stride < room && many < 16; i++) {
         struct descriptor *d = (void *)(map + i * stride);
 
         if (!(d->attribute >> 63))

@@ -77,7 +77,7 @@ def test_a_program_that_is_right_boots(gcc: Path, tmp_path: Path, profile: Profi
     assert len({run.digest for run in verdict.runs}) == 1
 
 
-@pytest.mark.parametrize("name", ["ALLOCATES", "GIVEN_BACK", "OWN_IDT"])
+@pytest.mark.parametrize("name", ["ALLOCATES", "GIVEN_BACK", "OWN_IDT", "TAKES_ALL"])
 def test_what_else_is_right(gcc: Path, tmp_path: Path, name: str) -> None:
     verdict = verdict_of(program(gcc, tmp_path, name))
     assert [finding.message for finding in verdict.findings] == []
@@ -151,6 +151,7 @@ STRICT: dict[str, tuple[str, Change | None, str]] = {
     "memory of a kernel": ("NOTHING", None, f"code at 0x1800000 {NOT_EXECUTABLE}"),
     "memory that is data": ("AS_DATA", None, f"code at 0x1800000 {NOT_EXECUTABLE}"),
     "memory that was given back": ("GIVEN_BACK", None, f"code at 0x1800000 {NOT_EXECUTABLE}"),
+    "read-only data": ("OWN_DATA", None, "a write to 0x1800000, in a page that is read-only"),
     "its own code": ("OWN_CODE", None, "in a page that is read-only"),
     "SectionAlignment 0x200": ("ALLOWED", fields(section_alignment=0x200), NOT_EXECUTABLE),
     "a section within a page": ("ALLOWED", lambda pe: _shifted(pe, DATA_), NOT_EXECUTABLE),

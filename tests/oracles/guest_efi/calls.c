@@ -848,7 +848,13 @@ static void variables(void)
     field("query_no_result", rt[QueryVariableInfo](7u, 0ull, &left, &one));
     field("query_no_result", rt[QueryVariableInfo](7u, &most, 0ull, &one));
     field("query_no_result", rt[QueryVariableInfo](7u, &most, &left, 0ull));
+    static u8 time[16], capabilities[12];
+
     field("no_time", rt[GetTime](0ull, 0ull));
+    field("time", rt[GetTime](time, 0ull));
+    field("this_century", time[1] == 7 && time[0] >= 0xe9); // from 2025 on
+    field("time_of_what_clock", rt[GetTime](time, capabilities));
+    bytes("capabilities", capabilities, 9);
     struct guid vendor = NOBODY;
     u64 status = 0, found = 0;
 
