@@ -523,6 +523,7 @@ static void images(void)
 
     begin("images");
     bs[HandleProtocol](self, &LOADED_IMAGE, &own);
+    *(volatile u64 *)&own->unload = 0; // a program may change its own
     field("garbage", bs[LoadImage](0u, self, 0ull, image, 0x400ull, &child));
     field("no_parent", bs[LoadImage](0u, 0ull, 0ull, image, 0x400ull, &child));
     field("nothing", bs[LoadImage](0u, self, 0ull, 0ull, 0ull, &child));
