@@ -211,6 +211,7 @@ BROKEN = (
         "relocations behind the image, ImageBase 32 MiB",
         both(fields(base=32 * MiB), directory(BASE_RELOCATIONS, 0x6000, 16)),
     ),
+    Broken("relocations that end with the image", fields(image_size=0x400C)),
     Broken("relocations that end behind the image", directory(BASE_RELOCATIONS, 0x4FF8, 16)),
     Broken(
         "relocations that end behind the image, ImageBase 32 MiB",

@@ -13,11 +13,15 @@ from bootbuild.boot.prove import prove
 from bootbuild.boot.run import Subject
 from bootbuild.formats.elf_read import read_elf
 from bootbuild.host import Host
+from bootbuild.model.span import Span
 from bootbuild.model.verdict import Outcome
 from bootbuild.platform.flat32 import poison_of
 from bootbuild.platform.uefi.firmware import Firmware
+from bootbuild.platform.uefi.ovmf import MemoryType
 from bootbuild.platform.uefi.ovmf import Ovmf as Machine
 from bootbuild.platform.uefi.pages import Refused
+from bootbuild.platform.uefi.pe_image import read_pe as read_efi
+from bootbuild.platform.uefi.start import UNDEFINED, start
 from bootbuild_efi.environments import LowMemory, NoInitrd, NoMemattr, Ovmf, SecureBoot, Taken, WxStrict
 from broken_file import Change
 from pe_edits import DATA_, TEXT, fields, get_of, section
@@ -73,6 +77,19 @@ def test_a_program_that_is_right_boots(gcc: Path, tmp_path: Path, profile: Profi
     assert len({run.digest for run in verdict.runs}) == 1
 
 
+@pytest.mark.parametrize("name", ["ALLOCATES", "GIVEN_BACK", "OWN_IDT", "TAKES_ALL"])
+def test_what_else_is_right(gcc: Path, tmp_path: Path, name: str) -> None:
+    verdict = verdict_of(program(gcc, tmp_path, name))
+    assert [finding.message for finding in verdict.findings] == []
+    assert verdict.outcome is Outcome.BOOTED
+
+
+def test_a_program_without_relocations_is_where_it_was_linked(gcc: Path, tmp_path: Path) -> None:
+    verdict = verdict_of(fields(characteristics=0x23)(program(gcc, tmp_path, "BASE", LINKED)))
+    assert [finding.message for finding in verdict.findings] == []
+    assert verdict.outcome is Outcome.BOOTED
+
+
 BROKEN = {
     "AFTER_EXIT": ("BB-B070", "BootServices.Stall was called"),
     "RETURNED": ("BB-B071", "returned EFI_SUCCESS"),
@@ -91,6 +108,10 @@ BROKEN = {
     "MEMORY": ("BB-U006", "relies on free memory"),
     "VOLATILE": ("BB-B093", "relies on registers after a service"),
     "SHADOW": ("BB-B093", "relies on shadow space after a service"),
+    "POOL": ("BB-U006", "relies on free memory"),
+    "FREED": ("BB-B077", "write of 1 bytes at physical 0x1800000, which was not allocated"),
+    "EXITS": ("BB-B074", "returned EFI_INVALID_PARAMETER to the firmware, which had refused"),
+    "SELECTOR": ("BB-B080", "exception 13 with error code 0x50 came to the firmware"),
     "NOT_ALLOCATED": ("BB-B077", "write of 1 bytes at physical 0x1800000, which was not allocated"),
     "KEY": ("BB-B079", "WaitForEvent waits for what does not happen"),
     "UNDEFINED": ("BB-B080", "exception 6 with error code 0x0 came to the firmware"),
@@ -127,8 +148,10 @@ def test_a_firmware_without_room_for_its_own_structures_says_so() -> None:
 
 #: how a program is broken, how its headers are, and what is told
 STRICT: dict[str, tuple[str, Change | None, str]] = {
-    "memory of a kernel": ("NOTHING", None, "code at 0x1800000 is in a page that is not executable"),
-    "memory that is data": ("AS_DATA", None, "code at 0x1800000 is in a page that is not executable"),
+    "memory of a kernel": ("NOTHING", None, f"code at 0x1800000 {NOT_EXECUTABLE}"),
+    "memory that is data": ("AS_DATA", None, f"code at 0x1800000 {NOT_EXECUTABLE}"),
+    "memory that was given back": ("GIVEN_BACK", None, f"code at 0x1800000 {NOT_EXECUTABLE}"),
+    "read-only data": ("OWN_DATA", None, "a write to 0x1800000, in a page that is read-only"),
     "its own code": ("OWN_CODE", None, "in a page that is read-only"),
     "SectionAlignment 0x200": ("ALLOWED", fields(section_alignment=0x200), NOT_EXECUTABLE),
     "a section within a page": ("ALLOWED", lambda pe: _shifted(pe, DATA_), NOT_EXECUTABLE),
@@ -143,15 +166,16 @@ def _shifted(pe: bytes, number: int) -> bytes:
 @pytest.mark.parametrize("name", STRICT)
 def test_what_memory_protection_does_not_allow(gcc: Path, tmp_path: Path, name: str) -> None:
     broken, change, text = STRICT[name]
-    profile = NoMemattr() if broken == "AS_DATA" else WxStrict()
+    profile = NoMemattr() if broken in ("AS_DATA", "GIVEN_BACK") else WxStrict()
     pe = program(gcc, tmp_path, broken)
     verdict = verdict_of(change(pe) if change else pe, profile)
     assert [finding.rule for finding in verdict.findings] == ["BB-B081"]
     assert text in verdict.findings[0].message
 
 
-def test_code_that_is_made_read_only_may_be_executed(gcc: Path, tmp_path: Path) -> None:
-    verdict = verdict_of(program(gcc, tmp_path, "ALLOWED"), WxStrict())
+@pytest.mark.parametrize("name", ["ALLOWED", "ATTRIBUTES"])
+def test_code_that_is_made_read_only_may_be_executed(gcc: Path, tmp_path: Path, name: str) -> None:
+    verdict = verdict_of(program(gcc, tmp_path, name), WxStrict())
     assert [finding.message for finding in verdict.findings] == []
 
 
@@ -159,6 +183,33 @@ def test_code_is_not_made_executable_while_it_is_writable(gcc: Path, tmp_path: P
     verdict = verdict_of(program(gcc, tmp_path, "ALLOWED_AT_ONCE"), WxStrict())
     assert [finding.rule for finding in verdict.findings] == ["BB-B072"]
     assert "0x8000000000000016" in verdict.findings[0].message
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        # The bits of a selector are where a page fault says that code was fetched; CR2 is what it was
+        ("SELECTOR", "exception 13 with error code 0x50"),
+        ("UNREADABLE", "exception 14 with error code 0x10 came to the firmware, by an access to 0x1800000"),
+    ],
+)
+def test_other_exceptions_are_none_of_the_protections(
+    gcc: Path, tmp_path: Path, name: str, text: str
+) -> None:
+    verdict = verdict_of(program(gcc, tmp_path, name), WxStrict())
+    assert [finding.rule for finding in verdict.findings] == ["BB-B080"]
+    assert text in verdict.findings[0].message
+
+
+def test_a_program_that_lies_elsewhere_has_as_much_memory(gcc: Path, tmp_path: Path) -> None:
+    image = read_efi(MemoryContent(program(gcc, tmp_path)))
+    started = [start(image, Machine(512 << 20), poison_of(filling, None, UNDEFINED)) for filling in Filling]
+    top, bottom = (one.program.base for one in started[:2])
+    exact = started[0].firmware.pages
+    assert (Span(bottom, top - bottom), MemoryType.CONVENTIONAL) in exact  # the rest of one hole
+    for one in started:
+        code = [span for span, kind in one.firmware.pages if kind == MemoryType.LOADER_CODE]
+        assert code == [one.program.span]
 
 
 def test_without_the_protocol_memory_allocated_as_code_may_be_executed(gcc: Path, tmp_path: Path) -> None:
@@ -264,8 +315,10 @@ def test_runtime_services_go_on_at_virtual_addresses(gcc: Path, tmp_path: Path) 
 def test_a_service_that_is_not_modelled_is_told(gcc: Path, tmp_path: Path) -> None:
     verdict = verdict_of(program(gcc, tmp_path, "UNMODELLED"))
     assert [finding.message for finding in verdict.findings] == []
+    event = "BootServices.CreateEvent: a function to be notified at 0x1800000, which is not modelled"
     assert [e.detail for e in verdict.runs[0].events] == [
-        "BootServices.ConnectController was called, which is not modelled: EFI_UNSUPPORTED"
+        "BootServices.ConnectController was called, which is not modelled: EFI_UNSUPPORTED",
+        *[f"{event}: EFI_UNSUPPORTED"] * 2,
     ]
 
 

@@ -158,6 +158,7 @@ ROWS = {
     "no relocations": "ok ok ok ok ok L540 L540",
     "relocations behind the image": "L530 L530 L530 L530 L547 L540 L540",
     "relocations behind the image, ImageBase 32 MiB": "L530 L530 L530 L530 L547 L540 L540",
+    "relocations that end with the image": "ok ok ok ok L527 ok ok",
     "relocations that end behind the image": "L530 L530 L530 L530 L547 L540 L540",
     "relocations that end behind the image, ImageBase 32 MiB": "L530 L530 L530 L530 L547 L540 L540",
     "relocations without data": "L530 L530 L530 L530 ok:L550 L540 L540",

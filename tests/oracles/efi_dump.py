@@ -103,5 +103,5 @@ def emulated(
     scene = profile.scene(image, Offer(cmdline.encode(), modules, memory << 20), Filling.EXACT)
     with Machine(scene) as machine:
         stop = machine.run(checkpoints={}, budget=50_000_000, seconds=60)
-    assert "returned EFI_SUCCESS" in stop.detail
+    assert "returned EFI_SUCCESS" in stop.detail, stop
     return parse(bytes(scene.platform.console).decode())

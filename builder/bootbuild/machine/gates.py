@@ -6,11 +6,12 @@ Source: Intel SDM volume 3A, chapter 6 (6.12 and 6.14 for the frames).
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 
 from bootbuild.machine.board import Board
 from bootbuild.machine.calibrate import GENERAL
 from bootbuild.machine.engine import EFER_LMA, Segment
-from bootbuild.machine.paging import CR0_PE
+from bootbuild.machine.paging import CR0_PE, ReservedMemory
 
 UD, DF, TS, NP, SS, GP, PF = 6, 8, 10, 11, 12, 13, 14
 HAS_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17, 21))
@@ -172,7 +173,8 @@ class Gates:
             return segment
         flags = segment.flags | _ACCESSED
         table = self._board.core.segment("ldtr" if segment.selector & 4 else "gdtr")
-        self._board.system_write(table.base + (segment.selector & ~7) + 5, bytes([flags >> 8 & 0xFF]))
+        with suppress(ReservedMemory):  # the environment's own table is not the guest's to change
+            self._board.system_write(table.base + (segment.selector & ~7) + 5, bytes([flags >> 8 & 0xFF]))
         return segment._replace(flags=flags)
 
     def _descriptor(self, selector: int, vector: int, external: int) -> Segment:

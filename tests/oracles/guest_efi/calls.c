@@ -80,6 +80,10 @@ static void pages(void)
     field("free", bs[FreePages](at, 1ull));
     at = 0x1ffe;
     field("exclusive", bs[AllocatePages](1u, 2u, 1ull, &at));
+    for (u64 last = 0xffe; last < 0x1001; last++) { // page 0 is nobody's
+        at = last;
+        field("page_0", bs[AllocatePages](1u, 2u, 1ull, &at));
+    }
     at = 0x2000000;
     field("taken", bs[AllocatePages](2u, 2u, 4ull, &at));
     at = 0x2003000;
@@ -95,9 +99,15 @@ static void pages(void)
     field("first", bs[FreePages](0x2000000ull, 1ull));
     field("nothing", bs[FreePages](0x2000000ull, 0ull));
     field("nowhere", bs[FreePages](0x7000000000ull, 1ull));
+    field("nothing_nowhere", bs[FreePages](0x7000000000ull, 0ull));
+    field("misaligned_nowhere", bs[FreePages](0x7000000800ull, 1ull));
+    field("behind_memory", bs[FreePages](0xa0000ull, 0ull)); // where a piece of the map ends
     at = 0;
     field("many", bs[AllocatePages](0u, 2u, 1ull << 30, &at));
     field("null", bs[AllocatePages](0u, 2u, 1ull, 0ull));
+    at = FILLED; // of the first two arguments 32 bits count
+    field("wide", bs[AllocatePages](1ull << 32, 0x100000002ull, 1ull, &at));
+    field("free", bs[FreePages](at, 1ull));
 }
 
 static void pool(void)
@@ -110,18 +120,31 @@ static void pool(void)
         at = FILLED;
         field("size", bs[AllocatePool](2u, sizes[i], &at));
         field("low", at & 7);
-        if (at != FILLED && at) {
+        field("left", at == FILLED);
+        if (at != FILLED && at)
             field("free", bs[FreePool](at));
-        }
     }
     for (u32 type = 0; type < 17; type++) {
         at = FILLED;
         field("type", bs[AllocatePool](type, 8ull, &at));
+        field("left", at == FILLED);
         if (at != FILLED && at)
             field("free", bs[FreePool](at));
     }
     field("null", bs[AllocatePool](2u, 8ull, 0ull));
     field("free_null", bs[FreePool](0ull));
+    u64 first = 0, second = 0;
+
+    bs[AllocatePool](2u, 0x100ull, &first);
+    bytes("filled", (void *)first, 8);
+    bs[AllocatePool](2u, 0x100ull, &second);
+    field("free_first", bs[FreePool](first));
+    at = 0;
+    field("same_size", bs[AllocatePool](2u, 0x100ull, &at));
+    field("same_place", at == first);
+    field("free", bs[FreePool](at));
+    field("twice", bs[FreePool](at));
+    field("free_second", bs[FreePool](second));
 }
 
 static u8 map[16384];
@@ -155,6 +178,19 @@ static void memory_map(void)
     size = sizeof map;
     field("whole", bs[GetMemoryMap](&size, map, &key2, &stride, &version));
     field("same_key", key == key2);
+    u64 used = size;
+
+    size = 0;
+    bs[GetMemoryMap](&size, map, &key, &stride, &version);
+    field("merged", size - used); // before that there has to be room for them
+    u64 needed = size;
+
+    size = used;
+    field("as_before", bs[GetMemoryMap](&size, map, &key2, &stride, &version));
+    size = needed;
+    field("exact", bs[GetMemoryMap](&size, map, &key2, &stride, &version));
+    size = needed - 1;
+    field("a_byte_less", bs[GetMemoryMap](&size, map, &key2, &stride, &version));
     field("multiple", size % stride);
     bs[AllocatePages](0u, 2u, 1ull, &at);
     size = sizeof map;
@@ -258,9 +294,67 @@ static void handles(void)
     at = end_path;
     field("end", bs[LocateDevicePath](&LOAD_FILE2, &at, &mine));
     field("no_path", bs[LocateDevicePath](&LOAD_FILE2, 0ull, &mine));
+    at = 0;
+    field("null_path", bs[LocateDevicePath](&LOAD_FILE2, &at, &mine));
     at = strange_media;
     field("no_protocol", bs[LocateDevicePath](&LOAD_FILE2, &at, &mine));
     field("away", bs[UninstallMultipleProtocolInterfaces](other, &DEVICE_PATH, strange_media, 0ull));
+    // Who came first, among handles with one protocol and handles with one path.
+    static u8 two_paths[] = {4, 3, 20, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
+                             0x7f, 1, 4, 0, 4, 3, 20, 0, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 0x7f, 0xff, 4, 0};
+    mine = other = 0;
+    bs[InstallProtocolInterface](&mine, &DEVICE_PATH, 0u, strange_media);
+    bs[InstallProtocolInterface](&other, &DEVICE_PATH, 0u, strange_media);
+    bs[InstallProtocolInterface](&other, &NOBODY, 0u, 2ull);
+    bs[InstallProtocolInterface](&mine, &NOBODY, 0u, 1ull);
+    field("of_two", bs[LocateProtocol](&NOBODY, 0ull, &interface));
+    field("interface", interface);
+    size = sizeof list;
+    field("both", bs[LocateHandle](2u, &NOBODY, 0ull, &size, list));
+    field("size", size);
+    field("first", list[0] == other);
+    at = strange_media;
+    field("path", bs[LocateDevicePath](&DEVICE_PATH, &at, &interface));
+    field("first", interface == mine);
+    at = two_paths;
+    field("several_paths", bs[LocateDevicePath](&DEVICE_PATH, &at, &interface));
+    field("moved", at - two_paths);
+    // Whose path begins another's: the longest counts, in whatever order they came.
+    static u8 two_nodes[] = {4, 3, 20, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 1, 0xff, 6, 0, 1, 2,
+                             1, 1, 6, 0, 3, 4, 0x7f, 0xff, 4, 0};
+    static u8 one_more[] = {4, 3, 20, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 1, 0xff, 6, 0, 1, 2,
+                            0x7f, 0xff, 4, 0};
+
+    for (unsigned i = 0; i < 2; i++) {
+        u64 holder = i ? mine : other;
+
+        bs[ReinstallProtocolInterface](holder, &DEVICE_PATH, strange_media, one_more);
+        at = two_nodes;
+        field("longest", bs[LocateDevicePath](&DEVICE_PATH, &at, &interface));
+        field("is_holder", interface == holder);
+        field("moved", at - two_nodes);
+        bs[ReinstallProtocolInterface](holder, &DEVICE_PATH, one_more, strange_media);
+    }
+    bs[ReinstallProtocolInterface](mine, &DEVICE_PATH, strange_media, two_paths);
+    bs[UninstallProtocolInterface](other, &DEVICE_PATH, strange_media);
+    at = two_paths;
+    field("path_of_two", bs[LocateDevicePath](&DEVICE_PATH, &at, &interface));
+    field("moved", at - two_paths);
+    at = strange_media;
+    field("one_of_two", bs[LocateDevicePath](&DEVICE_PATH, &at, &interface));
+    bs[ReinstallProtocolInterface](mine, &DEVICE_PATH, two_paths, strange_media);
+    bs[InstallProtocolInterface](&other, &DEVICE_PATH, 0u, strange_media);
+    for (u32 how = 1; how <= 0x40; how <<= 1) {
+        field("open", bs[OpenProtocol](mine, &NOBODY, &interface, self, 0ull, how));
+        field("by_nobody", bs[OpenProtocol](mine, &NOBODY, &interface, 0x10ull, other, how));
+        field("for_itself", bs[OpenProtocol](mine, &NOBODY, &interface, self, mine, how & 0x1f));
+        bs[CloseProtocol](mine, &NOBODY, self, 0ull);
+        bs[CloseProtocol](mine, &NOBODY, self, mine);
+    }
+    field("by_driver_alone", bs[OpenProtocol](mine, &NOBODY, &interface, self, other, 0x30u));
+    bs[CloseProtocol](mine, &NOBODY, self, other);
+    bs[UninstallMultipleProtocolInterfaces](mine, &DEVICE_PATH, strange_media, &NOBODY, 1ull, 0ull);
+    bs[UninstallMultipleProtocolInterfaces](other, &DEVICE_PATH, strange_media, &NOBODY, 2ull, 0ull);
     field("text", bs[HandleProtocol](system->out_handle, &TEXT_OUT, &interface));
     field("same", interface == (u64)system->out);
     interface = FILLED;
@@ -358,6 +452,7 @@ static void initrd(void)
     field("room", load[0](load, at, 0u, &size, file));
     field("size", size == whole);
     field("boot_policy", load[0](load, at, 1u, &size, file));
+    field("wide_boot_policy", load[0](load, at, 0x100u, &size, file)); // a BOOLEAN is a byte
     field("no_path", load[0](load, 0ull, 0u, &size, file));
     field("no_size", load[0](load, at, 0u, 0ull, file));
     field("whole_path", load[0](load, initrd_media, 0u, &size, file));
@@ -428,6 +523,7 @@ static void images(void)
 
     begin("images");
     bs[HandleProtocol](self, &LOADED_IMAGE, &own);
+    *(volatile u64 *)&own->unload = 0; // a program may change its own
     field("garbage", bs[LoadImage](0u, self, 0ull, image, 0x400ull, &child));
     field("no_parent", bs[LoadImage](0u, 0ull, 0ull, image, 0x400ull, &child));
     field("nothing", bs[LoadImage](0u, self, 0ull, 0ull, 0ull, &child));
@@ -599,6 +695,12 @@ static void by_path(void)
     loaded_by("from_root", 0u, joined(at, device, u"\\kernel"), 0);
     loaded_by("capitals", 0u, joined(at, device, u"KERNEL"), 0);
     loaded_by("in_folder", 0u, joined(at, device, u"a\\kernel"), 0);
+    joined(at, device, u"kernel");
+    u8 *file = at + (device[2] | device[3] << 8);
+
+    for (unsigned i = 0; i < 18 + 4; i++)
+        file[18 + i] = i < 18 ? file[i] : end_path[i - 18];
+    loaded_by("in_file", 0u, at, 0);
     loaded_by("no_program", 0u, joined(at, device, u"cmdline"), 0);
     loaded_by("another_file", 0u, joined(at, device, u"initrd"), 0);
     loaded_by("strange_device", 0u, joined(at, strange_media, u"kernel"), 0);
@@ -642,6 +744,11 @@ static void random_numbers(void)
     for (unsigned i = 0; i < sizeof numbers; i++)
         zeros += !numbers[i];
     field("filled", zeros < sizeof numbers / 64);
+    static u64 again[2][2];
+
+    for (unsigned i = 0; i < 2; i++)
+        field("again", rng[1](rng, 0ull, sizeof again[i], again[i]));
+    field("same", again[0][0] == again[1][0] && again[0][1] == again[1][1]);
     field("raw", rng[1](rng, &raw, 8ull, numbers));
     field("strange", rng[1](rng, &NOBODY, 8ull, numbers));
     field("nothing", rng[1](rng, 0ull, 0ull, numbers));
@@ -742,9 +849,32 @@ static void variables(void)
     field("query_no_result", rt[QueryVariableInfo](7u, 0ull, &left, &one));
     field("query_no_result", rt[QueryVariableInfo](7u, &most, 0ull, &one));
     field("query_no_result", rt[QueryVariableInfo](7u, &most, &left, 0ull));
-    field("no_time", rt[GetTime](0ull, 0ull));
-    struct guid vendor = NOBODY;
+    static u8 time[16], capabilities[12];
 
+    field("no_time", rt[GetTime](0ull, 0ull));
+    field("time", rt[GetTime](time, 0ull));
+    field("this_century", time[1] == 7 && time[0] >= 0xe9); // from 2025 on
+    field("time_of_what_clock", rt[GetTime](time, capabilities));
+    bytes("capabilities", capabilities, 9);
+    struct guid vendor = NOBODY;
+    u64 status = 0, found = 0;
+
+
+    data = 0;
+    field("set", rt[SetVariable](u"Mine", &NOBODY, 2u, 8ull, &data));
+    for (unsigned i = 0; i < 500 && !status; i++) {
+        size = sizeof name;
+        status = rt[GetNextVariableName](&size, name, &vendor);
+        u64 same = name[0] == 'M' && name[1] == 'i' && name[2] == 'n' && name[3] == 'e' && !name[4];
+
+        if (!status && same && size == 10 && vendor.a == NOBODY.a)
+            found++;
+    }
+    field("end_of_names", status);
+    field("found", found);
+    bs[SetMem](name, sizeof name, 0u);
+    vendor = NOBODY;
+    field("away", rt[SetVariable](u"Mine", &NOBODY, 2u, 0ull, 0ull));
     size = 2;
     name[0] = 0;
     field("next_small", rt[GetNextVariableName](&size, name, &vendor));
@@ -764,6 +894,10 @@ static void variables(void)
     field("next_no_name", rt[GetNextVariableName](&size, 0ull, &vendor));
     field("next_no_size", rt[GetNextVariableName](0ull, name, &vendor));
     field("virtual", rt[SetVirtualAddressMap](48ull, 48ull, 1u, map));
+    field("convert_null", rt[ConvertPointer](0ull, &data));
+    field("convert_optional", rt[ConvertPointer](1ull, &data));
+    field("convert_nothing", rt[ConvertPointer](0ull, 0ull));
+    data = 0x1800000;
     field("convert", rt[ConvertPointer](0ull, &data));
 }
 
@@ -792,7 +926,7 @@ static void rest(void)
     field("crc_no_result", bs[CalculateCrc32](text, 9ull, 0ull));
     bs[CopyMem](text + 1, text, 4ull);
     bytes("copied", text, 9);
-    bs[SetMem](text, 3ull, 0x41u);
+    bs[SetMem](text, 3ull, 0xabcd41u); // a byte of it counts
     bytes("set", text, 9);
     field("table", bs[InstallConfigurationTable](&NOBODY, 0ull));
     field("table_add", bs[InstallConfigurationTable](&NOBODY, text));
@@ -809,6 +943,17 @@ static void rest(void)
     copy.header.crc32 = 0;
     bs[CalculateCrc32](&copy, sizeof copy, &crc);
     field("crc_of_system", crc == system->header.crc32);
+    static u8 services[512];
+    struct services *tables[] = {system->bs, system->rt};
+
+    for (unsigned i = 0; i < 2; i++) {
+        struct table_header *header = (void *)services;
+
+        bs[CopyMem](services, tables[i], (u64)tables[i]->header.header_size);
+        header->crc32 = 0;
+        bs[CalculateCrc32](services, (u64)header->header_size, &crc);
+        field("crc_of_services", crc == tables[i]->header.crc32);
+    }
     begin("console");
     field("string", system->out->call[1](system->out, u""));
     field("test", system->out->call[2](system->out, u"x"));
@@ -825,6 +970,11 @@ static void rest(void)
     field("attribute", system->out->call[5](system->out, 0x07ull));
     field("no_attribute", system->out->call[5](system->out, 0x80ull));
     field("place", system->out->call[7](system->out, 999ull, 0ull));
+    field("last_column", system->out->call[7](system->out, 79ull, 0ull));
+    field("behind_it", system->out->call[7](system->out, 80ull, 0ull));
+    field("last_row", system->out->call[7](system->out, 0ull, 49ull));
+    field("behind_it", system->out->call[7](system->out, 0ull, 50ull));
+    field("origin", system->out->call[7](system->out, 0ull, 0ull));
     field("cursor", system->out->call[8](system->out, 1u));
     field("max_mode", system->out->mode->max_mode);
     field("now", system->out->mode->mode);
@@ -833,6 +983,14 @@ static void rest(void)
 
     field("key", ((service **)system->in)[1](system->in, &key));
     field("key_event", bs[CheckEvent](((u64 *)system->in)[2]));
+    u64 old = system->out->mode->mode;
+
+    field("other_color", system->out->call[5](system->out, 0x1eull));
+    field("color", system->out->mode->attribute);
+    field("old_color", system->out->call[5](system->out, 0x07ull));
+    field("other_mode", system->out->call[4](system->out, 2ull));
+    field("now", system->out->mode->mode);
+    field("old_mode", system->out->call[4](system->out, old));
 }
 
 static void events(void)
@@ -855,6 +1013,7 @@ static void events(void)
     field("check", bs[CheckEvent](event));
     field("strange", bs[SetTimer](event, 3u, 0ull));
     field("close", bs[CloseEvent](event));
+    field("close_twice", bs[CloseEvent](event));
     field("wait_none", bs[WaitForEvent](0ull, &event, &index));
     field("wait_null", ({ u64 none = 0; bs[WaitForEvent](1ull, &none, &index); }));
     field("index", index);
@@ -867,7 +1026,12 @@ static void events(void)
     u64 tpl = bs[RaiseTPL](8ull);
 
     field("wait_high", bs[WaitForEvent](1ull, several, &index));
+    bs[SignalEvent](several[0]);
+    field("check_high", bs[CheckEvent](several[0]));
     bs[RestoreTPL](tpl);
+    bs[SignalEvent](several[0]);
+    field("wait_no_index", bs[WaitForEvent](1ull, several, 0ull));
+    field("wait_no_events", bs[WaitForEvent](1ull, 0ull, &index));
     bs[CloseEvent](several[0]);
     field("closed", bs[CheckEvent](several[1]));
     field("check_null", bs[CheckEvent](0ull));
@@ -880,6 +1044,9 @@ static void events(void)
     field("set", bs[SetTimer](event, 1u, 10ull));
     for (unsigned i = 0; i < 3; i++)
         field("wait", bs[WaitForEvent](1ull, &event, &index));
+    field("once", bs[SetTimer](event, 2u, 10ull));
+    field("wait", bs[WaitForEvent](1ull, &event, &index));
+    field("check", bs[CheckEvent](event));
     field("cancel", bs[SetTimer](event, 0u, 0ull));
     field("signal", bs[SignalEvent](event));
     field("signaled", bs[CheckEvent](event));
@@ -899,6 +1066,102 @@ static void events(void)
     field("create_no_result", bs[CreateEvent](0u, 4ull, 0ull, 0ull, 0ull));
     field("create_both", bs[CreateEvent](0x300u, 8ull, 0ull, 0ull, &event));
     field("create_no_function", bs[CreateEvent](0x200u, 8ull, 0ull, 0ull, &event));
+}
+
+static u32 crc_of(const struct table_header *header) // as if its own field were 0
+{
+    u32 crc = ~0u;
+
+    for (u32 i = 0; i < header->header_size; i++) {
+        crc ^= i / 4 == 4 ? 0 : ((const u8 *)header)[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
+    }
+    return ~crc;
+}
+
+// What there is when boot services are gone: the system table, variables, and the way to virtual addresses.
+static void afterwards(void)
+{
+    static u64 descriptors[32 * 6];
+    u64 size = 0, key = 0, stride = 0, many = 0, value = 7, status = FILLED;
+    u32 version = 0, attributes = 0;
+
+    begin("exit"); // EDK2 stops the timer at the first attempt already
+    rt[SetVariable](u"Boots", &NOBODY, 2u, 8ull, &value);
+    rt[SetVariable](u"Runs", &NOBODY, 6u, 8ull, &value);
+    rt[SetVariable](u"Stays", &NOBODY, 7u, 8ull, &value);
+    rt[SetVariable](u"Hides", &NOBODY, 3u, 8ull, &value);
+    field("key", bs[ExitBootServices](self, ~0ull));
+    field("nobody", bs[ExitBootServices](0ull, ~0ull));
+    for (int i = 0; i < 3 && status; i++) {
+        size = sizeof map;
+        bs[GetMemoryMap](&size, map, &key, &stride, &version);
+        status = bs[ExitBootServices](self, key);
+    }
+    field("exited", status);
+    if (status)
+        return;
+    begin("afterwards");
+    field("in", system->in_handle | (u64)system->in);
+    field("out", system->out_handle | (u64)system->out);
+    field("err", system->err_handle | (u64)system->err);
+    field("boot_services", (u64)system->bs);
+    field("runtime_services", system->rt->call == rt);
+    field("crc", crc_of(&system->header) == system->header.crc32);
+    size = 8;
+    field("boots", rt[GetVariable](u"Boots", &NOBODY, &attributes, &size, &value));
+    field("boots_set", rt[SetVariable](u"Boots", &NOBODY, 2u, 8ull, &value));
+    value = 0;
+    size = 8;
+    field("runs", rt[GetVariable](u"Runs", &NOBODY, &attributes, &size, &value));
+    field("value", value);
+    field("attributes", attributes);
+    field("runs_set", rt[SetVariable](u"Runs", &NOBODY, 6u, 8ull, &value));
+    field("runs_append", rt[SetVariable](u"Runs", &NOBODY, 0x46u, 8ull, &value));
+    field("runs_away", rt[SetVariable](u"Runs", &NOBODY, 6u, 0ull, 0ull));
+    field("new", rt[SetVariable](u"New", &NOBODY, 6u, 8ull, &value));
+    field("new_stays", rt[SetVariable](u"New", &NOBODY, 7u, 8ull, &value));
+    field("new_boots", rt[SetVariable](u"Newer", &NOBODY, 3u, 8ull, &value));
+    field("new_is_none", rt[SetVariable](u"Newer", &NOBODY, 0u, 0ull, 0ull));
+    field("hides_set", rt[SetVariable](u"Hides", &NOBODY, 3u, 8ull, &value));
+    field("hides_away", rt[SetVariable](u"Hides", &NOBODY, 0u, 0ull, 0ull));
+    field("stays_set", rt[SetVariable](u"Stays", &NOBODY, 7u, 4ull, &value));
+    size = 8;
+    field("stays", rt[GetVariable](u"Stays", &NOBODY, &attributes, &size, &value));
+    field("size", size);
+    field("attributes", attributes);
+    field("secure_boot_set", rt[SetVariable](u"SecureBoot", &GLOBAL, 6u, 1ull, &value));
+    struct guid vendor = NOBODY;
+    u64 ours = 0;
+
+    for (unsigned i = 0; i < sizeof name / 2; i++)
+        name[i] = 0;
+    for (size = sizeof name; !(status = rt[GetNextVariableName](&size, name, &vendor)); size = sizeof name)
+        ours += vendor.a == NOBODY.a;
+    field("end_of_names", status);
+    field("ours", ours);
+    field("stays_away", rt[SetVariable](u"Stays", &NOBODY, 0u, 0ull, 0ull));
+    field("stays_away", rt[SetVariable](u"Stays", &NOBODY, 7u, 0ull, 0ull));
+    field("new_away", rt[SetVariable](u"New", &NOBODY, 7u, 0ull, 0ull));
+    for (u64 at = 0; at < sizeof map && many < 32; at += stride) {
+        struct descriptor *from = (void *)(map + at), *to = (void *)(descriptors + 6 * many);
+
+        if (!from->pages)
+            break;
+        if (!(from->attribute >> 63))
+            continue;
+        *to = *from;
+        to->virtual = to->physical;
+        many++;
+    }
+    field("strange_version", rt[SetVirtualAddressMap](many * 48, 48ull, 2u, descriptors));
+    field("small_descriptors", rt[SetVirtualAddressMap](many * 48, 39ull, 1u, descriptors));
+    field("virtual", rt[SetVirtualAddressMap](many * 48, 48ull, 1u, descriptors));
+    field("twice", rt[SetVirtualAddressMap](many * 48, 48ull, 1u, descriptors));
+    size = 8;
+    field("variable", rt[GetVariable](u"SecureBoot", &GLOBAL, &attributes, &size, &value));
+    field("convert", rt[ConvertPointer](0ull, &value));
 }
 
 void calls(u64 handle, struct system_table *table)
@@ -921,7 +1184,5 @@ void calls(u64 handle, struct system_table *table)
     variables();
     events();
     rest();
-    begin("exit"); // EDK2 stops the timer at the first attempt already
-    field("key", bs[ExitBootServices](self, ~0ull));
-    field("nobody", bs[ExitBootServices](0ull, ~0ull));
+    afterwards();
 }

@@ -14,6 +14,7 @@ from bootbuild.platform.uefi.system_table import SystemTable
 
 _UNACCEPTED = 15  #: EfiUnacceptedMemoryType, which AllocatePages refuses and AllocatePool does not
 _PADDING = 8  #: bytes behind the 40 of a descriptor
+_MERGED = 7  #: descriptors for which OVMF wants room, and which are then part of others: CoreGetMemoryMap
 
 
 class BootServices:
@@ -60,15 +61,15 @@ class BootServices:
         if not size:
             raise Refused(status.INVALID_PARAMETER)
         data = self._map()
-        room = call.read64(size)
-        call.write64(size, len(data))
+        fits = call.read64(size) >= len(data) + _MERGED * DESCRIPTOR_SIZE
+        call.write64(size, len(data) + (0 if fits else _MERGED * DESCRIPTOR_SIZE))
         if stride:
             call.write64(stride, DESCRIPTOR_SIZE)
         if version:
             call.write32(version, DESCRIPTOR_VERSION)
         if key:
             call.write64(key, self.firmware.pages.key)
-        if room < len(data):
+        if not fits:
             raise Refused(status.BUFFER_TOO_SMALL)
         if not buffer:
             raise Refused(status.INVALID_PARAMETER)

@@ -34,8 +34,8 @@ def descriptors(firmware: Ovmf) -> Iterator[Descriptor]:
     pieces = [piece.split(":") for piece in _TOP]
     top = firmware.memory - sum(int(pages, 16) for _, pages in pieces) * PAGE
     old, early = Span(firmware.memory - _OLD_STACK, 0x20 * PAGE), EARLY
-    nvs = [d for d in firmware.kept if d.type == MemoryType.ACPI_NVS and d.span.end <= early.start]
-    taken = (*nvs, *(Descriptor(MemoryType.BOOT_SERVICES_DATA, span) for span in (early, old)))
+    low = (d for d in firmware.kept if d.span.end <= early.start)
+    taken = (*low, *(Descriptor(MemoryType.BOOT_SERVICES_DATA, span) for span in (early, old)))
     yield Descriptor(MemoryType.CONVENTIONAL, Span(0, 0xA0000))
     at = MiB
     for descriptor in taken:

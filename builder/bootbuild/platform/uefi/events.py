@@ -82,14 +82,15 @@ class EventServices:
 
     def wait_for_event(self, call: Call) -> int | None:
         count, events, index = call[0], call[1], call[2]
-        if not count:
+        if not count or not events:
             raise Refused(status.INVALID_PARAMETER)
         if self._firmware.tpl != TPL_APPLICATION:
             raise Refused(status.UNSUPPORTED)
         for number in range(count):
             event = self._events.get(call.read64(events + 8 * number))
             if event is None or event.happened():
-                call.write64(index, number)
+                if index:
+                    call.write64(index, number)
                 return status.SUCCESS if event else status.INVALID_PARAMETER
         text = "WaitForEvent waits for what does not happen: nobody presses a key, and no timer runs"
         call.cpu.stop("crash", text, rules.WAITS.id)

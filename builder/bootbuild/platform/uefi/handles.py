@@ -41,15 +41,19 @@ class Handles:
     def nearest(
         self, read: Callable[[int, int], bytes], protocol: bytes, path: int
     ) -> tuple[int, tuple[bytes, ...]] | None:
-        """The handle with a protocol whose path begins the one at `path` by most nodes, and the rest."""
+        """The handle with a protocol whose path begins the one at `path` by most nodes, and the rest.
+
+        Of a path of several instances the first counts.
+        """
         asked = tuple(device_path.nodes(read, path))
+        first = next(number for number, node in enumerate(asked) if node[0] == device_path.END_TYPE)
         best: tuple[int, int] | None = None
         for handle in self.with_protocol(protocol):
             at = self._handles[handle].get(guids.DEVICE_PATH)
             if at is None:
                 continue
             own = tuple(device_path.nodes(read, at))[:-1]
-            if asked[:-1][: len(own)] == own and (best is None or len(own) > best[0]):
+            if asked[:first][: len(own)] == own and (best is None or len(own) > best[0]):
                 best = len(own), handle
         return (best[1], asked[best[0] :]) if best else None
 

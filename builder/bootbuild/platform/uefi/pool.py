@@ -42,4 +42,4 @@ class Pool:
         if address not in self._used:
             raise Refused(status.INVALID_PARAMETER)
         kind, span = self._used.pop(address)
-        self._free[kind].append(span)
+        self._free[kind].insert(0, span)

@@ -10,11 +10,13 @@ from bootbuild.platform.uefi.firmware import Firmware
 from bootbuild.platform.uefi.pages import Refused
 
 NON_VOLATILE, BOOT_SERVICE, RUNTIME = 1, 2, 4  #: attributes of a variable, §8.2
+_KEPT = NON_VOLATILE | RUNTIME  #: what one has that is written when boot services are gone
 _HARDWARE_ERROR, _COUNTED, _TIMED, _APPEND = 8, 0x10, 0x20, 0x40
 _ATTRIBUTES = 0x7F
 _STORE, _LEFT, _LARGEST = 0x3FFC0, 0x3C000, 0x8000  #: bytes of all variables, and of one
 _RESETS = {0: "a cold reset", 1: "a warm reset", 2: "power off", 3: "a reset of the platform's own"}
 _SHUTDOWN = 2
+_OPTIONAL = 1  #: EFI_OPTIONAL_PTR
 _DESCRIPTOR, _DESCRIPTOR_VERSION = 40, 1  #: EFI_MEMORY_DESCRIPTOR: the least size in bytes, §7.2.3
 #: EFI_TIME of a clock that stands still
 _TIME = struct.pack("<HBBBBBxIhBx", 2026, 1, 1, 0, 0, 0, 0, 0x7FF, 0)
@@ -93,8 +95,9 @@ class RuntimeServices:
         key = call.text(name), call.read(vendor, 16)
         if not key[0] or not _may_be(attributes):
             raise Refused(status.INVALID_PARAMETER)
-        if self._firmware.exited and not (attributes & RUNTIME and attributes & NON_VOLATILE):
-            raise Refused(status.INVALID_PARAMETER)
+        known = self.variables.get(key)
+        if self._firmware.exited and known and known[0] & _KEPT != _KEPT:
+            raise Refused(status.WRITE_PROTECTED)
         if key[1] == guids.GLOBAL_VARIABLE and key[0] in ("SecureBoot", "SetupMode"):
             raise Refused(status.WRITE_PROTECTED)
         if attributes & (_COUNTED | _TIMED):  # nothing is signed here
@@ -106,7 +109,9 @@ class RuntimeServices:
             if self.variables.pop(key, None) is None:
                 raise Refused(status.NOT_FOUND)
             return status.SUCCESS
-        flags, before = self.variables.get(key, (attributes, b""))
+        if self._firmware.exited and attributes & _KEPT != _KEPT:
+            raise Refused(status.INVALID_PARAMETER)
+        flags, before = known or (attributes, b"")
         if not data or size > _STORE or flags != attributes:
             raise Refused(status.INVALID_PARAMETER)
         before = before if append else b""
@@ -137,7 +142,12 @@ class RuntimeServices:
         return status.SUCCESS
 
     def convert_pointer(self, call: Call) -> int:
-        return status.NOT_FOUND  # nothing of a program's is converted
+        """MdeModulePkg/Core/RuntimeDxe/Runtime.c: nothing of a program's is converted."""
+        if not call[1]:
+            raise Refused(status.INVALID_PARAMETER)
+        if call.read64(call[1]):
+            return status.NOT_FOUND
+        return status.SUCCESS if call[0] & _OPTIONAL else status.INVALID_PARAMETER
 
     def reset_system(self, call: Call) -> None:
         kind = call[0] & 0xFFFFFFFF
