@@ -246,15 +246,16 @@ def chunks(content: Content, offset: int = 0, size: int | None = None) -> Iterat
 
 def first_difference(old: Content, at: int, new: Content, place: int, size: int) -> int | None:
     """How far from the starts of two ranges of `size` bytes they differ, or one ends; None: nowhere."""
-    ours, theirs = (bytearray(min(CHUNK, max(size, 0))) for _ in range(2))
+    ours, theirs = bytearray(CHUNK), bytearray(CHUNK)
     done = 0
     while done < size:
         step = min(CHUNK, size - done)
+        if step < CHUNK:
+            ours, theirs = bytearray(step), bytearray(step)
         end = min(
-            old.read_into(at + done, memoryview(ours)[:step]),
-            new.read_into(place + done, memoryview(theirs)[:step]),
+            old.read_into(at + done, memoryview(ours)), new.read_into(place + done, memoryview(theirs))
         )
-        if end < step or ours[:step] != theirs[:step]:  # bytearrays: memoryviews are compared byte by byte
+        if end < step or ours != theirs:  # whole bytearrays: of memoryviews each byte is compared by itself
             return done + next((i for i in range(end) if ours[i] != theirs[i]), end)
         done += step
     return None
