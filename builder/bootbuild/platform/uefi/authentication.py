@@ -1,4 +1,4 @@
-"""Under Secure Boot LoadImage asks EFI_SECURITY2_ARCH_PROTOCOL about every image: PI 1.7, volume 2, 12.15."""
+"""Under Secure Boot LoadImage asks EFI_SECURITY2_ARCH_PROTOCOL about every image: PI 1.8, volume 2, 12."""
 
 from __future__ import annotations
 
