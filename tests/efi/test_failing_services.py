@@ -13,10 +13,13 @@ from bootbuild.platform.uefi.call import Call
 from bootbuild.platform.uefi.pages import Refused
 from started_application import Answer, Application
 
-#: whose failure is none of the application's: the shell's parameters, and a screen; memory it asks for again
+#: whose failure does not end the application: the shell's parameters, a screen, a variable, memory
 SPARED = {
-    f"BootServices.{name}"
-    for name in ("HandleProtocol", "LocateProtocol", "LocateHandleBuffer", "FreePool", "AllocatePages")
+    "RuntimeServices.GetVariable",
+    *(
+        f"BootServices.{name}"
+        for name in ("HandleProtocol", "LocateProtocol", "LocateHandleBuffer", "FreePool", "AllocatePages")
+    ),
 }
 
 

@@ -252,9 +252,7 @@ def first_difference(old: Content, at: int, new: Content, place: int, size: int)
         step = min(CHUNK, size - done)
         if step < CHUNK:
             ours, theirs = bytearray(step), bytearray(step)
-        end = min(
-            old.read_into(at + done, memoryview(ours)), new.read_into(place + done, memoryview(theirs))
-        )
+        end = min(old.read_into(at + done, memoryview(ours)), new.read_into(place + done, memoryview(theirs)))
         if end < step or ours != theirs:  # whole bytearrays: of memoryviews each byte is compared by itself
             return done + next((i for i in range(end) if ours[i] != theirs[i]), end)
         done += step
