@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bootbuild.api import load_blob
+from bootbuild.api import Cpu, load_blob
+from bootbuild.api.machine import Cpuid
 from bootbuild.machine import Machine
 from bootbuild.model.span import Span
 from bootbuild.model.trace import StopKind
@@ -30,6 +31,7 @@ def hello(hello64: Path, tmp_path_factory: pytest.TempPathFactory) -> Applicatio
 
 
 CR4_PGE = 0x80
+ENCRYPTION, SEV_STATUS = 0x8000001F, 0xC0010131  #: AMD64 manual, volume 2, 15.34.1 and 15.34.10
 
 
 def test_what_the_firmware_maps_as_global_does_not_outlive_it(hello: Application) -> None:
@@ -181,3 +183,33 @@ def test_memory_that_is_taken_when_boot_services_are_to_end(hello: Application) 
         hello.run(started, instead(EXIT, take)).refused
         == "the memory that it is linked for is taken for good"
     )
+
+
+@pytest.mark.parametrize(
+    ("last", "able", "on", "refused"),
+    [
+        (ENCRYPTION, 2, 1, True),
+        (ENCRYPTION, 2, 0, False),
+        (ENCRYPTION, 1, 1, False),
+        (0x80000008, 2, 1, False),
+    ],
+)
+def test_memory_that_is_encrypted(hello: Application, last: int, able: int, on: int, refused: bool) -> None:
+    """A processor may be able to, and say nothing of it, or not do it."""
+    started = hello.started()
+    own = started.firmware.cpuid
+
+    def cpuid(cpu: Cpu, leaf: int, subleaf: int, native: Cpuid) -> Cpuid:
+        answers = {0x80000000: (last, 0, 0, 0), ENCRYPTION: (able, 0, 0, 0)}
+        return answers.get(leaf) or own(cpu, leaf, subleaf, native)
+
+    def read_msr(cpu: Cpu, index: int) -> int | None:
+        return on if index == SEV_STATUS else None
+
+    started.firmware.cpuid = cpuid  # type: ignore[method-assign]
+    started.firmware.read_msr = read_msr  # type: ignore[method-assign]
+    run = hello.run(started)
+    if refused:
+        assert run.refused == "memory is encrypted (SEV), which its page tables do not allow for"
+    else:
+        booted(run)

@@ -12,6 +12,10 @@
 #define EFI_MEMORY_XP 0x4000
 #define EFI_MEMORY_RO 0x20000
 
+#define CPUID_ENCRYPTION 0x8000001f
+#define ENCRYPTION_SEV 2 /* of its EAX */
+#define MSR_SEV_STATUS 0xc0010131
+
 #define IMAGE_TABLES 4 /* an image above 4 GiB has its own, as LINKED_TABLES */
 #define FIVE_LEVELS 1  /* and one above all of them, where the firmware has that */
 
@@ -77,6 +81,17 @@ static int five_levels(void)
 
     __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
     return cr4 & CR4_LA57 ? 1 : 0;
+}
+
+/* AMD's SEV, by which a page table says what of memory is encrypted (AMD64 manual, volume 2, 15.34): ours say nothing. */
+static int encrypted(void)
+{
+    uint32_t status, high;
+
+    if (bb_cpuid(0x80000000).eax < CPUID_ENCRYPTION || !(bb_cpuid(CPUID_ENCRYPTION).eax & ENCRYPTION_SEV))
+        return 0;
+    __asm__ volatile("rdmsr" : "=a"(status), "=d"(high) : "c"(MSR_SEV_STATUS));
+    return status & 1;
 }
 
 /* Where the bytes of each move are: in our own image, or in a copy if that lies where the payload will. */
@@ -219,6 +234,8 @@ static efi_status start(void)
 
     if (application.boot->handle_protocol(application.image, &loaded_image, (void **)&application.loaded) != EFI_SUCCESS)
         return refuse(u"the firmware does not tell where it has loaded this", EFI_UNSUPPORTED);
+    if (encrypted())
+        return refuse(u"memory is encrypted (SEV), which its page tables do not allow for", EFI_UNSUPPORTED);
     yard = (struct yard *)place(sizeof *yard);
     if (!yard)
         return refuse_place(u"no memory");
