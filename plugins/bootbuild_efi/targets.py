@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import NoReturn
 
-from bootbuild.abi.application import CMDLINE, MODULE, MODULE_CMDLINE, SBAT
+from bootbuild.abi.application import CMDLINE, MAX_MODULES, MAX_STRINGS, MODULE, MODULE_CMDLINE, SBAT
 from bootbuild.api import (
     Application,
     Content,
@@ -43,7 +43,6 @@ from bootbuild_efi.rules import (
 PACKAGE = "bootbuild_efi"
 # stubs/application.h, PLAN_*
 _BOOT_SERVICES, _NO_LOAD_OPTIONS, _NO_INITRD, _HIGH = 1, 2, 4, 8
-_MAX_STRINGS, _MAX_MODULES = 0x2000, 32  #: bytes with the NULs; stubs/application.h
 _UPPER_HALF = 1 << 47
 
 
@@ -143,8 +142,8 @@ def _sections(payload: Payload, options: Options) -> list[tuple[str, Content]]:
         return sections
     lines = [payload.cmdline, *(module.cmdline for module in payload.modules)]
     counts = (
-        (sum(len(line) + 1 for line in lines if line), _MAX_STRINGS, "bytes of command lines"),
-        (len(payload.modules), _MAX_MODULES, "modules"),
+        (sum(len(line) + 1 for line in lines if line), MAX_STRINGS, "bytes of command lines"),
+        (len(payload.modules), MAX_MODULES, "modules"),
     )
     if wrong := [f"{count} {what}, {most} at the most" for count, most, what in counts if count > most]:
         raise RefusedError(Problem(TOO_MUCH, payload.source, text) for text in wrong)

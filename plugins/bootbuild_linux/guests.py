@@ -88,11 +88,11 @@ class Linux:
             *judge.ramdisk(view, params, given),
             *judge.e820(table, given, inserted),
             *judge.rsdp(params, given, inserted),
+            *judge.secure_boot(params, given, inserted),
         ]
         if given.boot_type in (*_LOADERS, BootType.EFI) and not inserted:
             stated = judge.type_of_loader if given.boot_type == BootType.EFI else judge.loader
             findings += [*stated(params), *judge.efi(params, given)]
-            findings += judge.secure_boot(params, given, inserted)
             if given.framebuffer is not None:
                 findings += judge.screen(params, given)
             if at_entry and startup.width == 64:
@@ -101,7 +101,6 @@ class Linux:
         if inserted:
             findings += judge.header(params)
             findings += judge.inserted_efi(params, given)
-            findings += judge.secure_boot(params, given, inserted)
             findings += judge.screen(params, given)
         if stub is not None and nodes is not None:
             record, wrong = judge.pair(view, nodes, given, startup, stub, at_entry)

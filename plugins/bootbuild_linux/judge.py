@@ -118,7 +118,7 @@ def efi(params: BootParams, given: Given) -> list[Finding]:
 
 
 def secure_boot(params: BootParams, given: Given, inserted: bool) -> list[Finding]:
-    """Whether Secure Boot is on. A kernel's own EFI stub may not know the field (before Linux 4.11)."""
+    """Whether Secure Boot is on. A kernel's own EFI stub may not say it: before Linux 4.11 none did."""
     off = boot_params.SECURE_BOOT_OFF if given.boot_type == BootType.EFI else 0
     expected = boot_params.SECURE_BOOT_ON if given.secure_boot else off
     if params.secure_boot == expected or not (params.secure_boot or inserted):

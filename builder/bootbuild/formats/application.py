@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bootbuild.abi.application import CMDLINE, KERNEL, MODULE, MODULE_CMDLINE, RECORD
+from bootbuild.abi.application import (
+    CMDLINE,
+    KERNEL,
+    MAX_MODULES,
+    MAX_STRINGS,
+    MODULE,
+    MODULE_CMDLINE,
+    RECORD,
+)
 from bootbuild.errors import InputError, Problem
 from bootbuild.formats import rules
 from bootbuild.formats.elf_read import read_elf
@@ -15,7 +23,6 @@ from bootbuild.model.payload import ElfImage
 
 FORMAT = "efi application"
 _MOST = 4096  #: bytes of a record, of which a claim takes some 100
-_MAX_STRINGS, _MAX_MODULES = 0x2000, 32  #: bytes with the NULs; bootbuild_efi, stubs/application.h
 
 
 def read_application(content: Content, name: str) -> ElfImage | None:
@@ -47,7 +54,7 @@ def _check_carried(pe: PeFile, name: str) -> None:
     """Whether its stub would hand all of it over: texts are read as a whole. Raises InputError."""
     lines = [_held(pe, s).size + 1 for s in pe.sections if s.name in (CMDLINE, MODULE_CMDLINE)]
     modules = sum(section.name == MODULE for section in pe.sections)
-    counts = ((sum(lines), _MAX_STRINGS, "bytes of command lines"), (modules, _MAX_MODULES, "modules"))
+    counts = ((sum(lines), MAX_STRINGS, "bytes of command lines"), (modules, MAX_MODULES, "modules"))
     if wrong := [f"{count} {what}; it hands over {most}" for count, most, what in counts if count > most]:
         raise InputError(Problem(rules.CARRIED, name, text) for text in wrong)
 
@@ -64,7 +71,7 @@ def carried(content: Content) -> tuple[bytes, tuple[tuple[str, Content, bytes], 
     if pe.section(KERNEL) is None or pe.section(RECORD) is None:
         return b"", ()
     first = pe.section(CMDLINE)  # which alone counts
-    cmdline = pe.content.read(first.raw, min(first.size, first.raw_size)) if first is not None else b""
+    cmdline = b"" if first is None else _held(pe, first).read(0, first.size)
     modules: list[tuple[str, Content, bytes]] = []
     for section in pe.sections:
         held = _held(pe, section)

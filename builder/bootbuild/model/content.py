@@ -246,11 +246,11 @@ def chunks(content: Content, offset: int = 0, size: int | None = None) -> Iterat
 
 def first_difference(old: Content, at: int, new: Content, place: int, size: int) -> int | None:
     """How far from the starts of two ranges of `size` bytes they differ, or one ends; None: nowhere."""
-    ours, theirs = bytearray(CHUNK), bytearray(CHUNK)
+    ours = theirs = bytearray()
     done = 0
     while done < size:
         step = min(CHUNK, size - done)
-        if step < CHUNK:
+        if step != len(ours):
             ours, theirs = bytearray(step), bytearray(step)
         end = min(old.read_into(at + done, memoryview(ours)), new.read_into(place + done, memoryview(theirs)))
         if end < step or ours != theirs:  # whole bytearrays: of memoryviews each byte is compared by itself
