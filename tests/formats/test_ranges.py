@@ -38,6 +38,9 @@ def test_it_is_counted_from_where_the_ranges_begin() -> None:
 def test_what_lies_outside_the_ranges_does_not_count() -> None:
     assert first_difference(MemoryContent(OLD[:10] + b"x"), 0, MemoryContent(OLD), 0, 10) is None
     assert first_difference(MemoryContent(b""), 0, MemoryContent(OLD), 0, 0) is None
+    behind = bytearray(OLD)
+    behind[SIZE] ^= 1
+    assert first_difference(MemoryContent(OLD), 0, MemoryContent(behind), 0, SIZE) is None
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK, CHUNK + 1, SIZE - 1])

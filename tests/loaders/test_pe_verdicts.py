@@ -122,8 +122,10 @@ def test_damaged_headers_have_a_verdict(model: str) -> None:
 
 @pytest.mark.parametrize("model", COLUMNS)
 def test_sections_that_are_written_over_again_and_again(model: str) -> None:
-    """Base relocations are in all of them: real loaders copy 80 GiB."""
-    assert said(model, written_over(8 << 20, 10_000)).rule
+    """Base relocations are in all of them: real loaders copy 80 GiB. Some refuse the file before."""
+    one = said(model, written_over(8 << 20, 10_000))
+    expected = {"BB-L133"} if model.startswith(("edk2", "grub")) else {"BB-L541", "BB-L542", "BB-L543"}
+    assert one.rule in expected
 
 
 def test_names_of_fields_are_those_of_the_format() -> None:

@@ -84,7 +84,9 @@ def test_linux_locks_itself_down(
         """,
         tmp_path,
     )
-    image = secure_ovmf.signed(Path(record.images[0].path), tmp_path)
+    (made,) = record.images
+    assert [verdict.outcome.name for verdict in made.verdicts] == ["BOOTED"]
+    image = secure_ovmf.signed(Path(made.path), tmp_path)
     command = secure_ovmf.from_disk(qemu, image, tmp_path, memory=1024)
     fail = [*firmware.FAILS, "Kernel panic"]
     transcript = run_until(command, ["bootbuild-initrd up"], fail=fail, timeout=120)
