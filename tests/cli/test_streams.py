@@ -152,7 +152,7 @@ def test_ctrl_c_while_an_image_is_written_leaves_no_part_of_it(program: Path, he
 
 def test_help_costs_no_more_than_click() -> None:
     """Every command's help too; what loads the heavy libraries is work, not looking at a page."""
-    heavy = ("lief", "unicorn", "pydantic", "elftools", "pluggy", "zstandard", "lz4")
+    heavy = ("lief", "unicorn", "msgspec", "elftools", "pluggy", "zstandard", "lz4")
     code = (
         "import sys\nfrom bootbuild.cli import main\n"
         "from bootbuild.cli.group import bootbuild as group\n"

@@ -70,6 +70,7 @@ TYPES: dict[str, dict[str, Any]] = {
     "text or Address": {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]},
     "32 or 64": {"enum": [32, 64]},
 }
+NAMES = {str: "string", int: "integer"}
 
 
 EXAMPLES = re.findall(r"^```toml\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
@@ -98,6 +99,9 @@ def test_each_table_has_the_schemas_keys(heading: str) -> None:
 def test_types_and_defaults_are_the_schemas(heading: str) -> None:
     for key, (kind, default, _) in rows(heading).items():
         schema: dict[str, Any] = TABLES[heading]["properties"][key]
+        if "enum" in schema:
+            (of,) = {NAMES[type(value)] for value in schema["enum"]}
+            schema = {"type": of, **schema}
         assert TYPES[kind].items() <= schema.items(), (heading, key)
         if key in TABLES[heading].get("required", ()):
             expected = "required"

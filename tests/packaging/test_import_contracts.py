@@ -21,7 +21,7 @@ VIOLATIONS = {
     "only the editors in formats import lief": ("bootbuild/formats/elf_read.py", "import lief"),
     "only formats and the stub builder import elftools": ("bootbuild/boot/run.py", "import elftools"),
     "only host and api import pluggy": ("bootbuild/pipeline.py", "import pluggy"),
-    "only recipe and report import pydantic": ("bootbuild/errors.py", "import pydantic"),
+    "only recipe and report import msgspec": ("bootbuild/errors.py", "import msgspec"),
     "only cli imports click": ("bootbuild/pipeline.py", "import click"),
     "the core never imports a plugin": ("bootbuild/pipeline.py", "import bootbuild_pvh.targets"),
     "plugins never import each other": ("bootbuild_linux/guests.py", "import bootbuild_pvh"),

@@ -13,7 +13,7 @@ import pytest
 import bootbuild
 
 COPIED = PurePath("bootbuild/guests/plugin")  #: the example that `bootbuild new plugin` copies
-HEAVY = ("lief", "unicorn", "pydantic", "elftools")
+HEAVY = ("lief", "unicorn", "msgspec", "elftools")
 
 
 @pytest.mark.skipif("BOOTBUILD_INSTALLED" not in os.environ, reason="run by `make test` only")

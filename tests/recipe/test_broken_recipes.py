@@ -126,17 +126,27 @@ CASES: list[tuple[str, str, str]] = [
         ":5: targets.toy.named: 'nowhere' does not exist (BB-R015)",
     ),
     (
+        "elements of another type",
+        HEAD + "targets.toy.profiles = ['box', 1]\n",
+        ":4: targets.toy.profiles[1]: must be text, not an integer (BB-R009)",
+    ),
+    (
+        "option with an element of another type",
+        HEAD + "[targets.toy]\norder = [\n'a',\n1]\n",
+        ":7: targets.toy.order[1]: must be text, not an integer (BB-R009)",
+    ),
+    (
         "option of another type",
         HEAD + "[targets.toy]\nlimit = '7'\n",
-        ":5: targets.toy.limit: '7': input should be a valid integer (BB-R009)",
+        ":5: targets.toy.limit: must be an integer, not text (BB-R009)",
     ),
     # values
     (
         "entry",
         HEAD + "targets.toy.entry = 'chained'\n",
-        ":4: targets.toy.entry: 'chained': input should be 'insert', 'native' or 'chain' (BB-R010)",
+        ":4: targets.toy.entry: 'chained': must be 'insert', 'native' or 'chain' (BB-R010)",
     ),
-    ("width", HEAD + "payload.width = 16\n", ":4: payload.width: 16: input should be 32 or 64 (BB-R010)"),
+    ("width", HEAD + "payload.width = 16\n", ":4: payload.width: 16: must be 32 or 64 (BB-R010)"),
     ("budget", HEAD + "boot.budget = 0\n", ":4: boot.budget: 0: must be above 0 (BB-R010)"),
     (
         "timeout",
@@ -257,17 +267,17 @@ CASES: list[tuple[str, str, str]] = [
     (
         "NUL",
         HEAD + 'payload.cmdline = "a\\u0000b"\n',
-        ":4: payload.cmdline: holds a NUL or a line break (BB-R025)",
+        ":4: payload.cmdline: 'a\\x00b': holds a NUL or a line break (BB-R025)",
     ),
     (
         "line break",
         HEAD + 'payload.cmdline = """a\nb"""\n',
-        ":4: payload.cmdline: holds a NUL or a line break (BB-R025)",
+        ":4: payload.cmdline: 'a\\nb': holds a NUL or a line break (BB-R025)",
     ),
     (
         "NUL in a path",
         HEAD.replace("kernel", "a\\u0000"),
-        ":2: payload.path: holds a NUL or a line break (BB-R025)",
+        ":2: payload.path: 'a\\x00': holds a NUL or a line break (BB-R025)",
     ),
     # the text itself
     ("no TOML", "api = \n", ":1: Invalid value (column 7) (BB-R004)"),
@@ -316,7 +326,7 @@ memory = "lots"
         "BB-R009 payload.modules[0].cmdline",
         "BB-R014 targets.toy.profiles[0]",
         "BB-R013 targets.toy.profiles[1]",
-        "BB-R009 targets.toy.mode",
+        "BB-R010 targets.toy.mode",
         "BB-R018 targets.toy.speed",
         "BB-R011 targets.tyo",
         "BB-R019 output.combine",

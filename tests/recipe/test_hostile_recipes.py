@@ -55,12 +55,16 @@ def soon() -> Iterator[None]:
             HEAD + b"boot.budget = 0x" + b"f" * 60000,
             f"r.toml:4: boot.budget: a number of thousands of digits: {TOO_LARGE} (BB-R010)",
         ),
+        (
+            HEAD + b"boot.timeout = 1" + b"0" * 400,
+            f"r.toml:4: boot.timeout: 1{'0' * 59}…: must be a finite number (BB-R010)",
+        ),
         (HEAD + b'expect = "' + b"x" * 60000 + b'"', "r.toml:4: expect: must be a table, not text (BB-R009)"),
         (HEAD + b'"' + b"x" * 60000 + b'" = 1', f"r.toml:4: '{'x' * 59}…: unknown key (BB-R007)"),
         (HEAD + b'x = "' + b"\\" * 60001 + b'"', "r.toml:4: Unterminated string (end of the file) (BB-R004)"),
         (b"\r" + HEAD, "r.toml:1: Invalid statement (column 1) (BB-R004)"),
     ],
-    ids=range(18),
+    ids=range(19),
 )
 def test_one_clear_error(problems: Problems, data: bytes, problem: str) -> None:
     assert problems(data) == [problem]

@@ -84,10 +84,10 @@ def test_a_problem_names_the_argument_that_made_it(problems: Problems, folder: P
         "nope", ("nope=x",), "a\nb", "out", ("payload.width=65", "targets.toy.limit=x", "boo=1")
     )
     assert problems(RECIPE, overrides) == [
-        "--set payload.width: 65: input should be 32 or 64 (BB-R010)",
-        "--cmdline: holds a NUL or a line break (BB-R025)",
+        "--set payload.width: 65: must be 32 or 64 (BB-R010)",
+        "--cmdline: 'a\\nb': holds a NUL or a line break (BB-R025)",
         "--set boo: unknown key (BB-R007)",
-        "--set targets.toy.limit: 'x': input should be a valid integer (BB-R009)",
+        "--set targets.toy.limit: must be an integer, not text (BB-R009)",
         f"--module: '{folder}/nope' does not exist (BB-R015)",
         f"--payload: '{folder}/nope' does not exist (BB-R015)",
     ]
@@ -117,7 +117,7 @@ def test_a_setting_that_cannot_be_applied(problems: Problems, setting: str, prob
 
 def test_bytes_that_are_no_utf8_are_refused(problems: Problems) -> None:
     overrides = Overrides("kernel", ("one",), cmdline="\udcff")
-    assert problems(RECIPE, overrides) == ["--cmdline: is not UTF-8 (BB-R025)"]
+    assert problems(RECIPE, overrides) == ["--cmdline: '\\udcff': is not UTF-8 (BB-R025)"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Nothing heavy is imported before a command needs it: `bootbuild --help` costs no
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -19,6 +20,7 @@ _GARBAGE = 200_000  #: objects between collections: nearly all that a command ma
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `bootbuild` with `arguments` (default: those of the process) and return its exit code."""
     gc.set_threshold(_GARBAGE, 20, 20)
+    atexit.register(gc.freeze)  # or Python looks through all objects once more when the process ends
     try:
         import click
 

@@ -275,8 +275,7 @@ def unpack(content: Content, name: str) -> tuple[Content, str]:
     appended where it has some; "stored" if it is not compressed. Raises InputError (BB-E020 to BB-E024).
     """
     start, length = payload_span(content, name)
-    packed = memoryview(bytearray(length))
-    content.read_into(start, packed)
+    packed = memoryview(content.read(start, length))
     where = f"{name}@{start:#x}"
     if packed[:4].tobytes() == ELF_MAGIC:  # as it is, without a size behind it
         return MemoryContent(packed), "stored"

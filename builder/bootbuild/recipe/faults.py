@@ -1,24 +1,24 @@
-"""What a recipe has that its schema does not accept, each key in bootbuild's own words."""
+"""A recipe held to its schema: its tables, and what is wrong with each key in bootbuild's own words."""
 
 from __future__ import annotations
 
+import re
+import sys
+import types
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from enum import Enum
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from msgspec import UNSET, ValidationError, convert
+from msgspec.structs import fields
 
 from bootbuild.host.nearest import did_you_mean, shown
 from bootbuild.model.rule import Rule
 from bootbuild.recipe import rules
 from bootbuild.recipe.positions import Key
-from bootbuild.recipe.schema import (
-    BootTable,
-    ExpectTable,
-    ModuleTable,
-    OutputTable,
-    PayloadTable,
-    RecipeTable,
-)
+from bootbuild.recipe.schema import Before, RecipeTable, Table
+
+T = TypeVar("T", bound=Table)
 
 
 class Fault(NamedTuple):
@@ -30,96 +30,127 @@ class Fault(NamedTuple):
     remedy: str = ""
 
 
-_TYPES = {
-    "string_type": "must be text",
-    "int_type": "must be an integer",
-    "int_from_float": "must be an integer",
-    "float_type": "must be a number",
-    "bool_type": "must be true or false",
-    "list_type": "must be an array",
-    "dict_type": "must be a table",
-    "model_type": "must be a table",
-    "model_attributes_type": "must be a table",
-}
 _BOUNDED = "give a number within these bounds, or leave the key out"
-_EMPTY = ("must not be empty", "write something, or leave the key out")
-#: what pydantic says of a value in its own words, in ours, with a remedy
-_VALUES = {
-    "string_too_short": _EMPTY,
-    "too_short": _EMPTY,
-    "greater_than": ("must be above 0", _BOUNDED),
-    "less_than": ("must be below 2^63", _BOUNDED),
-    "finite_number": ("must be a finite number", _BOUNDED),
-    "file_name": (
-        "a file's name has no `/` and does not begin with a dot",
-        "give a name alone; its folder is `output.directory`",
-    ),
+#: what msgspec says of a value's type, in the words of TOML
+_TYPES = {
+    "bool": "a boolean",
+    "int": "an integer",
+    "float": "a number",
+    "str": "text",
+    "array": "an array",
+    "object": "a table",
+    "date": "a date or time",
+    "datetime": "a date or time",
+    "time": "a date or time",
 }
-_PLACES = "startup", "reached"  #: keys that name a place in the kernel
+_WANTED = _TYPES | {"bool": "true or false"}
+_TYPE = re.compile(r"Expected `(?P<wanted>[a-z |]+)`, got `(?P<got>[a-z]+)`")
+_INDEX = re.compile(r"\[(\d+)\]")
+_TOO_LARGE = "Number out of range"
+#: what it says of a value, in our words, with a remedy; others are as it says them
+_VALUES = {
+    "Expected `str` of length >= 1": ("must not be empty", "write something, or leave the key out"),
+    "Expected `int` >= 1": ("must be above 0", _BOUNDED),
+    f"Expected `int` <= {(1 << 63) - 1}": ("must be below 2^63", _BOUNDED),
+    "Expected `float` > 0.0": ("must be above 0", _BOUNDED),
+    _TOO_LARGE: ("must be a finite number", _BOUNDED),
+    f"Expected `float` <= {sys.float_info.max}": ("must be a finite number", _BOUNDED),
+}
 
 
 def validate(tree: Mapping[str, Any]) -> tuple[RecipeTable, list[Fault]]:
     """The recipe without what is wrong in it, and everything that is."""
+    faults: list[Fault] = []
+    return _table(RecipeTable, tree, (), faults), faults
+
+
+def converted(value: Any, kind: Any, key: Key, faults: list[Fault], custom: Any = None) -> Any:
+    """`value` as a `kind`, a type of msgspec's or one that `custom` makes; UNSET with a fault if it is none.
+
+    `custom` is called as `custom(kind, value)` and raises TypeError or ValueError.
+    """
     try:
-        return RecipeTable.model_validate(tree), []
+        return convert(value, kind, strict=True, dec_hook=custom)
     except ValidationError as error:
-        faults = [_fault(details) for details in error.errors(include_url=False, include_context=False)]
-    return RecipeTable.model_validate(_without(tree, {fault.key for fault in faults})), faults
+        wrong_type = isinstance(error.__cause__, TypeError)
+        faults.append(_fault(str(error), wrong_type, value, kind, key))
+    except SystemError:  # msgspec before 0.22, of an integer that no float holds
+        faults.append(_fault(_TOO_LARGE, False, value, kind, key))
+    return UNSET
 
 
-def _fault(details: Mapping[str, Any]) -> Fault:
-    key: Key = tuple(details["loc"])
-    kind, said, value = details["type"], details["msg"], details["input"]
+def _table(kind: type[T], tree: Mapping[str, Any], at: Key, faults: list[Fault]) -> T:
+    known = {one.name: one.type for one in fields(kind)}
+    values = {key: _value(of, tree[key], (*at, key), faults) for key, of in known.items() if key in tree}
+    if kind.__struct_config__.forbid_unknown_fields:
+        unknown = (key for key in tree if key not in known)
+        faults += (
+            Fault((*at, key), rules.UNKNOWN_KEY, "unknown key", did_you_mean(key, known)) for key in unknown
+        )
+    return kind(**{key: value for key, value in values.items() if value is not UNSET})
+
+
+def _value(kind: Any, value: Any, at: Key, faults: list[Fault]) -> Any:
+    """`value` as a `kind`; UNSET if it is none. Of what holds others every part is looked at."""
+    bare, before = _bare(kind)
+    if get_origin(bare) is dict and isinstance(value, Mapping):
+        (_, of) = get_args(bare)
+        read = {key: _value(of, one, (*at, key), faults) for key, one in value.items()}
+        return {key: one for key, one in read.items() if one is not UNSET}
+    if get_origin(bare) is list and isinstance(value, list):
+        (of,) = get_args(bare)
+        parts = [_value(of, one, (*at, index), faults) for index, one in enumerate(value)]
+        return UNSET if any(part is UNSET for part in parts) else parts
+    if isinstance(bare, type) and issubclass(bare, Table) and isinstance(value, Mapping):
+        return _table(bare, value, at, faults)
+    for one in before:
+        try:
+            value = one.read(value)
+        except ValueError as error:
+            faults.append(Fault(at, one.rule, f"{shown(value)}: {error}", one.remedy))
+            return UNSET
+    return converted(value, kind, at, faults)
+
+
+def _bare(kind: Any) -> tuple[Any, list[Before]]:
+    """A type without what is said of it and without None, which TOML has not; and what is read before it."""
+    before: list[Before] = []
+    while get_origin(kind) in (Annotated, Union, types.UnionType):
+        first, *rest = (one for one in get_args(kind) if one is not type(None))
+        if get_origin(kind) is Annotated:
+            before = [*(one for one in rest if isinstance(one, Before)), *before]
+        elif rest:
+            break
+        kind = first
+    return kind, before
+
+
+def _fault(said: str, wrong_type: bool, value: Any, kind: Any, key: Key) -> Fault:
+    """What msgspec says against `value`, or against an element of it, in our words."""
     if key == ("api",):
         return Fault(key, rules.API, f"recipe format {shown(value)} is not known to this bootbuild")
-    if kind == "extra_forbidden":
-        return Fault(key, rules.UNKNOWN_KEY, "unknown key", did_you_mean(key[-1], _known(key[:-1])))
-    if kind in _TYPES:
-        return Fault(key, rules.WRONG_TYPE, f"{_TYPES[kind]}, not {_type_name(value)}")
-    if kind == "scalar":
-        remedy = "write a symbol such as startup_64, or an address such as 0x1000000"
-        remedy = remedy if key[-1] in _PLACES else ""
-        return Fault(key, rules.WRONG_SCALAR, f"{shown(value)}: {said}", remedy)
-    if kind == "unprintable":
-        return Fault(key, rules.UNPRINTABLE, said)
-    text, remedy = _VALUES.get(kind, (f"{said[:1].lower()}{said[1:]}", ""))
-    return Fault(key, rules.WRONG_VALUE, f"{shown(value)}: {text}", remedy)
+    said, _, path = said.partition(" - at `$")
+    while index := _INDEX.match(path):
+        element = int(index[1])
+        key, value, path = (*key, element), value[element], path[index.end() :]
+    if match := _TYPE.fullmatch(said):
+        wanted = [_WANTED.get(name, name) for name in match["wanted"].split(" | ") if name != "null"]
+        message = f"must be {' or '.join(wanted)}, not {_TYPES.get(match['got'], match['got'])}"
+        return Fault(key, rules.WRONG_TYPE, message)
+    if said.startswith("Invalid enum value"):
+        *others, last = map(shown, _choices(kind))
+        said, remedy = f"must be {', '.join(others)}{' or ' * bool(others)}{last}", ""
+    else:
+        said, remedy = _VALUES.get(said, (f"{said[:1].lower()}{said[1:]}", ""))
+    return Fault(
+        key, rules.WRONG_TYPE if wrong_type else rules.WRONG_VALUE, f"{shown(value)}: {said}", remedy
+    )
 
 
-def _known(table: Key) -> list[str]:
-    """The keys of the table at `table`."""
-    tables: dict[Key, type[BaseModel]] = {
-        (): RecipeTable,
-        ("payload",): PayloadTable,
-        ("payload", "modules"): ModuleTable,
-        ("output",): OutputTable,
-        ("expect",): ExpectTable,
-        ("boot",): BootTable,
-    }
-    return list(tables[tuple(part for part in table if isinstance(part, str))].model_fields)
-
-
-def _type_name(value: object) -> str:
-    names = {
-        bool: "a boolean",
-        int: "an integer",
-        float: "a number",
-        str: "text",
-        list: "an array",
-        dict: "a table",
-    }
-    return names.get(type(value), "a date or time")
-
-
-def _without(tree: Any, bad: set[Key], at: Key = ()) -> Any:
-    """A copy of `tree` that lacks the keys in `bad`; with a bad element an array goes as a whole."""
-    if isinstance(tree, dict):
-        return {
-            key: _without(value, bad, (*at, key))
-            for key, value in tree.items()
-            if (*at, key) not in bad
-            and not (isinstance(value, list) and any((*at, key, i) in bad for i in range(len(value))))
-        }
-    if isinstance(tree, list):
-        return [_without(value, bad, (*at, index)) for index, value in enumerate(tree)]
-    return tree
+def _choices(kind: Any) -> list[object]:
+    """The values of every Literal and Enum in a type."""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return [one.value for one in kind]
+    if get_origin(kind) is Literal:
+        return [*get_args(kind)]
+    return [value for part in get_args(kind) for value in _choices(part)]

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from msgspec import UNSET
 
 from bootbuild.host.nearest import did_you_mean, shown
 from bootbuild.recipe import rules
-from bootbuild.recipe.faults import Fault
+from bootbuild.recipe.faults import Fault, converted
 from bootbuild.recipe.positions import Key
+from bootbuild.recipe.schema import TargetTable
 
 LONGEST = 600  #: characters that a plugin's own message may have
-OWN = ("entry", "profiles", "startup")  #: keys that every target has
+OWN = TargetTable.__struct_fields__  #: keys that every target has
 
 
 def read_options(
@@ -46,26 +46,26 @@ def read_options(
     values: dict[str, Any] = {}
     for key in fields.keys() & keys.keys():
         try:
-            # JSON mode is the strict one in which an array may still become a tuple
-            value = TypeAdapter(types[key]).validate_json(json.dumps(keys[key]), strict=True)
+            value = converted(keys[key], types[key], (*at, key), faults, _from_text)
+        except (TypeError, ValueError) as error:  # no type that a recipe can write
+            faults.append(Fault((*at, key), rules.WRONG_TYPE, f"{shown(keys[key])}: {error}"))
+            continue
+        if value is not UNSET:
             values[key], problems = _placed(value, base)
             faults += (Fault((*at, key), rules.NO_FILE, problem) for problem in problems)
-        except ValidationError as error:
-            details = error.errors(include_url=False)[0]
-            said = details["msg"][:1].lower() + details["msg"][1:]
-            faults.append(Fault((*at, key), rules.WRONG_TYPE, f"{shown(keys[key])}: {said}"))
-        except (
-            TypeError,
-            ValueError,
-            PydanticSchemaGenerationError,
-        ) as error:  # a date; a type without schema
-            faults.append(Fault((*at, key), rules.WRONG_TYPE, f"{shown(keys[key])}: {error}"))
     if faults:
         return None, faults
     try:
         return options(**values), []
     except (TypeError, ValueError) as error:  # from the dataclass's own __post_init__
         return None, [_own_fault(error, keys, at)]
+
+
+def _from_text(kind: type[Any], value: object) -> object:
+    """A `Path`, or whatever else is made of text."""
+    if not isinstance(value, str):
+        raise TypeError("must be text")
+    return kind(value)
 
 
 def _own_fault(error: Exception, keys: Mapping[str, Any], at: Key) -> Fault:

@@ -24,7 +24,7 @@ from bootbuild.recipe.model import (
     Recipe,
     TargetRecipe,
 )
-from bootbuild.recipe.options import file_problem, read_options
+from bootbuild.recipe.options import OWN, file_problem, read_options
 from bootbuild.recipe.overrides import Overrides, apply
 from bootbuild.recipe.positions import Key
 from bootbuild.recipe.schema import PayloadTable, RecipeTable, TargetTable
@@ -168,7 +168,9 @@ class _Reader:
                 self.plugin_problems += error.problems
                 self.problems += ((self.source.line(at), problem) for problem in error.problems)
             else:
-                options, faults = read_options(plugin.options, table.model_extra or {}, at, base)
+                written = self.source.tree["targets"][name]
+                keys = {key: value for key, value in written.items() if key not in OWN}
+                options, faults = read_options(plugin.options, keys, at, base)
                 for fault in faults:
                     self.fault(fault)
         return TargetRecipe(name, table.entry, profiles, table.startup, options)

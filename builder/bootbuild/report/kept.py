@@ -26,12 +26,10 @@ from bootbuild.report import code
 from bootbuild.store import make_folder, write_file
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
     from bootbuild.host.host import Host
     from bootbuild.recipe.model import Recipe
 
-FORMAT = 2  #: of the kept file; another one is not read
+FORMAT = 3  #: of the kept file; another one is not read
 _BEGAN = time.time_ns()  #: since the epoch: this is loaded for the first build of a process
 _TICK = 20_000_000  #: ns by which the clock of a file system may be behind the process's
 
@@ -75,7 +73,7 @@ def load(recipe: Recipe, now: State) -> BuildRecord | None:
         took_part = [str(name) for name in json.loads(names)]
         if not code.foreign(code.loaded()) <= {*took_part} or code.digest(took_part)[0] != made_by.decode():
             return None
-        (record,) = _adapter().validate_json(body)
+        record = _decoded(body)
         _stamps(Path(image.path) for image in record.images)
         whole = all(digest(FileContent(Path(image.path))) == image.digest for image in record.images)
     except (ImportError, OSError, RecursionError, TypeError, ValueError, CutShort):
@@ -107,17 +105,17 @@ def save(recipe: Recipe, before: State, record: BuildRecord) -> None:
     )
     took_part = sorted(code.loaded())
     try:
-        from pydantic_core import to_json
+        from msgspec.json import encode
 
         made_by, changed = code.digest(took_part)
         if changed >= _BEGAN - _TICK or _stamps(inputs(recipe)) != before.stamps:
             return
-        body = to_json((replace(record, images=images),), bytes_mode="base64")
+        body = encode(replace(record, images=images))
         path = _path(recipe)
         make_folder(path.parent)
         lines = (before.digest.encode(), json.dumps(took_part).encode(), made_by.encode(), body)
         write_file(path, b"\n".join(lines))
-    except (ImportError, OSError, ValueError, BootbuildError):
+    except (ImportError, OSError, TypeError, ValueError, BootbuildError):
         return
 
 
@@ -160,8 +158,12 @@ def _stamps(paths: Iterable[Path]) -> tuple[tuple[int, ...], ...]:
     return tuple((one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in found)
 
 
-def _adapter() -> TypeAdapter[tuple[BuildRecord]]:
-    from pydantic import ConfigDict, TypeAdapter
+def _decoded(body: bytes) -> BuildRecord:
+    """Raises ValueError for what is no record."""
+    from msgspec import DecodeError
+    from msgspec.json import decode
 
-    config = ConfigDict(val_json_bytes="base64")
-    return TypeAdapter(tuple[BuildRecord], config=config)
+    try:
+        return decode(body, type=BuildRecord)
+    except DecodeError as error:  # a ValueError since 0.20 only
+        raise ValueError(str(error)) from None
