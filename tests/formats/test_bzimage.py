@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from bootbuild.errors import InputError
 from bootbuild.formats import bzimage as reader
-from bootbuild.formats.bzimage import MAX_UNPACKED, unpack
+from bootbuild.formats.bzimage import LZ4_BLOCK, MAX_UNPACKED, unpack
 from bootbuild.model.content import Content, FileContent, MemoryContent, digest
 from peak_memory import peak
 from tiny_bzimage import bzimage
@@ -114,6 +114,29 @@ def test_what_is_said_to_loaders_is_no_matter(fields: dict[str, int]) -> None:
     assert content.read(0, content.size) == SMALL
     found = reader.header(image)
     assert all(found[name] == value for name, value in fields.items() if name in found)
+
+
+def test_lz4_blocks_are_kept_once_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are unpacked at once, so that what is broken is found, but only what is read takes memory."""
+    import lz4.block
+
+    sizes: list[int] = []
+
+    def decompress(block: memoryview, uncompressed_size: int) -> bytes:
+        data = decompressed(block, uncompressed_size=uncompressed_size)
+        sizes.append(len(data))
+        return data
+
+    decompressed = lz4.block.decompress
+    monkeypatch.setattr(lz4.block, "decompress", decompress)
+    content, _ = unpack(MemoryContent(of("lz4", KERNEL)), "vmlinuz")
+    first, second = LZ4_BLOCK, len(KERNEL) - LZ4_BLOCK
+    assert sizes == [first, second]
+    assert content.read(LZ4_BLOCK, 8) == KERNEL[LZ4_BLOCK : LZ4_BLOCK + 8]
+    assert sizes == [first, second, second]
+    assert content.read(0, content.size) == KERNEL
+    assert content.read(0, content.size) == KERNEL
+    assert sizes == [first, second, second, first]
 
 
 def test_lz4_frames_may_follow_each_other() -> None:

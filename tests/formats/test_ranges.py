@@ -6,6 +6,7 @@ import pytest
 
 from bootbuild.model.content import (
     CHUNK,
+    DeferredContent,
     MemoryContent,
     Piece,
     SplicedContent,
@@ -70,12 +71,26 @@ def test_a_part_ends_where_the_whole_does(offset: int, size: int, bytes_: bytes)
 @pytest.mark.parametrize("offset", range(9))
 @pytest.mark.parametrize("size", range(9))
 def test_parts_are_read_as_one(offset: int, size: int) -> None:
-    content = joined([b"ab", b"", b"cde", bytearray(b"f"), b""])
+    content = joined([MemoryContent(part) for part in (b"ab", b"", b"cde", bytearray(b"f"), b"")])
     assert content.size == 6
     assert content.read(offset, size) == b"abcdef"[offset : offset + size]
     buffer = bytearray(size)
     assert content.read_into(offset, memoryview(buffer)) == len(b"abcdef"[offset : offset + size])
     assert buffer == b"abcdef"[offset : offset + size].ljust(size, b"\0")
+
+
+def test_deferred_bytes_are_made_once_and_when_they_are_read() -> None:
+    made: list[int] = []
+
+    def make() -> bytes:
+        made.append(1)
+        return b"cde"
+
+    content = joined([MemoryContent(b"ab"), DeferredContent(3, make)])
+    assert (content.size, content.read(0, 2), made) == (5, b"ab", [])
+    buffer = bytearray(2)
+    assert (content.read(1, 9), content.read_into(3, memoryview(buffer)), buffer) == (b"bcde", 2, b"de")
+    assert made == [1]
 
 
 SOURCE = MemoryContent(bytes(range(1, 21)))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bootbuild.errors import InputError, Problem
 from bootbuild.formats import rules
-from bootbuild.model.content import Content, MemoryContent, joined
+from bootbuild.model.content import Content, DeferredContent, MemoryContent, joined
 
 MAX_PACKED = 512 << 20  #: bytes; the largest, with an initramfs inside, have some hundred MiB
 MAX_UNPACKED = 1 << 30  #: bytes
@@ -86,23 +86,28 @@ class _Output:
     def __init__(self, size: int) -> None:
         self.size = size
         self.at = 0
-        self.parts: list[bytes | bytearray] = []
+        self._parts: list[bytes | bytearray | DeferredContent] = []
         self._small = bytearray()  #: the last part, as long as it grows
 
-    def write(self, data: bytes | memoryview) -> None:
-        """Raises ValueError when more comes than was promised."""
+    def write(self, data: bytes | memoryview, again: Callable[[], bytes] | None = None) -> None:
+        """Raises ValueError when more comes than was promised. What `again` makes once more is not kept."""
         if self.at + len(data) > self.size:
             raise ValueError(f"it unpacks to more than the {self.size} bytes that it states")
         self.at += len(data)
         if isinstance(data, bytes) and len(data) >= PIECE:
-            self.parts.append(data)
+            self._parts.append(DeferredContent(len(data), again) if again else data)
             self._small = bytearray()
             return
         if not self._small:
-            self.parts.append(self._small)
+            self._parts.append(self._small)
         self._small += data
         if len(self._small) >= PIECE:
             self._small = bytearray()
+
+    def content(self, room: int) -> Content:
+        """All that was written, and `room` zeros."""
+        parts = (one if isinstance(one, DeferredContent) else MemoryContent(one) for one in self._parts)
+        return joined([*parts, MemoryContent(bytes(room))])
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  #: malloc.h
@@ -124,6 +129,10 @@ def _keep_heap() -> None:
 
 
 def _lz4(data: memoryview, out: _Output) -> None:
+    """Unpack each block, and again those that are read: of a kernel's few are, if it is not built anew.
+
+    Memory for all of them takes longer than to unpack them.
+    """
     from lz4.block import LZ4BlockError, decompress
 
     _keep_heap()
@@ -143,7 +152,8 @@ def _lz4(data: memoryview, out: _Output) -> None:
         try:
             # One byte more than there may be, so that a block that is too long is told from a broken one.
             room = min(LZ4_BLOCK, out.size - out.at + 1)
-            out.write(decompress(data[at : at + size], uncompressed_size=room))
+            again = functools.partial(decompress, data[at : at + size], uncompressed_size=room)
+            out.write(again(), again)
         except LZ4BlockError as error:
             raise ValueError(str(error)) from None
         at += size
@@ -313,4 +323,4 @@ def _undo(compression: Compression, packed: memoryview, size: int, room: int) ->
     compression.unpack(packed[: len(packed) - compression.appended], out)
     if out.at != size:
         raise ValueError(f"it unpacks to {out.at} bytes and states {size}")
-    return joined([*out.parts, bytes(room)])
+    return out.content(room)

@@ -149,7 +149,7 @@ def origin(symbols: Mapping[str, int]) -> str:
 
 
 _LINE = re.compile(rb"([0-9a-fA-F]{8}|[0-9a-fA-F]{16}) ([A-Za-z?]) (\S{1,4096})(?:\n|\Z)")
-_LINES = re.compile(rb"(?:(?:[0-9a-fA-F]{8}){1,2} [A-Za-z?] \S{1,4096}(?:\n|\Z))++")
+_LINES = re.compile(rb"(?:(?:[0-9a-fA-F]{16}|[0-9a-fA-F]{8}) [A-Za-z?] \S{1,4096}+(?:\n|\Z))++")
 GLOBAL_TYPES = frozenset(b"ABCDGRSTVWu")  #: letters of nm(1)
 ABSOLUTE_TYPES = frozenset(b"Aa")
 

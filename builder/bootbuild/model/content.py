@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -50,6 +51,28 @@ class MemoryContent:
         part = self._view[offset : offset + len(buffer)]
         buffer[: len(part)] = part
         return len(part)
+
+
+class DeferredContent:
+    """`size` bytes that `make` gives when they are first read: before that they take no memory."""
+
+    def __init__(self, size: int, make: Callable[[], bytes]) -> None:
+        self._size = size
+        self._make = make
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @functools.cached_property
+    def _made(self) -> MemoryContent:
+        return MemoryContent(self._make())
+
+    def read(self, offset: int, size: int) -> bytes:
+        return self._made.read(offset, size)
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        return self._made.read_into(offset, buffer)
 
 
 class FileContent:
@@ -206,13 +229,13 @@ class SplicedContent:
         return end - offset
 
 
-def joined(parts: Iterable[bytes | bytearray]) -> Content:
-    """Parts in memory, one behind the other."""
+def joined(parts: Iterable[Content]) -> Content:
+    """Parts one behind the other."""
     pieces: list[Piece] = []
     size = 0
     for part in parts:
-        pieces.append(Piece(size, MemoryContent(part), 0, len(part)))
-        size += len(part)
+        pieces.append(Piece(size, part, 0, part.size))
+        size += part.size
     return SplicedContent(size, pieces)
 
 
