@@ -123,7 +123,7 @@ def test_lz4_blocks_are_kept_once_they_are_read(monkeypatch: pytest.MonkeyPatch)
     sizes: list[int] = []
 
     def decompress(block: memoryview, uncompressed_size: int) -> bytes:
-        data = decompressed(block, uncompressed_size=uncompressed_size)
+        data: bytes = decompressed(block, uncompressed_size=uncompressed_size)
         sizes.append(len(data))
         return data
 
