@@ -16,6 +16,11 @@ from pathlib import Path
 import pytest
 
 from bootbuild.errors import ExitCode
+from bootbuild.host import Host
+from bootbuild.model.record import BuildRecord, ImageRecord
+from bootbuild.model.verdict import Evidence, Outcome, ProfileVerdict
+from bootbuild.recipe.read import read
+from bootbuild.report import kept
 
 Bootbuild = Callable[..., subprocess.CompletedProcess[str]]
 UNCHANGED = "bootbuild: hello.toml: unchanged since it was built and booted; --force does it again\n"
@@ -382,6 +387,20 @@ def test_a_record_that_cannot_be_kept_does_not_fail_the_build(hello: Path, bootb
     done = bootbuild("hello.toml", "-o", "elsewhere")
     assert (done.returncode, "error" in done.stderr) == (ExitCode.OK, False)
     assert (hello / "elsewhere/.bootbuild").read_text() == "in the way"
+
+
+def test_a_record_that_is_no_json_is_not_kept(hello: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a guest of a plugin's finds a handover that is not of the types that it promised."""
+    monkeypatch.chdir(hello)
+    host = Host.discover()
+    recipe = read(Path("hello.toml"), host)
+    before = kept.state(recipe, host)
+    assert before is not None
+    for handover, keeps in (({"odd": object()}, False), ({"odd": 1 << 63}, True)):
+        verdict = ProfileVerdict("pvh", "x", "", Evidence.SOURCE, Outcome.BOOTED, (), (), handover)
+        image = ImageRecord("hello", ("pvh",), 1, "", {}, (verdict,))
+        kept.save(recipe, before, BuildRecord("hello.toml", "hello", "elf", "", (image,), (), ""))
+        assert (hello / "out/.bootbuild").exists() == keeps
 
 
 @pytest.mark.parametrize("what", ["module.txt", "site/judge_plugin/rules.json"])

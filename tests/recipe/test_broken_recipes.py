@@ -96,6 +96,11 @@ CASES: list[tuple[str, str, str]] = [
         ":4: boot.budget: must be an integer, not a boolean (BB-R009)",
     ),
     (
+        "repair a text",
+        HEAD + "payload.repair = 'yes'\n",
+        ":4: payload.repair: must be true or false, not text (BB-R009)",
+    ),
+    (
         "width a number",
         HEAD + "payload.width = 64.0\n",
         ":4: payload.width: must be an integer, not a number (BB-R009)",
@@ -153,6 +158,7 @@ CASES: list[tuple[str, str, str]] = [
         HEAD + "boot.timeout = inf\n",
         ":4: boot.timeout: inf: must be a finite number (BB-R010)",
     ),
+    ("no timeout", HEAD + "boot.timeout = 0\n", ":4: boot.timeout: 0: must be above 0 (BB-R010)"),
     (
         "no console text",
         HEAD + "expect.console = ''\n",

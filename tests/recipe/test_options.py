@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime, time
 from enum import Enum
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -31,6 +31,7 @@ class Options:
     file: Path | None = None
     speeds: frozenset[Literal["slow", "fast"]] = frozenset()
     speed: Speed = Speed.SLOW
+    only: Literal["this"] = "this"
     ratio: float = 1.0
     deep: tuple[tuple[int, ...], ...] = ()
     call: Callable[[], None] | None = None
@@ -87,6 +88,12 @@ def test_values_are_of_the_types_that_were_asked_for(tmp_path: Path) -> None:
         ({"either": 1.5}, ("BB-R009", ("either",), "must be an integer or text, not a number")),
         ({"since": "soon"}, ("BB-R010", ("since",), "'soon': invalid RFC3339 encoded date")),
         ({"ratio": date(2026, 1, 2)}, ("BB-R009", ("ratio",), "must be a number, not a date or time")),
+        (
+            {"pair": datetime(2026, 1, 2, tzinfo=UTC)},
+            ("BB-R009", ("pair",), "must be an array, not a date or time"),
+        ),
+        ({"limits": time(1, 2)}, ("BB-R009", ("limits",), "must be a table, not a date or time")),
+        ({"only": "that"}, ("BB-R010", ("only",), "'that': must be 'this'")),
         ({"host": 1}, ("BB-R009", ("host",), "1: must be text")),
         (
             {"hosts": ["127.0.0.1", "here"]},

@@ -116,12 +116,8 @@ def _bare(kind: Any) -> tuple[Any, list[Before]]:
     """A type without what is said of it and without None, which TOML has not; and what is read before it."""
     before: list[Before] = []
     while get_origin(kind) in (Annotated, Union, types.UnionType):
-        first, *rest = (one for one in get_args(kind) if one is not type(None))
-        if get_origin(kind) is Annotated:
-            before = [*(one for one in rest if isinstance(one, Before)), *before]
-        elif rest:
-            break
-        kind = first
+        kind, *rest = (one for one in get_args(kind) if one is not type(None))
+        before += (one for one in rest if isinstance(one, Before))
     return kind, before
 
 
