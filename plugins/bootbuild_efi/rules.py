@@ -49,7 +49,7 @@ MODULES_OUTSIDE = Rule(
     "BB-L507",
     "modules that UEFI cannot hand over",
     "Outside the image there is one initrd, without a command line, by EFI_LOAD_FILE2_PROTOCOL.",
-    "leave `embed` true, or give one module",
+    "leave `embed` true, or give one module without a command line",
 )
 UNMOVABLE = Rule(
     "BB-L508",

@@ -137,7 +137,7 @@ def _sections(payload: Payload, options: Options) -> list[tuple[str, Content]]:
     sections: list[tuple[str, Content]] = [(SBAT, MemoryContent(sbat.table(options.sbat)))]
     if not options.embed:
         if len(payload.modules) > 1 or any(m.cmdline for m in payload.modules):
-            text = f"{len(payload.modules)} modules are to come with the boot option"
+            text = "more than one, or one with a command line, and `embed` is false"
             raise RefusedError(Problem(MODULES_OUTSIDE, payload.source, text))
         return sections
     lines = [payload.cmdline, *(module.cmdline for module in payload.modules)]

@@ -72,10 +72,9 @@ def converted(value: Any, kind: Any, key: Key, faults: list[Fault], custom: Any 
     try:
         return convert(value, kind, strict=True, dec_hook=custom)
     except ValidationError as error:
-        wrong_type = isinstance(error.__cause__, TypeError)
-        faults.append(_fault(str(error), wrong_type, value, kind, key))
+        faults.append(_fault(str(error), value, kind, key))
     except SystemError:  # msgspec before 0.22, of an integer that no float holds
-        faults.append(_fault(_TOO_LARGE, False, value, kind, key))
+        faults.append(_fault(_TOO_LARGE, value, kind, key))
     return UNSET
 
 
@@ -121,7 +120,7 @@ def _bare(kind: Any) -> tuple[Any, list[Before]]:
     return kind, before
 
 
-def _fault(said: str, wrong_type: bool, value: Any, kind: Any, key: Key) -> Fault:
+def _fault(said: str, value: Any, kind: Any, key: Key) -> Fault:
     """What msgspec says against `value`, or against an element of it, in our words."""
     if key == ("api",):
         return Fault(key, rules.API, f"recipe format {shown(value)} is not known to this bootbuild")
@@ -138,9 +137,7 @@ def _fault(said: str, wrong_type: bool, value: Any, kind: Any, key: Key) -> Faul
         said, remedy = f"must be {', '.join(others)}{' or ' * bool(others)}{last}", ""
     else:
         said, remedy = _VALUES.get(said, (f"{said[:1].lower()}{said[1:]}", ""))
-    return Fault(
-        key, rules.WRONG_TYPE if wrong_type else rules.WRONG_VALUE, f"{shown(value)}: {said}", remedy
-    )
+    return Fault(key, rules.WRONG_VALUE, f"{shown(value)}: {said}", remedy)
 
 
 def _choices(kind: Any) -> list[object]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, ValidationError, convert
 
 from bootbuild.host.nearest import did_you_mean, shown
 from bootbuild.recipe import rules
@@ -63,9 +63,11 @@ def read_options(
 
 def _from_text(kind: type[Any], value: object) -> object:
     """A `Path`, or whatever else is made of text."""
-    if not isinstance(value, str):
-        raise TypeError("must be text")
-    return kind(value)
+    try:
+        text = convert(value, str, strict=True)
+    except ValidationError as error:  # as of a custom type: msgspec adds which element it is
+        raise TypeError(str(error)) from None
+    return kind(text)
 
 
 def _own_fault(error: Exception, keys: Mapping[str, Any], at: Key) -> Fault:
