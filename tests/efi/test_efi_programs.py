@@ -245,6 +245,14 @@ def test_more_than_one_initrd_is_refused(gcc: Path, tmp_path: Path, modules: tup
     assert [finding.rule for finding in verdict.findings] == ["BB-L004"]
 
 
+@pytest.mark.parametrize("line", ["caf\u00e9".encode(), b"caf\xe9"])
+def test_a_command_line_that_is_not_ascii_is_refused(gcc: Path, tmp_path: Path, line: bytes) -> None:
+    """OVMF widens each byte: what a program makes of that is not its fault."""
+    verdict = verdict_of(program(gcc, tmp_path), offer=Offer(line))
+    assert [finding.rule for finding in verdict.findings] == ["BB-L561"]
+    assert verdict_of(program(gcc, tmp_path), offer=Offer(b"cafe")).outcome is Outcome.BOOTED
+
+
 def test_a_program_starts_another_from_memory(gcc: Path, tmp_path: Path) -> None:
     inner = tmp_path / "inner.efi"
     inner.write_bytes(program(gcc, tmp_path))

@@ -22,14 +22,14 @@ MODULES = Rule(
     "QEMU's -initrd, xl's ramdisk, kexec, GRUB's initrd and that of Firecracker and Cloud Hypervisor hand "
     "over one file, without a command line of its own; Xen hands its dom0 one module, with one. What else "
     "the recipe lists would silently not arrive.",
-    "join the files into one module, or leave this profile out of `profiles`",
+    "join the files into one module without a command line, or leave this profile out (`profiles`, `--as`)",
 )
 CMDLINE = Rule(
     "BB-L006",
     "command line longer than this monitor takes",
     "Firecracker takes 2048 bytes with the NUL behind them, Cloud Hypervisor 65536 (CMDLINE_MAX_SIZE of "
     "either), and neither starts a kernel with more.",
-    "shorten the command line, or leave this profile out of `profiles`",
+    "shorten the command line, or leave this profile out (`profiles`, `--as`)",
 )
 
 RULES = (DOES_NOT_FIT, MODULES, CMDLINE)

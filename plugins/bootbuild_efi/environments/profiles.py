@@ -68,6 +68,10 @@ class EfiProfile:
         brought = any(pe.section(name) for name in _MODULES)
         initrd = None if brought or not self.traits.initrd else ramdisk(image, offer)
         options = b"" if pe.section(CMDLINE) else options_of(offer.cmdline, initrd is not None)
+        if not options.isascii():
+            at = next(at for at, byte in enumerate(options) if byte > 0x7F)
+            text = f"byte {at} of the command line is {options[at]:#x}"
+            raise InputError(Problem(rules.NOT_ASCII, image.name, text))
         try:
             started = start(
                 pe,

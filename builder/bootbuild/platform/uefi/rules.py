@@ -109,7 +109,15 @@ NO_PE = Rule(
     "(MdePkg/Library/BasePeCoffLib/BasePeCoff.c). Of base relocations it follows here 1 MiB at the most.",
     "write a PE32+ for x86-64 with subsystem 10",
 )
+NOT_ASCII = Rule(
+    "BB-L561",
+    "a boot option's command line that is not ASCII",
+    "OVMF makes a character of LoadOptions of each byte of QEMU's -append "
+    "(OvmfPkg/Library/X86QemuLoadImageLib): of UTF-8 the program gets other text than was written, and makes "
+    "two bytes of UTF-8 of each above 0x7f. Boot loaders differ.",
+    "keep to ASCII; in an application of bootbuild's `embed = true` brings any text",
+)
 RULES = (
     AFTER_EXIT, RETURNED, FAILED, STACK, MAP_KEY, HALF_EXIT, STRIDE, BASE, BAD_POINTER, WAITS,
-    EXCEPTION, PROTECTED, VOLATILE, NO_PE,
+    EXCEPTION, PROTECTED, VOLATILE, NO_PE, NOT_ASCII,
 )  # fmt: skip
