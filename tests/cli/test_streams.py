@@ -80,6 +80,12 @@ def test_a_reader_that_has_gone_ends_it_with_141(program: Path, hello: Path, arg
     assert [line for line in done.stderr.splitlines() if not line.startswith("bootbuild: booting")] == []
 
 
+def test_no_library_says_anything_on_stderr(bootbuild: Bootbuild, hello: Path) -> None:
+    """As LIEF would at the end, of all that it has not freed."""
+    done = bootbuild("hello.toml", "-q")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_nobody_reading_stderr_changes_nothing(program: Path, hello: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)

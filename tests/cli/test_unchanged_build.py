@@ -396,7 +396,9 @@ def test_a_record_that_is_no_json_is_not_kept(hello: Path, monkeypatch: pytest.M
     recipe = read(Path("hello.toml"), host)
     before = kept.state(recipe, host)
     assert before is not None
-    for handover, keeps in (({"odd": object()}, False), ({"odd": 1 << 63}, True)):
+    endless: dict[str, object] = {}
+    endless["odd"] = endless
+    for handover, keeps in (({"odd": object()}, False), (endless, False), ({"odd": 1 << 63}, True)):
         verdict = ProfileVerdict("pvh", "x", "", Evidence.SOURCE, Outcome.BOOTED, (), (), handover)
         image = ImageRecord("hello", ("pvh",), 1, "", {}, (verdict,))
         kept.save(recipe, before, BuildRecord("hello.toml", "hello", "elf", "", (image,), (), ""))

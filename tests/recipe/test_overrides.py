@@ -107,6 +107,9 @@ def test_a_problem_names_the_argument_that_made_it(problems: Problems, folder: P
             "--set payload.modules.0.path: this key is inside of something that is no table",
         ),
         ("a=" + "[" * 40 + "]" * 40, "--set a: nested more than 32 deep"),
+        ("boot.budget=\udcff", "--set boot.budget: is not UTF-8"),
+        ("targets.toy.name=\udcff", "--set targets.toy.name: is not UTF-8"),
+        ("'\udcff'=1", "--set '\\udcff': is not UTF-8"),
         ("a." * 40 + "a=1", "--set " + "a." * 29 + "a…: not a dotted key"),
     ],
 )

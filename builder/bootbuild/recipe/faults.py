@@ -45,7 +45,9 @@ _TYPES = {
 }
 _WANTED = _TYPES | {"bool": "true or false"}
 _TYPE = re.compile(r"Expected `(?P<wanted>[a-z |]+)`, got `(?P<got>[a-z]+)`")
-_INDEX = re.compile(r"\[(\d+)\]")
+#: where in the value, at the end of what msgspec says, which may repeat any text of the value before that
+_PATH = re.compile(r" - at `(?P<of_key>key` in `)?\$(?P<path>[^`]*)`\Z")
+_STEP = re.compile(r"\[(\d+)\]|\.(\w+)")
 _TOO_LARGE = "Number out of range"
 #: what it says of a value, in our words, with a remedy; others are as it says them
 _VALUES = {
@@ -70,11 +72,11 @@ def converted(value: Any, kind: Any, key: Key, faults: list[Fault], custom: Any 
     `custom` is called as `custom(kind, value)` and raises TypeError or ValueError.
     """
     try:
-        return convert(value, kind, strict=True, dec_hook=custom)
+        return convert(value, kind, strict=True, str_keys=True, dec_hook=custom)
     except ValidationError as error:
-        faults.append(_fault(str(error), value, kind, key))
+        faults.append(_fault(str(error), error.__cause__, value, kind, key))
     except SystemError:  # msgspec before 0.22, of an integer that no float holds
-        faults.append(_fault(_TOO_LARGE, value, kind, key))
+        faults.append(_fault(_TOO_LARGE, None, value, kind, key))
     return UNSET
 
 
@@ -120,24 +122,38 @@ def _bare(kind: Any) -> tuple[Any, list[Before]]:
     return kind, before
 
 
-def _fault(said: str, value: Any, kind: Any, key: Key) -> Fault:
+def _fault(said: str, cause: BaseException | None, value: Any, kind: Any, key: Key) -> Fault:
     """What msgspec says against `value`, or against an element of it, in our words."""
     if key == ("api",):
         return Fault(key, rules.API, f"recipe format {shown(value)} is not known to this bootbuild")
-    said, _, path = said.partition(" - at `$")
-    while index := _INDEX.match(path):
-        element = int(index[1])
-        key, value, path = (*key, element), value[element], path[index.end() :]
+    at = _PATH.search(said, len(str(cause)) if cause else 0)
+    if at:
+        said = said[: at.start()]
+        key, value = _inside(at["path"], key, value)
     if match := _TYPE.fullmatch(said):
         wanted = [_WANTED.get(name, name) for name in match["wanted"].split(" | ") if name != "null"]
         message = f"must be {' or '.join(wanted)}, not {_TYPES.get(match['got'], match['got'])}"
+        message = f"a key {message}" if at and at["of_key"] else message
         return Fault(key, rules.WRONG_TYPE, message)
     if said.startswith("Invalid enum value"):
         *others, last = map(shown, _choices(kind))
         said, remedy = f"must be {', '.join(others)}{' or ' * bool(others)}{last}", ""
     else:
         said, remedy = _VALUES.get(said, (f"{said[:1].lower()}{said[1:]}", ""))
-    return Fault(key, rules.WRONG_VALUE, f"{shown(value)}: {said}", remedy)
+    rule = rules.WRONG_TYPE if isinstance(cause, TypeError) else rules.WRONG_VALUE
+    return Fault(key, rule, f"{shown(value)}: {said}", remedy)
+
+
+def _inside(path: str, key: Key, value: Any) -> tuple[Key, Any]:
+    """The part of `value` at `path`; of a table that has any keys msgspec does not say which it is."""
+    while step := _STEP.match(path):
+        part = step[2] or int(step[1])
+        try:
+            value = value[part]
+        except (LookupError, TypeError):  # no path: a key may read like one
+            break
+        key, path = (*key, part), path[step.end() :]
+    return key, value
 
 
 def _choices(kind: Any) -> list[object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import typing
 from collections.abc import Mapping
@@ -45,14 +46,16 @@ def read_options(
     types = typing.get_type_hints(options, include_extras=True)
     values: dict[str, Any] = {}
     for key in fields.keys() & keys.keys():
+        problems: list[str] = []
+        from_text = functools.partial(_from_text, base, problems)
         try:
-            value = converted(keys[key], types[key], (*at, key), faults, _from_text)
+            value = converted(keys[key], types[key], (*at, key), faults, from_text)
         except (TypeError, ValueError) as error:  # no type that a recipe can write
             faults.append(Fault((*at, key), rules.WRONG_TYPE, f"{shown(keys[key])}: {error}"))
             continue
+        faults += (Fault((*at, key), rules.NO_FILE, problem) for problem in problems)
         if value is not UNSET:
-            values[key], problems = _placed(value, base)
-            faults += (Fault((*at, key), rules.NO_FILE, problem) for problem in problems)
+            values[key] = value
     if faults:
         return None, faults
     try:
@@ -61,13 +64,20 @@ def read_options(
         return None, [_own_fault(error, keys, at)]
 
 
-def _from_text(kind: type[Any], value: object) -> object:
-    """A `Path`, or whatever else is made of text."""
+def _from_text(base: Path, problems: list[str], kind: type[Any], value: object) -> object:
+    """Whatever is made of text; a `Path` below `base`, with what is wrong with its file among `problems`."""
     try:
-        text = convert(value, str, strict=True)
+        made = kind(convert(value, str, strict=True))
     except ValidationError as error:  # as of a custom type: msgspec adds which element it is
         raise TypeError(str(error)) from None
-    return kind(text)
+    except (ArithmeticError, LookupError, OSError) as error:  # Fraction("1/0"), ZoneInfo("nowhere")
+        raise ValueError(" ".join(map(str, error.args))) from None
+    if not isinstance(made, Path):
+        return made
+    path = base / made
+    if problem := file_problem(path):
+        problems.append(problem)
+    return path
 
 
 def _own_fault(error: Exception, keys: Mapping[str, Any], at: Key) -> Fault:
@@ -88,18 +98,3 @@ def file_problem(path: Path) -> str:
     if not problem and not os.access(path, os.R_OK):
         problem = "cannot be read"
     return f"{str(path)!r} {problem}" if problem else ""
-
-
-def _placed(value: Any, base: Path) -> tuple[Any, list[str]]:
-    """An option's value with its paths below `base`, and what is wrong with them."""
-    if isinstance(value, Path):
-        path = base / value
-        problem = file_problem(path)
-        return path, [problem] if problem else []
-    if isinstance(value, tuple | list):
-        parts = [_placed(one, base) for one in value]
-        return type(value)(one for one, _ in parts), [one for _, problems in parts for one in problems]
-    if isinstance(value, dict):
-        placed, problems = _placed([*value.values()], base)
-        return dict(zip(value, placed, strict=True)), problems
-    return value, []

@@ -75,11 +75,14 @@ def _settings(overrides: Overrides, problems: list[Problem]) -> Iterator[tuple[s
         quoted = shown(name)
         argument = "--set " + quoted.removeprefix(quoted[0]).removesuffix(quoted[0])
         try:
+            text.encode()  # TOML is UTF-8
             if not equals or len(text) > LARGEST:
                 raise MalformedError(rules.OVERRIDE, 0, "not of the form KEY=VALUE")
             yield argument, _key(name), _value(value)
         except MalformedError as error:
             problems.append(Problem(rules.OVERRIDE, argument, error.message))
+        except UnicodeEncodeError:
+            problems.append(Problem(rules.OVERRIDE, argument, "is not UTF-8"))
 
 
 def _is_file(path: str) -> bool:

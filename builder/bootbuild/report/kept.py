@@ -115,7 +115,7 @@ def save(recipe: Recipe, before: State, record: BuildRecord) -> None:
         make_folder(path.parent)
         lines = (before.digest.encode(), json.dumps(took_part).encode(), made_by.encode(), body)
         write_file(path, b"\n".join(lines))
-    except (ImportError, OSError, TypeError, ValueError, BootbuildError):
+    except (ImportError, OSError, RecursionError, TypeError, ValueError, BootbuildError):
         return
 
 
